@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Sound to video: `python scripts/generate_wan22_sound_video.py input/music.mp3 [--ref-image …]`.
+
+A thin door to `soundreel`: it keeps its options and file names, whichever engine renders.
+"""
+
+import argparse
+
+from soundreel.cli import guard, render
+from soundreel.display import Style
+from soundreel.types import Request
+
+
+def parse(arguments: list[str] | None = None) -> Request:
+    """The command line as a request."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio_path", help="sound file: wav, mp3, m4a, aac, flac, ogg, opus, wma")
+    parser.add_argument("--ref-image", help="reference image for style and subject")
+    parser.add_argument("--frames", type=int, help="frames to generate (default 77, 4.8 s)")
+    parser.add_argument("--audio-start", type=float, default=0.0, help="start time in the sound, in seconds")
+    parser.add_argument("--audio-duration", type=float, help="seconds of sound to use (default: as the frames need)")
+    parser.add_argument("--width", type=int, default=832)
+    parser.add_argument("--height", type=int, default=1216)
+    parser.add_argument("--positive", help="what to see")
+    parser.add_argument("--negative", help="what not to see")
+    parser.add_argument("--settings", default="s2v", help="tag in the file name (default s2v)")
+    parser.add_argument("--interpolate", choices=["film", "motion", "none"], default="none")
+    parser.add_argument("--crf", type=int, default=18, help="quality of the video, 0 best to 51")
+    parser.add_argument("--timeout", type=float, help="for the comfyui engine: seconds without progress")
+    parser.add_argument("--url", default="http://localhost:8188", help="for the comfyui engine: its server")
+    parser.add_argument("--engine", default="auto", help="auto or draft")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    return Request(
+        audio=options.audio_path,
+        ref_image=options.ref_image,
+        frames=options.frames,
+        audio_start=options.audio_start,
+        audio_duration=options.audio_duration,
+        width=options.width,
+        height=options.height,
+        prompt=options.positive,
+        negative_prompt=options.negative,
+        settings=options.settings,
+        interpolate=options.interpolate,
+        crf=options.crf,
+        engine=options.engine,
+        seed=options.seed,
+    )
+
+
+if __name__ == "__main__":
+    guard(lambda: render(parse(), Style.AUTO))

@@ -1,0 +1,5 @@
+"""`python -m soundreel`."""
+
+from soundreel.cli import main
+
+main()

@@ -1,0 +1,236 @@
+"""One slab of sound as rows: what a listener hears around each frame, and how fast the spectrum rises.
+
+Letters: F frames (16 per second), H hops (100 per second), K frequency bins, B bands.
+Powers are relative to a full-scale sine, which has power 1 (0 dB).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from soundreel.analysis.streaming import Samples
+from soundreel.types import MODEL_FPS
+
+Rows = NDArray[np.float32]
+Values = NDArray[np.floating[Any]]
+
+SAMPLE_RATE = 32_000
+"""Hz at which sound is analysed: whole numbers of samples per frame and per hop, and treble up to 16 kHz."""
+
+HOPS_PER_SECOND = 100
+"""Rate of the attack curve: ten milliseconds, the usual grid of onset and beat trackers."""
+
+SLAB_FRAMES = 64
+FRAME_SAMPLES = SAMPLE_RATE // MODEL_FPS
+HOP_SAMPLES = SAMPLE_RATE // HOPS_PER_SECOND
+SLAB_SAMPLES = SLAB_FRAMES * FRAME_SAMPLES
+SLAB_HOPS = SLAB_SAMPLES // HOP_SAMPLES
+
+FRAME_WINDOW = 4096
+"""Samples (128 ms) seen around a frame: two frames overlap by half, so that no click falls between them."""
+
+HOP_WINDOW = 1024
+"""Samples (32 ms) seen around a hop."""
+
+MARGIN = FRAME_WINDOW // 2
+"""Samples a slab must know on either side; nothing below looks further."""
+
+RANGE_DB = 60.0
+"""A level of 0 dB is drawn as 1, one of -60 dB or less as exactly 0."""
+
+LOWEST_HZ = 20.0
+LOW_BAND_HZ = 200.0
+HIGH_BAND_HZ = 2000.0
+
+CHROMA_HZ = (60.0, 5000.0)
+PEAK_OVER_SURROUNDINGS_DB = 15.0
+"""A spectral peak is a pitch when it stands out this far; in noise the chance is below 1e-7 per bin."""
+
+SURROUNDING_BINS = 32
+"""The surroundings of a spectral peak: 250 Hz on either side."""
+
+ATTACK_FLOOR_DB = -72.0
+"""Level of a band below which rises do not count: the noise floor of recordings and codecs."""
+
+ATTACK_LAG = 2
+"""Hops over which a rise is measured: that of hop h from hop h - 2, which does not reach h, to h."""
+
+LOUDNESS_EXPONENT = 0.3
+"""Loudness grows with this power of acoustic power (Stevens)."""
+
+ATTACK_SEARCH_MS = 20
+"""How far from its hop the exact time of an attack is looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlabRows:
+    """What `describe` finds in a slab: F = `SLAB_FRAMES` frames, H = `SLAB_HOPS` hops."""
+
+    levels: Rows  # [F, 4] 0..1: loudness, low, mid, high
+    centroid_hz: Rows  # [F]
+    chroma: Rows  # [F, 12]
+    rise: Rows  # [H] dB by which the spectrum rises, mean over bands
+    accent: Rows  # [H] the same in loudness
+    attack_offset: Rows  # [H] seconds from the hop to the steepest attack near it
+
+
+def describe(slab: Samples) -> SlabRows:
+    """Describe the middle of a slab [MARGIN + SLAB_SAMPLES + MARGIN]."""
+    power = _power(_windows(slab, FRAME_WINDOW, hop=FRAME_SAMPLES, first=0, count=SLAB_FRAMES))
+    levels = _levels(power)
+    audible = levels[:, 0] > 0
+    rise, accent = _rises(slab)
+    attack_offset, cut_off = _attack_offset(slab)
+    return SlabRows(
+        levels=_rows(levels),
+        centroid_hz=_rows(_centroid(power) * audible),
+        chroma=_rows(_chroma(power) * audible[:, None]),
+        rise=_rows(rise * ~cut_off),  # a sound cut off splatters over the spectrum like an attack
+        accent=_rows(accent * ~cut_off),
+        attack_offset=_rows(attack_offset),
+    )
+
+
+def _rows(values: Values) -> Rows:
+    return values.astype(np.float32, copy=False)
+
+
+def _windows(slab: Samples, length: int, *, hop: int, first: int, count: int) -> Samples:
+    """Views [count, length] centred on the hops `first`, `first` + 1, … of the slab's middle."""
+    begin = MARGIN + first * hop - length // 2
+    return sliding_window_view(slab, length)[begin : begin + count * hop : hop]
+
+
+def _power(windows: Samples) -> Values:
+    """Power spectrum [n, K] of windows [n, length]; each row sums to 1 for a full-scale sine."""
+    length = windows.shape[-1]
+    taper = _hann(length)
+    spectrum = np.fft.rfft(windows * taper)
+    scale = 4.0 / (length * np.sum(taper**2))  # Parseval, one side of the spectrum, a sine's mean square
+    return (spectrum.real**2 + spectrum.imag**2) * np.float32(scale)
+
+
+def _hann(length: int) -> Rows:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+
+
+def _bin_hz() -> Values:
+    """Frequencies [K] of a frame's bins."""
+    return np.arange(FRAME_WINDOW // 2 + 1) * (SAMPLE_RATE / FRAME_WINDOW)
+
+
+def _levels(power: Values) -> Values:
+    """Loudness and the three bands [F, 4] as levels 0..1."""
+    hz = _bin_hz()
+    edges = (LOWEST_HZ, LOW_BAND_HZ, HIGH_BAND_HZ, np.inf)
+    bands = [(low <= hz) & (hz < high) for low, high in pairwise(edges)]
+    weights = np.stack([_loudness_weight(hz) * (hz >= LOWEST_HZ), *bands], axis=1).astype(np.float32)
+    silence = np.float32(10 ** (-RANGE_DB / 10))
+    return np.clip(1 + 10 * np.log10(np.maximum(power @ weights, silence)) / RANGE_DB, 0, 1)
+
+
+def _loudness_weight(hz: Values) -> Values:
+    """Power gain of K-weighting (ITU-R BS.1770-5, annex 1, tables 1 and 2), 1 at 1 kHz."""
+    z = np.exp(-2j * np.pi * hz / 48_000)  # the tables are given for 48 kHz
+    head = np.polyval([1.19839281085285, -2.69169618940638, 1.53512485958697], z)
+    head /= np.polyval([0.73248077421585, -1.69065929318241, 1.0], z)
+    low_cut = np.polyval([1.0, -2.0, 1.0], z) / np.polyval([0.99007225036621, -1.99004745483398, 1.0], z)
+    gain: Values = np.abs(head * low_cut) ** 2
+    return gain * 10**-0.0691
+
+
+def _centroid(power: Values) -> Values:
+    """Spectral centroid [F] in Hz: the mean frequency, weighted by magnitude.
+
+    Bins 60 dB below the strongest are noise and quantization, of which there are thousands: left out.
+    """
+    magnitude = np.sqrt(power) * (power > power.max(axis=1, keepdims=True) * 1e-6)
+    total = magnitude.sum(axis=1)
+    centroid: Values = (magnitude @ _bin_hz().astype(np.float32)) / np.where(total > 0, total, 1)
+    return centroid
+
+
+def _chroma(power: Values) -> Values:
+    """Share [F, 12] of each pitch class, C first, by the magnitude of spectral peaks; 0 without any.
+
+    Peaks are placed between bins by a parabola through the log power (J. O. Smith, Spectral Audio Signal
+    Processing, "Quadratic interpolation of spectral peaks"), which tells semitones apart from 60 Hz on.
+    """
+    hz_per_bin = SAMPLE_RATE / FRAME_WINDOW
+    first, last = (round(hz / hz_per_bin) for hz in CHROMA_HZ)
+    db = 10 * np.log10(power[:, : last + SURROUNDING_BINS + 1] + 1e-15)
+    left, here, right = db[:, first - 1 : last - 1], db[:, first:last], db[:, first + 1 : last + 1]
+    stands_out = here > _surroundings(db)[:, first:last] + PEAK_OVER_SURROUNDINGS_DB
+    peak = (here > left) & (here >= right) & stands_out
+    row, column = np.nonzero(peak)
+    curve = left[peak] - 2 * here[peak] + right[peak]
+    position = first + column + 0.5 * (left[peak] - right[peak]) / curve
+    semitone = np.round(12 * np.log2(position * hz_per_bin / 440.0)).astype(int) + 9
+    chroma = np.zeros((len(power), 12), np.float32)
+    np.add.at(chroma, (row, semitone % 12), 10 ** (here[peak] / 20))
+    total = chroma.sum(axis=1, keepdims=True)
+    return chroma / np.where(total > 0, total, 1)
+
+
+def _surroundings(db: Values) -> Values:
+    """Mean level within `SURROUNDING_BINS` of each bin, [F, K]."""
+    width = 2 * SURROUNDING_BINS + 1
+    padded = np.pad(db, ((0, 0), (SURROUNDING_BINS + 1, SURROUNDING_BINS)), mode="reflect")
+    running = np.cumsum(padded, axis=1, dtype=np.float64)
+    return (running[:, width:] - running[:, :-width]) / width
+
+
+def _rises(slab: Samples) -> tuple[Values, Values]:
+    """By how much the spectrum rises around each hop, [H] in dB and [H] in loudness, mean over bands.
+
+    The superflux of Böck and Widmer (DAFx 2013): a band counts by how far it exceeds its own and its
+    neighbours' level a moment ago, so that vibrato and glides are no attacks. In dB a soft attack counts like
+    a loud one, which finds them all; in loudness those that carry the beat stand out.
+    """
+    windows = _windows(slab, HOP_WINDOW, hop=HOP_SAMPLES, first=-ATTACK_LAG, count=SLAB_HOPS + ATTACK_LAG)
+    bands = np.add.reduceat(_power(windows), _band_edges(), axis=1)
+    db = 10 * np.log10(1 + bands * np.float32(10 ** (-ATTACK_FLOOR_DB / 10)))
+    return _rise(db), _rise(bands**LOUDNESS_EXPONENT)
+
+
+def _rise(bands: Values) -> Values:
+    before = np.pad(bands[:-ATTACK_LAG], ((0, 0), (1, 1)), mode="edge")
+    before = np.maximum(np.maximum(before[:, :-2], before[:, 1:-1]), before[:, 2:])
+    rise: Values = np.maximum(bands[ATTACK_LAG:] - before, 0).mean(axis=1)
+    return rise
+
+
+def _band_edges() -> NDArray[np.intp]:
+    """First bins of the bands: one bin wide in the bass, an eighth of an octave in the treble."""
+    hz_per_bin = SAMPLE_RATE / HOP_WINDOW
+    edges_hz = 30.0 * 2 ** np.arange(0, np.log2(16_000 / 30.0), 1 / 8)
+    return np.unique(np.round(edges_hz / hz_per_bin)).astype(np.intp)
+
+
+def _attack_offset(slab: Samples) -> tuple[Values, NDArray[np.bool_]]:
+    """Seconds from each hop to the steepest attack near it, [H], and whether sound stops there instead."""
+    sharpened = _steepness(np.diff(slab, prepend=slab[:1]))  # treble carries the attack, bass hides it
+    offset = (np.argmax(sharpened, axis=1) - ATTACK_SEARCH_MS) / 1000
+    plain = _steepness(slab)
+    return offset, -plain.min(axis=1) > 3 * plain.max(axis=1)
+
+
+def _steepness(slab: Samples) -> Values:
+    """Steepness of the amplitude at the milliseconds around each hop, [H, 2 ATTACK_SEARCH_MS + 1].
+
+    It is the amplitude just after a millisecond less that just before it. The kernel's two sides fade, so
+    that it is greatest exactly at the first millisecond of a click or a step.
+    """
+    millisecond = SAMPLE_RATE // 1000
+    envelope = np.abs(slab).reshape(-1, millisecond).mean(axis=1)
+    after = np.exp(-np.arange(16) / 4.0)
+    before = np.exp(-np.arange(24, 0, -1) / 8.0)
+    kernel = np.concatenate([-before / before.sum(), after / after.sum()]).astype(np.float32)
+    hop = HOP_SAMPLES // millisecond
+    begin = MARGIN // millisecond - len(before) - ATTACK_SEARCH_MS
+    near = sliding_window_view(np.correlate(envelope, kernel), 2 * ATTACK_SEARCH_MS + 1)
+    return near[begin : begin + SLAB_HOPS * hop : hop]

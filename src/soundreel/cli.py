@@ -1,0 +1,274 @@
+"""The command line: options → `Request`, errors → one message and an exit code.
+
+Exit codes: 0 done, 2 wrong input, 3 unreadable media, 4 weights, 5 engine or server, 130 cancelled.
+"""
+
+import inspect
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from soundreel.display import Style, open_display
+from soundreel.errors import Cancelled, InputError, SoundreelError
+from soundreel.presets import PRESETS, preset
+from soundreel.types import ClipSplit, Request
+
+DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
+"""Set to anything, unexpected errors show their traceback."""
+
+
+class SoundreelGroup(TyperGroup):
+    """Lets `soundreel song.mp3` stand for `soundreel generate song.mp3`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert `generate` where the first word is no command but looks like a file."""
+        if args and args[0] not in self.commands and _looks_like_file(args[0]):
+            args = ["generate", *args]
+        return super().parse_args(ctx, args)
+
+
+def _looks_like_file(word: str) -> bool:
+    return not word.startswith("-") and (Path(word).suffix != "" or os.sep in word or Path(word).exists())
+
+
+app = typer.Typer(
+    cls=SoundreelGroup,
+    name="soundreel",
+    help="Sound in, synchronized video out. `soundreel song.mp3` is all it takes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # --num_clip and --num-clip are the same option
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
+)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    guard(app)
+
+
+def guard(command: Callable[[], object]) -> None:
+    """Run a command; any error becomes one line on standard error and the exit code that belongs to it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        command()
+    except SoundreelError as error:
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        if DEBUG_VARIABLE in os.environ:
+            raise
+        _fail(f"{type(error).__name__}: {error} (a bug; {DEBUG_VARIABLE}=1 shows where)", 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    sys.stderr.write(f"soundreel: {message}\n")
+    sys.exit(exit_code)
+
+
+WHAT, LENGTH, PICTURE, MODEL, OUTPUT = "What", "Length", "Picture", "Model", "Output"
+
+
+def _option(kind: Any, *names: str, does: str, panel: str) -> Any:
+    parser: Callable[[str], Any] | None = {int: _whole_number, float: _number}.get(kind)
+    metavar = {int: "<int>", float: "<float>"}.get(kind)
+    option = typer.Option(*names, help=does, rich_help_panel=panel, show_default=False, parser=parser, metavar=metavar)
+    return Annotated[kind, option]
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+
+
+AUDIO = Annotated[
+    str,
+    typer.Argument(
+        help="Any file with sound in it: mp3, wav, flac, m4a, ogg, opus, wma, a video.",
+        metavar="AUDIO",
+        show_default=False,
+    ),
+]
+
+OPTIONS: dict[str, Any] = {
+    "ref_image": _option(str, "--ref-image", "--image", does="Picture that gives style and subject.", panel=WHAT),
+    "prompt": _option(str, "--prompt", "--positive", does="What to see.", panel=WHAT),
+    "negative_prompt": _option(str, "--negative-prompt", "--negative", does="What not to see.", panel=WHAT),
+    "preset": _option(str, "--preset", does=f"{', '.join(PRESETS)}; single options win over it.", panel=WHAT),
+    "audio_start": _option(
+        float,
+        "--audio-start",
+        does="Seconds into the sound where the video begins (default 0).",
+        panel=LENGTH,
+    ),
+    "audio_duration": _option(float, "--audio-duration", does="Seconds of sound to use.", panel=LENGTH),
+    "frames": _option(
+        int, "--frames", does="Exact length at 16 fps (default 77, or what the sound has).", panel=LENGTH
+    ),
+    "full": _option(bool, "--full", does="All the sound from the start on.", panel=LENGTH),
+    "num_clip": _option(int, "--num-clip", does="At most what this many clips yield.", panel=LENGTH),
+    "width": _option(int, "--width", does="Pixels, a multiple of 16 (default 480).", panel=PICTURE),
+    "height": _option(int, "--height", does="Pixels, a multiple of 16 (default 832).", panel=PICTURE),
+    "size": _option(str, "--size", does="WIDTHxHEIGHT (or WIDTH*HEIGHT) in one word.", panel=PICTURE),
+    "interpolate": _option(
+        str, "--interpolate", does="none, or motion / film: twice the frames (default none).", panel=PICTURE
+    ),
+    "crf": _option(int, "--crf", does="H.264 quality, 0 best to 51 (default 18).", panel=PICTURE),
+    "engine": _option(str, "--engine", does="auto or draft (default auto).", panel=MODEL),
+    "infer_frames": _option(int, "--infer-frames", does="Longest clip, a multiple of 4 (default 80).", panel=MODEL),
+    "clip_split": _option(
+        ClipSplit,
+        "--clip-split",
+        does="Equal clips, or full ones as the reference (default even).",
+        panel=MODEL,
+    ),
+    "steps": _option(int, "--steps", "--sample-steps", does="Denoising steps (default 30).", panel=MODEL),
+    "guide_scale": _option(
+        float, "--guide-scale", "--sample-guide-scale", does="Guidance, 1 is off (default 4.5).", panel=MODEL
+    ),
+    "shift": _option(float, "--shift", "--sample-shift", does="Flow shift (default 3, from 720p 5).", panel=MODEL),
+    "seed": _option(int, "--seed", "--base-seed", does="Same seed, same video; -1 draws one (default 0).", panel=MODEL),
+    "output": _option(
+        str, "--output", "-o", "--save-file", does="Name of the video, replaced if it is there.", panel=OUTPUT
+    ),
+    "output_dir": _option(str, "--output-dir", does="Folder for automatic names (default output/video).", panel=OUTPUT),
+    "settings": _option(str, "--settings", does="Tag in the automatic name (default the engine).", panel=OUTPUT),
+}
+"""What `generate` and `plan` accept beside the sound: both vocabularies, one option each."""
+
+
+def build_request(audio: str, **options: Any) -> Request:
+    """A `Request` from the values of `OPTIONS`: the preset first, what is given by itself over it."""
+    given = {name: value for name, value in options.items() if value is not None}
+    fields = dict(preset(given.pop("preset"))) if "preset" in given else {}
+    if "size" in given:
+        fields |= parse_size(given.pop("size"))
+    if "seed" in given:
+        given["seed"] = draw_seed(given["seed"])
+    if "num_clip" in given and not given.keys() & {"frames", "audio_duration"}:
+        given["full"] = True  # K clips of the sound, not the default 77 frames
+    return Request(audio=audio, **(fields | given))
+
+
+def draw_seed(seed: int) -> int:
+    """The seed itself, or for a negative one a random seed, as the reference's `--base_seed -1`."""
+    return seed if seed >= 0 else random.SystemRandom().randrange(2**31)
+
+
+def parse_size(text: str) -> dict[str, int]:
+    """`480x832` or `480*832` → {"width": 480, "height": 832}."""
+    sides = text.lower().replace("*", "x").replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
+        raise InputError(f"--size is {text!r}: expected WIDTHxHEIGHT, for example 480x832")
+    return {"width": int(sides[0]), "height": int(sides[1])}
+
+
+def takes_request(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `OPTIONS` beside its own options, and the finished request as first argument."""
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    def run(audio: str, **options: Any) -> None:
+        request = build_request(audio, **{name: options.pop(name) for name in OPTIONS})
+        command(request, **options)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("audio", keyword, annotation=AUDIO),
+        *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in OPTIONS.items()),
+        *(parameter.replace(kind=keyword) for parameter in own),
+    ]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+QUIET = typer.Option("--quiet", "-q", help="Print nothing but the path of the video.", rich_help_panel=OUTPUT)
+PROGRESS = typer.Option(
+    "--progress",
+    help="auto, bar, lines, json (events for programs) or none.",
+    rich_help_panel=OUTPUT,
+    show_default=False,
+)
+AS_JSON = typer.Option("--json", help="Print JSON for programs.")
+
+
+@app.command()
+@takes_request
+def generate(
+    request: Request,
+    progress: Annotated[Style, PROGRESS] = Style.AUTO,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Turn a sound into a video that moves with it."""
+    render(request, progress, quiet=quiet)
+
+
+def render(request: Request, style: Style = Style.AUTO, *, quiet: bool = False) -> None:
+    """Render with a display; a `KeyboardInterrupt` becomes `Cancelled`."""
+    from soundreel.pipeline import generate as generate_video
+
+    try:
+        with open_display(style, quiet=quiet) as display:
+            display.finish(generate_video(request, display, on_start=display.start))
+    except KeyboardInterrupt:
+        raise Cancelled("cancelled, nothing was saved") from None
+
+
+@app.command()
+@takes_request
+def plan(request: Request, as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Show what a render would make and take; render nothing."""
+    from soundreel import reports
+
+    reports.show(reports.describe_plan(request), as_json=as_json)
+
+
+@app.command()
+def info(
+    video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.")],
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show what is in a video: picture, sound, and the recipe it was made by."""
+    from soundreel import reports
+
+    reports.show(reports.describe_video(video), as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Show what this machine can run, and what mends what is missing."""
+    from soundreel import reports
+
+    reports.show(reports.describe_machine(), as_json=as_json)
+
+
+@app.command()
+def demo(
+    output_dir: Annotated[str, typer.Option("--output-dir", help="Where the videos go.")] = "output/demo",
+    frames: Annotated[int | None, typer.Option(help="Only so many frames.", show_default=False)] = None,
+) -> None:
+    """Render the example sound, without and with a reference image."""
+    from soundreel.examples import example_requests
+
+    for request in example_requests(Path(output_dir), frames):
+        render(request)

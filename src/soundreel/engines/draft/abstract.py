@@ -1,0 +1,189 @@
+"""The abstract look: liquid silk, lit from above, that flows with the sound.
+
+A plane is folded by sine waves, each bending what the one before has bent (domain warping). The folds are
+shaded as a relief and coloured on a coarse grid; fine threads that follow them are drawn at full resolution.
+The numbers below are a matter of taste: they were found by looking.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from soundreel.engines.draft.dust import Dust
+from soundreel.engines.draft.grid import Field, Grid, Picture, sample, smoothstep, to_bytes
+from soundreel.engines.draft.motion import Motion
+from soundreel.engines.draft.palette import FAINT_KEY, TONES, Palette
+from soundreel.engines.draft.ripples import Ripples
+
+CELLS = 130_000
+"""Cells that the folds are computed on: enough to be smooth, few enough for real time."""
+
+SMALLEST_CELL = 2
+"""Pixels."""
+
+FOLDS = 5
+"""Pairs of sine waves that bend the plane; each is shorter by `FOLD_RATIO` than the one before."""
+
+FOLD_RATIO = 1.25
+
+THREADS_SIDE = 1024
+"""Side of the thread texture in pixels."""
+
+THREAD_LIGHT = 200
+"""Mean of the thread texture; leaves room for threads that catch light."""
+
+FINEST_UNIT = 600
+"""Pixels per unit up to which threads keep their width on the screen; in larger pictures they grow."""
+
+
+class AbstractLook:
+    """Draws any frame of an abstract video."""
+
+    def __init__(self, width: int, height: int, *, motion: Motion, palette: Palette, rng: np.random.Generator) -> None:
+        self._motion = motion
+        self._palette = palette
+        self._grid = Grid.with_cells(width, height, at_most=CELLS, smallest=SMALLEST_CELL)
+        self._folds = _Folds.draw(rng)
+        x, y = rng.uniform(-0.3, 0.3, 2) * (width, height) / (2 * self._grid.unit)
+        self._ripples = Ripples.around(self._grid, x, y)
+        self._focus = np.exp(-((self._grid.distance(x, y) / np.float32(0.75)) ** 2))
+        self._vignette = 1 - np.float32(0.5) * smoothstep(0.9, 2.1, self._grid.distance(0, 0))
+        self._threads = _weave_threads(rng)
+        self._dust = Dust.scatter((width, height), rng, motes=56, softness=1.0)
+
+    def draw(self, frame: int, out: Picture) -> None:
+        """Draw frame `frame` into `out`, uint8 [H, W, 3]."""
+        silk = self._fold(frame)
+        colours = self._grid.enlarge(self._colour(silk, frame))
+        threads = cv2.cvtColor(self._sew(silk), cv2.COLOR_GRAY2RGB)
+        cv2.multiply(colours, threads, dst=out, scale=1 / THREAD_LIGHT)
+        self._dust.add_to(out, self._motion, frame)
+
+    def _fold(self, frame: int) -> "_Silk":
+        motion = self._motion
+        ripple_x, ripple_y = self._ripples.push(motion, frame)
+        closer = np.float32(1 - 0.05 * motion.punch[frame])
+        x, y = self._folds.bend(
+            (self._grid.x + np.float32(0.1) * ripple_x) * closer,
+            (self._grid.y + np.float32(0.1) * ripple_y) * closer,
+            flow=0.11 * float(motion.travel[frame]),
+            swing=0.5 * float(motion.sway[frame]),
+            depth=0.9 + 0.25 * float(motion.low[frame]),
+        )
+        return _Silk(x=x, y=y)
+
+    def _colour(self, silk: "_Silk", frame: int) -> Picture:
+        """Colours of the cells, [h, w, 3]: a tone by depth and light, on a ramp by place."""
+        punch, level = float(self._motion.punch[frame]), float(self._motion.level[frame])
+        shine = silk.light(self._grid.unit / self._grid.cell)
+        gleam = np.square(np.square(np.square(np.square(shine))))
+        depth = 0.5 + 0.26 * np.sin(1.6 * silk.x) + 0.24 * np.sin(1.3 * silk.y + 0.7 * silk.x)
+        tone = 0.06 + 0.62 * smoothstep(0.05, 1.0, depth) + 0.20 * self._focus
+        tone *= (0.35 + 0.75 * shine) * (0.95 + 0.10 * level + 0.12 * punch)
+        tone += self._focus * (0.3 + shine) * (0.26 * punch) + gleam * (0.30 + 0.20 * punch)
+        tone *= self._vignette
+        held = tone / np.sqrt(np.sqrt(1 + np.square(np.square(tone))))  # bright light crowds, but never clips
+        ramp = np.float32(0.5) * (1 + np.sin(0.9 * silk.x - 0.8 * silk.y + 2.0))
+        return sample(self._palette.ramps(self._turn(frame)), held * (TONES - 1), ramp)
+
+    def _turn(self, frame: int) -> float:
+        """How far the harmony has moved from the video's key, about −1..1."""
+        key = self._motion.key
+        if abs(key) < FAINT_KEY:
+            return 0.0
+        return float(2.0 * (self._motion.tonality[frame] * key.conjugate() / abs(key)).imag)
+
+    def _sew(self, silk: "_Silk") -> NDArray[Any]:
+        """Threads along the folds, uint8 [H, W] around `THREAD_LIGHT`; faint where they would crowd."""
+        fineness = min(self._grid.unit, FINEST_UNIT)
+        across = 0.5 * fineness * (silk.height + 0.18 * np.sin(1.6 * silk.x)) + THREADS_SIDE / 2
+        along = 0.6 * fineness * np.sin(0.5 * (silk.y - silk.x)) + THREADS_SIDE / 2
+        threads = sample(self._threads, self._grid.enlarge(across), self._grid.enlarge(along))
+        faint = smoothstep(1.0, 3.6, silk.steepness * np.float32(0.5 * fineness / self._grid.cell))
+        cv2.multiply(threads, self._grid.enlarge(to_bytes(255 * (1 - faint))), dst=threads, scale=1 / 255)
+        cv2.add(threads, self._grid.enlarge(to_bytes(THREAD_LIGHT * faint)), dst=threads)
+        return threads
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Folds:
+    """Sine waves that bend the plane one after the other."""
+
+    angle: float
+    offset: NDArray[np.float64]  # [2] units
+    phases: NDArray[np.float64]  # [FOLDS, 2]
+    rates: NDArray[np.float64]  # [FOLDS, 2] factors on the waves' numbers
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "_Folds":
+        return cls(
+            angle=rng.uniform(0, math.tau),
+            offset=rng.uniform(-9, 9, 2),
+            phases=rng.uniform(0, math.tau, (FOLDS, 2)),
+            rates=rng.uniform(0.85, 1.15, (FOLDS, 2)),
+        )
+
+    def bend(self, x: Field, y: Field, *, flow: float, swing: float, depth: float) -> tuple[Field, Field]:
+        """Where the cloth at (`x`, `y`) comes from; `flow` and `swing` are radians, `depth` a factor."""
+        cos, sin = 1.1 * math.cos(self.angle), 1.1 * math.sin(self.angle)
+        right, down = self.offset.tolist()
+        x, y = cos * x - sin * y + right, sin * x + cos * y + down
+        for k in range(FOLDS):
+            scale = FOLD_RATIO ** (k + 1)
+            reach = 0.75 * depth / scale
+            number_x, number_y = (1.3 * scale * self.rates[k]).tolist()
+            phase_x, phase_y = self.phases[k].tolist()
+            phase_x += (0.6 + 0.10 * k) * flow + 0.3 * math.sin(swing + k)
+            phase_y -= (0.4 - 0.05 * k) * flow - 0.3 * math.cos(0.8 * swing + 2 * k)
+            x = x + reach * np.sin(number_x * y + phase_x % math.tau)
+            y = y + reach * np.sin(number_y * x + phase_y % math.tau)
+        return x, y
+
+
+@dataclass(frozen=True, eq=False)
+class _Silk:
+    """The folded cloth: which point of it lies at each cell, [h, w], and how high."""
+
+    x: Field
+    y: Field
+
+    @cached_property
+    def height(self) -> Field:
+        height: Field = np.sin(1.6 * self.x + 1.1 * self.y) + 0.6 * np.sin(2.9 * self.y - self.x)
+        return height
+
+    @cached_property
+    def slopes(self) -> tuple[Field, Field]:
+        """How much higher the next cell is, down and right."""
+        return np.asarray(np.gradient(self.height, axis=0)), np.asarray(np.gradient(self.height, axis=1))
+
+    @cached_property
+    def steepness(self) -> Field:
+        """Length of the slope."""
+        down, right = self.slopes
+        return np.sqrt(down * down + right * right)
+
+    def light(self, cells_per_unit: float) -> Field:
+        """How much the silk faces a lamp up on the left, 0..1."""
+        down, right = self.slopes
+        relief = np.float32(0.10 * cells_per_unit)
+        facing = relief * (0.5 * right + 0.6 * down) + 0.62
+        return np.asarray(np.clip(facing / np.sqrt(1 + np.square(relief * self.steepness)), 0, 1))
+
+
+def _weave_threads(rng: np.random.Generator) -> Picture:
+    """Fine threads along the columns, uint8 [THREADS_SIDE, THREADS_SIDE] around `THREAD_LIGHT`."""
+    side = THREADS_SIDE
+    down, right = np.fft.fftfreq(side)[:, np.newaxis], np.fft.rfftfreq(side)[np.newaxis]
+    cloth = np.zeros((side, side))
+    for thick, long in ((1.3, 60), (2.5, 120), (7, 200)):
+        noise = np.fft.rfft2(rng.standard_normal((side, side)))
+        blur = np.exp(-2 * np.pi**2 * ((right * thick) ** 2 + (down * long) ** 2))
+        layer = np.fft.irfft2(noise * blur)
+        cloth += layer / layer.std()
+    return to_bytes((THREAD_LIGHT + 18 * cloth / cloth.std()).astype(np.float32))

@@ -1,0 +1,69 @@
+"""Dust: motes of light that float before the picture, twinkle, and flare on attacks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundreel.engines.draft.motion import Motion
+
+MARGIN = 0.08
+"""Part of the picture that motes wander outside before they come back on the other side."""
+
+DRIFT = np.array([0.5, -1.0])
+"""Main direction of all motes: slowly upwards."""
+
+LAMP = np.array([255.0, 240.0, 215.0])
+"""Colour of a mote in full light, RGB."""
+
+SMALLEST_RADIUS = 0.9
+"""Pixels below which a mote would jump from pixel to pixel; it gets fainter instead."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dust:
+    """M motes over a picture of `size` pixels; places are in pictures, [0, 1]²."""
+
+    home: NDArray[np.float64]  # [M, 2]
+    course: NDArray[np.float64]  # [M, 2] pictures per second of travel
+    radius: NDArray[np.float64]  # [M] pixels
+    strength: NDArray[np.float64]  # [M] 0..1
+    phase: NDArray[np.float64]  # [M]
+    size: tuple[int, int]  # width, height
+
+    @classmethod
+    def scatter(cls, size: tuple[int, int], rng: np.random.Generator, *, motes: int, softness: float) -> "Dust":
+        """Motes all over the picture, most of them far and small; `softness` is a factor on their size."""
+        near = rng.beta(1.2, 4.0, motes)
+        wanted = softness * np.sqrt(size[0] * size[1]) / 700 * (0.9 + 3.5 * near)
+        radius = np.maximum(wanted, SMALLEST_RADIUS)
+        pace = 0.004 + 0.02 * near[:, np.newaxis]
+        return cls(
+            home=rng.uniform(0, 1, (motes, 2)),
+            course=pace * (DRIFT + 0.6 * rng.standard_normal((motes, 2))),
+            radius=radius,
+            strength=rng.uniform(0.25, 0.9, motes) / (softness * (0.6 + 2 * near)) * (wanted / radius) ** 2,
+            phase=rng.uniform(0, 2 * np.pi, motes),
+            size=size,
+        )
+
+    def add_to(self, out: NDArray[np.uint8], motion: Motion, frame: int) -> None:
+        """Light the motes in the picture `out`, uint8 [height, width, 3]."""
+        span = 1 + 2 * MARGIN
+        places = (self.home + self.course * float(motion.travel[frame]) + MARGIN) % span - MARGIN
+        twinkle = 0.5 + 0.5 * np.sin(self.phase + float(motion.clock[frame]) * (0.5 + self.phase / 6))
+        energy = 0.45 + 0.9 * float(motion.high[frame]) + 0.6 * float(motion.punch[frame])
+        light = np.minimum(self.strength * (0.15 + 0.45 * twinkle) * energy, 1.0)
+        for (x, y), radius, strength in zip(places * self.size, self.radius, light, strict=True):
+            _add_mote(out, x, y, radius, strength * LAMP)
+
+
+def _add_mote(out: NDArray[np.uint8], x: float, y: float, radius: float, light: NDArray[np.float64]) -> None:
+    """Screen a Gaussian spot onto the picture: bright places keep their detail."""
+    reach = int(np.ceil(3 * radius))
+    left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
+    part = out[top : max(int(y) + reach + 2, 0), left : max(int(x) + reach + 2, 0)]
+    down = np.exp(-0.5 * ((np.arange(part.shape[0]) + top - y) / radius) ** 2)
+    across = np.exp(-0.5 * ((np.arange(part.shape[1]) + left - x) / radius) ** 2)
+    spot = down[:, np.newaxis, np.newaxis] * across[:, np.newaxis] * light
+    part[...] = part + spot * (1 - part / 255)

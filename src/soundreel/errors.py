@@ -1,0 +1,49 @@
+"""Everything soundreel raises on purpose.
+
+    SoundreelError            exit code
+     ├─ InputError            2    an option or a file that cannot be right: nothing was started
+     ├─ MediaError            3    a sound, picture or video that cannot be read, written or verified
+     ├─ WeightsError          4    model weights missing, damaged or of another model
+     ├─ EngineError           5    an engine, a server or a device failed or is not there
+     └─ Cancelled             130  the user (or a progress callback) stopped the render
+
+`InputError` is also a `ValueError`. Messages say what was given, what was expected and what to do.
+"""
+
+from typing import ClassVar
+
+
+class SoundreelError(Exception):
+    """Base of all errors a user can meet; `exit_code` is what the command line returns for it."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(SoundreelError, ValueError):
+    """The request is wrong in itself; found before anything is rendered."""
+
+    exit_code = 2
+
+
+class MediaError(SoundreelError):
+    """A media file cannot be decoded, written or does not hold what it must."""
+
+    exit_code = 3
+
+
+class WeightsError(SoundreelError):
+    """Model weights are missing, damaged, or belong to another model."""
+
+    exit_code = 4
+
+
+class EngineError(SoundreelError):
+    """An engine is unavailable or failed while rendering."""
+
+    exit_code = 5
+
+
+class Cancelled(SoundreelError):  # noqa: N818 - not a failure: the user asked for it
+    """The render was stopped on request; raised by progress callbacks too."""
+
+    exit_code = 130

@@ -1,0 +1,167 @@
+"""Sound from any file: how long it is, a window of it in blocks, and the mono 16 kHz that the model hears.
+
+Files are read as streams. A window costs the packets before it at most, undecoded, and memory for one block.
+Axes: n samples, c channels.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from soundreel.errors import InputError
+from soundreel.media.sound_file import SoundFile, open_sound
+from soundreel.types import StrPath
+
+MODEL_SAMPLE_RATE = 16_000
+"""Samples per second that the model's audio encoder hears."""
+
+RESAMPLER_QUALITY = "HQ"
+"""soxr's high quality, librosa's default."""
+
+MODEL_BLOCK_SECONDS = 10.0
+
+Block = NDArray[np.float32]
+"""Sound, float32 -1..1, shape [n, c]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundInfo:
+    """The sound in a file as a player plays it."""
+
+    seconds: float  # that can be decoded, encoder delay and padding removed
+    sample_rate: int
+    channels: int
+    codec: str  # FFmpeg's name: mp3, aac, pcm_s16le, …
+    truncated: bool  # the file promises clearly more than it holds: a download that was cut off
+
+
+def probe_sound(path: StrPath) -> SoundInfo:
+    """Find out what sound `path` holds; its length is measured, not taken from headers that only estimate it.
+
+    Raises:
+        InputError: there is no such file, or it is a directory, empty, or may not be read.
+        MediaError: the file is not readable as sound, or holds none.
+    """
+    with open_sound(path) as sound:
+        ending = sound.ending()
+        return SoundInfo(
+            seconds=ending.stop / sound.sample_rate,
+            sample_rate=sound.sample_rate,
+            channels=sound.channels,
+            codec=sound.codec,
+            truncated=ending.truncated,
+        )
+
+
+def stream_sound(
+    path: StrPath,
+    *,
+    start: float = 0.0,
+    seconds: float | None = None,
+    sample_rate: int | None = None,
+    mono: bool = False,
+    block_seconds: float = 1.0,
+) -> Iterator[Block]:
+    """Read the window of `seconds` from `start` on, in float32 blocks [n, c] of `block_seconds`, the last one shorter.
+
+    The window begins at sample ⌊start · rate⌋ and holds ⌊seconds · rate⌋ samples of the source, as in librosa, or what
+    there is of them: a window that begins after the end yields nothing. Gaps in the sound are silent.
+
+    Args:
+        path: any file with sound in it.
+        start: seconds from what a player plays first.
+        seconds: length; None for all from `start` on.
+        sample_rate: Hz; None for the source's.
+        mono: the mean over the channels as one channel.
+        block_seconds: length of a block.
+
+    Raises:
+        InputError: there is no such file, or it cannot be opened, or the window makes no sense.
+        MediaError: the file is not readable as sound, or holds none.
+    """
+    _check_window(start, seconds)
+    with open_sound(path) as sound:
+        rate = sample_rate or sound.sample_rate
+        blocks = _window(sound, start, seconds)
+        if mono:
+            blocks = (block.mean(axis=1, keepdims=True) for block in blocks)
+        if rate != sound.sample_rate:
+            blocks = _resample(blocks, sound.sample_rate, rate, channels=1 if mono else sound.channels)
+        yield from _regroup(blocks, max(1, round(block_seconds * rate)))
+
+
+def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None = None) -> NDArray[np.float32]:
+    """Read the window as the model hears it: mono, 16 kHz, float32 [n], the values of `librosa.load(sr=16000)`.
+
+    Of r source samples per second, m samples become ⌈m · 16000 / r⌉. Errors as in `stream_sound`.
+    """
+    blocks = stream_sound(
+        path,
+        start=start,
+        seconds=seconds,
+        sample_rate=MODEL_SAMPLE_RATE,
+        mono=True,
+        block_seconds=MODEL_BLOCK_SECONDS,
+    )
+    return np.concatenate([np.empty(0, np.float32), *(block[:, 0] for block in blocks)])
+
+
+def _check_window(start: float, seconds: float | None) -> None:
+    if not (math.isfinite(start) and start >= 0):
+        raise InputError(f"the sound cannot begin at {start} s: expected a number of seconds from 0 on")
+    if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+        raise InputError(f"{seconds} s of sound cannot be read: expected a number of seconds from 0 on")
+
+
+def _window(sound: SoundFile, start: float, seconds: float | None) -> Iterator[Block]:
+    """The window in pieces as they are decoded, gaps filled with silence of at most a second at a time."""
+    cursor = int(start * sound.sample_rate)
+    stop = None if seconds is None else cursor + int(seconds * sound.sample_rate)
+    for piece in sound.pieces(cursor):
+        gap_stop = piece.position if stop is None else min(piece.position, stop)
+        while cursor < gap_stop:
+            silence = min(gap_stop - cursor, sound.sample_rate)
+            yield np.zeros((silence, sound.channels), np.float32)
+            cursor += silence
+        if cursor == stop:
+            return
+        if piece.stop > cursor:
+            block = piece.samples[cursor - piece.position : None if stop is None else stop - piece.position]
+            yield block
+            cursor += len(block)
+
+
+def _resample(blocks: Iterable[Block], source_rate: int, rate: int, *, channels: int) -> Iterator[Block]:
+    """Resample a stream; m samples become ⌈m · rate / source_rate⌉."""
+    resampler = soxr.ResampleStream(source_rate, rate, channels, dtype="float32", quality=RESAMPLER_QUALITY)
+    taken = given = 0
+    for block in blocks:
+        taken += len(block)
+        resampled = resampler.resample_chunk(block)
+        given += len(resampled)
+        yield resampled
+    rest = resampler.resample_chunk(np.empty((0, channels), np.float32), last=True)
+    missing = -(-taken * rate // source_rate) - given
+    yield rest[:missing]
+    yield np.zeros((max(0, missing - len(rest)), channels), np.float32)
+
+
+def _regroup(blocks: Iterable[Block], size: int) -> Iterator[Block]:
+    """The same sound in blocks of `size` samples; the last one holds the rest."""
+    waiting: list[Block] = []
+    count = 0
+    for block in blocks:
+        waiting.append(block)
+        count += len(block)
+        if count < size:
+            continue
+        joined = np.concatenate(waiting)
+        whole = count - count % size
+        yield from (joined[first : first + size] for first in range(0, whole, size))
+        waiting, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(waiting)

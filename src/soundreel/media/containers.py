@@ -1,0 +1,164 @@
+"""Opening and creating media files: paths in, PyAV containers out, failures in soundreel's words."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import av
+from av.container import InputContainer, OutputContainer
+
+from soundreel.errors import InputError, MediaError
+from soundreel.types import StrPath
+
+_SHORT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Failures where it helps to know how much room there is."""
+
+_MEGABYTE: Final = 1_000_000
+
+
+def media_url(path: StrPath) -> str:
+    """`path` as FFmpeg opens it whatever its name: `a:b%03d.mp4` is no protocol, `-` is no pipe."""
+    return f"file:{os.fspath(path)}"
+
+
+@contextmanager
+def opened(path: StrPath, kind: str = "video") -> Iterator[InputContainer]:
+    """The media file at `path` for reading; FFmpeg's errors in the `with` block become `MediaError`.
+
+    Raises:
+        InputError: the path leads to no file, a directory, a device, an empty or a forbidden file.
+        MediaError: the file cannot be read as media, or breaks off.
+    """
+    check_file(path, kind)
+    try:
+        with av.open(media_url(path), "r", metadata_errors="replace") as container:
+            yield container
+    except PermissionError as error:
+        raise InputError(f"cannot open {kind} {os.fspath(path)!r}: {reason(error)}") from error
+    except av.FFmpegError as error:
+        raise MediaError(f"{os.fspath(path)!r} is a damaged or unreadable {kind} ({reason(error)})") from error
+
+
+def check_file(path: StrPath, kind: str) -> None:
+    """Raise `InputError` unless `path` is a regular file with something in it."""
+    name = repr(os.fspath(path))
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError as error:
+        raise InputError(f"no such {kind}: {name}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(f"cannot open {kind} {name}: {reason(error)}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name} is a directory: expected a {kind} file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{name} is a pipe or device: expected a {kind} file")
+    if status.st_size == 0:
+        raise InputError(f"{name} is an empty file: expected a {kind}")
+
+
+class _WholeWrites(FileIO):
+    """A file that writes all it is given or raises: FFmpeg does not look whether a write fell short."""
+
+    def write(self, data: Any, /) -> int:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[super().write(rest) :]
+        return memoryview(data).nbytes
+
+
+class NewFile:
+    """An mp4 file in the making: whole, closed and on the disk after the `with` block, or gone.
+
+    What was at `path` before is overwritten. `needed_bytes` is about what the file will take, for the message
+    when the disk is full.
+
+    Raises:
+        MediaError: the file cannot be created or written (on entry, in `reporting` blocks and on leaving).
+    """
+
+    def __init__(self, path: StrPath, *, options: Mapping[str, str] | None = None, needed_bytes: int = 0) -> None:
+        self.path = Path(path)
+        self._options = dict(options or {})
+        self._needed_bytes = needed_bytes
+        self._open_files = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self.reporting():
+            self._file = self._open_files.enter_context(_WholeWrites(self.path, "wb"))
+            self._file.name = "new.mp4"  # PyAV reads it as UTF-8, which the real one need not be
+            # Faststart reads what it wrote to move it behind the index; opened later, a failure would crash PyAV.
+            reader = self._open_files.enter_context(self.path.open("rb"))
+        self.container: OutputContainer = av.open(
+            self._file,
+            "w",
+            format="mp4",
+            container_options=self._options,
+            metadata_errors="replace",
+            io_open=lambda *_: reader,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._discard()
+            return
+        try:
+            with self.reporting():
+                self._finish()
+        except BaseException:
+            self._discard()
+            raise
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Failures to write inside the block become `MediaError`."""
+        try:
+            yield
+        except (OSError, av.FFmpegError) as error:
+            space = self._space() if error.errno in _SHORT_OF_SPACE else ""
+            raise MediaError(
+                f"cannot write {self.path.name!r} in folder {os.fspath(self.path.parent)!r}: {reason(error)}{space}"
+            ) from error
+
+    def _finish(self) -> None:
+        streams: list[av.VideoStream | av.AudioStream]
+        streams = [*self.container.streams.video, *self.container.streams.audio]
+        for stream in streams:
+            if stream.codec_context.is_open:  # an encoder, with frames held back
+                self.container.mux(stream.encode(None))
+        self.container.close()
+        if os.fstat(self._file.fileno()).st_size == 0:
+            raise MediaError(f"nothing was written into {os.fspath(self.path)!r}: expected at least one frame")
+        os.fsync(self._file.fileno())
+        self._open_files.close()
+
+    def _discard(self) -> None:
+        self._open_files.close()
+        self.container.close()  # without its file it neither writes an index nor moves anything
+        with suppress(OSError):
+            self.path.unlink()
+
+    def _space(self) -> str:
+        written = self.path.stat().st_size
+        free = shutil.disk_usage(self.path.parent).free
+        needed = f"about {_megabytes(self._needed_bytes)} are" if self._needed_bytes else "more is"
+        return f" after {_megabytes(written)}; {needed} needed, {_megabytes(free)} are free there"
+
+
+def reason(error: BaseException) -> str:
+    """The cause in a few words, on one line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / _MEGABYTE:,.1f} MB"

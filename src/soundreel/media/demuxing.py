@@ -1,0 +1,221 @@
+"""The packets of the best sound stream in a file, from any moment on; PyAV does the reading."""
+
+import os
+import stat
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from soundreel.errors import InputError, MediaError
+from soundreel.media import framing
+from soundreel.media.timeline import SoundPacket, steady
+from soundreel.types import StrPath
+
+MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+MATROSKA = "matroska,webm"
+
+SEEKABLE_FORMATS = frozenset({"aiff", "asf", "avi", "caf", "flac", MATROSKA, MOV, "ogg", "w64", "wav"})
+"""Containers whose timestamps still hold after a seek. In all others the packets are counted from the beginning,
+undecoded: bare MPEG audio, for one, has no timestamps, and a seek in it only estimates where it lands."""
+
+EXACT_LENGTH_FORMATS = frozenset({"aiff", "flac", MOV})
+"""Containers that say exactly how much sound they hold."""
+
+SEEK_LEAD_SECONDS = 1
+"""Sought this much too early, since near a key frame of the picture the sound may come later in the file."""
+
+RESTART_SECONDS = 1
+"""Timestamps that fall back further than this begin a new count."""
+
+XING_SLACK_FRAMES = 4
+"""Encoders disagree on whether the frame count in an mp3 header includes that header and the encoder's delay."""
+
+READ_BYTES = 1 << 16
+NO_PROTOCOLS = {"protocol_whitelist": "none"}
+"""A file may name others to play (playlists, `concat` scripts): FFmpeg opens none of them, here or on a network."""
+
+
+def open_file(path: StrPath, name: str) -> BinaryIO:
+    """Open an ordinary file, `name` in messages; names that FFmpeg takes for protocols or patterns are just names.
+
+    Raises:
+        InputError: there is no such file, or it is a directory, empty, or may not be read.
+    """
+    try:
+        status = Path(path).stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size > 0:
+            return Path(path).open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {name}: check its name and folder") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{name} cannot be opened: {reason}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name} is a folder: give a sound file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{name} is not an ordinary file: save the sound as a file first")
+    raise InputError(f"{name} is empty (0 bytes): give a file with sound in it")
+
+
+class Demuxer:
+    """The best sound stream of an open file.
+
+    Raises:
+        MediaError: the file holds no sound, or none that can be decoded.
+        av.FFmpegError: the file is not one that FFmpeg reads.
+    """
+
+    format: str  # FFmpeg's name of the container
+    codec: str  # FFmpeg's name of the codec
+    time_base: Fraction  # seconds per tick
+    stream: AudioStream
+    packets: Iterator[SoundPacket]  # from the beginning, to be read once
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._file_bytes = file.seek(0, os.SEEK_END)
+        self._open()
+
+    def close(self) -> None:
+        """Close the container; the file stays open."""
+        self._container.close()
+
+    def seek(self, ticks: int) -> Iterator[SoundPacket]:
+        """Packets from one that begins at `ticks` or before, as near as a seek leads."""
+        if not self._is_seekable():
+            return self.packets
+        guide: AudioStream | VideoStream = self.stream
+        if self.format == MATROSKA and self._pictures:
+            guide = self._pictures[0]  # the index there is mostly of the picture
+        seconds = ticks * self.time_base - SEEK_LEAD_SECONDS
+        try:
+            self._container.seek(int(seconds / (guide.time_base or self.time_base)), stream=guide)
+        except (av.FFmpegError, OverflowError):  # no such moment
+            return self._reopen()
+        packets = self._read()
+        first = next(packets, None)
+        if first is None or first.pts is None or first.pts > ticks:
+            return self._reopen()
+        return chain([first], packets)
+
+    def start_seconds(self) -> Fraction | None:
+        """Timestamp at which the first of picture and sound begins; None where the file does not say."""
+        streams = [*self._pictures, self.stream]
+        return min(
+            (s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base),
+            default=None,
+        )
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether it is a video; cover art is not."""
+        return bool(self._pictures)
+
+    def stated_stop(self) -> int | None:
+        """Timestamp at which the sound ends, as the container says or FFmpeg estimates."""
+        if self.stream.duration is not None:
+            return (self.stream.start_time or 0) + self.stream.duration
+        if self._container.duration is not None:
+            seconds = Fraction((self._container.start_time or 0) + self._container.duration, av.time_base)
+            return int(seconds / self.time_base)
+        return None
+
+    def exact_stop(self) -> int | None:
+        """Timestamp at which the sound ends, where the container says it exactly."""
+        return self.stated_stop() if self.format in EXACT_LENGTH_FORMATS else None
+
+    def is_cut_off(self, last: SoundPacket) -> bool:
+        """Whether bytes are missing at the end of the file; `last` is the last packet that it gave."""
+        if self.format == "mp3":
+            return self._lacks_mp3_frames(last)
+        if self.format == "ogg":
+            return framing.ogg_is_cut_off(self._read_bytes(-framing.LONGEST_OGG_PAGE_BYTES))
+        head = self._read_bytes(0, framing.LONGEST_EBML_HEADER_BYTES)
+        if self.format in {"wav", "avi"}:
+            return framing.riff_promises_more(head, self._file_bytes)
+        if self.format == MATROSKA:
+            return framing.matroska_promises_more(head, self._file_bytes)
+        return last.is_corrupt
+
+    def _open(self) -> None:
+        self._file.seek(0)
+        self._container = av.open(
+            self._file, "r", options=NO_PROTOCOLS, metadata_errors="replace", buffer_size=READ_BYTES
+        )
+        self.format = self._container.format.name
+        self.stream = _choose_stream(self._container, self._name)
+        for stream in self._container.streams:
+            stream.discard = Discard.default if stream is self.stream else Discard.all
+        self._pictures = [
+            stream for stream in self._container.streams.video if not stream.disposition & Disposition.attached_pic
+        ]
+        self.codec = self.stream.codec_context.codec.canonical_name
+        self.time_base = self.stream.time_base or Fraction(1, av.time_base)
+        packets = self._read()
+        first = list(islice(packets, 1))
+        self._sound_offset = (first[0].pos or 0) if first else 0
+        self.packets = chain(first, packets)
+
+    def _reopen(self) -> Iterator[SoundPacket]:
+        """All packets: for files in which a seek fails, such as one that lost its end."""
+        self.close()
+        self._open()
+        return self.packets
+
+    def _read(self) -> Iterator[SoundPacket]:
+        """Packets from where the container stands, as far as the file can be read."""
+        packets = steady(
+            self._container.demux(self.stream),
+            near=int(RESTART_SECONDS / self.time_base),
+            lost_frames=framing.LostFrames() if self.format == "mp3" else None,
+        )
+        try:
+            yield from packets
+        except av.FFmpegError:
+            return
+
+    def _is_seekable(self) -> bool:
+        if self.format in {"wav", "w64"}:
+            return self.codec.startswith("pcm_")  # else FFmpeg guesses timestamps from the byte rate
+        if self.format == "ogg":
+            first_page = self._read_bytes(0, framing.OGG_PAGE_HEADER_BYTES)
+            return not framing.ogg_is_chained(first_page, self._read_bytes(-framing.LONGEST_OGG_PAGE_BYTES))
+        return self.format in SEEKABLE_FORMATS
+
+    def _lacks_mp3_frames(self, last: SoundPacket) -> bool:
+        """Whether the last frame is incomplete, or the header before the first counts more frames than there are."""
+        if last.size < (framing.mp3_frame_bytes(bytes(last)[:4]) or 0):
+            return True
+        header_start = max(0, self._sound_offset - framing.LONGEST_MP3_FRAME_BYTES)
+        promised = framing.mp3_frame_count(self._read_bytes(header_start, self._sound_offset - header_start))
+        if promised is None or last.pts is None or not last.duration:
+            return False
+        return promised - XING_SLACK_FRAMES > last.pts // last.duration + 1
+
+    def _read_bytes(self, start: int, count: int = -1) -> bytes:
+        """Bytes from `start`, or from that far before the end; FFmpeg finds the file where it left it."""
+        place = self._file.tell()
+        self._file.seek(start if start >= 0 else max(0, self._file_bytes + start))
+        data = self._file.read(count)
+        self._file.seek(place)
+        return data
+
+
+def _choose_stream(container: InputContainer, name: str) -> AudioStream:
+    """The stream that a player would choose: the default, else the richest."""
+    streams = container.streams
+    if not streams.audio:
+        raise MediaError(f"{name} holds no sound: give a sound file, or a video with sound")
+    for stream in (streams.best("audio"), *streams.audio):
+        if isinstance(stream, AudioStream) and stream.codec_context is not None:
+            return stream
+    raise MediaError(f"{name}: there is no decoder for its sound; convert it to FLAC or MP3 first")

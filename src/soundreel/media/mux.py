@@ -1,0 +1,235 @@
+"""Segments and sound into one finished mp4 file, and the proof that it holds what it must (design §5).
+
+N pictures at exactly i / fps seconds; a sound track that is the chosen window from its first sample on,
+N / fps seconds long. Both begin at 0: what the codecs need before it (B-frame delay, AAC priming) is cut off
+by the file's edit lists. Axes of sound: n samples, c channels.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from numpy.typing import NDArray
+
+from soundreel.errors import MediaError
+from soundreel.media.audio import probe_sound, stream_sound
+from soundreel.media.containers import NewFile, check_file, opened
+from soundreel.media.downmix import stereo_gains
+from soundreel.media.video import REORDER_FRAMES, scan_packets, sound_stream, video_stream
+from soundreel.types import StrPath
+
+TRACK_SAMPLE_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+"""Samples per second that AAC knows and every player plays."""
+
+AAC_FRAME_SAMPLES: Final = 1024
+"""The track's length is exact to within this many samples."""
+
+BITS_PER_SAMPLE: Final = 8 / 3
+"""Of the AAC track, per channel: 128 kbit/s at 48 kHz, 256 kbit/s in stereo."""
+
+_TICKS_PER_FRAME: Final = 1000
+"""Of the movie's clock, where there is no sound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundTrack:
+    """The window of a sound file that is heard."""
+
+    path: StrPath
+    start: float  # seconds into the file
+    seconds: float  # silence follows where this, or the sound, is shorter than the video
+
+
+def assemble(
+    segments: Sequence[Path],
+    output: Path,
+    *,
+    fps: int,
+    sound: SoundTrack | None,
+    metadata: Mapping[str, str],
+) -> None:
+    """Join segments written by `SegmentWriter` without re-encoding, add sound and metadata, write `output`.
+
+    The sound is at the source's rate (the next that AAC has, at most 48 kHz), mono or stereo (more channels
+    are mixed down). Sound and pictures are streamed: the length of the video costs no memory. Metadata keys
+    may be any words. The index comes first (faststart), and the file is on the disk on return. What was at
+    `output` before is overwritten; after an error nothing is there.
+
+    Raises:
+        InputError: the sound or a segment is not a readable file.
+        MediaError: segments that do not fit together, unreadable sound, or `output` cannot be written.
+    """
+    track = _TrackEncoder(sound, fps) if sound else None
+    needed_bytes = _needed_bytes(segments, sound, track, metadata)
+    with NewFile(output, options=_mp4_options(fps, track), needed_bytes=needed_bytes) as file:
+        file.container.metadata.update(metadata)
+        pictures = _add_picture_stream(file.container, segments[0])
+        if track:
+            track.add_to(file.container)
+        for count, packet in enumerate(_joined_packets(segments, fps), start=1):
+            packet.stream = pictures
+            with file.reporting():
+                file.container.mux(packet)
+            if track:
+                track.write(file, frames=count)
+
+
+def verify(path: StrPath, *, frames: int, fps: int, sound: bool, size: tuple[int, int] | None = None) -> None:
+    """Raise `MediaError`, naming both numbers, unless the video at `path` keeps design §5.
+
+    Every packet is looked at: exactly `frames` pictures, the i-th at exactly i / fps; with `sound`, a track
+    that begins at 0 and is frames / fps seconds long to within one AAC frame, else none; nothing cut short.
+    The pictures that a player can jump to are decoded. `size` is (width, height) in pixels.
+    """
+    with opened(path) as container:
+        scan = scan_packets(container)
+        stream, track = video_stream(container), sound_stream(container)
+        rate = track.sample_rate if track else 0
+        width, height = size or (stream.width, stream.height)
+        _expect(path, f"{stream.width}×{stream.height} pixels", f"{width}×{height} pixels")
+    _expect(path, f"{len(scan.pictures)} frames", f"{frames} frames")
+    _expect(path, f"{scan.fps} frames per second", f"{fps} frames per second")
+    for index, time in enumerate(scan.pictures):
+        _expect(path, f"frame {index} at {time} s", f"frame {index} at {Fraction(index, fps)} s")
+    _expect(path, "a sound track" if rate else "no sound track", "a sound track" if sound else "no sound track")
+    if rate:
+        _expect(path, f"sound that begins at {scan.sound_start} s", "sound that begins at 0 s")
+        _expect_seconds(path, scan.sound_seconds, frames / fps, tolerance=AAC_FRAME_SAMPLES / rate)
+    _expect(path, "a broken end" if scan.cut_short else "whole packets", "whole packets")
+    _expect(path, f"{_decodable_keyframes(path)} decodable keyframes", f"{scan.keyframes} decodable keyframes")
+
+
+def _expect(path: StrPath, found: str, expected: str) -> None:
+    if found != expected:
+        raise MediaError(f"{os.fspath(path)!r} is not as it was to be written: it has {found}, expected {expected}")
+
+
+def _expect_seconds(path: StrPath, found: Fraction, expected: float, *, tolerance: float) -> None:
+    if abs(found - expected) > tolerance:
+        _expect(path, f"{float(found):.3f} s of sound", f"{expected:.3f} s of sound")
+
+
+def _decodable_keyframes(path: StrPath) -> int:
+    with opened(path) as container:
+        stream = video_stream(container)
+        stream.codec_context.skip_frame = "NONKEY"
+        return sum(1 for _ in container.decode(stream))
+
+
+def _mp4_options(fps: int, track: "_TrackEncoder | None") -> dict[str, str]:
+    # Edit lists count in the movie's clock: its default of 1000 ticks/s cannot say 1/16 s.
+    ticks_per_second = math.lcm(fps, track.rate) if track else fps * _TICKS_PER_FRAME
+    return {"movflags": "faststart+use_metadata_tags", "movie_timescale": str(ticks_per_second)}
+
+
+def _needed_bytes(
+    segments: Sequence[Path],
+    sound: SoundTrack | None,
+    track: "_TrackEncoder | None",
+    metadata: Mapping[str, str],
+) -> int:
+    """About the size of the finished file, for the message when the disk is full."""
+    for segment in segments:
+        check_file(segment, "segment")
+    pictures = sum(segment.stat().st_size for segment in segments)
+    recipe = sum(len(value.encode(errors="replace")) for value in metadata.values())
+    return pictures + recipe + (round(track.bit_rate / 8 * sound.seconds) if sound and track else 0)
+
+
+def _add_picture_stream(container: OutputContainer, segment: Path) -> av.VideoStream:
+    with opened(segment, "segment") as source:
+        return container.add_stream_from_template(video_stream(source))
+
+
+def _joined_packets(segments: Sequence[Path], fps: int) -> Iterator["av.Packet[av.VideoStream]"]:
+    """The packets of all segments in decoding order, timed in frames of one video.
+
+    Every segment begins with a picture that needs no other and is decoded `REORDER_FRAMES` ahead of being
+    shown, so decoding times simply count on and no picture is shown before it is decoded.
+    """
+    joined = 0
+    settings = None
+    for segment in segments:
+        with opened(segment, "segment") as container:
+            stream = video_stream(container)
+            settings = settings or _settings(stream)
+            if _settings(stream) != settings or stream.average_rate != fps:
+                raise MediaError(
+                    f"{os.fspath(segment)!r} cannot be joined to {os.fspath(segments[0])!r} at {fps} frames "
+                    "per second: it was written with another size, rate or quality; render it again"
+                )
+            count = 0
+            for packet in container.demux(stream):
+                if packet.pts is None:  # the mark at the stream's end
+                    continue
+                packet.pts = joined + round(packet.pts * packet.time_base * fps)
+                packet.dts = joined + count - REORDER_FRAMES
+                packet.duration = 1
+                packet.time_base = Fraction(1, fps)
+                count += 1
+                yield packet
+            joined += count
+
+
+def _settings(stream: av.VideoStream) -> tuple[int, int, bytes | None]:
+    """What segments must have in common: size and H.264 parameter sets (rate, quality, coding tools)."""
+    return stream.width, stream.height, stream.codec_context.extradata
+
+
+class _TrackEncoder:
+    """The window of a sound file as an AAC track, encoded as the pictures go by."""
+
+    def __init__(self, sound: SoundTrack, fps: int) -> None:
+        info = probe_sound(sound.path)
+        self.rate = track_rate(info.sample_rate)
+        self._gains = stereo_gains(_channel_names(sound.path, info.channels))
+        self.channels = self._gains.shape[1]
+        self.bit_rate = round(BITS_PER_SAMPLE * self.rate * self.channels)
+        self._fps = fps
+        self._blocks = stream_sound(sound.path, start=sound.start, seconds=sound.seconds, sample_rate=self.rate)
+        self._pending = np.zeros((0, self.channels), dtype=np.float32)
+        self._written = 0
+
+    def add_to(self, container: OutputContainer) -> None:
+        layout = "mono" if self.channels == 1 else "stereo"
+        self._stream = container.add_stream("aac", rate=self.rate, layout=layout, bit_rate=self.bit_rate)
+
+    def write(self, file: NewFile, *, frames: int) -> None:
+        """Bring the track to the length of `frames` pictures."""
+        samples = self._take(round(frames * self.rate / self._fps) - self._written)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=self._stream.layout)
+        frame.sample_rate, frame.time_base, frame.pts = self.rate, Fraction(1, self.rate), self._written
+        self._written += len(samples)
+        with file.reporting():
+            file.container.mux(self._stream.encode(frame))
+
+    def _take(self, count: int) -> NDArray[np.float32]:
+        """The next `count` samples, float32 [n, c]; silence after the sound's end."""
+        while len(self._pending) < count:
+            block = next(self._blocks, None)
+            if block is None:
+                block = np.zeros((count - len(self._pending), len(self._gains)), dtype=np.float32)
+            mixed = np.clip(block @ self._gains, -1, 1)  # AAC refuses what float files may hold
+            self._pending = np.concatenate([self._pending, mixed])
+        taken, self._pending = self._pending[:count], self._pending[count:]
+        return taken
+
+
+def track_rate(sample_rate: int) -> int:
+    """The AAC rate that keeps all of a sound at `sample_rate`: the next at or above it, at most 48 kHz."""
+    return next((rate for rate in TRACK_SAMPLE_RATES if rate >= sample_rate), TRACK_SAMPLE_RATES[-1])
+
+
+def _channel_names(path: StrPath, count: int) -> list[str]:
+    """FFmpeg's names of the `count` channels of the sound at `path`; "NONE" where the file does not say."""
+    with opened(path, "sound") as container:
+        layouts = [stream.layout for stream in container.streams.audio]
+        named = next((layout for layout in layouts if layout.nb_channels == count), None)
+        return [channel.name for channel in named.channels] if named else ["NONE"] * count

@@ -1,0 +1,39 @@
+"""Names of the files that come out."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from soundreel.types import MODEL_FPS, Plan
+
+MAX_NAME_BYTES = 255
+"""Longest file name on the file systems that people use, in UTF-8."""
+
+ROOM_FOR_COPIES_BYTES = 8
+"""Left free for a `_2` before the ending."""
+
+
+def output_name(plan: Plan, engine: str, now: datetime) -> str:
+    """File name of a video: `{source}_{W}x{H}_{N}f_{seconds}s_{with_ref|no_ref}_{settings}_{time}.mp4`.
+
+    Without a settings tag the engine's name stands in its place, so that a draft is known by its name.
+    """
+    request = plan.request
+    reference = "no_ref" if request.ref_image is None else "with_ref"
+    tag = _in_one_name(request.settings or engine)
+    ending = (
+        f"_{request.width}x{request.height}_{plan.frames}f_{plan.frames / MODEL_FPS:.1f}s_{reference}_{tag}"
+        f"_{now:%Y%m%d_%H%M%S}.mp4"
+    )
+    room = MAX_NAME_BYTES - ROOM_FOR_COPIES_BYTES - len(ending.encode())
+    source = Path(request.audio).stem.encode("utf-8", "surrogateescape")[:room]
+    return _in_one_name(source.decode("utf-8", "ignore")) + ending
+
+
+def numbered(path: Path, number: int) -> Path:
+    """`video.mp4` → `video_2.mp4`, for when the name is taken."""
+    return path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
+
+
+def _in_one_name(text: str) -> str:
+    return re.sub(r"[/\\\0]", "-", text)

@@ -1,0 +1,115 @@
+"""From a request and the length of a sound to clips. Pure arithmetic: no files, no clock, no chance.
+
+N output frames and a lead-in of 3 are spread over clips whose sizes are multiples of 4:
+
+    161 frames, clips of at most 80:   56 + 56 + 52 sampled  →  53 + 56 + 52 frames
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate
+
+from soundreel.errors import InputError
+from soundreel.presets import DEFAULT_FRAMES
+from soundreel.types import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS, Clip, ClipSplit, Plan, Request
+
+MIN_SOUND_SECONDS = 1e-6
+"""Less sound than this is rounding, not sound: well under one sample at any rate."""
+
+PIXELS_PER_TOKEN_SIDE = 16
+"""VAE stride 8 × patch 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Tokens that the transformer attends over in one clip."""
+
+    noise: int
+    reference: int
+    motion: int
+
+    @property
+    def total(self) -> int:
+        """Sequence length of one forward pass."""
+        return self.noise + self.reference + self.motion
+
+
+def plan(request: Request, audio_seconds: float) -> Plan:
+    """Plan the clips for `request` on a sound of `audio_seconds`.
+
+    Raises `InputError` where the window holds no sound.
+    """
+    available = _sound_after_start(request, audio_seconds)
+    frames = _count_frames(request, available)
+    window = min(available, frames / MODEL_FPS, request.audio_duration or math.inf)
+    return Plan(request=request, clips=_split(request, frames), audio_seconds=window)
+
+
+def count_tokens(plan: Plan, clip: Clip) -> Tokens:
+    """Tokens of `clip`: noise, reference image and, from the second clip on, packed motion frames.
+
+    Motion frames are packed at three strides (Wan 2.2 S2V's frame packer): the newest latent frame
+    in full, the two before it at half and the sixteen before those at a quarter of the resolution.
+    """
+    request = plan.request
+    per_frame = (request.height // PIXELS_PER_TOKEN_SIDE) * (request.width // PIXELS_PER_TOKEN_SIDE)
+    rows, columns = request.height // 8, request.width // 8
+    packed = per_frame + (rows // 4) * (columns // 4) + 4 * (rows // 8) * (columns // 8)
+    return Tokens(
+        noise=clip.size // FRAMES_PER_LATENT * per_frame,
+        reference=per_frame if request.ref_image is not None else 0,
+        motion=packed if clip.index > 0 else 0,
+    )
+
+
+def _sound_after_start(request: Request, audio_seconds: float) -> float:
+    available = audio_seconds - request.audio_start
+    if available < MIN_SOUND_SECONDS:
+        raise InputError(
+            f"--audio-start is {request.audio_start:g} s, but the sound is {audio_seconds:.3f} s long: "
+            "start before its end"
+        )
+    return available
+
+
+def _count_frames(request: Request, available: float) -> int:
+    in_sound = math.ceil((available - MIN_SOUND_SECONDS) * MODEL_FPS)
+    if request.frames is not None:
+        wanted = request.frames
+    elif request.audio_duration is not None:
+        wanted = math.ceil(request.audio_duration * MODEL_FPS)
+    elif request.full:
+        wanted = in_sound
+    else:
+        wanted = min(DEFAULT_FRAMES, in_sound)
+    if request.num_clip is not None:
+        wanted = min(wanted, request.num_clip * request.infer_frames - LEAD_IN_FRAMES)
+    return max(1, wanted)
+
+
+def _split(request: Request, frames: int) -> tuple[Clip, ...]:
+    sizes = _clip_sizes(request, frames + LEAD_IN_FRAMES)
+    stops = [min(sampled - LEAD_IN_FRAMES, frames) for sampled in accumulate(sizes)]
+    starts = [0, *stops[:-1]]
+    return tuple(
+        Clip(
+            index=k,
+            start=start,
+            frames=stop - start,
+            size=size,
+            lead_in=LEAD_IN_FRAMES if k == 0 else 0,
+            seed=request.seed + k,
+        )
+        for k, (start, stop, size) in enumerate(zip(starts, stops, sizes, strict=True))
+    )
+
+
+def _clip_sizes(request: Request, sampled: int) -> list[int]:
+    """Sizes in frames that cover `sampled` frames, in the least number of clips."""
+    latents = math.ceil(sampled / FRAMES_PER_LATENT)
+    longest = request.infer_frames // FRAMES_PER_LATENT
+    count = math.ceil(latents / longest)
+    if request.clip_split is ClipSplit.FULL:
+        return [request.infer_frames] * count
+    shorter, longer_count = divmod(latents, count)
+    return [(shorter + (k < longer_count)) * FRAMES_PER_LATENT for k in range(count)]

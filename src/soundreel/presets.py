@@ -1,0 +1,46 @@
+"""Named presets and defaults, as data."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from soundreel.errors import InputError
+
+DEFAULT_FRAMES = 77
+"""Length where the user names none: one clip of 80 less its lead-in, 4.8 s."""
+
+DEFAULT_PROMPT = "rhythmic motion, synchronized movement, dynamic energy, pulsing to the beat"
+DEFAULT_NEGATIVE_PROMPT = "static, blurry, low quality, distorted, watermark, subtitles"
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "quick": {"infer_frames": 48, "steps": 25, "guide_scale": 4.0, "width": 480, "height": 832},
+        "balanced": {"infer_frames": 80, "steps": 30, "guide_scale": 4.5, "width": 480, "height": 832},
+        "high": {
+            "infer_frames": 112,
+            "steps": 40,
+            "guide_scale": 5.0,
+            "width": 1024,
+            "height": 704,
+            "shift": 5.0,
+        },
+        "long": {"infer_frames": 80, "steps": 35, "guide_scale": 4.5, "width": 480, "height": 832},
+    }
+)
+"""Fields of `Request` by preset name; an option given beside a preset wins over it."""
+
+SHIFT_480P, SHIFT_720P = 3.0, 5.0
+SHORT_SIDE_720P_PIXELS = 704
+
+
+def preset(name: str) -> Mapping[str, Any]:
+    """The fields of `Request` that preset `name` sets; `InputError` for an unknown name."""
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise InputError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}") from None
+
+
+def default_shift(width: int, height: int) -> float:
+    """Flow shift of the noise schedule: 3 at 480p, 5 from 720p (1024×704 counts as 720p)."""
+    return SHIFT_720P if min(width, height) >= SHORT_SIDE_720P_PIXELS else SHIFT_480P

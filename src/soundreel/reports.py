@@ -1,0 +1,201 @@
+"""What `soundreel plan`, `info` and `doctor` tell: plain data for `--json`, tables for people."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from soundreel import pipeline
+from soundreel.engines.base import ENGINES
+from soundreel.media.codecs import missing_encoders
+from soundreel.media.video import probe_video
+from soundreel.planning import count_tokens
+from soundreel.types import MODEL_FPS, Request, StrPath
+
+GIB = 2**30
+
+Rows = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The same facts twice: as data and as rows; `columns` heads an optional second table."""
+
+    data: dict[str, Any]
+    rows: Rows
+    columns: tuple[str, ...] = ()
+    cells: list[tuple[str, ...]] = field(default_factory=list)
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """Print a report to standard output."""
+    if as_json:
+        sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
+        return
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in report.rows:
+        facts.add_row(name, value)
+    console.print(facts)
+    if report.columns:
+        details = Table(box=None, padding=(0, 2, 0, 0))
+        for column in report.columns:
+            details.add_column(column, justify="right")
+        for row in report.cells:
+            details.add_row(*row)
+        console.print()
+        console.print(details)
+
+
+def describe_plan(request: Request) -> Report:
+    """The plan of a request, and what it takes on this machine. Raises what rendering it would raise."""
+    job = pipeline.prepare(request)
+    estimate = job.engine.estimate(job.plan)
+    tokens = [count_tokens(job.plan, clip) for clip in job.plan.clips]
+    clips = list(zip(job.plan.clips, tokens, strict=True))
+    return Report(
+        data={
+            "engine": job.engine.name,
+            "width": request.width,
+            "height": request.height,
+            "frames": job.plan.frames,
+            "fps": MODEL_FPS,
+            "seconds": job.plan.seconds,
+            "frames_written": job.frames_written,
+            "fps_written": job.fps,
+            "audio_start": request.audio_start,
+            "audio_seconds": job.plan.audio_seconds,
+            "silence_seconds": job.plan.silence_seconds,
+            "seed": request.seed,
+            "pixels": request.width * request.height * job.plan.frames,
+            "memory_bytes": estimate.memory_bytes,
+            "estimated_seconds": estimate.seconds,
+            "clips": [dataclasses.asdict(clip) | {"tokens": count.total} for clip, count in clips],
+            "notes": list(job.notes),
+        },
+        rows=[
+            ("engine", f"{job.engine.name} ({job.choice.why})"),
+            ("picture", f"{request.width}×{request.height}, {job.frames_written} frames at {job.fps} fps"),
+            ("length", f"{job.plan.seconds:.3f} s in {len(clips)} clip{'s' if len(clips) > 1 else ''}"),
+            ("sound", f"from {request.audio_start:g} s, {job.plan.audio_seconds:.3f} s"),
+            ("pixels", f"{request.width * request.height * job.plan.frames / 1e6:,.1f} million"),
+            ("memory", f"about {estimate.memory_bytes / GIB:.2f} GiB"),
+            ("time", f"about {estimate.seconds:.0f} s on this machine"),
+            *(("note", note) for note in job.notes),
+        ],
+        columns=("clip", "frames", "sampled", "from s", "to s", "seed", "tokens"),
+        cells=[
+            (
+                f"{clip.index + 1}",
+                f"{clip.frames}",
+                f"{clip.size}",
+                f"{clip.start / MODEL_FPS:.3f}",
+                f"{clip.stop / MODEL_FPS:.3f}",
+                f"{clip.seed}",
+                f"{count.total:,}",
+            )
+            for clip, count in clips
+        ],
+    )
+
+
+def describe_video(path: StrPath) -> Report:
+    """What a video holds, and the recipe it was made by if soundreel made it."""
+    video = probe_video(path)
+    recipe = json.loads(video.metadata.get(pipeline.RECIPE_KEY, "null"))
+    picture = f"{video.width}×{video.height} {video.codec}, {video.frames} frames at {float(video.fps):g} fps"
+    rows = [("picture", picture), ("length", f"{video.seconds:.3f} s"), ("sound", _sound_row(video))]
+    rows += _recipe_rows(recipe) if recipe is not None else [("recipe", "none: not made by soundreel")]
+    data = dataclasses.asdict(video) | {"fps": float(video.fps), "recipe": recipe}
+    del data["metadata"]
+    return Report(data=data, rows=rows)
+
+
+def _sound_row(video: Any) -> str:
+    if video.sound_codec is None:
+        return "none"
+    channels = {1: "mono", 2: "stereo"}.get(video.sound_channels, f"{video.sound_channels} channels")
+    return f"{video.sound_codec}, {video.sound_rate} Hz {channels}, {video.sound_seconds:.3f} s"
+
+
+def _recipe_rows(recipe: dict[str, Any]) -> Rows:
+    request = {name: value for name, value in recipe["request"].items() if value is not None}
+    return [
+        (
+            "engine",
+            recipe["engine"] + (" (a draft, not a model render)" if recipe["engine"] == "draft" else ""),
+        ),
+        ("made by", f"soundreel {recipe['soundreel']}, {recipe['created']}"),
+        *(("note", note) for note in recipe["notes"]),
+        *((name, str(value)) for name, value in request.items()),
+    ]
+
+
+def describe_machine() -> Report:
+    """What this machine can run, and for each thing missing the command that mends it."""
+    checks = [_check_python(), _check_encoders(), _check_processor(), _check_disk(), *_check_engines()]
+    return Report(
+        data={"checks": [dataclasses.asdict(check) for check in checks]},
+        rows=[(f"{'✓' if check.ok else '✗'} {check.name}", check.says()) for check in checks],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of `soundreel doctor`."""
+
+    name: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+    def says(self) -> str:
+        """The finding and, where something is missing, what to do."""
+        return f"{self.found} → {self.mend}" if self.mend and not self.ok else self.found
+
+
+def _check_python() -> Check:
+    packages = ", ".join(f"{name} {_version(name)}" for name in ("av", "numpy", "opencv-python-headless"))
+    return Check(
+        name="python",
+        ok=True,
+        found=f"{sys.version.split()[0]}, soundreel {version('soundreel')}, {packages}",
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _check_encoders() -> Check:
+    missing = missing_encoders()
+    return Check(
+        name="encoders",
+        ok=not missing,
+        found="libx264, aac" if not missing else f"PyAV lacks {', '.join(missing)}",
+        mend="pip install --force-reinstall --only-binary=av av",
+    )
+
+
+def _check_processor() -> Check:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    return Check(name="machine", ok=True, found=f"{os.cpu_count()} cores, {memory:.1f} GiB memory")
+
+
+def _check_disk() -> Check:
+    free = shutil.disk_usage(".").free / GIB
+    return Check(name="disk", ok=free > 1, found=f"{free:.1f} GiB free here", mend="free some, or use --output-dir")
+
+
+def _check_engines() -> list[Check]:
+    return [Check(name=f"engine {name}", ok=True, found="ready: CPU only, no weights") for name in ENGINES]

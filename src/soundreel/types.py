@@ -1,0 +1,246 @@
+"""The words of soundreel as frozen dataclasses: request → plan → rendered clip → result.
+
+Shapes: T frames, H rows, W columns, 3 = RGB. Times are in seconds, counts in frames at `MODEL_FPS`.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from soundreel.errors import InputError
+
+if TYPE_CHECKING:  # numpy takes a third of the time in which `soundreel --help` has to answer
+    import numpy as np
+    from numpy.typing import NDArray
+
+MODEL_FPS = 16
+"""Frames per second of Wan 2.2 S2V, before interpolation."""
+
+FRAMES_PER_LATENT = 4
+"""Pictures that one latent frame stands for."""
+
+LEAD_IN_FRAMES = 3
+"""Frames that the first clip decodes after the reference and drops."""
+
+SIZE_MULTIPLE = 16
+"""Width and height are multiples of this: VAE stride 8 × patch 2."""
+
+MAX_SIDE_PIXELS = 16384
+"""Largest side that H.264 can carry."""
+
+StrPath = str | os.PathLike[str]
+
+Frames: TypeAlias = "NDArray[np.uint8]"
+"""Pictures, uint8 RGB, shape [T, H, W, 3]."""
+
+
+class ClipSplit(StrEnum):
+    """How N frames are spread over clips."""
+
+    EVEN = "even"  # equal clips, nothing rendered only to be cut
+    FULL = "full"  # the reference's way: every clip `infer_frames` long, the surplus cut
+
+
+class Stage(StrEnum):
+    """Where a render stands."""
+
+    ANALYSE = "analyse"
+    RENDER = "render"
+    INTERPOLATE = "interpolate"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asks for. Wrong values raise `InputError` here, before anything is opened.
+
+    Paths may be `str` or `Path`; they are checked when they are opened.
+    """
+
+    audio: StrPath  # any file with sound in it
+    ref_image: StrPath | None = None  # style and subject; covers the picture, centre-cropped
+    prompt: str | None = None  # None: the engine's default
+    negative_prompt: str | None = None
+
+    audio_start: float = 0.0  # seconds into the file where the video begins
+    frames: int | None = None  # exact length; else audio_duration, else full, else 77 or what the sound has
+    audio_duration: float | None = None  # seconds of sound to use
+    full: bool = False  # all the sound from audio_start on
+    num_clip: int | None = None  # at most what this many clips yield
+
+    width: int = 480  # pixels, multiple of 16
+    height: int = 832
+    infer_frames: int = 80  # longest clip the model samples at once, multiple of 4
+    clip_split: ClipSplit = ClipSplit.EVEN
+    seed: int = 0  # clip k is drawn with seed + k
+
+    steps: int = 30  # denoising steps per clip
+    guide_scale: float = 4.5  # 1 turns guidance off
+    shift: float | None = None  # None: 3 below 720p, 5 from there
+
+    engine: str = "auto"  # auto, or an engine's name
+    interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
+    crf: int = 18  # H.264 quality: 0 lossless … 51 worst
+    output: StrPath | None = None  # None: a new name in output_dir
+    output_dir: StrPath = Path("output/video")
+    settings: str | None = None  # tag in the file name; None: the engine's name
+
+    def __post_init__(self) -> None:
+        _validate(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One stretch that the model samples at once."""
+
+    index: int
+    start: int  # first output frame
+    frames: int  # output frames it yields
+    size: int  # frames sampled: a multiple of 4, lead-in and surplus included
+    lead_in: int  # decoded frames dropped at its beginning
+    seed: int
+
+    @property
+    def stop(self) -> int:
+        """First output frame after the clip."""
+        return self.start + self.frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request turned into clips: pure arithmetic, the same for every engine."""
+
+    request: Request
+    clips: tuple[Clip, ...]
+    audio_seconds: float  # sound in the chosen window; at most the length of the video
+
+    @property
+    def frames(self) -> int:
+        """Output frames before interpolation."""
+        return self.clips[-1].stop
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video, sound track included."""
+        return self.frames / MODEL_FPS
+
+    @property
+    def silence_seconds(self) -> float:
+        """Silence after the sound has run out."""
+        return max(0.0, self.seconds - self.audio_seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carry:
+    """What the next clip needs from the one before; the names are the engine's own."""
+
+    tensors: Mapping[str, "NDArray[Any]"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedClip:
+    """The pictures of one clip, uint8 [T, H, W, 3], and what the next clip needs."""
+
+    clip: Clip
+    frames: Frames
+    carry: Carry = Carry()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One step of a render. `done` and `total` count the whole render's frames in this stage."""
+
+    stage: Stage
+    clip: int = 0  # 1-based, 0 outside clips
+    clips: int = 0
+    step: int = 0
+    steps: int = 0
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0  # since the render began
+    eta_seconds: float | None = None
+
+
+Report = Callable[[Progress], None]
+"""Receives progress; may raise `Cancelled` to stop the render."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished, verified video file."""
+
+    path: Path
+    engine: str
+    plan: Plan
+    frames: int  # in the file: 2N with twofold interpolation
+    fps: int
+    seconds: float  # what the render took
+    notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _validate(request: Request) -> None:
+    _check_sizes(request)
+    _check_numbers(request)
+
+
+def _check_sizes(request: Request) -> None:
+    for name in ("width", "height"):
+        value = getattr(request, name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InputError(f"{name} is {value!r}: expected a whole number of pixels")
+        if not SIZE_MULTIPLE <= value <= MAX_SIDE_PIXELS or value % SIZE_MULTIPLE:
+            raise InputError(
+                f"{name} is {value}: expected a multiple of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to "
+                f"{MAX_SIDE_PIXELS}; nearest: {_nearest_sizes(value)}"
+            )
+
+
+def _nearest_sizes(value: int) -> str:
+    below = min(max(value // SIZE_MULTIPLE * SIZE_MULTIPLE, SIZE_MULTIPLE), MAX_SIDE_PIXELS)
+    above = min(below + SIZE_MULTIPLE, MAX_SIDE_PIXELS)
+    return f"{below}" if not below < value < above else f"{below} or {above}"
+
+
+def _check_numbers(request: Request) -> None:
+    _expect(request, "audio_start", at_least=0.0)
+    _expect(request, "audio_duration", above=0.0)
+    _expect(request, "frames", whole=True, at_least=1)
+    _expect(request, "num_clip", whole=True, at_least=1)
+    _expect(request, "infer_frames", whole=True, at_least=FRAMES_PER_LATENT, multiple_of=FRAMES_PER_LATENT)
+    _expect(request, "seed", whole=True, at_least=0)
+    _expect(request, "steps", whole=True, at_least=1)
+    _expect(request, "guide_scale", at_least=0.0)
+    _expect(request, "shift", above=0.0)
+    _expect(request, "crf", whole=True, at_least=0, at_most=51)
+
+
+def _expect(
+    request: Request,
+    name: str,
+    *,
+    whole: bool = False,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    multiple_of: int | None = None,
+) -> None:
+    """Raise `InputError` unless field `name` is None (where optional) or a number in range."""
+    value = getattr(request, name)
+    if value is None:
+        return
+    conditions = [
+        ("a whole number", not whole or (isinstance(value, int) and not isinstance(value, bool))),
+        ("a finite number", math.isfinite(value)),
+        (f"at least {at_least}", at_least is None or value >= at_least),
+        (f"more than {above}", above is None or value > above),
+        (f"at most {at_most}", at_most is None or value <= at_most),
+        (f"a multiple of {multiple_of}", multiple_of is None or value % multiple_of == 0),
+    ]
+    broken = next((text for text, holds in conditions if not holds), None)
+    if broken is not None:
+        raise InputError(f"{name} is {value}: expected {broken}")

@@ -1,0 +1,63 @@
+"""Runs the `soundreel` command as a user does, in this process or in its own."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from soundreel.cli import app, guard
+
+REPO = Path(__file__).parents[1]
+SMALL = ("--width", "64", "--height", "64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def path(self) -> Path:
+        """The video that the command named on standard output."""
+        return Path(self.out.strip())
+
+
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: str | os.PathLike[str]) -> Outcome:
+    """Run `soundreel ARGUMENTS` in this process: quick, no start-up."""
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["soundreel", *map(os.fspath, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            guard(app)
+    streams = capsys.readouterr()
+    return Outcome(code=int(stop.value.code or 0), out=streams.out, err=streams.err)
+
+
+def start(
+    *arguments: str | os.PathLike[str], program: tuple[str, ...] = ("-m", "soundreel"), **settings: object
+) -> "subprocess.Popen[str]":
+    """Start `python -m soundreel ARGUMENTS` (or another program) as its own process."""
+    return subprocess.Popen(
+        [sys.executable, *program, *map(os.fspath, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **settings,  # type: ignore[call-overload]
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> Outcome:
+    """Wait for a process and collect what it said."""
+    out, err = process.communicate(timeout=120)
+    return Outcome(code=process.returncode, out=out, err=err)
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file and folder that exists below `folder`, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

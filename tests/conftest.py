@@ -1,0 +1,28 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """Real sound, pictures and video, where they are at hand."""
+    if not (SHARED / "media").is_dir():
+        pytest.skip("../shared/media is not here")
+    return SHARED / "media"
+
+
+@pytest.fixture(scope="session")
+def tune() -> Path:
+    """The repo's own example sound."""
+    return EXAMPLES / "tune.flac"
+
+
+@pytest.fixture(scope="session")
+def cover() -> Path:
+    """The repo's own example picture."""
+    return EXAMPLES / "cover.png"

@@ -1,0 +1,223 @@
+"""Bad input gets one clear line, its exit code, and leaves nothing behind. Odd but good input works."""
+
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command import SMALL, Outcome, files_below, finish, run_here, start
+from media_files import write_sound
+from soundreel.media.video import probe_video
+
+RATE = 16_000
+
+
+@pytest.fixture
+def attempt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Outcome]:
+    """Run `soundreel generate …` into tmp_path/out."""
+
+    def run(*arguments: str | os.PathLike[str]) -> Outcome:
+        return run_here(capsys, "generate", *SMALL, "--output-dir", tmp_path / "out", *arguments)
+
+    return run
+
+
+@pytest.fixture
+def tone(tmp_path: Path) -> Path:
+    path = tmp_path / "tone.wav"
+    write_sound(path, sine(2.0), RATE)
+    return path
+
+
+def sine(seconds: float) -> np.ndarray:
+    times = np.arange(round(seconds * RATE)) / RATE
+    return (0.5 * np.sin(2 * np.pi * 220 * times)).astype(np.float32)[:, None]
+
+
+def assert_refused(done: Outcome, code: int, says: str, folder: Path) -> None:
+    lines = done.err.splitlines()
+    assert done.code == code, done.err
+    assert lines[-1].startswith("soundreel: ")
+    assert says in lines[-1]
+    assert "Traceback" not in done.err
+    assert done.out == ""
+    assert not (folder / "out").exists() or files_below(folder / "out") == []
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def make_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def make_text(path: Path) -> None:
+    path.write_text("These are not the sounds you are looking for.\n" * 200)
+
+
+def make_noise(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(20_000))
+
+
+def make_picture(path: Path) -> None:
+    Image.new("RGB", (64, 64), "navy").save(path, format="PNG")
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "says"),
+    [
+        (lambda path: None, 2, "song.mp3"),
+        (make_directory, 2, "folder"),
+        (make_empty, 2, "empty"),
+        (make_text, 3, "song.mp3"),
+        (make_noise, 3, "song.mp3"),
+        (make_picture, 3, "song.mp3"),
+    ],
+)
+def test_a_sound_that_is_none(
+    attempt: Callable[..., Outcome], tmp_path: Path, make: Callable[[Path], None], code: int, says: str
+) -> None:
+    make(tmp_path / "song.mp3")
+    assert_refused(attempt(tmp_path / "song.mp3"), code, says, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--audio-start 5", "2.000 s"),
+        ("--audio-start 2", "2.000 s"),
+        ("--audio-start -1", "audio_start is -1"),
+        ("--audio-start nan", "finite"),
+        ("--audio-duration 0", "audio_duration is 0"),
+        ("--audio-duration -2", "audio_duration is -2"),
+        ("--audio-duration inf", "finite"),
+        ("--frames 0", "frames is 0"),
+        ("--frames -7", "frames is -7"),
+        ("--width 100", "nearest: 96 or 112"),
+        ("--height 70", "nearest: 64 or 80"),
+        ("--width 16384 --height 16384", "GB"),
+        ("--size big", "480x832"),
+        ("--infer-frames 50", "multiple of 4"),
+        ("--crf 99", "at most 51"),
+        ("--preset best", "quick, balanced, high, long"),
+        ("--engine warp", "'warp'"),
+        ("--interpolate magic", "'magic'"),
+        ("--output video.avi", ".mp4"),
+        ("--output .", ".mp4"),
+        ("--ref-image nowhere.png", "nowhere.png"),
+    ],
+)
+def test_options_that_cannot_be(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, options: str, says: str
+) -> None:
+    assert_refused(attempt(tone, *options.split()), 2, says, tmp_path)
+
+
+def test_values_of_the_wrong_kind_are_usage_errors(attempt: Callable[..., Outcome], tone: Path) -> None:
+    done = attempt(tone, "--frames", "many")
+    assert done.code == 2
+    assert "many" in done.err
+
+
+def test_an_output_folder_that_cannot_be_made(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path) -> None:
+    done = attempt(tone, "--output-dir", tone / "below-a-file")
+    assert_refused(done, 2, "below-a-file", tmp_path)
+
+
+def test_a_reference_image_that_is_none(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path) -> None:
+    make_text(tmp_path / "cover.png")
+    assert_refused(attempt(tone, "--ref-image", tmp_path / "cover.png"), 3, "cover.png", tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "P", "LA", "1"])
+def test_unusual_pictures_work(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("cover.jpg" if mode == "CMYK" else "cover.png")
+    Image.new(mode, (90, 70)).save(path)
+    assert attempt(tone, "--frames", "2", "--ref-image", path).code == 0
+
+
+def test_an_animated_picture_gives_its_first_frame_and_says_so(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path
+) -> None:
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "cover.gif", save_all=True, append_images=frames[1:])
+    done = attempt(tone, "--frames", "2", "--ref-image", tmp_path / "cover.gif")
+    assert done.code == 0
+    assert "note: cover.gif is animated: its first frame is used" in done.err
+
+
+def test_a_truncated_mp3_renders_what_decodes_and_says_so(attempt: Callable[..., Outcome], tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.mp3", tmp_path / "cut.mp3"
+    write_sound(whole, sine(6.0), RATE)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    done = attempt(cut, "--full")
+    assert done.code == 0
+    assert "note: the sound file is cut off" in done.err
+    assert 1.5 < probe_video(done.path).seconds < 2.5
+
+
+def test_a_silent_file_works(attempt: Callable[..., Outcome], tmp_path: Path) -> None:
+    write_sound(tmp_path / "silence.wav", np.zeros((RATE, 1), np.float32), RATE)
+    done = attempt(tmp_path / "silence.wav")
+    assert (done.code, probe_video(done.path).frames) == (0, 16)
+
+
+def test_more_frames_than_sound_is_said(attempt: Callable[..., Outcome], tone: Path) -> None:
+    done = attempt(tone, "--frames", "64")
+    assert "note: the sound ends at 2.00 s, the video at 4.00 s: 2.00 s of silence follow" in done.err
+    assert probe_video(done.path).frames == 64
+
+
+NAMES = ["with space", 'it\'s "quoted"', "émoji 🎷🎶", "-o", "--frames", "a:b%03d", "x" * 250, "音" * 80]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_names(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, name: str) -> None:
+    shutil.copy(tone, tmp_path / f"{name}.wav")
+    done = attempt("--frames", "2", "--", tmp_path / f"{name}.wav")
+    assert done.code == 0, done.err
+    assert probe_video(done.path).frames == 2
+    assert len(done.path.name.encode()) <= 255
+
+
+@pytest.mark.parametrize("name", ["-o.wav", "--frames.wav"])
+def test_leading_dashes_relative(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tone, name)
+    assert attempt("--frames", "2", "--", name).code == 0
+
+
+def test_a_name_longer_than_file_systems_allow(attempt: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert_refused(attempt("x" * 300 + ".mp3"), 2, "name", tmp_path)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tone: Path, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE makes every write past 4 kB fail, as a full disk does."""
+    out = tmp_path / "out"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    done = finish(start("generate", tone, "--output-dir", out, "--size", "480x832", preexec_fn=limit))
+    assert done.code == 3
+    assert str(out) in done.err.splitlines()[-1]
+    assert files_below(out) == []
+
+
+def test_an_output_name_is_replaced_only_by_a_whole_video(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path
+) -> None:
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"precious")
+    assert attempt(tone, "--audio-start", "99", "-o", video).code == 2
+    assert video.read_bytes() == b"precious"
+    assert attempt(tone, "--frames", "3", "-o", video).code == 0
+    assert probe_video(video).frames == 3

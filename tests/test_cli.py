@@ -1,0 +1,212 @@
+"""The command line: what it prints where, both vocabularies, and the seed's own script."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from command import REPO, SMALL, Outcome, files_below, finish, run_here, start
+from soundreel.media.video import probe_video
+
+Soundreel = Callable[..., Outcome]
+
+
+@pytest.fixture
+def soundreel(capsys: pytest.CaptureFixture[str]) -> Soundreel:
+    def run(*arguments: str | os.PathLike[str]) -> Outcome:
+        return run_here(capsys, *arguments)
+
+    return run
+
+
+def test_a_sound_alone_is_enough(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    done = soundreel(tune, *SMALL, "--frames", "8", "--output-dir", tmp_path)
+    assert done.code == 0
+    assert done.path.parent == tmp_path
+    assert re.fullmatch(r"tune_64x64_8f_0\.5s_no_ref_draft_\d{8}_\d{6}\.mp4", done.path.name)
+    assert files_below(tmp_path) == [done.path.name]
+
+
+def test_engine_choice_is_said_in_one_line(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    done = soundreel("generate", tune, *SMALL, "--frames", "4", "--output-dir", tmp_path)
+    assert [line for line in done.err.splitlines() if line.startswith("engine: draft (")]
+
+
+def test_quiet_prints_the_path_only(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    done = soundreel("generate", tune, *SMALL, "--frames", "4", "-o", tmp_path / "a.mp4", "--quiet")
+    assert (done.out, done.err) == (f"{tmp_path / 'a.mp4'}\n", "")
+
+
+def test_json_progress_is_one_object_per_line(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    done = soundreel(
+        "generate",
+        tune,
+        *SMALL,
+        "--frames",
+        "40",
+        "--infer-frames",
+        "16",
+        "-o",
+        tmp_path / "a.mp4",
+        "--progress",
+        "json",
+    )
+    events = [json.loads(line) for line in done.out.splitlines()]
+    assert [events[0]["event"], events[-1]["event"]] == ["start", "result"]
+    assert events[-1]["path"] == str(tmp_path / "a.mp4")
+    steps = [event for event in events if event["event"] == "progress" and event["stage"] == "render"]
+    assert {event["clip"] for event in steps} == {1, 2, 3}
+    assert steps[-1]["done"] == steps[-1]["total"] == 40
+    assert all(event["eta_seconds"] >= 0 for event in steps if event["done"])
+
+
+def test_both_vocabularies_give_the_same_plan(soundreel: Soundreel, tune: Path) -> None:
+    ours = "--num-clip 2 --infer-frames 48 --steps 25 --guide-scale 4.0 --shift 3 --size 480x832 --seed 7 --prompt x"
+    theirs = (
+        "--num_clip 2 --infer_frames 48 --sample_steps 25 --sample_guide_scale 4.0 --sample_shift 3.0 "
+        "--size 480*832 --base_seed 7 --positive x"
+    )
+    plans = [json.loads(soundreel("plan", tune, "--json", *words.split()).out) for words in (ours, theirs)]
+    for planned in plans:
+        del planned["estimated_seconds"]
+    assert plans[0] == plans[1]
+    assert plans[0]["frames"] == 2 * 48 - 3
+
+
+def test_presets_yield_to_single_options(soundreel: Soundreel, tune: Path) -> None:
+    planned = json.loads(soundreel("plan", tune, "--preset", "high", "--height", "576", "--json").out)
+    assert (planned["width"], planned["height"]) == (1024, 576)
+
+
+def test_plan_renders_nothing(
+    soundreel: Soundreel, tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = soundreel("plan", tune, "--frames", "90")
+    assert done.code == 0
+    assert "90 frames at 16 fps" in done.out
+    assert "tokens" in done.out
+    assert files_below(tmp_path) == []
+
+
+def test_info_shows_the_recipe(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    soundreel("generate", tune, *SMALL, "--frames", "5", "--seed", "9", "--prompt", "red", "-o", tmp_path / "a.mp4")
+    told = json.loads(soundreel("info", tmp_path / "a.mp4", "--json").out)
+    assert told["recipe"]["engine"] == "draft"
+    assert told["recipe"]["request"]["seed"] == 9
+    assert told["recipe"]["request"]["prompt"] == "red"
+    assert (told["frames"], told["fps"]) == (5, 16.0)
+    assert "a draft, not a model render" in soundreel("info", tmp_path / "a.mp4").out
+
+
+def test_info_on_a_foreign_video(soundreel: Soundreel, media: Path) -> None:
+    told = soundreel("info", media / "bikes.mp4")
+    assert told.code == 0
+    assert "not made by soundreel" in told.out
+
+
+def test_doctor_finds_this_machine_fit(soundreel: Soundreel) -> None:
+    checks = json.loads(soundreel("doctor", "--json").out)["checks"]
+    assert {check["name"] for check in checks if check["ok"]} >= {"python", "encoders", "engine draft"}
+
+
+def test_demo_renders_with_and_without_a_picture(soundreel: Soundreel, tmp_path: Path) -> None:
+    done = soundreel("demo", "--output-dir", tmp_path, "--frames", "6")
+    assert done.code == 0
+    assert [probe_video(line).frames for line in done.out.splitlines()] == [6, 6]
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_names_the_commands(soundreel: Soundreel, word: str) -> None:
+    done = soundreel(word)
+    assert done.code == 0
+    assert all(command in done.out for command in ("generate", "plan", "info", "doctor", "demo"))
+
+
+def test_a_misspelt_command_is_not_taken_for_a_sound(soundreel: Soundreel) -> None:
+    done = soundreel("genrate")
+    assert done.code == 2
+    assert "genrate" in done.err
+
+
+def test_importing_the_package_loads_no_heavy_library() -> None:
+    heavy = ("av", "torch", "numpy", "librosa", "cv2")
+    code = f"import sys, soundreel, soundreel.cli; print([m for m in {heavy} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tune: Path, tmp_path: Path) -> None:
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        process = start(tune, "--frames", "4000", "--output-dir", tmp_path, "--progress", "json")
+        assert process.stdout is not None
+        assert any('"render"' in line for line in process.stdout)
+        process.send_signal(stop)
+        done = finish(process)
+        assert done.code == 130
+        assert done.err.splitlines() == ["soundreel: cancelled, nothing was saved"]
+        assert files_below(tmp_path) == []
+
+
+SEED_SCRIPT = (str(REPO / "scripts" / "generate_wan22_sound_video.py"),)
+
+
+def seed_script(folder: Path, words: str) -> Outcome:
+    return finish(start(*shlex.split(words), program=SEED_SCRIPT, cwd=folder))
+
+
+@pytest.fixture
+def seed_folder(tmp_path: Path, tune: Path, cover: Path) -> Path:
+    (tmp_path / "input").mkdir()
+    for name in ("music", "song", "podcast"):
+        (tmp_path / "input" / f"{name}.flac").write_bytes(tune.read_bytes())
+    (tmp_path / "input" / "album-cover.png").write_bytes(cover.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (
+            "input/music.flac --engine draft --frames 9",
+            r"music_832x1216_9f_0\.6s_no_ref_s2v_\d{8}_\d{6}\.mp4",
+        ),
+        (
+            'input/song.flac --ref-image input/album-cover.png --frames 161 --width 64 --height 96 --positive "vibrant '
+            'colors, dynamic movement" --negative "static, dull"',
+            r"song_64x96_161f_10\.1s_with_ref_s2v_\d{8}_\d{6}\.mp4",
+        ),
+        (
+            "input/podcast.flac --audio-start 3 --audio-duration 2 --frames 33 --width 64 --height 96 --settings calm "
+            "--timeout 600 --url http://localhost:8188 --crf 30",
+            r"podcast_64x96_33f_2\.1s_no_ref_calm_\d{8}_\d{6}\.mp4",
+        ),
+        (
+            "input/music.flac --frames 20 --interpolate film --crf 18 --width 64 --height 96",
+            r"music_64x96_20f_1\.2s_no_ref_s2v_\d{8}_\d{6}\.mp4",
+        ),
+    ],
+)
+def test_the_seeds_commands_run_and_name_files_as_promised(seed_folder: Path, words: str, name: str) -> None:
+    done = seed_script(seed_folder, words)
+    assert done.code == 0, done.err
+    assert done.path.parent == Path("output/video")
+    assert re.fullmatch(name, done.path.name)
+    video = probe_video(seed_folder / done.path)
+    frames = int(re.search(r"_(\d+)f_", done.path.name)[1])  # type: ignore[index]
+    assert (video.frames, video.fps) == ((2 * frames, 32) if "film" in words else (frames, 16))
+
+
+def test_two_renders_in_one_second_get_two_names(seed_folder: Path) -> None:
+    words = "input/music.flac --frames 2 --width 64 --height 64 --seed {}"
+    processes = [start(*shlex.split(words.format(k)), program=SEED_SCRIPT, cwd=seed_folder) for k in range(3)]
+    paths = {finish(process).path for process in processes}
+    assert len(paths) == 3
+    assert all(probe_video(seed_folder / path).frames == 2 for path in paths)
