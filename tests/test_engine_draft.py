@@ -141,7 +141,7 @@ def test_silence_only_drifts(silence: Path, ask: Callable[..., Request]) -> None
     energy = changes(frames)[1:]
     assert 0 < energy.max() < 1.5
     assert energy.max() - energy.min() < 0.35
-    assert np.abs(np.diff(frames.astype(np.int16), axis=0)).max() <= 48
+    assert np.abs(np.diff(frames.astype(np.int16), axis=0)).max() <= 40
 
 
 def test_silence_after_the_sound_calms_down(ask: Callable[..., Request], tmp_path: Path) -> None:
@@ -226,10 +226,13 @@ def test_the_edges_of_the_picture_are_never_seen(tmp_path: Path) -> None:
         assert (frames[..., 2] - frames[..., 0]).max() < 10
 
 
-def test_the_picture_stays_recognisable(clicks: Path, picture: Path) -> None:
-    still = np.asarray(Image.open(picture).resize((96, 128), Image.Resampling.LANCZOS), np.float64)
-    for frame in render(Request(audio=clicks, ref_image=picture, width=96, height=128, frames=40)):
-        assert np.corrcoef(frame.ravel(), still.ravel())[0, 1] > 0.7
+def test_the_picture_stays_recognisable(clicks: Path, tmp_path: Path) -> None:
+    colours = np.random.default_rng(2).integers(0, 256, (4, 3, 3), dtype=np.uint8)
+    still = Image.fromarray(colours).resize((96, 128), Image.Resampling.BICUBIC)
+    still.save(tmp_path / "still.png")
+    asked = Request(audio=clicks, ref_image=tmp_path / "still.png", width=96, height=128, frames=40)
+    for frame in render(asked):
+        assert np.corrcoef(frame.ravel(), np.asarray(still).ravel())[0, 1] > 0.9
 
 
 # Colours
@@ -274,7 +277,7 @@ def test_harmony_chooses_the_hue_where_no_word_does() -> None:
 
 def test_what_does_not_fit_into_memory_is_refused(clicks: Path) -> None:
     request = Request(audio=clicks, width=16384, height=16384, frames=100_000, infer_frames=100_000)
-    with pytest.raises(InputError, match=r"16384x16384 and 100000 frames per clip need about 8\d+ GB.*GB free"):
+    with pytest.raises(InputError, match=r"16384x16384 and 100000 frames per clip need about 80,\d+ GB, .* free"):
         DraftEngine().check(request)
 
 

@@ -381,25 +381,23 @@ RESISTANT = [
 class TestDamage:
     @pytest.mark.parametrize("kind", CUT, ids=str)
     def test_of_a_file_that_was_cut_off_all_there_is_is_read(self, tmp_path, kind):
-        path = kind.write(tmp_path, sweep(SECONDS, kind.rate, channels=2))
+        path = kind.write(tmp_path, sweep(8.0, kind.rate, channels=2))
         whole = read(path)
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7) + 7])
         info, rest = probe_sound(path), read(path)
         assert info.truncated
         assert info.seconds == len(rest) / kind.rate
-        assert 2.1 < info.seconds < 3.1
-        intact = 2 * kind.rate
+        assert 4.5 < info.seconds < 6.0
+        intact = 4 * kind.rate
         np.testing.assert_allclose(rest[:intact], whole[:intact], atol=TOLERANCE)
-        np.testing.assert_allclose(
-            read(path, start=1.5, seconds=0.5), rest[round(1.5 * kind.rate) : intact], atol=TOLERANCE
-        )
+        np.testing.assert_allclose(read(path, start=3.0, seconds=1.0), rest[3 * kind.rate : intact], atol=TOLERANCE)
 
     @pytest.mark.parametrize("kind", RESISTANT, ids=str)
     @pytest.mark.parametrize("fill", ["zeros", "noise"])
     def test_behind_a_damaged_stretch_nothing_is_late_or_early(self, tmp_path, kind, fill):
-        sound = click_train(SECONDS, kind.rate, channels=2) + tone(SECONDS, kind.rate, channels=2, amplitude=0.05)
+        sound = click_train(8.0, kind.rate, channels=2) + tone(8.0, kind.rate, channels=2, amplitude=0.05)
         path = kind.write(tmp_path, sound)
-        times = (2.75, 3.25, 3.75)
+        times = (5.75, 6.75, 7.75)
         before = [loudest(read(path), kind.rate, near=time_) for time_ in times]
         data = bytearray(path.read_bytes())
         start = round(len(data) * 0.3)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain, islice
@@ -173,14 +174,17 @@ class Demuxer:
 
     def _read(self) -> Iterator[SoundPacket]:
         """Packets from where the container stands, as far as the file can be read."""
+        near = int(RESTART_SECONDS / self.time_base)
+        stop = self.stated_stop()
         packets = steady(
             self._container.demux(self.stream),
-            near=int(RESTART_SECONDS / self.time_base),
+            near=near,
+            latest=sys.maxsize if stop is None else stop + near,
             lost_frames=framing.LostFrames() if self.format == "mp3" else None,
         )
         try:
             yield from packets
-        except av.FFmpegError:
+        except (av.FFmpegError, IndexError):  # PyAV's IndexError at the end, where streams appeared on the way
             return
 
     def _is_seekable(self) -> bool:

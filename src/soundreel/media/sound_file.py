@@ -115,7 +115,7 @@ class SoundFile:
         self.sample_rate = frames[0].sample_rate
         self.channels = frames[0].layout.nb_channels
         self._layout = frames[0].layout
-        self._clock = self._set_clock(frames, ticks_per_packet)
+        self._clock = self._make_clock(frames, ticks_per_packet)
         self._head_stop = self._clock.grid_start + sum(frame.samples for frame in frames[1:])
 
     def pieces(self, start: int = 0) -> Iterator[Piece]:
@@ -152,7 +152,8 @@ class SoundFile:
                 break
         return ticks
 
-    def _set_clock(self, frames: list[AudioFrame], ticks_per_packet: int) -> Clock:
+    def _make_clock(self, frames: list[AudioFrame], ticks_per_packet: int) -> Clock:
+        """The clock by the first frames."""
         first, second = frames[0], frames[min(1, len(frames) - 1)]
         samples_per_tick = float(self._demuxer.time_base * self.sample_rate)
         if self._demuxer.format in ADDED_UP_FORMATS:

@@ -46,12 +46,15 @@ class Clock:
         return int((position + self.origin) // self.samples_per_tick)
 
 
-def steady(packets: Iterable[SoundPacket], *, near: int, lost_frames: LostFrames | None) -> Iterator[SoundPacket]:
+def steady(
+    packets: Iterable[SoundPacket], *, near: int, latest: int, lost_frames: LostFrames | None
+) -> Iterator[SoundPacket]:
     """Mend timestamps that mislead, in packets in the order of the file.
 
     Ones that fall back by more than `near` ticks begin a new count, as in files joined end to end: the sound just
-    goes on. If the next ones are back where they would have been, or none falls behind a leap before it, it was only
-    a stray timestamp. The frames that `lost_frames` finds missing take their time.
+    goes on. So it does at ones behind `latest`, the end of the file. If the next ones are back where they would have
+    been, or none falls behind a leap before it, it was only a stray timestamp. The frames that `lost_frames` finds
+    missing take their time.
     """
     shift = 0
     stop: int | None = None
@@ -64,9 +67,9 @@ def steady(packets: Iterable[SoundPacket], *, near: int, lost_frames: LostFrames
         if stop is not None and abs(stated + shift - stop) > near:
             if abs(stated - stop) <= near:
                 shift = 0
-            elif stated + shift > stop:
+            elif stop < stated + shift <= latest:
                 before_leap = stop
-            elif before_leap is None or stated + shift < before_leap:
+            elif stated + shift > latest or before_leap is None or stated + shift < before_leap:
                 shift = stop - stated
         if shift:
             packet.pts = stated + shift

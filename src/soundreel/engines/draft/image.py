@@ -73,7 +73,7 @@ class ImageLook:
         """Columns and rows of the source that the cells look at, pixels, [h, w]."""
         grid, motion = self._grid, self._motion
         punch = float(motion.punch[frame])
-        zoom, pan_x, pan_y = self._camera.at(0.5 * float(motion.travel[frame]))
+        zoom, pan_x, pan_y = self._camera.at(0.6 * float(motion.travel[frame]))
         wave_x, wave_y = self._waves.shift(grid, motion, frame)
         ripple_x, ripple_y = self._ripples.push(motion, frame)
         bulge = 1 - 0.02 * punch * self._near
@@ -133,7 +133,7 @@ class _Waves:
         """How far the picture is shifted right and down at each cell, in units, [h, w]."""
         x, y, p = grid.x, grid.y, self.phases.tolist()
         sway, clock = float(motion.sway[frame]), float(motion.clock[frame])
-        swell = 0.004 + 0.022 * float(motion.low[frame])
+        swell = 0.008 + 0.018 * float(motion.low[frame])
         shimmer = 0.0035 * float(motion.high[frame])
         bend_x = 0.8 * np.sin(2.3 * x + p[1] + 0.7 * sway)
         bend_y = 0.8 * np.sin(2.9 * y + p[3] - 0.6 * sway)
