@@ -1,10 +1,10 @@
-# make demo | test | check | bench: each makes what it needs in .venv first.
+# make demo | test | check | bench | parity: each makes what it needs in .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -23,6 +23,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# every case of a folder laid out like the golden data, as a table: make parity GOLDEN=DIR
+parity: $(VENV)/.dev
+	PYTHONPATH=tests $(BIN)/python -m parity $(abspath $(GOLDEN))
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
@@ -37,6 +41,9 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.base
-	$(PIP) --editable '.[dev]'
+# torch first and pinned: left to itself pip takes the newest build
+$(VENV)/.dev: $(VENV)/.base constraints.txt
+	$(PIP) --constraint constraints.txt torch
+	$(PIP) --constraint constraints.txt --editable '.[dev,native]'
+	$(PIP) --constraint constraints.txt --no-deps wan22
 	@touch $@

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from soundreel.pipeline import generate, plan
     from soundreel.types import Clip, ClipSplit, Plan, Progress, Request, Result, Stage
 
+__version__ = "0.1.0"
+
 _MODULE_OF = {
     "Cancelled": "errors",
     "Clip": "types",
@@ -55,6 +57,7 @@ __all__ = [
     "SoundreelError",
     "Stage",
     "WeightsError",
+    "__version__",
     "generate",
     "plan",
 ]

@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from soundreel import cli_models
 from soundreel.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
-from soundreel.types import ClipSplit, Request
+from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
 
 DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
 """Set to anything, unexpected errors show their traceback."""
@@ -51,6 +52,9 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
     },
 )
+
+
+app.add_typer(cli_models.app, name="models")
 
 
 def main() -> None:
@@ -133,13 +137,26 @@ OPTIONS: dict[str, Any] = {
         str, "--interpolate", does="none, or motion / film: twice the frames (default none).", panel=PICTURE
     ),
     "crf": _option(int, "--crf", does="H.264 quality, 0 best to 51 (default 18).", panel=PICTURE),
-    "engine": _option(str, "--engine", does="auto or draft (default auto).", panel=MODEL),
+    "engine": _option(str, "--engine", does="auto, native or draft (default auto).", panel=MODEL),
     "infer_frames": _option(int, "--infer-frames", does="Longest clip, a multiple of 4 (default 80).", panel=MODEL),
     "clip_split": _option(
         ClipSplit,
         "--clip-split",
         does="Equal clips, or full ones as the reference (default even).",
         panel=MODEL,
+    ),
+    "models": _option(str, "--models", "--ckpt-dir", does="Folder of the model, in any layout.", panel=MODEL),
+    "device": _option(str, "--device", does="auto, cpu, cuda, cuda:1, mps (default auto).", panel=MODEL),
+    "solver": _option(Solver, "--solver", "--sample-solver", does="(default unipc)", panel=MODEL),
+    "sigmas": _option(str, "--sigmas", does="Noise levels of few-step weights: 1.0,0.86,0.6,0.01", panel=MODEL),
+    "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; may be given several times.", panel=MODEL),
+    "pose_video": _option(str, "--pose-video", does="Video whose movements to follow.", panel=WHAT),
+    "start_from_ref": _option(bool, "--start-from-ref", does="Begin with the reference image.", panel=WHAT),
+    "ref_fit": _option(
+        RefFit, "--ref-fit", does="Cover the frame, or bars as the reference (default cover).", panel=PICTURE
+    ),
+    "av_align": _option(
+        AvAlign, "--av-align", does="Pair frame j with its own sound, or as the reference (default sound).", panel=MODEL
     ),
     "steps": _option(int, "--steps", "--sample-steps", does="Denoising steps (default 30).", panel=MODEL),
     "guide_scale": _option(
@@ -162,6 +179,10 @@ def build_request(audio: str, **options: Any) -> Request:
     fields = dict(preset(given.pop("preset"))) if "preset" in given else {}
     if "size" in given:
         fields |= parse_size(given.pop("size"))
+    if "sigmas" in given:
+        given["sigmas"] = parse_sigmas(given["sigmas"])
+    if "loras" in given:
+        given["loras"] = tuple(given["loras"])
     if "seed" in given:
         given["seed"] = draw_seed(given["seed"])
     if "num_clip" in given and not given.keys() & {"frames", "audio_duration"}:
@@ -180,6 +201,14 @@ def parse_size(text: str) -> dict[str, int]:
     if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
         raise InputError(f"--size is {text!r}: expected WIDTHxHEIGHT, for example 480x832")
     return {"width": int(sides[0]), "height": int(sides[1])}
+
+
+def parse_sigmas(text: str) -> tuple[float, ...]:
+    """`1.0,0.86,0.6` → (1.0, 0.86, 0.6)."""
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise InputError(f"--sigmas is {text!r}: expected numbers with commas between, as 1.0,0.86,0.6") from None
 
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:

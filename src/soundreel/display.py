@@ -91,7 +91,7 @@ class Lines(Silent):
     """One line per event, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._shown: tuple[Stage, int] | None = None
+        self._shown: tuple[Stage, str, int] | None = None
 
     def start(self, job: "Job") -> None:
         """Say what will be rendered, by which engine and why."""
@@ -99,8 +99,8 @@ class Lines(Silent):
             _write_error(line)
 
     def __call__(self, progress: Progress) -> None:
-        """Print a line when a stage or a clip begins."""
-        here = (progress.stage, progress.clip)
+        """Print a line when a stage, a network or a clip begins."""
+        here = (progress.stage, progress.what, progress.clip)
         if here != self._shown:
             self._shown = here
             _write_error(_describe(progress))
@@ -222,7 +222,7 @@ def finish_line(result: Result) -> str:
 
 
 def _describe(progress: Progress) -> str:
-    stage = progress.stage.value
+    stage = f"{progress.stage.value} {progress.what}".strip()
     return f"{stage} clip {progress.clip}/{progress.clips}" if progress.clips else stage
 
 

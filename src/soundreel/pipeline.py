@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from soundreel import naming, planning
+from soundreel import __version__, naming, planning
 from soundreel.engines.base import Choice, Engine, open_engine
 from soundreel.errors import InputError, MediaError
 from soundreel.interpolate import check_method, interpolate
@@ -25,7 +25,7 @@ from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.media.video import SegmentWriter
-from soundreel.types import MODEL_FPS, Frames, Plan, Progress, Report, Request, Result, Stage
+from soundreel.types import MODEL_FPS, Frames, Plan, Progress, RenderedClip, Report, Request, Result, Stage
 
 INTERPOLATION_FACTOR = 2
 """16 → 32 frames per second."""
@@ -114,7 +114,7 @@ class Job:
 def prepare(request: Request) -> Job:
     """Open and check all that a render needs; nothing is written."""
     _check_output(request)
-    choice = open_engine(request.engine)
+    choice = open_engine(request)
     interpolation = _interpolation(request, choice.engine)
     check_method(interpolation)
     sound = probe_sound(request.audio)
@@ -136,7 +136,7 @@ def _interpolation(request: Request, engine: Engine) -> str:
 def recipe(job: Job) -> dict[str, Any]:
     """All that is needed to render the video again, ready for JSON."""
     return {
-        "soundreel": version("soundreel"),
+        "soundreel": __version__,
         "engine": job.engine.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "request": _plain(dataclasses.asdict(job.request)),
@@ -230,11 +230,21 @@ def _work_folder(job: Job) -> Iterator[Path]:
 
 def _render(job: Job, work: Path, clock: _Clock) -> list[Path]:
     """Write the pictures as encoded segments: one per clip, or a single one where frames are interpolated."""
-    clips = (rendered.frames for rendered in job.engine.render(job.plan, 0, None, clock))
-    if job.factor == 1:
-        return [_encode([frames], work / f"clip_{k:05d}.mp4", job) for k, frames in enumerate(clips)]
-    pictures = interpolate(chain.from_iterable(clips), factor=job.factor, method=job.interpolation)
-    return [_encode((picture[np.newaxis] for picture in pictures), work / "interpolated.mp4", job)]
+    clips = job.engine.render(job.plan, 0, None, clock)
+    if job.factor > 1:
+        pictures = interpolate(_pictures(clips), factor=job.factor, method=job.interpolation)
+        return [_encode((picture[np.newaxis] for picture in pictures), work / "interpolated.mp4", job)]
+    segments = []
+    for rendered in clips:
+        segments.append(_encode([rendered.frames], work / f"clip_{rendered.clip.index:05d}.mp4", job))
+        del rendered  # or two clips would be in memory while the next is rendered
+    return segments
+
+
+def _pictures(clips: Iterator[RenderedClip]) -> Iterator[NDArray[np.uint8]]:
+    for rendered in clips:
+        yield from rendered.frames
+        del rendered
 
 
 def _encode(batches: Iterable[Frames], segment: Path, job: Job) -> Path:
@@ -259,7 +269,7 @@ def _metadata(job: Job) -> dict[str, str]:
         title += " (draft)"
     return {
         "title": title,
-        "comment": f"soundreel {version('soundreel')}, engine {job.engine.name}",
+        "comment": f"soundreel {__version__}, engine {job.engine.name}",
         RECIPE_KEY: json.dumps(recipe(job), ensure_ascii=False),
     }
 

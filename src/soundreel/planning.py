@@ -19,6 +19,12 @@ MIN_SOUND_SECONDS = 1e-6
 PIXELS_PER_TOKEN_SIDE = 16
 """VAE stride 8 × patch 2."""
 
+AREA_MULTIPLE = 64
+"""Pixels: the reference's size rule gives multiples of this."""
+
+_TRIED_SCALES = 100
+_SMALLEST_SCALE = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
@@ -58,8 +64,30 @@ def count_tokens(plan: Plan, clip: Clip) -> Tokens:
     return Tokens(
         noise=clip.size // FRAMES_PER_LATENT * per_frame,
         reference=per_frame if request.ref_image is not None else 0,
-        motion=packed if clip.index > 0 else 0,
+        motion=packed if clip.index > 0 or request.start_from_ref else 0,
     )
+
+
+def size_for_area(height: int, width: int, area: int) -> tuple[int, int]:
+    """Height and width of the video for a picture of `height` × `width`, by the reference's size rule.
+
+    Multiples of 64 whose product is at most `area` pixels, near the picture's own proportions; never larger
+    than the picture except for rounding up. Source: `get_size_less_than_area` of the official pipeline.
+
+    Raises:
+        InputError: no such size; the picture is a thin strip or the area is under 64 × 64.
+    """
+    smallest, largest = _scale_range(height, width, area)
+    scales = (largest - (largest - smallest) * i / _TRIED_SCALES for i in range(_TRIED_SCALES))
+    sizes = ((_round_up(int(height * scale)), _round_up(int(width * scale))) for scale in scales)
+    fitting = next((size for size in sizes if math.prod(size) <= area), None)
+    rows, columns = fitting or _size_without_padding(height, width, area)
+    if not rows or not columns:
+        raise InputError(
+            f"a {width}×{height} picture fits no video of at most {area} pixels in sides of {AREA_MULTIPLE}: "
+            "take another picture, a larger area, or an exact width and height"
+        )
+    return rows, columns
 
 
 def _sound_after_start(request: Request, audio_seconds: float) -> float:
@@ -83,13 +111,19 @@ def _count_frames(request: Request, available: float) -> int:
     else:
         wanted = min(DEFAULT_FRAMES, in_sound)
     if request.num_clip is not None:
-        wanted = min(wanted, request.num_clip * request.infer_frames - LEAD_IN_FRAMES)
+        wanted = min(wanted, request.num_clip * request.infer_frames - _lead_in(request))
     return max(1, wanted)
 
 
+def _lead_in(request: Request) -> int:
+    """A clip that starts from the reference image has motion frames before it, and drops nothing."""
+    return 0 if request.start_from_ref else LEAD_IN_FRAMES
+
+
 def _split(request: Request, frames: int) -> tuple[Clip, ...]:
-    sizes = _clip_sizes(request, frames + LEAD_IN_FRAMES)
-    stops = [min(sampled - LEAD_IN_FRAMES, frames) for sampled in accumulate(sizes)]
+    lead_in = _lead_in(request)
+    sizes = _clip_sizes(request, frames + lead_in)
+    stops = [min(sampled - lead_in, frames) for sampled in accumulate(sizes)]
     starts = [0, *stops[:-1]]
     return tuple(
         Clip(
@@ -97,7 +131,7 @@ def _split(request: Request, frames: int) -> tuple[Clip, ...]:
             start=start,
             frames=stop - start,
             size=size,
-            lead_in=LEAD_IN_FRAMES if k == 0 else 0,
+            lead_in=lead_in if k == 0 else 0,
             seed=request.seed + k,
         )
         for k, (start, stop, size) in enumerate(zip(starts, stops, sizes, strict=True))
@@ -113,3 +147,27 @@ def _clip_sizes(request: Request, sampled: int) -> list[int]:
         return [request.infer_frames] * count
     shorter, longer_count = divmod(latents, count)
     return [(shorter + (k < longer_count)) * FRAMES_PER_LATENT for k in range(count)]
+
+
+def _scale_range(height: int, width: int, area: int) -> tuple[float, float]:
+    """Scales between which both sides rounded up to 64 can fit `area`; the largest ignores the rounding."""
+    if height * width <= area:
+        return _SMALLEST_SCALE, 1.0
+    most = AREA_MULTIPLE - 1  # pixels that rounding up may add
+    a, b, c = height * width, most * (height + width), most**2 - area
+    # (h·s + 63)·(w·s + 63) = area solved for s, with the reference's 2 in place of 4 under the root
+    return (-b + math.sqrt(b**2 - 2 * a * c)) / (2 * a), math.sqrt(area / a)
+
+
+def _round_up(side: int) -> int:
+    return -(-side // AREA_MULTIPLE) * AREA_MULTIPLE
+
+
+def _size_without_padding(height: int, width: int, area: int) -> tuple[int, int]:
+    """The reference's last resort: the sides of `area` at the picture's proportions, rounded down to 64."""
+    aspect = width / height
+    rows = int((area / aspect) ** 0.5 // AREA_MULTIPLE * AREA_MULTIPLE)
+    columns = int((area * aspect) ** 0.5 // AREA_MULTIPLE * AREA_MULTIPLE)
+    if columns >= width or rows >= height:
+        return height // AREA_MULTIPLE * AREA_MULTIPLE, width // AREA_MULTIPLE * AREA_MULTIPLE
+    return rows, columns

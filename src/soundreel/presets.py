@@ -10,7 +10,15 @@ DEFAULT_FRAMES = 77
 """Length where the user names none: one clip of 80 less its lead-in, 4.8 s."""
 
 DEFAULT_PROMPT = "rhythmic motion, synchronized movement, dynamic energy, pulsing to the beat"
-DEFAULT_NEGATIVE_PROMPT = "static, blurry, low quality, distorted, watermark, subtitles"
+
+DEFAULT_NEGATIVE_PROMPT = (
+    "画面模糊，最差质量，画面模糊，细节模糊不清，情绪激动剧烈，手快速抖动，字幕，丑陋的，残缺的，多余的手指，画得不好的手部，"
+    "画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+"""The one that Wan 2.2 S2V was tuned with (Wan-Video/Wan2.2, Apache-2.0)."""
+
+TURBO_SIGMAS = (1.0, 0.8576923, 0.6021506, 0.0089286)
+"""Noise levels of the public 4-step S2V weights (Live-Avatar): Euler, no guidance."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -25,6 +33,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "shift": 5.0,
         },
         "long": {"infer_frames": 80, "steps": 35, "guide_scale": 4.5, "width": 480, "height": 832},
+        # with a few-step --lora; experimental until it was judged on real weights
+        "turbo": {"guide_scale": 1.0, "sigmas": TURBO_SIGMAS, "width": 480, "height": 832},
     }
 )
 """Fields of `Request` by preset name; an option given beside a preset wins over it."""

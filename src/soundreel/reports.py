@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from soundreel import pipeline
-from soundreel.engines.base import ENGINES
+from soundreel import __version__, pipeline
+from soundreel.engines.base import why_not_native
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
@@ -166,7 +166,7 @@ def _check_python() -> Check:
     return Check(
         name="python",
         ok=True,
-        found=f"{sys.version.split()[0]}, soundreel {version('soundreel')}, {packages}",
+        found=f"{sys.version.split()[0]}, soundreel {__version__}, {packages}",
     )
 
 
@@ -198,4 +198,7 @@ def _check_disk() -> Check:
 
 
 def _check_engines() -> list[Check]:
-    return [Check(name=f"engine {name}", ok=True, found="ready: CPU only, no weights") for name in ENGINES]
+    missing = why_not_native(Request(audio=""))
+    native = Check(name="engine native", ok=missing is None, found=missing or "ready: a GPU and the weights are here")
+    draft = Check(name="engine draft", ok=True, found="ready: CPU only, no weights")
+    return [native, draft]

@@ -45,9 +45,32 @@ class ClipSplit(StrEnum):
     FULL = "full"  # the reference's way: every clip `infer_frames` long, the surplus cut
 
 
+class AvAlign(StrEnum):
+    """Which sound drives which output frame of the model."""
+
+    SOUND = "sound"  # frame j the sound at j/16 s
+    REFERENCE = "reference"  # with a lead-in, frame j the sound 3 frames later, as the reference does
+
+
+class RefFit(StrEnum):
+    """How the reference image is brought to the video's size."""
+
+    COVER = "cover"  # scaled to cover it, centre-cropped, no bars
+    REFERENCE = "reference"  # shorter side to shorter side, cropped or with black bars, as the reference does
+
+
+class Solver(StrEnum):
+    """How the flow is followed from noise to picture."""
+
+    UNIPC = "unipc"  # second order with a corrector; the official default
+    DPMPP = "dpm++"  # second order, midpoint
+    EULER = "euler"  # first order, for few-step weights
+
+
 class Stage(StrEnum):
     """Where a render stands."""
 
+    LOAD = "load"
     ANALYSE = "analyse"
     RENDER = "render"
     INTERPOLATE = "interpolate"
@@ -78,11 +101,21 @@ class Request:
     clip_split: ClipSplit = ClipSplit.EVEN
     seed: int = 0  # clip k is drawn with seed + k
 
+    pose_video: StrPath | None = None  # whose movements to follow
+    start_from_ref: bool = False  # the first frames are the reference image
+    ref_fit: RefFit = RefFit.COVER
+    av_align: AvAlign = AvAlign.SOUND
+
     steps: int = 30  # denoising steps per clip
     guide_scale: float = 4.5  # 1 turns guidance off
     shift: float | None = None  # None: 3 below 720p, 5 from there
+    solver: Solver = Solver.UNIPC
+    sigmas: tuple[float, ...] | None = None  # noise levels of few-step weights, falling; replace steps and shift
+    loras: tuple[str, ...] = ()  # FILE or FILE:strength
 
     engine: str = "auto"  # auto, or an engine's name
+    models: StrPath | None = None  # folder of the model, in any layout; None: the default one
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
     crf: int = 18  # H.264 quality: 0 lossless … 51 worst
     output: StrPath | None = None  # None: a new name in output_dir
@@ -118,6 +151,10 @@ class Plan:
     clips: tuple[Clip, ...]
     audio_seconds: float  # sound in the chosen window; at most the length of the video
 
+    def first_sampled(self, clip: Clip) -> int:
+        """The first frame that the model samples for `clip`, counted over all clips, lead-in included."""
+        return clip.start + self.clips[0].lead_in - clip.lead_in
+
     @property
     def frames(self) -> int:
         """Output frames before interpolation."""
@@ -152,9 +189,10 @@ class RenderedClip:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One step of a render. `done` and `total` count the whole render's frames in this stage."""
+    """One step of a render. `done` and `total` count the stage's work over the whole render."""
 
     stage: Stage
+    what: str = ""  # is being loaded
     clip: int = 0  # 1-based, 0 outside clips
     clips: int = 0
     step: int = 0
@@ -216,6 +254,11 @@ def _check_numbers(request: Request) -> None:
     _expect(request, "steps", whole=True, at_least=1)
     _expect(request, "guide_scale", at_least=0.0)
     _expect(request, "shift", above=0.0)
+    for strength in request.sigmas or ():
+        if not math.isfinite(strength):
+            raise InputError(f"sigmas hold {strength}: expected finite numbers, falling from at most 1")
+    if request.start_from_ref and request.ref_image is None:
+        raise InputError("start_from_ref begins with the reference image: give one with --ref-image")
     _expect(request, "crf", whole=True, at_least=0, at_most=51)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol, cast
 
-from soundreel.errors import InputError
+from soundreel.errors import EngineError, InputError, SoundreelError
 from soundreel.types import Carry, Plan, RenderedClip, Report, Request
 
 
@@ -44,19 +45,53 @@ class Choice:
 
 AUTO = "auto"
 
-ENGINES = {"draft": "soundreel.engines.draft:DraftEngine"}
-"""Engines by name, most wanted first; a module is imported only when its engine is opened."""
+ENGINES = {
+    "native": "soundreel.engines.native:NativeEngine",
+    "draft": "soundreel.engines.draft:DraftEngine",
+}
+"""Engines by name; a module is imported only when its engine is opened."""
 
 
-def open_engine(name: str) -> Choice:
-    """Open engine `name`, or with "auto" the best that can run here. `InputError` for unknown names."""
-    if name == AUTO:
-        return Choice(engine=_load("draft"), why="the model engines are not part of this version")
-    if name not in ENGINES:
-        raise InputError(f"there is no engine {name!r} in this version: choose {AUTO} or {', '.join(ENGINES)}")
-    return Choice(engine=_load(name), why="as asked")
+def open_engine(request: Request) -> Choice:
+    """Open the engine that `request` names, or with "auto" the best that can run here.
+
+    Raises:
+        InputError: an unknown name.
+        EngineError: the engine needs packages that are not installed.
+    """
+    if request.engine not in (AUTO, *ENGINES):
+        raise InputError(f"there is no engine {request.engine!r}: choose {AUTO}, {' or '.join(ENGINES)}")
+    if request.engine != AUTO:
+        return Choice(engine=_load(request.engine), why="as asked")
+    missing = why_not_native(request)
+    if missing is None:
+        return Choice(engine=_load("native"), why="a GPU and the weights are here")
+    return Choice(engine=_load("draft"), why=f"no model render: {missing}")
+
+
+def why_not_native(request: Request) -> str | None:
+    """What keeps the native engine from running here; None if nothing does."""
+    if find_spec("torch") is None or find_spec("diffusers") is None:
+        return f"the packages are missing ({INSTALL_NATIVE})"
+    import torch
+
+    if not torch.cuda.is_available() and request.device in (AUTO, "cuda"):
+        return "there is no GPU (--engine native --device cpu uses none)"
+    from soundreel.weights.find import find_model
+
+    try:
+        find_model(*([] if request.models is None else [request.models]))
+    except SoundreelError as error:
+        return str(error)
+    return None
+
+
+INSTALL_NATIVE = "pip install 'soundreel[native]'"
 
 
 def _load(name: str) -> Engine:
     module, _, attribute = ENGINES[name].partition(":")
-    return cast(Engine, getattr(import_module(module), attribute)())
+    try:
+        return cast(Engine, getattr(import_module(module), attribute)())
+    except ModuleNotFoundError as error:
+        raise EngineError(f"engine {name} needs the package {error.name}: {INSTALL_NATIVE}") from error

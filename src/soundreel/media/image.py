@@ -105,6 +105,15 @@ def load_image(path: StrPath) -> NDArray[np.uint8]:
         return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
+def load_plain_image(path: StrPath) -> NDArray[np.uint8]:
+    """Read a picture as programs that care for none of this do: uint8 RGB [H, W, 3] by Pillow's conversion.
+
+    Colour profile, orientation and transparency are left out of account. Errors as in `load_image`.
+    """
+    with _opened(path) as picture:
+        return np.array(picture.convert("RGB"))
+
+
 def cover(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
     """Scale `picture` [H, W, 3] so that it just covers `width` × `height` pixels and crop it centred.
 

@@ -170,10 +170,11 @@ class SegmentWriter:
         return frame
 
 
-def read_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
+def read_frames(path: StrPath, *, exact: bool = True) -> Iterator[NDArray[np.uint8]]:
     """Decode a video's pictures one by one, in the order they are shown: uint8 RGB [H, W, 3], turned upright.
 
-    The matrix is the one the file names; untagged video is BT.601 up to 1024×576 pixels, BT.709 above.
+    The matrix is the one the file names; untagged video is BT.601 up to 1024×576 pixels, BT.709 above. Unless
+    `exact`, colours are converted as libswscale does by default: quicker, rounded, and what other programs do.
 
     Raises:
         InputError: the path leads to no readable file.
@@ -184,13 +185,16 @@ def read_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
         stream.thread_type = "AUTO"
         to_rgb = VideoReformatter()
         for frame in container.decode(stream):
-            yield _rgb(frame, to_rgb)
+            yield _rgb(frame, to_rgb) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
 
 
 def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter) -> NDArray[np.uint8]:
     rgb = to_rgb.reformat(frame, format="rgb24", src_colorspace=_assumed_matrix(frame), interpolation=_TO_RGB)
-    pixels = rgb.to_ndarray().astype(np.uint8, copy=False)
-    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+    return _upright(rgb.to_ndarray(), frame)
+
+
+def _upright(pixels: NDArray[Any], frame: av.VideoFrame) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90), dtype=np.uint8)
 
 
 def _assumed_matrix(frame: av.VideoFrame) -> Colorspace | None:

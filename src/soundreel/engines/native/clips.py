@@ -1,0 +1,155 @@
+"""Clips and how they are chained: what Wan 2.2 S2V samples, decodes, and hands to the next clip.
+
+The first clip is decoded behind the reference picture and loses its lead-in. Every later clip, and with
+start-from-ref the first one too, sees the 73 frames before it as motion tokens and is decoded behind them.
+
+Legend: T frames, H × W pixels, F = size / 4 latent frames, h × w latent size, S audio states, C their width.
+Pixels are float32 [3, T, H, W] from −1 to 1. Source: Wan-Video/Wan2.2 (Apache-2.0), `WanS2V.generate`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from soundreel.engines.native.vae import Vae
+from soundreel.models.conditioning import Conditioning
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.sampling import OnStep, Schedule, Velocity, draw_noise, guide, sample
+from soundreel.types import FRAMES_PER_LATENT, Clip
+
+MOTION_FRAMES = 73
+"""Frames before a clip that it continues: 19 latent frames."""
+
+REFERENCE_MOTION_FRAMES = 6
+"""With start-from-ref, how many of the first clip's motion frames are the reference picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What all clips of a render share."""
+
+    prompt: Tensor  # [n, text width]
+    negative: Tensor | None  # None: no guidance, one pass per step
+    sound: Tensor  # [S, C, sampled frames of the whole plan], at 16 per second
+    reference: Tensor | None  # pixels [3, 1, H, W]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipInput:
+    """What one clip is rendered from, beside the scene."""
+
+    clip: Clip
+    first_sampled: int  # its first frame, on the plan's count of sampled frames
+    motion: Tensor | None = None  # pixels [3, 73, H, W]; None: nothing comes before it
+    pose: Tensor | None = None  # pixels [3, 1 + size, H, W]
+
+
+class ClipRenderer:
+    """Renders the clips of one scene on `device`: the transformer stays there, the VAE comes when it is needed.
+
+    Args:
+        guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
+    """
+
+    def __init__(
+        self,
+        *,
+        transformer: WanS2VTransformer3DModel,
+        vae: Vae,
+        scene: Scene,
+        schedule: Schedule,
+        guide_scale: float,
+        device: torch.device,
+    ) -> None:
+        self._transformer, self._vae, self._scene = transformer, vae, scene
+        self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
+        self._reference = None if scene.reference is None else self._encode(scene.reference)
+
+    @torch.inference_mode()
+    def render(self, given: ClipInput, height: int, width: int, on_step: OnStep | None = None) -> Tensor:
+        """Pixels [3, size − lead-in, H, W] of one clip, on the CPU.
+
+        Raises:
+            EngineError: the latents are no longer finite.
+            Cancelled: by `on_step`.
+        """
+        clip = given.clip
+        motion = None if given.motion is None else self._encode(given.motion)
+        shape = (clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
+        positive, negative = self._conditions(given, motion, shape)
+        noise = draw_noise((self._vae.channels, *shape), clip.seed).to(self._device)
+        latents = sample(self._velocity(positive, negative), noise, self._schedule, on_step)
+        return self._decode(latents, motion, clip)
+
+    def _conditions(
+        self, given: ClipInput, motion: Tensor | None, shape: tuple[int, int, int]
+    ) -> tuple[Conditioning, Conditioning | None]:
+        """The positive branch and, with guidance, the negative one: other words, and no sound."""
+        scene, device = self._scene, self._device
+        sound = scene.sound[..., given.first_sampled : given.first_sampled + given.clip.size].to(device)
+        pose = None if given.pose is None else self._encode(given.pose)[:, 1:]
+        frames, rows, columns = shape
+
+        def condition(text: Tensor, audio: Tensor) -> Conditioning:
+            return self._transformer.condition(
+                text=text.to(device),
+                audio=audio,
+                frames=frames,
+                height=rows,
+                width=columns,
+                reference=self._reference,
+                motion=motion,
+                pose=pose,
+            )
+
+        negative = None if scene.negative is None else condition(scene.negative, torch.zeros_like(sound))
+        return condition(scene.prompt, sound), negative
+
+    def _velocity(self, positive: Conditioning, negative: Conditioning | None) -> Velocity:
+        def velocity(latents: Tensor, timestep: Tensor) -> Tensor:
+            batch = latents.unsqueeze(0)
+            conditional: Tensor = self._transformer(batch, timestep, positive)[0]
+            if negative is None:
+                return conditional
+            return guide(conditional, self._transformer(batch, timestep, negative)[0], self._guide_scale)
+
+        return velocity
+
+    def _decode(self, latents: Tensor, motion: Tensor | None, clip: Clip) -> Tensor:
+        """Decode behind what comes before, and keep the clip's own frames.
+
+        Without motion and without a reference the VAE's first latent frame is one picture: as many as are
+        left when the lead-in is dropped.
+        """
+        before = self._reference if motion is None else motion
+        with self._vae_here():
+            pixels = self._vae.decode(latents if before is None else torch.cat([before, latents], dim=1))
+        return pixels[:, pixels.shape[1] - (clip.size - clip.lead_in) :].cpu()
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        with self._vae_here():
+            return self._vae.encode(pixels)
+
+    @contextmanager
+    def _vae_here(self) -> Iterator[None]:
+        self._vae.to(self._device)
+        try:
+            yield
+        finally:
+            self._vae.to("cpu")
+
+
+def first_motion(reference: Tensor) -> Tensor:
+    """Motion frames of a first clip that starts from the reference: grey, then six times the picture."""
+    _, _, height, width = reference.shape
+    return next_motion(None, reference.expand(3, REFERENCE_MOTION_FRAMES, height, width))
+
+
+def next_motion(motion: Tensor | None, frames: Tensor) -> Tensor:
+    """The last 73 frames after `frames` [3, T, H, W] were added; grey (0) where there were none yet."""
+    if motion is None:
+        motion = frames.new_zeros(3, MOTION_FRAMES, *frames.shape[2:])
+    return torch.cat([motion, frames], dim=1)[:, -MOTION_FRAMES:]

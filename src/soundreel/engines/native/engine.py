@@ -1,0 +1,263 @@
+"""The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from soundreel import planning
+from soundreel.engines.base import Estimate
+from soundreel.engines.native.clips import ClipInput, ClipRenderer, Scene, first_motion, next_motion
+from soundreel.engines.native.device import (
+    check_memory,
+    compute_dtype,
+    count_flops,
+    estimate_memory,
+    measure_flops_per_second,
+    pick_device,
+    release_memory,
+    transformer_sizes,
+)
+from soundreel.engines.native.inputs import (
+    PoseMatch,
+    fit_reference,
+    pose_windows,
+    to_pixels,
+    to_uint8,
+)
+from soundreel.engines.native.sound import SoundEncoder, frame_features
+from soundreel.engines.native.text import TextEncoder
+from soundreel.engines.native.vae import Vae
+from soundreel.media.audio import read_model_sound
+from soundreel.media.image import cover, load_image, load_plain_image
+from soundreel.media.video import probe_video
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, default_shift
+from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
+from soundreel.types import (
+    MODEL_FPS,
+    AvAlign,
+    Carry,
+    Clip,
+    Plan,
+    Progress,
+    RefFit,
+    RenderedClip,
+    Report,
+    Request,
+    Stage,
+)
+from soundreel.weights.catalog import Component
+from soundreel.weights.components import check_model, load_part
+from soundreel.weights.find import ModelFiles, find_model
+from soundreel.weights.load import LoadProgress, OnLoad
+from soundreel.weights.lora import apply_loras, open_lora
+from soundreel.weights.lora_files import LoraSource, lora_file
+
+ATTAINED = 0.6
+"""Share of a matrix product's speed that a whole forward pass reaches."""
+
+AFTERSOUND_SECONDS = 0.04
+"""Sound heard after the window: features are rounded to 1/30 s, and the last frame's own must not be missing."""
+
+REPORTED_SHARE = 0.02
+"""Of a network's bytes, how many more are read between two reports."""
+
+MOTION = "motion"
+"""Name of the carry's tensor: the motion frames for the next clip, float32 [3, 73, H, W]."""
+
+
+class NativeEngine:
+    """Renders with the 14B model in this process, on one device."""
+
+    name = "native"
+
+    def check(self, request: Request) -> None:
+        """Raise for wrong options, missing weights and too little memory; no weight is read."""
+        plan_schedule(request)
+        for source in map(LoraSource.parse, request.loras):
+            lora_file(source.path)
+        if request.pose_video is not None:
+            probe_video(request.pose_video)
+        files = find_files(request)
+        check_model(files)
+        plentiful = request.audio_start + 2 * request.infer_frames / MODEL_FPS
+        check_memory(files, planning.plan(request, plentiful), pick_device(request.device))
+
+    def estimate(self, plan: Plan) -> Estimate:
+        """From the plan's arithmetic and the speed of a matrix product on the device."""
+        device, files = pick_device(plan.request.device), find_files(plan.request)
+        flops = count_flops(plan, transformer_sizes(files[Component.TRANSFORMER]))
+        return Estimate(
+            seconds=flops / (ATTAINED * measure_flops_per_second(device)),
+            memory_bytes=estimate_memory(files, plan, device),
+        )
+
+    @torch.inference_mode()
+    def render(self, plan: Plan, start: int, carry: Carry | None, report: Report) -> Iterator[RenderedClip]:
+        """Yield the clips from index `start` on; the carry holds the motion frames."""
+        request, device = plan.request, pick_device(plan.request.device)
+        files = find_files(request)
+        loading = _loading(report)
+        scene = prepare_scene(plan, files, device, loading)
+        vae = Vae.load(files, on_load=loading)
+        transformer = load_transformer(files, request, device, loading)
+        schedule = plan_schedule(request)
+        renderer = ClipRenderer(
+            transformer=transformer,
+            vae=vae,
+            scene=scene,
+            schedule=schedule,
+            guide_scale=request.guide_scale,
+            device=device,
+        )
+        motion = motion_before(plan, start, carry, scene)
+        for clip, pose in zip(plan.clips[start:], poses(plan, start), strict=True):
+            given = ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)
+            on_step = _stepping(plan, clip, schedule.steps, report)
+            pixels = renderer.render(given, request.height, request.width, on_step)[:, : clip.frames]
+            motion = next_motion(motion, pixels)
+            frames = to_uint8(pixels)
+            del pixels  # the pipeline is about to hold its uint8 copy
+            yield RenderedClip(clip=clip, frames=frames, carry=Carry(tensors={MOTION: motion.numpy()}))
+            del frames
+
+
+def find_files(request: Request) -> ModelFiles:
+    """The model's files, in the places that the request names or else in the default one."""
+    return find_model(*([] if request.models is None else [request.models]))
+
+
+def plan_schedule(request: Request) -> Schedule:
+    """The noise levels of every clip."""
+    if request.sigmas is not None:
+        return explicit_schedule(request.sigmas)
+    shift = default_shift(request.width, request.height) if request.shift is None else request.shift
+    return shifted_schedule(request.solver, steps=request.steps, shift=shift)
+
+
+def prepare_scene(plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None) -> Scene:
+    """Encode words and sound; each encoder has the device to itself and leaves it."""
+    request = plan.request
+    prompt = request.prompt or DEFAULT_PROMPT
+    negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
+    prompts = [prompt, negative] if request.guide_scale > 1 else [prompt]
+    encoder = TextEncoder.load(files, device=device, dtype=compute_dtype(device), on_load=on_load)
+    texts = [encoder.encode(text) for text in prompts]
+    del encoder
+    release_memory(device)
+    sound = encode_sound(plan, files, device, on_load)
+    release_memory(device)
+    reference = None if request.ref_image is None else read_reference(request)
+    return Scene(
+        prompt=texts[0],
+        negative=texts[1] if len(texts) > 1 else None,
+        sound=sound,
+        reference=reference,
+    )
+
+
+def encode_sound(plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None) -> Tensor:
+    """wav2vec2 features, [S, C, sampled frames of the plan], one column per frame.
+
+    The reference hears the whole file, whatever part of it is rendered; otherwise the window is heard.
+    """
+    request = plan.request
+    as_reference = request.av_align is AvAlign.REFERENCE
+    heard = request.audio_duration if as_reference else plan.audio_seconds + AFTERSOUND_SECONDS
+    samples = read_model_sound(request.audio, start=request.audio_start, seconds=heard)
+    encoder = SoundEncoder.load(files, device=device, on_load=on_load)
+    features = encoder.features(samples)
+    sampled = sum(clip.size for clip in plan.clips)
+    shift = 0 if as_reference else plan.clips[0].lead_in
+    return frame_features(features, sampled, shift=shift)
+
+
+def read_reference(request: Request) -> Tensor:
+    """The reference image as pixels [3, 1, H, W]."""
+    path, size = request.ref_image, (request.width, request.height)
+    assert path is not None
+    if request.ref_fit is RefFit.REFERENCE:
+        picture = fit_reference(load_plain_image(path), *size)
+    else:
+        picture = cover(load_image(path), *size)
+    return to_pixels(picture[None])
+
+
+def load_transformer(
+    files: ModelFiles, request: Request, device: torch.device, on_load: OnLoad | None = None
+) -> WanS2VTransformer3DModel:
+    """The transformer with the request's LoRAs."""
+    transformer: WanS2VTransformer3DModel = load_part(
+        files[Component.TRANSFORMER],
+        WanS2VTransformer3DModel,
+        device=device,
+        dtype=compute_dtype(device),
+        on_load=on_load,
+    )
+    apply_loras(transformer, [open_lora(LoraSource.parse(text), transformer) for text in request.loras])
+    return transformer
+
+
+def motion_before(plan: Plan, start: int, carry: Carry | None, scene: Scene) -> Tensor | None:
+    """Motion frames for the clip with index `start`, pixels [3, 73, H, W]; None: nothing comes before it."""
+    if start > 0:
+        assert carry is not None, "clips after the first need the carry of the one before"
+        return torch.from_numpy(carry.tensors[MOTION])
+    if plan.request.start_from_ref:
+        assert scene.reference is not None
+        return first_motion(scene.reference)
+    return None
+
+
+def poses(plan: Plan, start: int) -> Iterator[Tensor | None]:
+    """The pose video's window for each clip from index `start` on; None without a pose video."""
+    request = plan.request
+    if request.pose_video is None:
+        yield from (None for _ in plan.clips[start:])
+        return
+    yield from pose_windows(
+        request.pose_video,
+        [clip.size for clip in plan.clips],
+        width=request.width,
+        height=request.height,
+        match=_pose_match(request),
+        lead_in=plan.clips[0].lead_in,
+        first=start,
+    )
+
+
+def _pose_match(request: Request) -> PoseMatch:
+    return PoseMatch.REFERENCE if request.av_align is AvAlign.REFERENCE else PoseMatch.TIME
+
+
+def _loading(report: Report) -> OnLoad:
+    told: dict[str, float] = {}
+
+    def on_load(progress: LoadProgress) -> None:
+        share = progress.done_bytes / progress.total_bytes
+        if share < 1 and share - told.get(progress.component, -1) < REPORTED_SHARE:
+            return
+        told[progress.component] = share
+        report(
+            Progress(stage=Stage.LOAD, what=progress.component, done=progress.done_bytes, total=progress.total_bytes)
+        )
+
+    return on_load
+
+
+def _stepping(plan: Plan, clip: Clip, steps: int, report: Report) -> Callable[[int, Tensor], None]:
+    def on_step(step: int, _: Tensor) -> None:
+        report(
+            Progress(
+                stage=Stage.RENDER,
+                clip=clip.index + 1,
+                clips=len(plan.clips),
+                step=step,
+                steps=steps,
+                done=clip.index * steps + step,
+                total=len(plan.clips) * steps,
+            )
+        )
+
+    return on_step

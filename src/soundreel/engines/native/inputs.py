@@ -1,0 +1,159 @@
+"""What the native engine sees beside sound and words, and what it shows: sizes, pictures, poses, frames.
+
+T frames, H rows, W columns, 3 = RGB. Pictures are uint8 [H, W, 3]; pixels, what the VAE takes and gives, are
+float32 [3, T, H, W] from −1 (black) to 1 (white). "Reference" here is the official Wan 2.2 S2V code.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from soundreel.media.video import probe_video, read_frames
+from soundreel.types import MODEL_FPS, Frames, StrPath
+
+NO_POSE: Final = -1.0
+"""Pixel value, black, of pose frames that are not there."""
+
+
+class PoseMatch(StrEnum):
+    """Which frame of a pose video goes with which model frame."""
+
+    TIME = "time"  # the one on screen at the model frame's time; after the end the last one is held
+    REFERENCE = "reference"  # every n-th from the first, so that timing drifts; black after the end
+
+
+def fit_reference(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Scale the shorter side of `picture` [H, W, 3] to the video's shorter side, then crop or pad centred.
+
+    The reference's preparation, antialiased bilinear by Pillow; returns uint8 [height, width, 3]. Where the
+    scaled picture is short of the video there are black bars: `soundreel.media.image.cover` has none.
+    """
+    rows, columns = _shorter_side_to(min(height, width), picture.shape[0], picture.shape[1])
+    scaled = picture
+    if picture.shape[:2] != (rows, columns):
+        scaled = np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR))
+    cropped = _centre_crop(torch.tensor(scaled).movedim(-1, 0), height, width)
+    return cropped.movedim(0, -1).contiguous().numpy()
+
+
+def fit_pose(picture: NDArray[np.uint8], width: int, height: int) -> Tensor:
+    """A frame of a pose video, uint8 [H, W, 3] → pixels [3, height, width], prepared as the reference does.
+
+    As `fit_reference`, but scaled as float tensor, so that values differ a little and bars are grey (0).
+    """
+    pixels = to_pixels(picture[None])
+    size = _shorter_side_to(min(height, width), picture.shape[0], picture.shape[1])
+    if picture.shape[:2] != size:
+        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+    return _centre_crop(pixels, height, width)[:, 0]
+
+
+def to_pixels(frames: Frames) -> Tensor:
+    """uint8 [T, H, W, 3] → float32 [3, T, H, W], 0 → −1 and 255 → 1."""
+    return torch.tensor(frames).movedim(-1, 0).contiguous() / 255.0 * 2.0 - 1.0
+
+
+def to_uint8(pixels: Tensor) -> Frames:
+    """float [3, T, H, W] → uint8 [T, H, W, 3] as the reference does: clamped and truncated, not rounded."""
+    scaled = pixels.float().clamp(-1.0, 1.0).add_(1.0).div_(2.0).mul_(255.0)
+    return scaled.to(torch.uint8).movedim(0, -1).contiguous().cpu().numpy()
+
+
+def pose_windows(
+    path: StrPath,
+    sizes: Sequence[int],
+    *,
+    width: int,
+    height: int,
+    match: PoseMatch = PoseMatch.TIME,
+    lead_in: int = 0,
+    first: int = 0,
+) -> Iterator[Tensor]:
+    """The pose video as pixels for one clip after the other, each read when it is asked for.
+
+    Args:
+        path: the pose video.
+        sizes: model frames of each clip of the plan, lead-in and surplus included (`Clip.size`).
+        width: of the video, in pixels.
+        height: of the video, in pixels.
+        match: which pose goes with which frame.
+        lead_in: model frames before output frame 0; with `PoseMatch.TIME` they take the first pose.
+        first: clip to begin with, when a render is resumed.
+
+    Yields:
+        float32 [3, 1 + size, height, width] for each clip from `first` on: its first pose twice, as the VAE
+        wants it (encode, then drop the first latent frame).
+
+    Raises:
+        InputError: the path leads to no readable file.
+        MediaError: not a video, or damaged.
+    """
+    indices = pose_frame_indices(probe_video(path).fps, sum(sizes), match=match, lead_in=lead_in)
+    frames = _pick(
+        read_frames(path, exact=match is PoseMatch.TIME), indices[sum(sizes[:first]) :], hold=match is PoseMatch.TIME
+    )
+    for size in sizes[first:]:
+        window = torch.full((3, 1 + size, height, width), NO_POSE)
+        for k in range(1, 1 + size):
+            frame = next(frames)
+            if frame is not None:
+                window[:, k] = fit_pose(frame, width, height)
+        window[:, 0] = window[:, 1]
+        yield window
+
+
+def missing_pose_seconds(path: StrPath, sizes: Sequence[int], *, match: PoseMatch, lead_in: int) -> float:
+    """Seconds at the end of the clips that the pose video is too short for; 0 where it is long enough.
+
+    Raises:
+        InputError: the path leads to no readable file.
+        MediaError: not a video, or damaged.
+    """
+    video = probe_video(path)
+    indices = pose_frame_indices(video.fps, sum(sizes), match=match, lead_in=lead_in)
+    return sum(index >= video.frames for index in indices) / MODEL_FPS
+
+
+def pose_frame_indices(
+    fps: Fraction | float, count: int, *, match: PoseMatch = PoseMatch.TIME, lead_in: int = 0
+) -> list[int]:
+    """Frames of a pose video at `fps` that go with `count` model frames, without regard to its end."""
+    if match is PoseMatch.REFERENCE:
+        interval = max(1, round(fps / MODEL_FPS))
+        return [k * interval for k in range(count)]
+    return [math.floor(max(0, k - lead_in) * Fraction(fps) / MODEL_FPS) for k in range(count)]
+
+
+def _shorter_side_to(target: int, rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns with the shorter of them `target`, the longer one truncated."""
+    longer = int(target * max(rows, columns) / min(rows, columns))
+    return (target, longer) if rows <= columns else (longer, target)
+
+
+def _centre_crop(pixels: Tensor, height: int, width: int) -> Tensor:
+    """[…, H, W] → […, height, width]; zeros where there is nothing, and half pixels rounded to even."""
+    rows, columns = (max(wanted - there, 0) for wanted, there in zip((height, width), pixels.shape[-2:], strict=True))
+    padded = functional.pad(pixels, (columns // 2, (columns + 1) // 2, rows // 2, (rows + 1) // 2))
+    top, left = round((padded.shape[-2] - height) / 2), round((padded.shape[-1] - width) / 2)
+    return padded[..., top : top + height, left : left + width]
+
+
+def _pick(
+    frames: Iterator[NDArray[np.uint8]], indices: Iterable[int], *, hold: bool
+) -> Iterator[NDArray[np.uint8] | None]:
+    """The frame at each index, in order; after the end the last one if `hold`, else None."""
+    frame: NDArray[np.uint8] | None = None
+    position = -1
+    for index in indices:
+        while position < index and (following := next(frames, None)) is not None:
+            position, frame = position + 1, following
+        yield frame if hold or position == index else None

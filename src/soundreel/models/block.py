@@ -1,0 +1,120 @@
+"""One transformer block: self-attention, text, feed-forward, and in some blocks the sound.
+
+Legend: B batch, L tokens = S noise tokens, then clean ones (reference, motion), D model width, F latent
+frames, G = S/F tokens per latent frame, M text rows.
+The residual stream is float32; linear layers and attention run in the weights' dtype.
+"""
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.normalization import FP32LayerNorm
+from torch import Tensor, nn
+from torch.nn import functional
+
+from soundreel.models.attention import CrossAttention, SelfAttention
+from soundreel.models.audio_tokens import AudioTokens
+from soundreel.models.conditioning import AudioConditioning, BlockConditioning, KeyValue
+from soundreel.models.layers import gated_add, modulate
+from soundreel.models.rope import Rotary
+
+AUDIO_EPS = 1e-6
+"""Of the norms around the audio attention, whatever the config says of the others."""
+
+ADAPTIVE_NORM_EPS = 1e-5
+"""Of the layer norm before the audio attention where the sound shifts and scales it."""
+
+
+class AudioNorm(nn.Module):
+    """Layer norm before the audio attention; where it is adaptive, the frame's sound shifts and scales it."""
+
+    def __init__(self, width: int, *, adaptive: bool) -> None:
+        super().__init__()
+        self.eps = ADAPTIVE_NORM_EPS if adaptive else AUDIO_EPS
+        self.linear = nn.Linear(width, 2 * width) if adaptive else None
+
+    def shift_scale(self, summary: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+        """Float32 [F, D] → shift and scale [1, F, 1, D]; None for a norm that does not adapt."""
+        if self.linear is None or summary is None:
+            return None, None
+        both = self.linear(functional.silu(summary).to(dtype)).float()
+        shift, scale = both[None, :, None].chunk(2, dim=-1)
+        return shift, scale
+
+    def forward(self, x: Tensor, audio: AudioConditioning) -> Tensor:
+        """Float32 [B, F, G, D] → float32 [B, F, G, D]."""
+        normed = functional.layer_norm(x, x.shape[-1:], eps=self.eps)
+        if audio.shift is None or audio.scale is None:
+            return normed
+        return torch.addcmul(audio.shift, normed, 1 + audio.scale)
+
+
+class WanS2VTransformerBlock(nn.Module):
+    """A Wan block with two segments of tokens (noise and clean), each modulated by its own timestep."""
+
+    def __init__(
+        self, *, width: int, heads: int, ffn_width: int, eps: float, has_audio: bool, adaptive_audio: bool
+    ) -> None:
+        super().__init__()
+        self.norm1 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.attn1 = SelfAttention(width, heads, eps)
+        self.norm2 = FP32LayerNorm(width, eps, elementwise_affine=True)
+        self.attn2 = CrossAttention(width, heads, eps)
+        self.norm3 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.ffn = FeedForward(width, inner_dim=ffn_width, activation_fn="gelu-approximate")
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
+        self.audio_norm = AudioNorm(width, adaptive=adaptive_audio) if has_audio else None
+        self.audio_attn = CrossAttention(width, heads, AUDIO_EPS) if has_audio else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What linear layers and attention run in: the norms keep it where linear layers are quantized."""
+        return self.attn1.norm_q.weight.dtype
+
+    def condition(self, text: Tensor, audio: AudioTokens) -> BlockConditioning:
+        """Keys and values of text rows [1, M, D] and of the clip's sound, as this block reads them."""
+        return BlockConditioning(text=self.attn2.key_value(text), audio=self.condition_audio(audio))
+
+    def condition_audio(self, audio: AudioTokens) -> AudioConditioning | None:
+        """Keys, values, shift and scale of the clip's sound; None where the block hears none."""
+        if self.audio_norm is None or self.audio_attn is None:
+            return None
+        key, value = self.audio_attn.key_value(audio.local.to(self.dtype))
+        shift, scale = self.audio_norm.shift_scale(audio.global_, self.dtype)
+        return AudioConditioning(KeyValue(key.unsqueeze(0), value.unsqueeze(0)), shift, scale)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        modulation: Tensor,
+        rotary: Rotary,
+        conditioning: BlockConditioning,
+        noise_tokens: int,
+        live_tokens: int | None = None,
+    ) -> Tensor:
+        """One step of the residual stream, float32 [B, L, D] → [B, L, D].
+
+        `modulation` is float32 [B or 1, 2, 6, D]: of the noise's timestep and of the clean tokens'. With
+        `live_tokens` only the first so many tokens change, though all are attended to: nobody reads the clean
+        tokens that the last block would make.
+        """
+        table = self.scale_shift_table.float().unsqueeze(1) + modulation
+        shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(dim=2)
+        normed = modulate(self.norm1(hidden_states), shift1, scale1, noise_tokens, self.dtype)
+        live = hidden_states[:, :live_tokens]
+        live = gated_add(live, self.attn1(normed, rotary, live_tokens), gate1, noise_tokens)
+        live = live + self.attn2(self.norm2(live).to(self.dtype), conditioning.text)
+        normed = modulate(self.norm3(live), shift2, scale2, noise_tokens, self.dtype)
+        live = gated_add(live, self.ffn(normed), gate2, noise_tokens)
+        live = self.inject_audio(live, conditioning.audio, noise_tokens)
+        return live if live_tokens is None else torch.cat([live, hidden_states[:, live_tokens:]], dim=1)
+
+    def inject_audio(self, hidden_states: Tensor, audio: AudioConditioning | None, noise_tokens: int) -> Tensor:
+        """Let each latent frame's noise tokens attend to the sound of that frame."""
+        if audio is None or self.audio_norm is None or self.audio_attn is None:
+            return hidden_states
+        batch, frames = audio.tokens.key.shape[:2]
+        noise = hidden_states[:, :noise_tokens]
+        normed = self.audio_norm(torch.unflatten(noise, 1, (frames, -1)), audio).to(self.dtype)
+        per_frame = KeyValue(audio.tokens.key.flatten(0, 1), audio.tokens.value.flatten(0, 1))
+        update = self.audio_attn(normed.flatten(0, 1), per_frame).reshape(batch, noise_tokens, -1)
+        return torch.cat([noise + update, hidden_states[:, noise_tokens:]], dim=1)

@@ -1,0 +1,243 @@
+"""The files that soundreel knows how to get, as data.
+
+Sizes are exact unless `about` says otherwise; `sha256` is None where it is not known. An entry without a checksum
+is still verified by its header, which tells how long the file must be.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+
+import platformdirs
+
+from soundreel.errors import InputError
+
+OFFICIAL_FOLDER = "Wan2.2-S2V-14B"
+OFFICIAL_REPO = "Wan-AI/Wan2.2-S2V-14B"
+COMFY_REPO = "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
+COMFY_SUBFOLDER = "split_files"
+
+
+class Component(StrEnum):
+    """The networks of the model."""
+
+    TRANSFORMER = "transformer"
+    TEXT_ENCODER = "text encoder"
+    VAE = "VAE"
+    AUDIO_ENCODER = "audio encoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownFile:
+    """One file of a bundle."""
+
+    path: str  # below its bundle's place, with forward slashes
+    component: Component | None  # None: tokenizer, configuration
+    repo: str  # on the Hugging Face hub
+    remote: str  # in the repository
+    size_bytes: int
+    about: bool = False  # the size is rounded
+    sha256: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def has_plain_name(self) -> bool:
+        """Whether files of other models are called the same."""
+        return self.name in {"config.json", "model.safetensors", "tokenizer.json", "spiece.model"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Files that together are a model."""
+
+    name: str
+    what: str
+    files: tuple[KnownFile, ...]
+    folder: str = ""  # of its own in the models folder
+
+    @property
+    def size_bytes(self) -> int:
+        """All files together."""
+        return sum(file.size_bytes for file in self.files)
+
+    def place(self, models: Path) -> Path:
+        """Where the files go: its own folder, unless the models folder is just that."""
+        is_own = models.name == self.folder or (models / "config.json").is_file()
+        return models if is_own else models / self.folder
+
+
+_COMPONENT_OF_START = {
+    "diffusion_pytorch_model": Component.TRANSFORMER,
+    "models_t5": Component.TEXT_ENCODER,
+    "Wan2.1_VAE": Component.VAE,
+    "wav2vec2-large": Component.AUDIO_ENCODER,
+    "diffusion_models/": Component.TRANSFORMER,
+    "text_encoders/": Component.TEXT_ENCODER,
+    "vae/": Component.VAE,
+    "audio_encoders/": Component.AUDIO_ENCODER,
+}
+"""By how a path begins in the official repository or in ComfyUI's folders."""
+
+
+def _component(path: str) -> Component | None:
+    if path.endswith(".json"):
+        return None
+    return next((part for start, part in _COMPONENT_OF_START.items() if path.startswith(start)), None)
+
+
+def _official(path: str, size_bytes: int, sha256: str | None = None, *, about: bool = False) -> KnownFile:
+    return KnownFile(
+        path=path,
+        component=_component(path),
+        repo=OFFICIAL_REPO,
+        remote=path,
+        size_bytes=size_bytes,
+        about=about,
+        sha256=sha256,
+    )
+
+
+def _comfy(path: str, size_bytes: int, sha256: str | None = None, *, about: bool = False) -> KnownFile:
+    return KnownFile(
+        path=path,
+        component=_component(path),
+        repo=COMFY_REPO,
+        remote=f"{COMFY_SUBFOLDER}/{path}",
+        size_bytes=size_bytes,
+        about=about,
+        sha256=sha256,
+    )
+
+
+_TOKENIZER_FILES = (
+    _official(
+        "google/umt5-xxl/tokenizer.json",
+        16_837_417,
+        "6e197b4d3dbd71da14b4eb255f4fa91c9c1f2068b20a2de2472967ca3d22602b",
+    ),
+    _official(
+        "google/umt5-xxl/spiece.model",
+        4_548_313,
+        "e3909a67b780650b35cf529ac782ad2b6b26e6d1f849d3fbb6a872905f452458",
+    ),
+    _official(
+        "google/umt5-xxl/tokenizer_config.json",
+        61_728,
+        "ed9a3a8b0faa71a70a32847e0435fe036e6e112d4df4edb7bb48a921e344dc05",
+    ),
+    _official(
+        "google/umt5-xxl/special_tokens_map.json",
+        6_623,
+        "7b8a9f5040adb67b5805abdfd42c1f8d0f3d0e711f10726580eb3789cd0ad61d",
+    ),
+)
+
+_OFFICIAL_FILES = (
+    _official("config.json", 900, about=True),
+    _official("diffusion_pytorch_model-00001-of-00004.safetensors", 9_970_000_000, about=True),
+    _official("diffusion_pytorch_model-00002-of-00004.safetensors", 9_890_000_000, about=True),
+    _official("diffusion_pytorch_model-00003-of-00004.safetensors", 9_960_000_000, about=True),
+    _official("diffusion_pytorch_model-00004-of-00004.safetensors", 2_770_000_000, about=True),
+    _official("diffusion_pytorch_model.safetensors.index.json", 113_000, about=True),
+    _official(
+        "models_t5_umt5-xxl-enc-bf16.pth",
+        11_361_920_418,
+        "7cace0da2b446bbbbc57d031ab6cf163a3d59b366da94e5afe36745b746fd81d",
+    ),
+    _official(
+        "Wan2.1_VAE.pth",
+        507_609_880,
+        "38071ab59bd94681c686fa51d75a1968f64e470262043be31f7a094e442fd981",
+    ),
+    *_TOKENIZER_FILES,
+    _official("wav2vec2-large-xlsr-53-english/config.json", 1_500, about=True),
+    _official("wav2vec2-large-xlsr-53-english/model.safetensors", 1_261_900_000, about=True),
+)
+
+_COMFY_SHARED_FILES = (
+    _comfy(
+        "vae/wan_2.1_vae.safetensors",
+        253_815_318,
+        "2fc39d31359a4b0a64f55876d8ff7fa8d780956ae2cb13463b0223e15148976b",
+    ),
+    _comfy("audio_encoders/wav2vec2_large_english_fp16.safetensors", 631_000_000, about=True),
+)
+
+_COMFY_BF16_FILES = (
+    _comfy("diffusion_models/wan2.2_s2v_14B_bf16.safetensors", 32_600_000_000, about=True),
+    _comfy(
+        "text_encoders/umt5_xxl_fp16.safetensors",
+        11_366_399_385,
+        "7b8850f1961e1cf8a77cca4c964a358d303f490833c6c087d0cff4b2f99db2af",
+    ),
+)
+
+_COMFY_FP8_FILES = (
+    _comfy("diffusion_models/wan2.2_s2v_14B_fp8_scaled.safetensors", 16_394_821_672),
+    _comfy(
+        "text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors",
+        6_735_906_897,
+        "c3355d30191f1f066b26d93fba017ae9809dce6c627dda5f6a66eaa651204f68",
+    ),
+)
+
+TOKENIZER_BUNDLE = "s2v-tokenizer"
+
+BUNDLES: Mapping[str, Bundle] = MappingProxyType(
+    {
+        bundle.name: bundle
+        for bundle in (
+            Bundle(
+                name="s2v",
+                what="the official files, 16-bit",
+                files=_OFFICIAL_FILES,
+                folder=OFFICIAL_FOLDER,
+            ),
+            Bundle(
+                name="s2v-bf16",
+                what="ComfyUI's files, 16-bit",
+                files=(*_COMFY_BF16_FILES, *_COMFY_SHARED_FILES),
+            ),
+            Bundle(
+                name="s2v-fp8",
+                what="ComfyUI's files, 8-bit: half the memory",
+                files=(*_COMFY_FP8_FILES, *_COMFY_SHARED_FILES),
+            ),
+            Bundle(name=TOKENIZER_BUNDLE, what="the tokenizer alone", files=_TOKENIZER_FILES),
+        )
+    }
+)
+"""What `soundreel models download NAME` gets, by name."""
+
+DEFAULT_BUNDLE = "s2v-fp8"
+
+
+def find_bundle(name: str) -> Bundle:
+    """The bundle called `name`; `InputError` for an unknown one."""
+    try:
+        return BUNDLES[name]
+    except KeyError:
+        raise InputError(f"there is no model {name!r}: choose one of {', '.join(BUNDLES)}") from None
+
+
+def default_folder() -> Path:
+    """Where models are kept unless told otherwise."""
+    return platformdirs.user_data_path("soundreel") / "models"
+
+
+def known_file(path: Path) -> KnownFile | None:
+    """The entry for the file at `path`: by its name, or by its folder too where the name says little."""
+    files = {file for bundle in BUNDLES.values() for file in bundle.files}
+    place = path.absolute().as_posix()
+    return next((file for file in files if place.endswith(f"/{file.path if file.has_plain_name else file.name}")), None)
+
+
+def download_command(bundle: str, folder: Path) -> str:
+    """The command line that gets `bundle` into `folder`."""
+    return f"soundreel models download {bundle} --models {str(folder)!r}"

@@ -1,0 +1,97 @@
+"""The networks of Wan 2.2 S2V as loading knows them: key table and builder of each."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from torch import nn
+from transformers import UMT5Config, UMT5EncoderModel, Wav2Vec2Config, Wav2Vec2Model
+
+from soundreel.errors import WeightsError
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.weights import audio_keys, text_keys, transformer_keys, vae_keys
+from soundreel.weights.catalog import Component
+from soundreel.weights.find import ModelFiles
+from soundreel.weights.keys import Shapes
+from soundreel.weights.load import Blueprint, ComponentSpec, OnLoad, Rename, check_component, load_component
+from soundreel.weights.scan import Part
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+OWN_LAYOUT_TENSOR = "audio_encoder.state_weights"
+"""Only a transformer that soundreel itself has saved has a tensor of this name."""
+
+
+def _fixed(
+    rename: Rename, build: Callable[[Shapes, Mapping[str, Any]], nn.Module]
+) -> Callable[[Shapes, Mapping[str, Any]], Blueprint]:
+    """A blueprint whose key table is the same for every checkpoint."""
+    return lambda _shapes, config: Blueprint(rename=rename, build=lambda shapes: build(shapes, config))
+
+
+def _build_text_encoder(shapes: Shapes, _config: Mapping[str, Any]) -> nn.Module:
+    return UMT5EncoderModel(UMT5Config(**text_keys.config_from_shapes(shapes)))
+
+
+def _build_vae(shapes: Shapes, _config: Mapping[str, Any]) -> nn.Module:
+    network: nn.Module = AutoencoderKLWan(**vae_keys.config_from_shapes(shapes))
+    return network
+
+
+def _build_audio_encoder(shapes: Shapes, config: Mapping[str, Any]) -> nn.Module:
+    return Wav2Vec2Model(Wav2Vec2Config(**audio_keys.config_from_shapes(shapes, config)))
+
+
+def _transformer_blueprint(shapes: Shapes, config: Mapping[str, Any]) -> Blueprint:
+    """Our own layout says its sizes in config.json; the official one in part, ComfyUI's not at all."""
+    if config.get("_class_name") == WanS2VTransformer3DModel.__name__:
+        ours = {name: value for name, value in config.items() if not name.startswith("_")}
+        return Blueprint(rename=str, build=lambda _: WanS2VTransformer3DModel(**ours))
+    if OWN_LAYOUT_TENSOR in shapes:
+        raise WeightsError("this transformer is in soundreel's own layout: expected its config.json beside it")
+    official = {transformer_keys.without_prefix(name): shape for name, shape in shapes.items()}
+    sizes = transformer_keys.config_from_official(config or None, official)
+    return Blueprint(
+        rename=partial(_to_ours, inject_layers=sizes["audio_inject_layers"]),
+        build=lambda _: WanS2VTransformer3DModel(**sizes),
+    )
+
+
+def _to_ours(name: str, /, *, inject_layers: tuple[int, ...]) -> str:
+    return transformer_keys.to_ours(transformer_keys.without_prefix(name), inject_layers)
+
+
+SPECS: Mapping[Component, ComponentSpec] = {
+    Component.TRANSFORMER: ComponentSpec(name="S2V transformer", blueprint=_transformer_blueprint),
+    Component.TEXT_ENCODER: ComponentSpec(
+        name="UMT5 text encoder", blueprint=_fixed(text_keys.rename, _build_text_encoder)
+    ),
+    Component.VAE: ComponentSpec(name="Wan VAE", blueprint=_fixed(vae_keys.rename, _build_vae)),
+    Component.AUDIO_ENCODER: ComponentSpec(
+        name="wav2vec2 audio encoder", blueprint=_fixed(audio_keys.rename, _build_audio_encoder)
+    ),
+}
+
+
+def load_part(
+    part: Part,
+    kind: type[NetworkT],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    on_load: OnLoad | None = None,
+) -> NetworkT:
+    """Load a part of the model as `kind`, to compute in `dtype` on `device`; raises `WeightsError`."""
+    network = load_component(
+        SPECS[part.component], part.files, config=part.config, device=device, dtype=dtype, on_load=on_load
+    )
+    assert isinstance(network, kind)
+    return network
+
+
+def check_model(model: ModelFiles) -> None:
+    """Raise `WeightsError` if any part of the model would be refused when it is loaded; reads headers only."""
+    for part in model.parts.values():
+        check_component(SPECS[part.component], part.files, part.config)

@@ -1,0 +1,102 @@
+"""Get known files from the Hugging Face hub; what is there already is kept, what was begun is continued."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import httpx
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from soundreel.errors import WeightsError
+from soundreel.weights.catalog import Bundle, KnownFile
+from soundreel.weights.verify import verify_file
+
+STAGING_FOLDER = ".download"
+"""In the models folder; removed when all files are there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadProgress:
+    """A file of a bundle whose turn it is; the bytes of it are shown by the hub's own progress bar."""
+
+    file: KnownFile
+    number: int  # from 1
+    count: int
+    is_there: bool  # whole already, nothing to do
+
+
+OnDownload: TypeAlias = Callable[[DownloadProgress], None]
+"""Hears of every file; may raise `Cancelled`."""
+
+
+def missing_files(bundle: Bundle, models: Path) -> list[KnownFile]:
+    """Files of a bundle that are not there, or not whole."""
+    return [file for file in bundle.files if not _is_whole(bundle.place(models) / file.path, file)]
+
+
+def download(
+    bundle: Bundle, models: Path, on_download: OnDownload | None = None, *, endpoint: str | None = None
+) -> None:
+    """Download what a bundle lacks into the models folder, and verify it.
+
+    The same call continues an interrupted download. Nothing stands under a file's name before it is whole.
+
+    Raises:
+        WeightsError: the hub cannot be reached or refuses, the disk is full, or a file is not what it should be.
+    """
+    wanted = missing_files(bundle, models)
+    _check_space(wanted, models)
+    stage = models / STAGING_FOLDER
+    for number, file in enumerate(bundle.files, start=1):
+        if on_download is not None:
+            on_download(
+                DownloadProgress(file=file, number=number, count=len(bundle.files), is_there=file not in wanted)
+            )
+        if file in wanted:
+            _fetch(file, stage, bundle.place(models) / file.path, endpoint)
+    shutil.rmtree(stage, ignore_errors=True)
+
+
+def _fetch(file: KnownFile, stage: Path, final: Path, endpoint: str | None) -> None:
+    """Download into the staging folder, where the hub's client continues what it began; move the file when verified."""
+    try:
+        got = Path(hf_hub_download(file.repo, file.remote, local_dir=stage, endpoint=endpoint))
+        problem = verify_file(got, file).problem
+        if problem is not None:
+            got.unlink()
+            raise WeightsError(problem)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        got.replace(final)
+    except LocalEntryNotFoundError as error:
+        raise _failed(file, "the hub cannot be reached") from error
+    except (HfHubHTTPError, httpx.HTTPError) as error:
+        raise _failed(file, (str(error) or type(error).__name__).splitlines()[0]) from error
+    except OSError as error:
+        raise WeightsError(f"cannot write {str(final)!r}: {error.strerror or error}") from error
+
+
+def _failed(file: KnownFile, reason: str) -> WeightsError:
+    return WeightsError(f"cannot download {file.remote} from {file.repo} ({reason}): the same command continues later")
+
+
+def _is_whole(path: Path, file: KnownFile) -> bool:
+    """By its size or its header; the checksum is for `verify`."""
+    if not path.is_file():
+        return False
+    if not file.about:
+        return path.stat().st_size == file.size_bytes
+    return verify_file(path, file).problem is None
+
+
+def _check_space(wanted: list[KnownFile], models: Path) -> None:
+    needed = sum(file.size_bytes for file in wanted)
+    folder = next(parent for parent in (models.absolute(), *models.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise WeightsError(
+            f"the download takes {needed / 1e9:.1f} GB and {str(folder)!r} has {free / 1e9:.1f} GB free: "
+            "make room or name another folder with --models"
+        )

@@ -1,0 +1,230 @@
+"""Find the parts of the model, whatever layout they are in and without being told which it is.
+
+official   config.json, diffusion_pytorch_model-*.safetensors, models_t5_*.pth, Wan2.1_VAE.pth,
+           google/umt5-xxl/, wav2vec2-large-xlsr-53-english/
+ComfyUI    diffusion_models|unet/, text_encoders|clip/, vae/, audio_encoders/ with single files
+diffusers  transformer/, text_encoder/, vae/, audio_encoder/, tokenizer/
+files      a .safetensors or .gguf transformer, the other parts beside it
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from soundreel.errors import InputError, WeightsError
+from soundreel.types import StrPath
+from soundreel.weights.catalog import (
+    BUNDLES,
+    DEFAULT_BUNDLE,
+    TOKENIZER_BUNDLE,
+    Component,
+    default_folder,
+    download_command,
+    known_file,
+)
+from soundreel.weights.headers import SAFETENSORS, TORCH, read_header
+from soundreel.weights.identify import Storage
+from soundreel.weights.scan import PART_FOLDERS, Part, layouts_in, scan
+from soundreel.weights.text_keys import SENTENCEPIECE_TENSOR
+
+STORAGE_ORDER = (Storage.HALF, Storage.FULL, Storage.FP8, Storage.GGUF)
+"""What is taken where there is a choice and the user made none: most exact first."""
+
+TOKENIZER_FOLDERS = ("google/umt5-xxl", "umt5-xxl", "tokenizer")
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+
+SEARCHED = ("diffusion_models", "unet", "transformer", "text_encoders", "clip", "vae", "audio_encoders")
+"""Of the folders searched, those worth a mention."""
+
+NAMED_IN_MESSAGE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """Where all parts of the model are."""
+
+    parts: Mapping[Component, Part]
+    tokenizer: Path
+    """tokenizer.json, spiece.model, or a safetensors file that carries the latter as a tensor."""
+
+    def __getitem__(self, component: Component) -> Part:
+        return self.parts[component]
+
+
+def find_model(
+    *places: StrPath,
+    files: Mapping[Component, StrPath] | None = None,
+    storage: Storage | None = None,
+) -> ModelFiles:
+    """Find every part of the model, and check that the files are whole and belong together.
+
+    Args:
+        places: folders or transformer files, most wanted first; none: the default folder.
+        files: a part's file (or one of its shards), taken instead of what the places hold.
+        storage: taken where a place has several; else the most exact.
+
+    Raises:
+        InputError: a place does not exist.
+        WeightsError: parts are missing, damaged, of another model, or do not fit together.
+    """
+    roots = tuple(_existing(place) for place in places) or (default_folder(),)
+    search = _Search(roots, storage)
+    parts = {component: _named_part(path, component) for component, path in (files or {}).items()}
+    for component in Component:  # the transformer first: the others must fit it
+        part = parts.get(component) or search.best(component, parts.get(Component.TRANSFORMER))
+        if part is not None:
+            parts[component] = part
+    search.require(parts)
+    return ModelFiles(parts=parts, tokenizer=search.tokenizer(parts[Component.TEXT_ENCODER]))
+
+
+class _Search:
+    """What lies in the places, and what to take of it."""
+
+    def __init__(self, roots: Sequence[Path], storage: Storage | None) -> None:
+        self._roots = roots
+        self._storage = storage
+        self._places = [place for place in (*roots, *_neighbours(roots)) if place.exists()]
+        self._scans = [scan(place) for place in self._places]
+
+    def best(self, component: Component, transformer: Part | None) -> Part | None:
+        """The part to take from the first place that has one; None if nothing suits."""
+        for found in self._scans:
+            fitting = [
+                part
+                for part in found.parts
+                if part.component is component and part.identity.suits and not _mismatch(part, transformer)
+            ]
+            if fitting:
+                return min(fitting, key=self._rank)
+        return None
+
+    def _rank(self, part: Part) -> tuple[bool, int, bool]:
+        return (
+            self._storage is not None and part.storage is not self._storage,
+            STORAGE_ORDER.index(part.storage),
+            known_file(part.files[0]) is None,
+        )
+
+    def require(self, parts: Mapping[Component, Part]) -> None:
+        """Raise `WeightsError` unless all parts are there and fit together."""
+        transformer = parts.get(Component.TRANSFORMER)
+        for part in parts.values():
+            difference = _mismatch(part, transformer)
+            if difference:
+                raise WeightsError(f"{part}, but {difference}: take the one that belongs to the transformer")
+        lacking = [component for component in Component if component not in parts]
+        for component in lacking:
+            for found in self._scans:
+                for fault in found.faults:
+                    if fault.concerns(component):
+                        raise fault.error
+        if lacking:
+            raise WeightsError(self._lack(lacking, parts))
+
+    def _lack(self, lacking: Sequence[Component], parts: Mapping[Component, Part]) -> str:
+        """What is missing, what is there instead, and how to get it, in one line."""
+        bundle = _bundle_like(parts)
+        names = [f"no {component} ({_expected_file(bundle, component)})" for component in lacking]
+        transformer = parts.get(Component.TRANSFORMER)
+        instead = [
+            _why_not(part, transformer) for found in self._scans for part in found.parts if part.component in lacking
+        ]
+        clauses = [
+            f"{', '.join(names)} in {self._searched}",
+            *dict.fromkeys(instead[:NAMED_IN_MESSAGE]),
+            f"get it with: {download_command(bundle, self._folder)}",
+        ]
+        return "; ".join(clauses)
+
+    @property
+    def _searched(self) -> str:
+        places = ", ".join(repr(str(place)) for place in self._roots)
+        return f"{places} and the folders {', '.join(SEARCHED)} there"
+
+    @property
+    def _folder(self) -> Path:
+        """Where a download belongs: the first place, or the folder that a file's other parts are in."""
+        return [self._roots[0], *_neighbours(self._roots[:1])][-1]
+
+    def tokenizer(self, text_encoder: Part) -> Path:
+        """The tokenizer's file; `WeightsError` if there is none."""
+        beside = text_encoder.files[0].parent
+        bases = [beside, beside.parent, *(base for place in self._places for base in _layouts(place))]
+        for base in bases:
+            for folder in TOKENIZER_FOLDERS:
+                for name in TOKENIZER_FILES:
+                    if (base / folder / name).is_file():
+                        return base / folder / name
+        carriers = [text_encoder, *(part for found in self._scans for part in found.parts)]
+        for part in carriers:
+            if part.component is Component.TEXT_ENCODER and _carries_tokenizer(part.files[0]):
+                return part.files[0]
+        raise WeightsError(
+            f"no UMT5 tokenizer ({' or '.join(TOKENIZER_FILES)} in {TOKENIZER_FOLDERS[0]}, or a text encoder file "
+            f"that carries one) in {self._searched}; get it with: {download_command(TOKENIZER_BUNDLE, self._folder)}"
+        )
+
+
+def _existing(place: StrPath) -> Path:
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise InputError(f"there is no file or folder {str(path)!r} with model weights")
+    return path
+
+
+def _neighbours(roots: Sequence[Path]) -> Iterator[Path]:
+    """Where the other parts may be if a place is a file: its folder, or the one with folders for each part."""
+    for root in roots:
+        if root.is_file():
+            yield root.parent
+            if root.parent.name in PART_FOLDERS:
+                yield root.parent.parent
+
+
+def _layouts(place: Path) -> Iterator[Path]:
+    return iter(()) if place.is_file() else layouts_in(place)
+
+
+def _named_part(place: StrPath, component: Component) -> Part:
+    path = _existing(place)
+    found = scan(path)
+    if found.faults:
+        raise found.faults[0].error
+    part = next(iter(found.parts), None)
+    if part is None or part.component is not component or not part.identity.suits:
+        what = "a file of another kind" if part is None else part.identity.what
+        raise WeightsError(f"{str(path)!r} is {what}: expected the {component} of Wan 2.2 S2V")
+    return part
+
+
+def _mismatch(part: Part, transformer: Part | None) -> str:
+    """In which size a part does not fit the transformer; empty if it does."""
+    expected = {} if transformer is None else transformer.identity.sizes
+    return ", ".join(
+        f"its {name} is {size} and the transformer's {expected[name]}"
+        for name, size in part.identity.sizes.items()
+        if name in expected and expected[name] != size
+    )
+
+
+def _why_not(part: Part, transformer: Part | None) -> str:
+    """Why a part that is there was not taken."""
+    return f"{part}, but {_mismatch(part, transformer)}" if part.identity.suits else str(part)
+
+
+def _bundle_like(parts: Mapping[Component, Part]) -> str:
+    """The bundle that fits what is there already."""
+    if any(len(part.files) > 1 or part.files[0].suffix == TORCH for part in parts.values()):
+        return "s2v"
+    transformer = parts.get(Component.TRANSFORMER)
+    half = transformer is not None and transformer.storage is Storage.HALF
+    return "s2v-bf16" if half else DEFAULT_BUNDLE
+
+
+def _expected_file(bundle: str, component: Component) -> str:
+    return next(file.path for file in BUNDLES[bundle].files if file.component is component)
+
+
+def _carries_tokenizer(path: Path) -> bool:
+    return path.suffix.lower() == SAFETENSORS and SENTENCEPIECE_TENSOR in read_header(path).tensors

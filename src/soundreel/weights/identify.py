@@ -1,0 +1,144 @@
+"""What a weight file is, told by the names and shapes of its tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from soundreel.weights.catalog import Component
+from soundreel.weights.headers import GGUF, TensorHeader
+
+PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.", "wav2vec2.")
+"""What some files put before every name."""
+
+WAN_21_LATENT_CHANNELS = 16
+
+
+class Storage(StrEnum):
+    """How the weights in a file are stored."""
+
+    FULL = "32-bit"
+    HALF = "16-bit"
+    FP8 = "fp8"
+    GGUF = "gguf"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a file is, and whether it is a part of Wan 2.2 S2V."""
+
+    what: str  # for messages: "a Wan I2V transformer"
+    component: Component | None = None
+    suits: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Sizes that two parts must share, by a name of our own: `text width`, `audio width`, `audio states`."""
+
+
+UNKNOWN = Identity("a file of another kind")
+
+
+def identify(tensors: Mapping[str, TensorHeader]) -> Identity:
+    """Recognize a network by its tensors; `UNKNOWN` for one that has no part in Wan models."""
+    shapes = {_without_prefix(name): header.shape for name, header in tensors.items()}
+    if any(".lora_" in name for name in shapes):
+        return Identity("a LoRA")
+    for recognize in (_transformer, _text_encoder, _vae, _audio_encoder):
+        identity = recognize(shapes)
+        if identity is not None:
+            return identity
+    return UNKNOWN
+
+
+def storage_of(path: Path, tensors: Mapping[str, TensorHeader]) -> Storage:
+    """GGUF by the file's kind, fp8 if any tensor is, else by the element type that takes the most bytes."""
+    if path.suffix.lower() == GGUF:
+        return Storage.GGUF
+    size_of: dict[str, int] = {}
+    for tensor in tensors.values():
+        size_of[tensor.dtype] = size_of.get(tensor.dtype, 0) + tensor.size_bytes
+    if any(dtype.startswith("F8") for dtype in size_of):
+        return Storage.FP8
+    most = max(size_of, key=size_of.__getitem__, default="")
+    return Storage.FULL if most in {"F32", "F64"} else Storage.HALF
+
+
+def _without_prefix(name: str) -> str:
+    return next((name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)), name)
+
+
+_Shapes = Mapping[str, tuple[int, ...]]
+
+_OTHER_WAN_MODELS = {
+    "vace_blocks.": "VACE",
+    "face_adapter.": "Animate",
+    "motion_encoder.": "Animate",
+    "control_adapter.": "Fun Control",
+    "audio_proj.": "InfiniteTalk or HuMo",
+    "img_emb.": "I2V",
+    "condition_embedder.image_embedder.": "I2V",
+}
+"""Kinds of Wan transformers by tensors that only they have."""
+
+_WAN_BY_CHANNELS = {16: "T2V", 36: "I2V", 48: "TI2V"}
+
+
+def _transformer(shapes: _Shapes) -> Identity | None:
+    if "head.modulation" not in shapes and "condition_embedder.time_proj.weight" not in shapes:
+        return None
+    states = shapes.get("casual_audio_encoder.weights") or shapes.get("audio_encoder.state_weights")
+    if states is not None:
+        audio = _first(
+            shapes, "casual_audio_encoder.encoder.conv1_local.conv.weight", "audio_encoder.conv1_local.weight"
+        )
+        text = _first(shapes, "text_embedding.0.weight", "condition_embedder.text_embedder.linear_1.weight")
+        sizes = {"text width": text[1], "audio width": audio[1], "audio states": states[1]}
+        return Identity("a Wan S2V transformer", Component.TRANSFORMER, suits=True, sizes=sizes)
+    return Identity(f"a Wan {_other_kind(shapes)} transformer, not S2V", Component.TRANSFORMER)
+
+
+def _other_kind(shapes: _Shapes) -> str:
+    for prefix, kind in _OTHER_WAN_MODELS.items():
+        if any(name.startswith(prefix) for name in shapes):
+            return kind
+    channels = shapes.get("patch_embedding.weight", (0, 0))[1]
+    return _WAN_BY_CHANNELS.get(channels, f"{channels}-channel")
+
+
+def _text_encoder(shapes: _Shapes) -> Identity | None:
+    if "blocks.0.pos_embedding.embedding.weight" in shapes:
+        return _umt5(_first(shapes, "token_embedding.weight"))
+    bias = "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias.weight"
+    if bias.format(0) not in shapes:
+        return None
+    has_second_layer = "encoder.block.1.layer.0.layer_norm.weight" in shapes
+    if has_second_layer and bias.format(1) not in shapes:
+        return Identity("a T5 text encoder, not UMT5", Component.TEXT_ENCODER)
+    return _umt5(_first(shapes, "shared.weight", "encoder.embed_tokens.weight"))
+
+
+def _umt5(embedding: tuple[int, ...]) -> Identity:
+    return Identity("a UMT5 text encoder", Component.TEXT_ENCODER, suits=True, sizes={"text width": embedding[1]})
+
+
+def _vae(shapes: _Shapes) -> Identity | None:
+    projection = shapes.get("conv2.weight") or shapes.get("post_quant_conv.weight")
+    decoder = shapes.get("decoder.conv1.weight") or shapes.get("decoder.conv_in.weight")
+    if projection is None or decoder is None or len(decoder) != 5:
+        return None
+    if projection[0] == WAN_21_LATENT_CHANNELS and len(projection) == 5:
+        return Identity("the Wan 2.1 VAE", Component.VAE, suits=True)
+    return Identity(f"a video VAE with {projection[0]} channels, not the Wan 2.1 VAE", Component.VAE)
+
+
+def _audio_encoder(shapes: _Shapes) -> Identity | None:
+    if "feature_extractor.conv_layers.0.conv.weight" not in shapes:
+        return None
+    norm = shapes.get("encoder.layer_norm.weight", (0,))
+    layers = {name.split(".")[2] for name in shapes if name.startswith("encoder.layers.")}
+    sizes = {"audio width": norm[0], "audio states": len(layers) + 1}
+    return Identity("a wav2vec2 audio encoder", Component.AUDIO_ENCODER, suits=True, sizes=sizes)
+
+
+def _first(shapes: _Shapes, *names: str) -> tuple[int, ...]:
+    """Shape of the first of `names` that is there, (0, 0) if none is: loading names it as missing."""
+    return next((shapes[name] for name in names if name in shapes), (0, 0))

@@ -1,0 +1,39 @@
+"""Key tables: how a tensor is called in a checkpoint, and how in our modules."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Shape of every tensor by name."""
+
+
+class KeyTable:
+    """Renames by pattern: the first rule that matches the whole name decides; None drops the tensor.
+
+    Prefixes that some files put before every name are taken off first. A name that no rule knows stays as it is:
+    either it is one of ours, or strict loading names it as unexpected.
+    """
+
+    def __init__(self, rules: Iterable[tuple[str, str | None]], *, prefixes: Sequence[str] = ()) -> None:
+        self._rules = [(re.compile(pattern), replacement) for pattern, replacement in rules]
+        self._prefixes = tuple(prefixes)
+
+    def __call__(self, name: str) -> str | None:
+        """Our name for the stored tensor `name`; None where the tensor is known and not needed."""
+        name = self._without_prefix(name)
+        for pattern, replacement in self._rules:
+            match = pattern.fullmatch(name)
+            if match is not None:
+                return None if replacement is None else match.expand(replacement)
+        return name
+
+    def _without_prefix(self, name: str) -> str:
+        prefix = next((prefix for prefix in self._prefixes if name.startswith(prefix)), "")
+        return name.removeprefix(prefix)
+
+
+def count_layers(names: Iterable[str], pattern: str) -> int:
+    """One more than the highest number that the group of `pattern` takes over `names`: `blocks\\.(\\d+)\\..*`."""
+    matches = (re.fullmatch(pattern, name) for name in names)
+    return 1 + max((int(match[1]) for match in matches if match is not None), default=-1)

@@ -1,0 +1,296 @@
+"""Build a network without memory, check its weights strictly, and read them straight to their device."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter, dequantize_gguf_tensor
+from gguf import GGMLQuantizationType
+from torch import Tensor, nn
+
+from soundreel.errors import WeightsError
+from soundreel.weights.keys import Shapes
+from soundreel.weights.quantized import Fp8Linear
+from soundreel.weights.read import TORCH_DTYPE, TensorFile, open_tensors
+from soundreel.weights.stored import Stored, collect
+
+NAMED_IN_MESSAGE = 3
+"""How many offending tensors a message names."""
+
+GGUF_AXES = 4
+"""Most axes that a tensor in a GGUF file has."""
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadProgress:
+    """How much of a component has been read."""
+
+    component: str
+    done_bytes: int
+    total_bytes: int
+
+
+OnLoad: TypeAlias = Callable[[LoadProgress], None]
+"""Hears of every tensor read; may raise `Cancelled`."""
+
+
+class Rename(Protocol):
+    """Our name for a stored tensor; None where it is known and not needed."""
+
+    def __call__(self, name: str, /) -> str | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blueprint:
+    """How to build a network for one checkpoint, and what its tensors are called there."""
+
+    rename: Rename
+    build: Callable[[Shapes], nn.Module]
+    """Shapes under our names → the module, on whatever device is the default. `KeyError` if a tensor that decides
+    a size is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComponentSpec:
+    """What loading has to know of a kind of network."""
+
+    name: str  # as messages call it
+    blueprint: Callable[[Shapes, Mapping[str, Any]], Blueprint]
+    """From the shapes in a checkpoint, under its own names, and the content of its config.json (may be empty)."""
+
+
+def load_component(
+    spec: ComponentSpec,
+    paths: Sequence[Path],
+    *,
+    config: Mapping[str, Any] | None = None,
+    device: torch.device | str = CPU,
+    dtype: torch.dtype = torch.float32,
+    on_load: OnLoad | None = None,
+) -> nn.Module:
+    """Load a network from one file or its shards, ready to compute in `dtype` on `device`.
+
+    Each byte is read once. Float8 and GGUF weights of linear layers stay as they are in memory; all other tensors
+    are converted to `dtype`. `WeightsError` names every missing, unexpected or misshapen tensor.
+    """
+    module, stored = _build(spec, [open_tensors(path) for path in paths], config or {})
+    target = _Target(torch.device(device), dtype)
+    _keep_quantized(module, stored, target)
+    slots = _slots(module)
+    _check(spec, slots, stored)
+    _fill(spec, slots, stored, target, on_load)
+    assert not any(tensor.is_meta for tensor in module.buffers()), "a buffer outside the state dict has no value"
+    return module.eval()
+
+
+def check_component(spec: ComponentSpec, paths: Sequence[Path], config: Mapping[str, Any] | None = None) -> None:
+    """Raise `WeightsError` for all that loading would refuse; only headers are read and nothing is allocated."""
+    module, stored = _build(spec, [open_tensors(path) for path in paths], config or {})
+    _check(spec, _slots(module), stored)
+
+
+def _build(
+    spec: ComponentSpec, files: Sequence[TensorFile], config: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Stored]]:
+    """The module on the meta device, and where the values of its tensors lie, by our names."""
+    found = collect(files)
+    shapes = {name: tensor.header.shape for name, tensor in found.items()}
+    try:
+        blueprint = spec.blueprint(shapes, config)
+        stored = _renamed(found, blueprint.rename)
+        with torch.device("meta"):
+            module = blueprint.build({name: tensor.header.shape for name, tensor in stored.items()})
+    except KeyError as error:
+        raise WeightsError(f"{_names(files)} is no whole {spec.name}: {error.args[0]!r} is missing") from error
+    except (IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(f"{_names(files)} is no {spec.name} that soundreel knows ({error})") from error
+    return module, stored
+
+
+def _renamed(found: Mapping[str, Stored], rename: Rename) -> dict[str, Stored]:
+    ours: dict[str, Stored] = {}
+    for name, tensor in found.items():
+        new_name = rename(name)
+        if new_name is not None:
+            ours.setdefault(new_name, tensor)  # tied weights may be there twice
+    return ours
+
+
+def _names(files: Sequence[TensorFile]) -> str:
+    return ", ".join(file.header.path.name for file in files)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A tensor of the module, under all the names it is tied to."""
+
+    names: tuple[str, ...]
+    value: Tensor
+    holders: tuple[tuple[nn.Module, str], ...]
+
+    def put(self, value: Tensor) -> None:
+        for holder, leaf in self.holders:
+            setattr(holder, leaf, value)
+
+
+@dataclass(frozen=True)
+class _Target:
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def read_on(self) -> torch.device:
+        """Where tensors are read and unpacked: Apple's GPUs know no float8 and no float64."""
+        return CPU if self.device.type == "mps" else self.device
+
+    @property
+    def keeps_float8(self) -> bool:
+        """Whether the device can hold and widen float8 weights."""
+        return self.device.type != "mps"
+
+
+def _slots(module: nn.Module) -> list[_Slot]:
+    names: dict[int, list[str]] = {}
+    values: dict[int, Tensor] = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        names.setdefault(id(value), []).append(name)
+        values[id(value)] = value
+    return [
+        _Slot(tuple(tied), values[key], tuple(_holder(module, name) for name in tied)) for key, tied in names.items()
+    ]
+
+
+def _holder(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def _keep_quantized(module: nn.Module, stored: Mapping[str, Stored], target: _Target) -> None:
+    """Replace the linear layers whose weights are stored quantized."""
+    for name, layer in list(module.named_modules()):
+        weight = stored.get(f"{name}.weight")
+        if not isinstance(layer, nn.Linear) or weight is None:
+            continue
+        replacement = _quantized_linear(layer, weight, target)
+        if replacement is not None:
+            path, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(path), leaf, replacement)
+
+
+def _quantized_linear(layer: nn.Linear, weight: Stored, target: _Target) -> nn.Module | None:
+    biased = layer.bias is not None
+    if weight.is_float8 and target.keeps_float8:
+        return Fp8Linear(
+            layer.in_features,
+            layer.out_features,
+            bias=biased,
+            float8=TORCH_DTYPE[weight.header.dtype],
+            scale_shape=weight.scale_shape,
+            device="meta",
+        )
+    if weight.is_quantized_gguf and type(layer) is nn.Linear:  # others compute in a type of their own
+        with torch.device("meta"):
+            packed: nn.Module = GGUFLinear(layer.in_features, layer.out_features, biased, compute_dtype=target.dtype)
+            return packed
+    return None
+
+
+def _check(spec: ComponentSpec, slots: Sequence[_Slot], stored: Mapping[str, Stored]) -> None:
+    """Raise `WeightsError` naming what is missing, unexpected, misshapen or of an element type that cannot be used."""
+    ours = {name for slot in slots for name in slot.names}
+    faults = {
+        "missing": [slot.names[0] for slot in slots if not any(name in stored for name in slot.names)],
+        "unexpected": [tensor.name for name, tensor in stored.items() if name not in ours],
+        "misshapen": [
+            f"{tensor.name} {list(tensor.header.shape)} instead of {list(slot.value.shape)}"
+            for slot in slots
+            if (tensor := _value_of(slot, stored)) and not _fits(tensor, slot)
+        ],
+        "of a type that is no float": [
+            f"{tensor.name} {tensor.header.dtype}"
+            for slot in slots
+            if (tensor := _value_of(slot, stored)) and not tensor.is_float
+        ],
+    }
+    found = "; ".join(_name_some(names, kind) for kind, names in faults.items() if names)
+    if found:
+        names = ", ".join(sorted({tensor.file.header.path.name for tensor in stored.values()}))
+        raise WeightsError(f"{names} does not fit the {spec.name}: {found}")
+
+
+def _name_some(names: Sequence[str], kind: str) -> str:
+    more = len(names) - NAMED_IN_MESSAGE
+    rest = f" and {more} more" if more > 0 else ""
+    return f"{len(names)} tensor{'s' * (len(names) > 1)} {kind}: {', '.join(names[:NAMED_IN_MESSAGE])}{rest}"
+
+
+def _value_of(slot: _Slot, stored: Mapping[str, Stored]) -> Stored | None:
+    return next((stored[name] for name in slot.names if name in stored), None)
+
+
+def _fits(tensor: Stored, slot: _Slot) -> bool:
+    """Shapes are equal; GGUF has four axes at most and may have merged some."""
+    expected = tuple(slot.value.shape)
+    if len(expected) > GGUF_AXES and tensor.is_gguf:
+        return math.prod(tensor.header.shape) == math.prod(expected)
+    return tensor.header.shape == expected
+
+
+def _fill(
+    spec: ComponentSpec,
+    slots: Sequence[_Slot],
+    stored: Mapping[str, Stored],
+    target: _Target,
+    on_load: OnLoad | None,
+) -> None:
+    """Read every tensor once, in the order in which they lie in the files."""
+    work = [(tensor, slot) for slot in slots if (tensor := _value_of(slot, stored))]
+    work.sort(key=lambda pair: (str(pair[0].file.header.path), pair[0].header.offset))
+    total = sum(tensor.size_bytes for tensor, _ in work)
+    done = 0
+    for tensor, slot in work:
+        _put(tensor, slot, target)
+        done += tensor.size_bytes
+        if on_load is not None:
+            on_load(LoadProgress(component=spec.name, done_bytes=done, total_bytes=total))
+
+
+def _put(tensor: Stored, slot: _Slot, target: _Target) -> None:
+    layer, leaf = slot.holders[0]
+    value = tensor.read(target.read_on)
+    if isinstance(layer, Fp8Linear) and leaf == "weight":
+        layer.scale = _read_scale(tensor, target.device)
+        slot.put(nn.Parameter(value.view(torch.int8), requires_grad=False))
+    elif tensor.is_quantized_gguf:
+        slot.put(_gguf_value(tensor, slot, value, target))
+    else:
+        if tensor.is_float8:
+            value = value.to(torch.float32) * _read_scale(tensor, target.read_on)
+        value = value.to(target.dtype).to(target.device)
+        slot.put(_like(slot.value, value.reshape(slot.value.shape)))
+
+
+def _read_scale(weight: Stored, device: torch.device) -> Tensor:
+    if weight.scale is None:
+        return torch.ones((), device=device)
+    return weight.scale.read(device).to(torch.float32).reshape(weight.scale_shape)
+
+
+def _gguf_value(tensor: Stored, slot: _Slot, value: Tensor, target: _Target) -> Tensor:
+    """The packed blocks for a linear layer that unpacks them for every use, else the unpacked values."""
+    quant_type = GGMLQuantizationType[tensor.header.dtype]
+    if isinstance(slot.holders[0][0], GGUFLinear):
+        packed: Tensor = GGUFParameter(value.to(target.device), quant_type=quant_type)
+        return packed
+    unpacked = dequantize_gguf_tensor(GGUFParameter(value, quant_type=quant_type)).to(target.dtype).to(target.device)
+    return _like(slot.value, unpacked.reshape(slot.value.shape))
+
+
+def _like(empty: Tensor, value: Tensor) -> Tensor:
+    """`value` as a parameter where the module has one, else as a plain tensor for a buffer."""
+    return nn.Parameter(value, requires_grad=False) if isinstance(empty, nn.Parameter) else value

@@ -1,0 +1,276 @@
+"""LoRAs on the transformer: opened and checked from their headers, then added to the weights or beside them.
+
+Letters: O outputs and I inputs of a layer, r rank of its change.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from soundreel.errors import WeightsError
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.weights.headers import FileHeader
+from soundreel.weights.lora_files import (
+    LIVE_AVATAR,
+    PEFT_PREFIX,
+    LoraSource,
+    Part,
+    Scaling,
+    group_parts,
+    has_layout,
+    layer_aliases,
+    lora_file,
+    stated_scaling,
+    without_prefixes,
+)
+from soundreel.weights.read import TensorFile, open_tensors
+
+NAMED_IN_MESSAGE = 3
+"""How many tensors a message names."""
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerChange:
+    """What a LoRA changes in one layer."""
+
+    parts: Mapping[Part, str]  # names of the tensors in the file
+    rank: int  # 0: no low-rank product
+    scale: float  # of the product, without the strength
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """A LoRA that fits the model; its tensors are read when it is applied."""
+
+    source: LoraSource
+    file: TensorFile
+    layers: Mapping[str, LayerChange]  # by our names
+    notes: tuple[str, ...] = ()  # what the user should know
+
+    def read(self, layer: str, part: Part, device: torch.device) -> Tensor | None:
+        """A tensor in float32; None where the change has no such part."""
+        name = self.layers[layer].parts.get(part)
+        return None if name is None else self.file.read(name, device).float()
+
+    def product(self, layer: str, device: torch.device) -> Tensor | None:
+        """strength·scale·up·down as a matrix [O, I]."""
+        down, up = self.read(layer, Part.DOWN, device), self.read(layer, Part.UP, device)
+        if down is None or up is None:
+            return None
+        return self.source.strength * self.layers[layer].scale * (up.flatten(1) @ down.flatten(1))
+
+    def differences(self, layer: str, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+        """Parameters of the layer that change as a whole, and by how much, strength included."""
+        scale = self.layers[layer].scale
+        for part, leaf, factor in (
+            (Part.WEIGHT, "weight", 1.0),
+            (Part.BIAS, "bias", 1.0),
+            (Part.UP_BIAS, "bias", scale),
+        ):
+            difference = self.read(layer, part, device)
+            if difference is not None:
+                yield leaf, self.source.strength * factor * difference
+
+
+def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
+    """Find out what a LoRA changes in `model`, which may be on the meta device: only its header is read.
+
+    Tensors for layers that this model does not have (those for images in I2V LoRAs) are left out with a note.
+
+    Raises:
+        WeightsError: no such file, damaged, made by another method than LoRA, for a model of another size, or
+            for one that has nothing in common with this.
+    """
+    file = open_tensors(lora_file(source.path))
+    found, strangers = group_parts(file.header)
+    scaling, notes = _scaling(source, file.header, found)
+    aliases = layer_aliases(_changeable(model), model.config["audio_inject_layers"])
+    layers: dict[str, LayerChange] = {}
+    for name, parts in found.items():
+        bare = without_prefixes(name)
+        if bare in aliases:
+            layer = aliases[bare]
+            _check_shapes(file.header, parts, model.get_submodule(layer))
+            layers[layer] = _layer_change(file, parts, scaling, bare)
+        else:
+            strangers.extend(parts.values())
+    file_name = file.header.path.name
+    if not layers:
+        raise WeightsError(f"{file_name!r} changes no layer of Wan S2V: it has {_in_brief(strangers)}")
+    if strangers:
+        notes += (f"LoRA {file_name!r}: {_in_brief(strangers)} have no place in Wan S2V and are left out",)
+    return Lora(source=source, file=file, layers=layers, notes=notes)
+
+
+@torch.no_grad()
+def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, fuse: bool = True) -> None:
+    """Change `model` by all `loras`, once.
+
+    Fused, they cost nothing per step; sums are formed in float32 and rounded once. Linear layers with
+    quantized weights, and all linear layers unless `fuse`, compute the product beside the weight: through
+    PEFT, so that diffusers' methods for adapters work on the model.
+
+    Raises:
+        WeightsError: a quantized weight is changed as a whole, a bias is not there, or a file ends early.
+    """
+    beside: list[str] = []
+    for name in dict.fromkeys(name for lora in loras for name in lora.layers):
+        layer = model.get_submodule(name)
+        changing = [lora for lora in loras if name in lora.layers]
+        _add_differences(layer, name, changing)
+        if _weight(layer).is_floating_point() and (fuse or not isinstance(layer, nn.Linear)):
+            _add_products(layer, name, changing)
+        else:
+            beside.append(name)
+    _attach(model, loras, beside)
+
+
+def _scaling(
+    source: LoraSource, header: FileHeader, found: Mapping[str, Mapping[Part, str]]
+) -> tuple[Scaling, tuple[str, ...]]:
+    """How products are scaled that have no alpha of their own, and what the user should know of it."""
+    stated = stated_scaling(header)
+    if stated is not None:
+        return stated, ()
+    if source.alpha is not None:
+        return Scaling(alpha=source.alpha), ()
+    unsaid = {name: _rank(header, parts) for name, parts in found.items() if Part.ALPHA not in parts}
+    if has_layout(LIVE_AVATAR, unsaid):
+        alpha = f"{LIVE_AVATAR.alpha:g}, as its layout is that of {LIVE_AVATAR.name}"
+        return Scaling(alpha=LIVE_AVATAR.alpha), (
+            f"LoRA {header.path.name!r} does not say its alpha: taken as {alpha}",
+        )
+    if any(name.startswith(PEFT_PREFIX) for name in unsaid):
+        return Scaling(), (f"LoRA {header.path.name!r} does not say its alpha: taken as its rank",)
+    return Scaling(), ()
+
+
+def _layer_change(file: TensorFile, parts: Mapping[Part, str], scaling: Scaling, bare: str) -> LayerChange:
+    rank = _rank(file.header, parts)
+    if rank and Part.ALPHA in parts:
+        scale = file.read(parts[Part.ALPHA], CPU).item() / rank
+    else:
+        scale = scaling.scale(bare, rank) if rank else 1.0
+    return LayerChange(parts=parts, rank=rank, scale=scale)
+
+
+def _rank(header: FileHeader, parts: Mapping[Part, str]) -> int:
+    """Rows of `down`; 0 where there is none."""
+    return header.tensors[parts[Part.DOWN]].shape[0] if Part.DOWN in parts else 0
+
+
+def _changeable(model: nn.Module) -> list[str]:
+    """Names of the layers that have a weight."""
+    return [name for name, layer in model.named_modules() if isinstance(getattr(layer, "weight", None), Tensor)]
+
+
+def _check_shapes(header: FileHeader, parts: Mapping[Part, str], layer: nn.Module) -> None:
+    """Raise `WeightsError` if a tensor does not fit the layer."""
+    expected = _weight_shape(layer)
+    outputs, inputs, rank = expected[0], math.prod(expected[1:]), _rank(header, parts)
+    matrices = {Part.DOWN: (rank, inputs), Part.UP: (outputs, rank), Part.WEIGHT: (outputs, inputs)}
+    for part, name in parts.items():
+        shape = header.tensors[name].shape
+        matrix = (shape[0], math.prod(shape[1:])) if shape else (1, 1)
+        if part is not Part.ALPHA and matrix != matrices.get(part, (outputs, 1)):
+            raise WeightsError(
+                f"{header.path.name!r} is a LoRA for a model of another size: {name} has shape "
+                f"{list(shape)}, the layer {list(expected)}"
+            )
+
+
+def _weight_shape(layer: nn.Module) -> tuple[int, ...]:
+    """Logical shape: quantized weights may be stored in another."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    return tuple(_weight(layer).shape)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def _add_differences(layer: nn.Module, name: str, loras: Iterable[Lora]) -> None:
+    for lora in loras:
+        for leaf, difference in lora.differences(name, _weight(layer).device):
+            value = getattr(layer, leaf, None)
+            if value is None or not value.is_floating_point():
+                reason = "is quantized: take 16-bit weights" if value is not None else "is not there"
+                raise WeightsError(f"{lora.file.header.path.name!r} changes {name}.{leaf} as a whole, which {reason}")
+            value.copy_(value.float() + difference.reshape(value.shape))
+
+
+def _add_products(layer: nn.Module, name: str, loras: Iterable[Lora]) -> None:
+    weight = _weight(layer)
+    changed = weight.float()
+    for lora in loras:
+        product = lora.product(name, weight.device)
+        if product is not None:
+            changed = changed + product.reshape(weight.shape)
+    weight.copy_(changed)
+
+
+def _attach(model: WanS2VTransformer3DModel, loras: Sequence[Lora], layers: Sequence[str]) -> None:
+    """Products of the named linear layers as PEFT adapters, one for each LoRA that has any."""
+    strengths: dict[str, float] = {}
+    for number, lora in enumerate(loras):
+        targets = {name: lora.layers[name] for name in layers if name in lora.layers and lora.layers[name].rank}
+        if targets:
+            adapter = f"lora_{number}"
+            _attach_one(model, lora, targets, adapter)
+            strengths[adapter] = lora.source.strength
+    if strengths:
+        model.set_adapters(list(strengths), weights=list(strengths.values()))
+        model.requires_grad_(requires_grad=False)
+
+
+def _attach_one(model: WanS2VTransformer3DModel, lora: Lora, targets: Mapping[str, LayerChange], adapter: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are meant to be
+        model.load_lora_adapter(
+            dict(_adapter_tensors(model, lora, targets)),
+            prefix=None,
+            adapter_name=adapter,
+            metadata=_adapter_config(targets),
+            low_cpu_mem_usage=True,  # takes the tensors as they are, and draws no random ones first
+        )
+
+
+def _adapter_tensors(
+    model: WanS2VTransformer3DModel, lora: Lora, targets: Iterable[str]
+) -> Iterator[tuple[str, Tensor]]:
+    for name in targets:
+        device = _weight(model.get_submodule(name)).device
+        for part, leaf in ((Part.DOWN, "lora_A"), (Part.UP, "lora_B")):
+            tensor = lora.read(name, part, device)
+            assert tensor is not None
+            yield f"{name}.{leaf}.weight", tensor.flatten(1).to(model.compute_dtype)
+
+
+def _adapter_config(targets: Mapping[str, LayerChange]) -> dict[str, object]:
+    """Arguments of PEFT's `LoraConfig`: the usual rank and alpha, and the layers with others."""
+    ranks = {name: change.rank for name, change in targets.items()}
+    alphas = {name: change.rank * change.scale for name, change in targets.items()}
+    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {f"^{name}": value for name, value in ranks.items() if value != rank},
+        "alpha_pattern": {f"^{name}": value for name, value in alphas.items() if value != alpha},
+        "target_modules": list(targets),
+    }
+
+
+def _in_brief(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMED_IN_MESSAGE])
+    more = len(names) - NAMED_IN_MESSAGE
+    return f"{len(names)} tensor{'s' * (len(names) != 1)} ({shown}{f' and {more} more' if more > 0 else ''})"

@@ -1,0 +1,235 @@
+"""LoRA files: what the user names, what their keys mean, and how strongly they say to apply them.
+
+A LoRA changes a layer's weight by scale·up·down, with r rows in `down` and r columns in `up`; scale is
+alpha/r. Key styles differ before and after the layer's name X:
+
+    PEFT       base_model.model.X.lora_A.default.weight
+    diffusers  transformer.X.lora_A.weight                 X by diffusers' names
+    ComfyUI    diffusion_model.X.lora_down.weight          with X.alpha; whole differences in X.diff, X.diff_b
+    Kohya      lora_unet_X.lora_down.weight                the dots of X written as underscores
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Self
+
+from soundreel.errors import InputError, WeightsError
+from soundreel.weights.headers import WEIGHT_SUFFIXES, FileHeader
+from soundreel.weights.transformer_keys import to_official
+
+PREFIXES: Final = (
+    "base_model.model.", "transformer.", "model.diffusion_model.", "diffusion_model.", "model.", "module.",
+    "lora_unet_", "lora_transformer_",
+)  # fmt: skip
+"""What may stand before a layer's name, several in a row."""
+
+PEFT_PREFIX: Final = "base_model.model."
+PEFT_CONFIG: Final = "adapter_config.json"
+PEFT_WEIGHTS: Final = "adapter_model"
+DIFFUSERS_WEIGHTS: Final = "pytorch_lora_weights"
+DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
+
+
+class Part(StrEnum):
+    """One tensor of the change of a layer."""
+
+    DOWN = "down"  # [r, in …]
+    UP = "up"  # [out, r …]
+    UP_BIAS = "up bias"  # [out], scaled like the product
+    ALPHA = "alpha"  # scalar
+    WEIGHT = "weight difference"  # of the weight's shape
+    BIAS = "bias difference"
+
+
+_ENDINGS: Final = tuple(
+    (re.compile(rf"(.+)\.(?:{ending})"), part)
+    for ending, part in (
+        (r"lora_A(?:\.[^.]+)?\.weight|lora_down\.weight|lora\.down\.weight", Part.DOWN),
+        (r"lora_B(?:\.[^.]+)?\.weight|lora_up\.weight|lora\.up\.weight", Part.UP),
+        (r"lora_B(?:\.[^.]+)?\.bias", Part.UP_BIAS),
+        (r"alpha", Part.ALPHA),
+        (r"diff", Part.WEIGHT),
+        (r"diff_b", Part.BIAS),
+    )
+)
+
+_OTHER_METHODS: Final = {
+    "lora_magnitude_vector": "DoRA", "dora_scale": "DoRA", "lokr_": "LoKr", "hada_": "LoHa", "oft_": "OFT",
+    "lora_mid": "LoCon in Tucker form", "lora_embedding_": "LoRA of an embedding",
+}  # fmt: skip
+"""What keys of other methods contain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSource:
+    """A LoRA as the user asks for it."""
+
+    path: Path  # a file, or a folder as PEFT and diffusers save it
+    strength: float = 1.0
+    alpha: float | None = None  # for files that do not say theirs; None: a known layout's, else the rank
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`FILE[:strength]`; `InputError` for a strength that is not finite."""
+        path, colon, number = text.rpartition(":")
+        strength = _number(number)
+        if not colon or not path or strength is None or Path(text).exists():
+            return cls(path=Path(text))
+        if not math.isfinite(strength):
+            raise InputError(f"LoRA {text!r} has strength {number}: expected a finite number, 1 for full strength")
+        return cls(path=Path(path), strength=strength)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How the products of a file are scaled where its tensors do not say it."""
+
+    alpha: float | None = None  # None: the rank, so that the scale is 1
+    patterns: Mapping[str, float] = field(default_factory=dict)  # ends of layer names (regex) → their alpha
+    rank_stabilized: bool = False  # alpha/√r
+
+    def scale(self, layer: str, rank: int) -> float:
+        """Factor of up·down in `layer`, by its name in the file without prefix."""
+        matching = (alpha for end, alpha in self.patterns.items() if re.fullmatch(rf"(.*\.)?({end})", layer))
+        alpha = next(matching, self.alpha)
+        if alpha is None:
+            return 1.0
+        return alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownLayout:
+    """A published LoRA that does not say its alpha, known by its form."""
+
+    name: str
+    prefix: str
+    rank: int
+    targets: frozenset[str]  # last parts of its layers' names
+    alpha: float
+
+
+LIVE_AVATAR: Final = KnownLayout(
+    name="Live-Avatar",
+    prefix=PEFT_PREFIX,
+    rank=128,
+    targets=frozenset({"q", "k", "v", "o", "ffn.0", "ffn.2"}),
+    alpha=64.0,
+)
+"""The public few-step S2V weights (Quark-Vision/Live-Avatar); alpha from its inference configuration."""
+
+
+def lora_file(path: Path) -> Path:
+    """The weights of a LoRA given as file or folder; `WeightsError` if there is none."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise WeightsError(f"no such LoRA: {str(path)!r}; expected FILE[:strength], as in style.safetensors:0.8")
+    candidates = [entry for entry in sorted(path.iterdir()) if entry.suffix.lower() in WEIGHT_SUFFIXES]
+    usual = [entry for entry in candidates if entry.stem in {PEFT_WEIGHTS, DIFFUSERS_WEIGHTS}] or candidates
+    if len(usual) != 1:
+        found = ", ".join(entry.name for entry in candidates[:5]) or "nothing"
+        raise WeightsError(f"folder {str(path)!r} holds {found}: expected one LoRA file; name the file itself")
+    return usual[0]
+
+
+def group_parts(header: FileHeader) -> tuple[dict[str, dict[Part, str]], list[str]]:
+    """Tensor names by the layer they change (prefix included) and their part; and those of no known form.
+
+    Raises:
+        WeightsError: the file is made by another method than plain LoRA, or a layer has half of a pair.
+    """
+    layers: dict[str, dict[Part, str]] = {}
+    unknown: list[str] = []
+    for name in header.tensors:
+        _refuse_other_methods(header.path, name)
+        match split_key(name):
+            case (layer, part):
+                layers.setdefault(layer, {})[part] = name
+            case None:
+                unknown.append(name)
+    for parts in layers.values():
+        if (Part.DOWN in parts) != (Part.UP in parts):
+            alone = parts.get(Part.DOWN) or parts[Part.UP]
+            raise WeightsError(f"{str(header.path)!r} has {alone!r} without its counterpart: download it again")
+    return layers, unknown
+
+
+def split_key(key: str) -> tuple[str, Part] | None:
+    """Layer (prefix included) and part that a key of any style names; None: of no known form."""
+    for pattern, part in _ENDINGS:
+        if match := pattern.fullmatch(key):
+            return match[1], part
+    return None
+
+
+def without_prefixes(layer: str) -> str:
+    """A layer's name as the model, or its official code, has it; with Kohya's underscores if it has them."""
+    while prefix := next((prefix for prefix in PREFIXES if layer.startswith(prefix)), None):
+        layer = layer.removeprefix(prefix)
+    return layer
+
+
+def layer_aliases(layers: Iterable[str], inject_layers: Sequence[int]) -> dict[str, str]:
+    """All names by which LoRA files may call our layers → our names."""
+    aliases: dict[str, str] = {}
+    for layer in layers:
+        for name in (layer, to_official(layer, inject_layers)):
+            aliases[name] = aliases[name.replace(".", "_")] = layer
+    return aliases
+
+
+def stated_scaling(header: FileHeader) -> Scaling | None:
+    """What the file's metadata, or PEFT's configuration beside it, says; None: nothing."""
+    beside = header.path.with_name(PEFT_CONFIG)
+    if header.path.stem == PEFT_WEIGHTS and beside.is_file():
+        config = _json_object(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
+    elif DIFFUSERS_METADATA in header.metadata:
+        stated = _json_object(header.metadata[DIFFUSERS_METADATA], str(header.path))
+        config = {without_prefixes(name): value for name, value in stated.items()}
+    else:
+        return None
+    if config.get("use_dora"):
+        raise WeightsError(f"{str(header.path)!r} is made by DoRA: only plain LoRA is supported")
+    return Scaling(
+        alpha=config.get("lora_alpha"),
+        patterns=config.get("alpha_pattern") or {},
+        rank_stabilized=bool(config.get("use_rslora")),
+    )
+
+
+def has_layout(layout: KnownLayout, ranks: Mapping[str, int]) -> bool:
+    """Whether the ranks of layers, by their names with prefix, are those of a known file."""
+    ends = [f".{target}" for target in layout.targets]
+    return (
+        set(ranks.values()) == {layout.rank}
+        and all(layer.startswith(layout.prefix) and layer.endswith(tuple(ends)) for layer in ranks)
+        and all(any(layer.endswith(end) for layer in ranks) for end in ends)
+    )
+
+
+def _refuse_other_methods(path: Path, key: str) -> None:
+    method = next((method for sign, method in _OTHER_METHODS.items() if sign in key), None)
+    if method is not None:
+        raise WeightsError(f"{str(path)!r} is made by {method} ({key!r}): only plain LoRA is supported")
+
+
+def _json_object(text: str, source: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise WeightsError(f"the LoRA settings in {source!r} are not readable: {error}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"the LoRA settings in {source!r} are not a table")
+    return content
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

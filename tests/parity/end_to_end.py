@@ -1,0 +1,145 @@
+"""Golden cases of whole renders: everything the official `generate()` computed on the way, step by step."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from parity.case import Case, Comparison, equal, largest, relative
+from soundreel.engines.native.clips import ClipInput, ClipRenderer, next_motion
+from soundreel.engines.native.engine import (
+    find_files,
+    load_transformer,
+    motion_before,
+    plan_schedule,
+    poses,
+    prepare_scene,
+)
+from soundreel.engines.native.inputs import to_uint8
+from soundreel.engines.native.vae import Vae
+from soundreel.media.audio import probe_sound
+from soundreel.media.image import probe_image
+from soundreel.planning import plan, size_for_area
+from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+
+LIMIT = 1e-4
+VIDEO_LIMIT = 1e-3
+CPU = torch.device("cpu")
+
+
+def reference_request(case: Case) -> Request:
+    """The case's arguments in our words: everything as the reference does it."""
+    args, files = case.params["args"], case.params["files"]
+
+    def path(name: str) -> Path | None:
+        return (case.golden / files[name]).resolve() if files.get(name) else None
+
+    image = path("ref_image_path")
+    assert image is not None
+    picture = probe_image(image)
+    height, width = size_for_area(picture.height, picture.width, args["max_area"])
+    audio = path("audio_path")
+    assert audio is not None
+    return Request(
+        audio=audio,
+        ref_image=image,
+        pose_video=path("pose_video"),
+        prompt=args["input_prompt"],
+        negative_prompt=args["n_prompt"] or None,
+        width=width,
+        height=height,
+        frames=case.params["frames"],
+        infer_frames=args["infer_frames"],
+        clip_split=ClipSplit.FULL,
+        av_align=AvAlign.REFERENCE,
+        ref_fit=RefFit.REFERENCE,
+        start_from_ref=args["init_first_frame"],
+        steps=args["sampling_steps"],
+        guide_scale=args["guide_scale"],
+        shift=args["shift"],
+        solver=Solver(args["sample_solver"]),
+        seed=args["seed"],
+        models=case.checkpoint,
+        engine="native",
+        device="cpu",
+    )
+
+
+def run_end_to_end(case: Case) -> list[Comparison]:
+    """Render all clips and compare what the case holds of each stage."""
+    request = reference_request(case)
+    planned = plan(request, probe_sound(request.audio).seconds)
+    files = find_files(request)
+    scene = prepare_scene(planned, files, CPU)
+    vae = Vae.load(files)
+    schedule = plan_schedule(request)
+    transformer = load_transformer(files, request, CPU)
+    renderer = ClipRenderer(
+        transformer=transformer,
+        vae=vae,
+        scene=scene,
+        schedule=schedule,
+        guide_scale=request.guide_scale,
+        device=CPU,
+    )
+    checks = [
+        equal("clips", len(planned.clips), case.params["clips"]),
+        equal("size", (request.height, request.width), (case.params["H"], case.params["W"])),
+    ]
+    checks += _compare(case, "out.context", scene.prompt)
+    if scene.negative is not None:
+        checks += _compare(case, "out.context_null", scene.negative)
+    assert scene.reference is not None
+    checks += _compare(case, "out.ref_latents", vae.encode(scene.reference)[None])
+    if "out.audio_emb" in case.tensors:
+        columns = scene.sound.shape[2]
+        expected = case["out.audio_emb"][..., :columns]
+        checks.append(relative("out.audio_emb", scene.sound[None], expected, LIMIT))
+    motion = motion_before(planned, 0, None, scene)
+    video = []
+    for clip, pose in zip(planned.clips, poses(planned, 0), strict=True):
+        steps: list[Tensor] = []
+        given = ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion, pose=pose)
+        pixels = renderer.render(given, request.height, request.width, lambda _, x, steps=steps: steps.append(x))
+        checks += _compare_clip(case, clip.index, steps, schedule.timesteps)
+        if pose is not None:
+            checks += _compare(case, f"out.clip{clip.index}.cond_latents", vae.encode(pose)[None, :, 1:])
+        motion = next_motion(motion, pixels)
+        video.append(pixels)
+    assert motion is not None
+    checks += _compare(case, "out.motion_latents_after", vae.encode(motion)[None])
+    return checks + _compare_video(case, torch.cat(video, dim=1))
+
+
+def _compare(case: Case, name: str, ours: Tensor) -> list[Comparison]:
+    return [relative(name, ours, case[name], LIMIT)] if name in case.tensors else []
+
+
+def _compare_clip(case: Case, index: int, steps: list[Tensor], timesteps: tuple[float, ...]) -> list[Comparison]:
+    prefix = f"out.clip{index}"
+    return [
+        equal(f"{prefix}.timesteps", list(timesteps), case[f"{prefix}.timesteps"].tolist()),
+        *_compare(case, f"{prefix}.latents", steps[-1]),
+        *(
+            [relative(f"{prefix}.x", torch.stack(steps[:-1]), case[f"{prefix}.x"][1:], LIMIT)]
+            if f"{prefix}.x" in case.tensors
+            else []
+        ),
+    ]
+
+
+def _compare_video(case: Case, video: Tensor) -> list[Comparison]:
+    frames = torch.from_numpy(to_uint8(video)).movedim(-1, 0)
+    stored = case["out.video_u8"]
+    every = round(frames.shape[1] / stored.shape[1])
+    checks = [largest("out.video_u8", frames[:, ::every].int(), stored.int(), 1.0)]
+    if "out.video" in case.tensors:
+        checks.append(relative("out.video", video, case["out.video"], LIMIT))
+        checks.append(largest("out.video", video, case["out.video"], VIDEO_LIMIT))
+    if "out.video_last_frame" in case.tensors:
+        checks.append(relative("out.video_last_frame", video[:, -1], case["out.video_last_frame"], LIMIT))
+    return checks
+
+
+RUNNERS: dict[str, Callable[[Case], list[Comparison]]] = {"end_to_end": run_end_to_end}

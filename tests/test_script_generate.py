@@ -1,0 +1,211 @@
+"""scripts/generate.py: the official script's S2V command line, its defaults, and what it says where it cannot."""
+
+import importlib.util
+import os
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from command import REPO, Outcome, finish, start
+from soundreel.errors import EngineError, InputError
+from soundreel.media.video import probe_video
+from soundreel.planning import plan
+from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+
+GOLDEN = REPO.parent / "shared" / "golden"
+SCRIPT = REPO / "scripts" / "generate.py"
+
+needs_model = pytest.mark.skipif(
+    not GOLDEN.is_dir() or importlib.util.find_spec("diffusers") is None,
+    reason="../shared/golden or the packages of soundreel[native] are not here",
+)
+
+FULL_COMMAND = (
+    "--task s2v-14B --ckpt_dir model --size 480*832 --num_clip 1 --infer_frames 80 --sample_steps 30 "
+    "--sample_guide_scale 4.5 --sample_shift 3.0 --sample_solver dpm++ --base_seed 7 --prompt 'she sings' "
+    "--audio a.wav --pose_video p.mp4 --start_from_ref --offload_model True --convert_model_dtype --t5_cpu "
+    "--dit_fsdp --t5_fsdp --ulysses_size 1 --save_file out.mp4"
+)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("official_door", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def request(script: ModuleType, line: str) -> Request:
+    built = script.build_request(script.build_parser().parse_args(shlex.split(line)))
+    assert isinstance(built, Request)
+    return built
+
+
+def picture(path: Path, width: int, height: int) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def run(*arguments: str | os.PathLike[str], cwd: Path, **environment: str) -> Outcome:
+    program = (str(SCRIPT),)
+    return finish(start(*arguments, program=program, cwd=cwd, env=os.environ | environment))
+
+
+# options
+
+
+def test_every_option_of_the_official_command_line(script: ModuleType, tmp_path: Path) -> None:
+    image = picture(tmp_path / "i.png", 720, 1280)
+    wanted = Request(
+        audio="a.wav",
+        ref_image=str(image),
+        prompt="she sings",
+        full=True,
+        num_clip=1,
+        width=448,
+        height=832,
+        infer_frames=80,
+        clip_split=ClipSplit.FULL,
+        seed=7,
+        pose_video="p.mp4",
+        start_from_ref=True,
+        ref_fit=RefFit.REFERENCE,
+        av_align=AvAlign.SOUND,
+        steps=30,
+        guide_scale=4.5,
+        shift=3.0,
+        solver=Solver.DPMPP,
+        engine="native",
+        models="model",
+        output="out.mp4",
+    )
+    assert request(script, f"{FULL_COMMAND} --image {image}") == wanted
+
+
+def test_the_official_defaults(script: ModuleType) -> None:
+    made = request(script, "--audio a.wav")
+    assert (made.steps, made.shift, made.guide_scale, made.solver) == (40, 3.0, 4.5, Solver.UNIPC)
+    assert (made.infer_frames, made.num_clip, made.ref_image) == (80, None, None)
+    assert made.prompt is not None
+    assert made.prompt.startswith("Summer beach vacation style, a white cat")
+    assert (made.width, made.height) == (1280, 720)
+
+
+def test_a_name_is_made_of_the_options(script: ModuleType) -> None:
+    made = request(script, "--audio a.wav --size 1024*704 --prompt 'a b/c'")
+    name = str(made.output)
+    assert name.startswith("s2v-14B_1024*704_1_a_b_c_")
+    assert name.endswith(".mp4")
+
+
+def test_no_seed_draws_one(script: ModuleType) -> None:
+    seeds = {request(script, "--audio a.wav").seed for _ in range(4)}
+    assert len(seeds) > 1
+    assert all(seed >= 0 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("size", "area", "expected"),
+    [
+        ((720, 1280), "480*832", (448, 832)),
+        ((480, 832), "480*832", (448, 832)),
+        ((832, 1104), "1024*704", (704, 960)),
+        ((1280, 720), "1280*720", (1280, 704)),
+        ((70, 70), "480*832", (128, 128)),
+        ((64, 64), "480*832", (64, 64)),
+    ],
+)
+def test_size_is_an_area_and_the_picture_gives_the_proportions(
+    script: ModuleType, tmp_path: Path, size: tuple[int, int], area: str, expected: tuple[int, int]
+) -> None:
+    made = request(script, f"--audio a.wav --size {area} --image {picture(tmp_path / 'i.png', *size)}")
+    assert (made.width, made.height) == expected
+
+
+def test_clips_are_full_and_as_many_as_asked_for_or_as_the_sound_needs(script: ModuleType) -> None:
+    capped = plan(request(script, "--audio a.wav --num_clip 2 --infer_frames 48"), 60.0)
+    assert [(clip.size, clip.frames) for clip in capped.clips] == [(48, 45), (48, 48)]
+    whole = plan(request(script, "--audio a.wav --infer_frames 48"), 10.0)
+    assert [clip.size for clip in whole.clips] == [48] * 4
+    assert whole.frames == 160
+
+
+def test_av_align_reference(script: ModuleType) -> None:
+    assert request(script, "--audio a.wav --av_align reference").av_align is AvAlign.REFERENCE
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--task t2v-A14B --audio a.wav", "--task is 't2v-A14B': expected s2v-14B"),
+        ("", "--audio is missing"),
+        ("--enable_tts", "--enable_tts is not part of soundreel: speak the text elsewhere"),
+        ("--audio a.wav --use_prompt_extend", "--use_prompt_extend is not part of soundreel"),
+        ("--audio a.wav --infer_frames 30", "infer_frames is 30: expected a multiple of 4"),
+    ],
+)
+def test_wrong_options_are_explained(script: ModuleType, line: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        request(script, line)
+
+
+@pytest.mark.parametrize(("line", "processes"), [("", 2), ("--ulysses_size 2", 1), ("--dit_fsdp --ulysses_size 2", 2)])
+def test_several_gpus_are_refused(script: ModuleType, line: str, processes: int) -> None:
+    options = script.build_parser().parse_args(shlex.split(line))
+    with pytest.raises(EngineError, match="2 GPUs are asked for .*: this version renders on one"):
+        script.check_processes(options, processes)
+
+
+# whole runs
+
+
+def test_the_command_line_with_the_draft_engine_needs_no_model(tune: Path, tmp_path: Path) -> None:
+    image = picture(tmp_path / "i.png", 64, 64)
+    options = "--engine draft --num_clip 1 --infer_frames 8 --offload_model True --t5_cpu --base_seed 1"
+    done = run(*options.split(), "--image", image, "--audio", tune, "--save_file", "v.mp4", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.out == f"{tmp_path / 'v.mp4'}\n"
+    assert probe_video(tmp_path / "v.mp4").frames == 5
+    assert "note: without effect here: --offload_model, --t5_cpu\n" in done.err
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_processes_only_the_first_speaks(tmp_path: Path, rank: str) -> None:
+    done = run("--audio", "a.wav", "--dit_fsdp", cwd=tmp_path, WORLD_SIZE="2", RANK=rank)
+    assert done.code == 5
+    assert len(done.err.splitlines()) == (1 if rank == "0" else 0)
+
+
+@needs_model
+@pytest.mark.parametrize("launcher", ["python", "torchrun"])
+def test_a_model_render(tmp_path: Path, launcher: str) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=1", "--master_addr=127.0.0.1", "--master_port=0")
+    line = "--task s2v-14B --size 480*832 --num_clip 1 --infer_frames 4 --sample_steps 1 --base_seed 3 --device cpu"
+    process = start(
+        *line.split(),
+        *("--ckpt_dir", GOLDEN / "tiny_official", "--audio", GOLDEN / "inputs" / "speech_2s.wav"),
+        *("--image", picture(tmp_path / "i.png", 64, 64), "--save_file", tmp_path / "v.mp4"),
+        program=((*torchrun, str(SCRIPT)) if launcher == "torchrun" else (str(SCRIPT),)),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    done = finish(process)
+    assert done.code == 0, done.err
+    made = probe_video(tmp_path / "v.mp4")
+    assert (made.width, made.height, made.frames, made.fps) == (64, 64, 1, 16)
+    assert "engine: native (as asked)" in done.err
+
+
+@needs_model
+def test_a_missing_model_is_one_line_and_code_4(tune: Path, tmp_path: Path) -> None:
+    done = run("--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832", cwd=tmp_path)
+    assert done.code == 4
+    assert done.err.startswith("soundreel: no transformer")
+    assert len(done.err.splitlines()) == 1
