@@ -334,3 +334,8 @@ def test_real_attacks_are_seen(name: str, media: Path, ask: Callable[..., Reques
     strong = [time for time in found.onset_times if 0.1 < time < 4.8]
     assert len(strong) >= 5
     assert share_seen(frames, strong) >= 0.9
+
+
+def test_options_of_the_model_are_said_to_have_no_effect(tmp_path: Path) -> None:
+    request = Request(audio="a.wav", loras=("turbo.safetensors",), pose_video="dance.mp4")
+    assert list(DraftEngine().notes(planning.plan(request, 5.0))) == ["--pose-video, --lora have no effect on a draft"]

@@ -249,6 +249,19 @@ def test_as_in_the_reference_a_short_pose_video_ends_in_black(short_pose: Path) 
     assert found == pytest.approx([40, 80, 120, 160] + [round((NO_POSE + 1) * 127.5)] * 12, abs=3)
 
 
+@pytest.mark.parametrize(
+    ("align", "says"),
+    [
+        (AvAlign.SOUND, "0.56 s shorter than the render: for that long its last pose is held"),
+        (AvAlign.REFERENCE, "0.75 s shorter than the render: for that long there is no pose"),
+    ],
+)
+def test_a_pose_video_shorter_than_the_plan_is_said(short_pose: Path, align: AvAlign, says: str) -> None:
+    planned = plan(request(**QUICK | {"frames": 13, "infer_frames": 8}, pose_video=short_pose, av_align=align))
+    (note,) = NativeEngine().notes(planned)
+    assert says in note
+
+
 def test_poses_move_the_picture(short_pose: Path, quick: list[RenderedClip], face: Path) -> None:
     posed = render(**QUICK, ref_image=face, pose_video=short_pose)
     assert (posed[0].frames != quick[0].frames).any()

@@ -123,6 +123,7 @@ def prepare(request: Request) -> Job:
     notes = (
         *_sound_notes(planned, sound),
         *_reference_notes(request),
+        *choice.engine.notes(planned),
         *([DRAFT_NEEDS_NO_FILM] if interpolation != request.interpolate else []),
     )
     return Job(plan=planned, choice=choice, interpolation=interpolation, notes=notes)

@@ -1,6 +1,6 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -28,6 +28,10 @@ class Engine(Protocol):
 
     def estimate(self, plan: Plan) -> Estimate:
         """Measure or compute what `plan` takes here; a second at most, and nothing is written."""
+        ...
+
+    def notes(self, plan: Plan) -> Iterable[str]:
+        """What the user should know before `plan` is rendered."""
         ...
 
     def render(self, plan: Plan, start: int, carry: Carry | None, report: Report) -> Iterator[RenderedClip]:

@@ -83,6 +83,18 @@ class DraftEngine:
         longest = max(clip.frames for clip in plan.clips)
         return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
 
+    def notes(self, plan: Plan) -> Iterator[str]:
+        """Say which options of the model have no effect on a draft."""
+        request = plan.request
+        given = {
+            "--pose-video": request.pose_video,
+            "--start-from-ref": request.start_from_ref,
+            "--lora": request.loras,
+        }
+        ignored = [name for name, value in given.items() if value]
+        if ignored:
+            yield f"{', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on a draft"
+
     def render(self, plan: Plan, start: int, carry: Carry | None, report: Report) -> Iterator[RenderedClip]:  # noqa: ARG002
         """Yield the clips from index `start` on; the carry is empty, for no frame needs another."""
         request = plan.request

@@ -21,6 +21,7 @@ from soundreel.engines.native.device import (
 from soundreel.engines.native.inputs import (
     PoseMatch,
     fit_reference,
+    missing_pose_seconds,
     pose_windows,
     to_pixels,
     to_uint8,
@@ -92,6 +93,18 @@ class NativeEngine:
             seconds=flops / (ATTAINED * measure_flops_per_second(device)),
             memory_bytes=estimate_memory(files, plan, device),
         )
+
+    def notes(self, plan: Plan) -> Iterator[str]:
+        """Say where the pose video ends before the render does."""
+        request = plan.request
+        if request.pose_video is None:
+            return
+        match, lead_in = _pose_match(request), plan.clips[0].lead_in
+        sizes = [clip.size for clip in plan.clips]
+        missing = missing_pose_seconds(request.pose_video, sizes, match=match, lead_in=lead_in)
+        if missing > 0:
+            then = "there is no pose" if match is PoseMatch.REFERENCE else "its last pose is held"
+            yield f"the pose video is {missing:.2f} s shorter than the render: for that long {then}"
 
     @torch.inference_mode()
     def render(self, plan: Plan, start: int, carry: Carry | None, report: Report) -> Iterator[RenderedClip]:
