@@ -73,7 +73,7 @@ def make_picture(path: Path) -> None:
     ("make", "code", "says"),
     [
         (lambda path: None, 2, "song.mp3"),
-        (make_directory, 2, "folder"),
+        (make_directory, 2, "directory"),
         (make_empty, 2, "empty"),
         (make_text, 3, "song.mp3"),
         (make_noise, 3, "song.mp3"),

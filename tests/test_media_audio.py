@@ -430,12 +430,12 @@ class TestFilesThatCannotBeRead:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("missing.mp3", "there is no file"),
-            ("folder.mp3", "is a folder"),
-            ("empty.mp3", "is empty"),
-            ("x" * 300 + ".mp3", "cannot be opened: File name too long"),
-            ("nul\0byte.mp3", "cannot be opened"),
-            ("pipe.mp3", "is not an ordinary file"),
+            ("missing.mp3", "no such sound"),
+            ("folder.mp3", "is a directory: expected a sound file"),
+            ("empty.mp3", "is an empty file"),
+            ("x" * 300 + ".mp3", "cannot open sound .*: File name too long"),
+            ("nul\0byte.mp3", "cannot open sound"),
+            ("pipe.mp3", "is a pipe or device"),
         ],
     )
     def test_what_cannot_be_opened_is_wrong_input(self, tmp_path, monkeypatch, name, message):
@@ -501,7 +501,7 @@ class TestNames:
     def test_no_name_leads_to_a_network(self, protocol):
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.2)
-            with pytest.raises(InputError, match="there is no file"):
+            with pytest.raises(InputError, match="no such sound"):
                 probe_sound(f"{protocol}://127.0.0.1:{server.getsockname()[1]}/sound.mp3")
             with pytest.raises(TimeoutError):
                 server.accept()

@@ -3,7 +3,6 @@
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
@@ -15,6 +14,7 @@ import av
 from av.container import InputContainer, OutputContainer
 
 from soundreel.errors import InputError, MediaError
+from soundreel.media.files import check_file, reason
 from soundreel.types import StrPath
 
 _SHORT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -44,23 +44,6 @@ def opened(path: StrPath, kind: str = "video") -> Iterator[InputContainer]:
         raise InputError(f"cannot open {kind} {os.fspath(path)!r}: {reason(error)}") from error
     except av.FFmpegError as error:
         raise MediaError(f"{os.fspath(path)!r} is a damaged or unreadable {kind} ({reason(error)})") from error
-
-
-def check_file(path: StrPath, kind: str) -> None:
-    """Raise `InputError` unless `path` is a regular file with something in it."""
-    name = repr(os.fspath(path))
-    try:
-        status = Path(path).stat()
-    except FileNotFoundError as error:
-        raise InputError(f"no such {kind}: {name}") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise InputError(f"cannot open {kind} {name}: {reason(error)}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name} is a directory: expected a {kind} file")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{name} is a pipe or device: expected a {kind} file")
-    if status.st_size == 0:
-        raise InputError(f"{name} is an empty file: expected a {kind}")
 
 
 class _WholeWrites(FileIO):
@@ -152,12 +135,6 @@ class NewFile:
         free = shutil.disk_usage(self.path.parent).free
         needed = f"about {_megabytes(self._needed_bytes)} are" if self._needed_bytes else "more is"
         return f" after {_megabytes(written)}; {needed} needed, {_megabytes(free)} are free there"
-
-
-def reason(error: BaseException) -> str:
-    """The cause in a few words, on one line."""
-    text = getattr(error, "strerror", None) or str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 def _megabytes(size: int) -> str:

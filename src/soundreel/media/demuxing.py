@@ -1,7 +1,6 @@
 """The packets of the best sound stream in a file, from any moment on; PyAV does the reading."""
 
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,6 +16,7 @@ from av.video.stream import VideoStream
 
 from soundreel.errors import InputError, MediaError
 from soundreel.media import framing
+from soundreel.media.files import check_file, reason
 from soundreel.media.timeline import SoundPacket, steady
 from soundreel.types import StrPath
 
@@ -50,20 +50,11 @@ def open_file(path: StrPath, name: str) -> BinaryIO:
     Raises:
         InputError: there is no such file, or it is a directory, empty, or may not be read.
     """
+    check_file(path, "sound")
     try:
-        status = Path(path).stat()
-        if stat.S_ISREG(status.st_mode) and status.st_size > 0:
-            return Path(path).open("rb", buffering=0)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {name}: check its name and folder") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{name} cannot be opened: {reason}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name} is a folder: give a sound file in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{name} is not an ordinary file: save the sound as a file first")
-    raise InputError(f"{name} is empty (0 bytes): give a file with sound in it")
+        return Path(path).open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(f"cannot open sound {name}: {reason(error)}") from error
 
 
 class Demuxer:

@@ -6,7 +6,6 @@ EXIF orientation says, colours brought to sRGB by the embedded ICC profile, tran
 """
 
 import os
-import stat
 import struct
 import warnings
 import zlib
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from soundreel.errors import InputError, MediaError
+from soundreel.media.files import check_file, reason
 from soundreel.types import StrPath
 
 FORMATS: Final = (
@@ -134,7 +134,7 @@ def cover(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
 @contextmanager
 def _opened(path: StrPath) -> Iterator[Image.Image]:
     """The picture at `path`, header read; errors in the `with` block too become soundreel's."""
-    _check_file(path)
+    check_file(path, "picture")
     name = repr(os.fspath(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata, and sizes below the limit, are nobody's concern
@@ -149,30 +149,9 @@ def _opened(path: StrPath) -> Iterator[Image.Image]:
                 f"{name} is not a picture that can be read: expected one of {', '.join(FORMATS)}"
             ) from error
         except PermissionError as error:
-            raise InputError(f"cannot open picture {name}: {_reason(error)}") from error
+            raise InputError(f"cannot open picture {name}: {reason(error)}") from error
         except _DAMAGE as error:
-            raise MediaError(f"{name} is a damaged or unreadable picture ({_reason(error)})") from error
-
-
-def _check_file(path: StrPath) -> None:
-    name = repr(os.fspath(path))
-    try:
-        status = Path(path).stat()
-    except FileNotFoundError as error:
-        raise InputError(f"no such picture: {name}") from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise InputError(f"cannot open picture {name}: {_reason(error)}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{name} is a directory: expected a picture file")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{name} is a pipe or device: expected a picture file")
-    if status.st_size == 0:
-        raise InputError(f"{name} is an empty file: expected a picture")
-
-
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+            raise MediaError(f"{name} is a damaged or unreadable picture ({reason(error)})") from error
 
 
 def _is_animated(picture: Image.Image) -> bool:

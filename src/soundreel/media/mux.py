@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from soundreel.errors import MediaError
 from soundreel.media.audio import probe_sound, stream_sound
-from soundreel.media.containers import NewFile, check_file, opened
+from soundreel.media.containers import NewFile, opened
 from soundreel.media.downmix import stereo_gains
+from soundreel.media.files import check_file
 from soundreel.media.video import REORDER_FRAMES, scan_packets, sound_stream, video_stream
 from soundreel.types import StrPath
 

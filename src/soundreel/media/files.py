@@ -1,0 +1,31 @@
+"""Files that a user names: there, ordinary, and with something in them."""
+
+import os
+import stat
+from pathlib import Path
+
+from soundreel.errors import InputError
+from soundreel.types import StrPath
+
+
+def check_file(path: StrPath, kind: str) -> None:
+    """Raise `InputError` unless `path` is a regular file with something in it; `kind` is what messages call it."""
+    name = repr(os.fspath(path))
+    try:
+        status = Path(path).stat()
+    except FileNotFoundError as error:
+        raise InputError(f"no such {kind}: {name}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise InputError(f"cannot open {kind} {name}: {reason(error)}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{name} is a directory: expected a {kind} file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{name} is a pipe or device: expected a {kind} file")
+    if status.st_size == 0:
+        raise InputError(f"{name} is an empty file: expected a {kind}")
+
+
+def reason(error: BaseException) -> str:
+    """The cause of an error in a few words, on one line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split()) or type(error).__name__
