@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from command import REPO, SMALL, Outcome, files_below, finish, run_here, start
+from soundreel import __version__
 from soundreel.media.video import probe_video
 
 Soundreel = Callable[..., Outcome]
@@ -128,6 +129,10 @@ def test_help_names_the_commands(soundreel: Soundreel, word: str) -> None:
     done = soundreel(word)
     assert done.code == 0
     assert all(command in done.out for command in ("generate", "plan", "info", "doctor", "demo"))
+
+
+def test_version(soundreel: Soundreel) -> None:
+    assert soundreel("--version").out == f"soundreel {__version__}\n"
 
 
 def test_a_misspelt_command_is_not_taken_for_a_sound(soundreel: Soundreel) -> None:

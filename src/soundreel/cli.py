@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from soundreel import cli_models
+from soundreel import __version__, cli_models
 from soundreel.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
@@ -42,7 +42,6 @@ def _looks_like_file(word: str) -> bool:
 app = typer.Typer(
     cls=SoundreelGroup,
     name="soundreel",
-    help="Sound in, synchronized video out. `soundreel song.mp3` is all it takes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -239,6 +238,21 @@ PROGRESS = typer.Option(
     show_default=False,
 )
 AS_JSON = typer.Option("--json", help="Print JSON for programs.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"soundreel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Sound in, synchronized video out. `soundreel song.mp3` is all it takes."""
 
 
 @app.command()
