@@ -90,7 +90,7 @@ def why_not_native(request: Request) -> str | None:
     return None
 
 
-INSTALL_NATIVE = "pip install 'soundreel[native]'"
+INSTALL_NATIVE = "pip install '.[native]' in a clone of soundreel"
 
 
 def _load(name: str) -> Engine:
