@@ -26,7 +26,7 @@ from soundreel.engines.native.inputs import (
     to_pixels,
     to_uint8,
 )
-from soundreel.engines.native.sound import SoundEncoder, frame_features
+from soundreel.engines.native.sound import SoundEncoder, frame_features, lead_in_shift
 from soundreel.engines.native.text import TextEncoder
 from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import read_model_sound
@@ -182,7 +182,7 @@ def encode_sound(plan: Plan, files: ModelFiles, device: torch.device, on_load: O
     encoder = SoundEncoder.load(files, device=device, on_load=on_load)
     features = encoder.features(samples)
     sampled = sum(clip.size for clip in plan.clips)
-    shift = 0 if as_reference else plan.clips[0].lead_in
+    shift = lead_in_shift(plan.clips[0].lead_in, request.av_align)
     return frame_features(features, sampled, shift=shift)
 
 
