@@ -126,9 +126,7 @@ def _read_gguf_header(path: Path, size: int) -> FileHeader:
     try:
         from gguf import GGUFReader  # noqa: PLC0415 - part of the native engine, and only GGUF files need it
     except ModuleNotFoundError as error:
-        raise WeightsError(
-            f"{str(path)!r} is a GGUF file: reading it needs `pip install gguf`"
-        ) from error
+        raise WeightsError(f"{str(path)!r} is a GGUF file: reading it needs `pip install gguf`") from error
     try:
         reader = GGUFReader(path)
     except (ValueError, IndexError, KeyError) as error:  # IndexError: the table runs past the end
