@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from parity.case import Case, Comparison, equal, relative
@@ -19,10 +18,12 @@ from soundreel.models.frame_packing import FramePacker
 from soundreel.models.layers import sinusoid
 from soundreel.models.rope import Positions, Rotary, noise_positions, reference_positions, rotary_table
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.weights.catalog import Component
+from soundreel.weights.components import SPECS
+from soundreel.weights.load import load_component
 from soundreel.weights.transformer_keys import config_from_official, to_ours
 
 CPU = torch.device("cpu")
-FP8_SCALE = ".scale_weight"
 
 
 def build_transformer(tensors: dict[str, Tensor], config: dict[str, object] | None) -> WanS2VTransformer3DModel:
@@ -37,25 +38,19 @@ def build_transformer(tensors: dict[str, Tensor], config: dict[str, object] | No
 @cache
 def official_transformer(checkpoint: Path) -> WanS2VTransformer3DModel:
     """The transformer of a folder in the official layout."""
-    config = json.loads((checkpoint / "config.json").read_text())
-    return build_transformer(official_tensors(checkpoint), config)
-
-
-def official_tensors(checkpoint: Path) -> dict[str, Tensor]:
-    """All transformer tensors of a folder in the official layout."""
-    shards = sorted(checkpoint.glob("diffusion_pytorch_model*.safetensors"))
-    return {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+    return _load(tuple(sorted(checkpoint.glob("diffusion_pytorch_model*.safetensors"))), checkpoint / "config.json")
 
 
 @cache
 def fp8_transformer(path: Path, config: Path) -> WanS2VTransformer3DModel:
-    """The transformer of a ComfyUI fp8 file, its weights multiplied out."""
-    tensors = load_file(path)
-    scales = {name.removesuffix(FP8_SCALE): tensors.pop(name) for name in list(tensors) if name.endswith(FP8_SCALE)}
-    tensors.pop("scaled_fp8")
-    for name, scale in scales.items():
-        tensors[f"{name}.weight"] = tensors[f"{name}.weight"].float() * scale
-    return build_transformer(tensors, json.loads(config.read_text()))
+    """The transformer of a ComfyUI fp8 file, its weights kept in fp8."""
+    return _load((path,), config)
+
+
+def _load(paths: tuple[Path, ...], config: Path) -> WanS2VTransformer3DModel:
+    model = load_component(SPECS[Component.TRANSFORMER], paths, config=json.loads(config.read_text()))
+    assert isinstance(model, WanS2VTransformer3DModel)
+    return model
 
 
 def run_rope(case: Case) -> list[Comparison]:
