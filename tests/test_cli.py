@@ -107,6 +107,12 @@ def test_info_shows_the_recipe(soundreel: Soundreel, tune: Path, tmp_path: Path)
     assert "a draft, not a model render" in soundreel("info", tmp_path / "a.mp4").out
 
 
+def test_brackets_in_names_are_shown(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    (tmp_path / "song [live].flac").write_bytes(tune.read_bytes())
+    soundreel(tmp_path / "song [live].flac", *SMALL, "--frames", "2", "-o", tmp_path / "a.mp4")
+    assert "song [live].flac" in soundreel("info", tmp_path / "a.mp4").out
+
+
 def test_info_on_a_foreign_video(soundreel: Soundreel, media: Path) -> None:
     told = soundreel("info", media / "bikes.mp4")
     assert told.code == 0

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from soundreel import __version__, pipeline
 from soundreel.engines.base import why_not_native
@@ -20,6 +21,9 @@ from soundreel.planning import count_tokens
 from soundreel.types import MODEL_FPS, Request, StrPath
 
 GIB = 2**30
+
+UNWRAPPED_COLUMNS = 4096
+"""Width of a table on a pipe: one line per fact, however long."""
 
 Rows = list[tuple[str, str]]
 
@@ -39,10 +43,10 @@ def show(report: Report, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
         return
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED_COLUMNS)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in report.rows:
-        facts.add_row(name, value)
+        facts.add_row(Text(name), Text(value))  # as Text, or [brackets] in it would be taken for markup
     console.print(facts)
     if report.columns:
         details = Table(box=None, padding=(0, 2, 0, 0))
