@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-from parity.transformer import official_tensors
 from soundreel.errors import WeightsError
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.transformer_keys import (
@@ -24,6 +25,12 @@ GOLDEN = SHARED / "golden"
 LAYERS_14B = (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39)
 
 Shapes = dict[str, list[int]]
+
+
+def official_tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """All transformer tensors of a folder in the official layout."""
+    shards = sorted(checkpoint.glob("diffusion_pytorch_model*.safetensors"))
+    return {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
 
 
 @pytest.fixture(scope="module")
