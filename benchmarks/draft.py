@@ -52,7 +52,7 @@ def frame_times(request: Request) -> Iterator[tuple[float, float]]:
             begun[:] = time.perf_counter(), time.process_time()
 
     plan = planning.plan(request, SECONDS)
-    for rendered in DraftEngine().render(plan, 0, None, listen):
+    for rendered in DraftEngine().render(plan, 0, None, listen, Path()):
         wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
         yield wall / rendered.clip.frames, processor / rendered.clip.frames
 

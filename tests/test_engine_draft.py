@@ -72,7 +72,7 @@ def ignore(progress: Progress) -> None:
 
 def render(request: Request, start: int = 0) -> Pixels:
     """All frames from clip `start` on."""
-    clips = DraftEngine().render(make_plan(request), start, None, ignore)
+    clips = DraftEngine().render(make_plan(request), start, None, ignore, Path())
     return np.concatenate([rendered.frames for rendered in clips])
 
 
@@ -203,7 +203,7 @@ def test_a_single_frame_is_a_video(clicks: Path, ask: Callable[..., Request]) ->
 
 def test_clips_come_as_planned(clicks: Path, ask: Callable[..., Request]) -> None:
     plan = make_plan(ask(clicks, frames=30, infer_frames=8))
-    rendered = list(DraftEngine().render(plan, 0, None, ignore))
+    rendered = list(DraftEngine().render(plan, 0, None, ignore, Path()))
     assert [each.clip for each in rendered] == list(plan.clips)
     assert [len(each.frames) for each in rendered] == [clip.frames for clip in plan.clips]
     assert {each.frames.dtype for each in rendered} == {np.dtype(np.uint8)}
@@ -299,7 +299,7 @@ def test_available_memory_is_known_here() -> None:
 def test_progress_is_told_every_few_frames(clicks: Path, ask: Callable[..., Request]) -> None:
     told: list[Progress] = []
     plan = make_plan(ask(clicks, frames=60, infer_frames=32))
-    list(DraftEngine().render(plan, 0, None, told.append))
+    list(DraftEngine().render(plan, 0, None, told.append, Path()))
     assert told[0].stage is Stage.ANALYSE
     drawn = [progress for progress in told if progress.stage is Stage.RENDER]
     assert all(0 <= after.done - before.done <= 16 for before, after in pairwise(drawn))
@@ -313,7 +313,7 @@ def test_a_render_can_be_cancelled(clicks: Path, ask: Callable[..., Request]) ->
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled, match="enough"):
-        list(DraftEngine().render(make_plan(ask(clicks, frames=80)), 0, None, stop))
+        list(DraftEngine().render(make_plan(ask(clicks, frames=80)), 0, None, stop, Path()))
 
 
 def test_an_estimate_grows_with_the_work(clicks: Path, ask: Callable[..., Request]) -> None:

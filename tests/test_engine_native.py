@@ -73,7 +73,7 @@ def ignore(_: Progress) -> None:
 
 
 def rendered(planned: Plan, start: int = 0, carry: Carry | None = None) -> list[RenderedClip]:
-    return list(NativeEngine().render(planned, start, carry, ignore))
+    return list(NativeEngine().render(planned, start, carry, ignore, Path()))
 
 
 def render(**fields: Any) -> list[RenderedClip]:

@@ -6,6 +6,7 @@ so that `mv "$(soundreel song.mp3)" …` works.
 
 import dataclasses
 import json
+import os
 import sys
 from enum import StrEnum
 from types import TracebackType
@@ -200,7 +201,7 @@ class JsonLines(Silent):
         )
 
     def _emit(self, event: str, **fields: Any) -> None:
-        _write_out(json.dumps({"event": event, **fields}, ensure_ascii=False))
+        _write_out(json.dumps({"event": event, **fields}, ensure_ascii=False, default=os.fspath))
 
 
 def start_lines(job: "Job") -> list[str]:

@@ -231,7 +231,9 @@ def _work_folder(job: Job) -> Iterator[Path]:
 
 def _render(job: Job, work: Path, clock: _Clock) -> list[Path]:
     """Write the pictures as encoded segments: one per clip, or a single one where frames are interpolated."""
-    clips = job.engine.render(job.plan, 0, None, clock)
+    scratch = work / "engine"
+    scratch.mkdir()
+    clips = job.engine.render(job.plan, 0, None, clock, scratch)
     if job.factor > 1:
         pictures = interpolate(_pictures(clips), factor=job.factor, method=job.interpolation)
         return [_encode((picture[np.newaxis] for picture in pictures), work / "interpolated.mp4", job)]

@@ -72,7 +72,9 @@ class Stage(StrEnum):
 
     LOAD = "load"
     ANALYSE = "analyse"
+    QUEUE = "queue"
     RENDER = "render"
+    DOWNLOAD = "download"
     INTERPOLATE = "interpolate"
     WRITE = "write"
 
@@ -117,6 +119,7 @@ class Request:
     models: StrPath | None = None  # folder of the model, in any layout; None: the default one
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
+    preview: bool = False  # keep a small picture of what is being rendered, and name it in the progress
     crf: int = 18  # H.264 quality: 0 lossless … 51 worst
     output: StrPath | None = None  # None: a new name in output_dir
     output_dir: StrPath = Path("output/video")
@@ -199,6 +202,7 @@ class Progress:
     steps: int = 0
     done: int = 0
     total: int = 0
+    preview: Path | None = None  # image file of what is being rendered; the next one replaces it
     seconds: float = 0.0  # since the render began
     eta_seconds: float | None = None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol, cast
 
 from soundreel.errors import EngineError, InputError, SoundreelError
@@ -34,8 +35,13 @@ class Engine(Protocol):
         """What the user should know before `plan` is rendered."""
         ...
 
-    def render(self, plan: Plan, start: int, carry: Carry | None, report: Report) -> Iterator[RenderedClip]:
-        """Yield the clips from index `start` on; `carry` is that of clip `start - 1`."""
+    def render(
+        self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
+    ) -> Iterator[RenderedClip]:
+        """Yield the clips from index `start` on; `carry` is that of clip `start - 1`.
+
+        `scratch` is a folder of the engine's own: what it leaves there outlives a crash, until the video is whole.
+        """
         ...
 
 

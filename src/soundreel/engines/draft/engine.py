@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -95,8 +96,11 @@ class DraftEngine:
         if ignored:
             yield f"{', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on a draft"
 
-    def render(self, plan: Plan, start: int, carry: Carry | None, report: Report) -> Iterator[RenderedClip]:  # noqa: ARG002
+    def render(
+        self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
+    ) -> Iterator[RenderedClip]:
         """Yield the clips from index `start` on; the carry is empty, for no frame needs another."""
+        del carry, scratch
         request = plan.request
         report(Progress(stage=Stage.ANALYSE))
         features = analyse(request.audio, start=request.audio_start, seconds=plan.audio_seconds, frames=plan.frames)

@@ -1,6 +1,7 @@
 """The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -107,8 +108,11 @@ class NativeEngine:
             yield f"the pose video is {missing:.2f} s shorter than the render: for that long {then}"
 
     @torch.inference_mode()
-    def render(self, plan: Plan, start: int, carry: Carry | None, report: Report) -> Iterator[RenderedClip]:
+    def render(
+        self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
+    ) -> Iterator[RenderedClip]:
         """Yield the clips from index `start` on; the carry holds the motion frames."""
+        del scratch
         request, device = plan.request, pick_device(plan.request.device)
         files = find_files(request)
         loading = _loading(report)
