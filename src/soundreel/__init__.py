@@ -11,6 +11,8 @@ Importing the package loads neither PyAV nor torch; each name brings what it nee
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from soundreel.version import __version__
+
 if TYPE_CHECKING:
     from soundreel.errors import (
         Cancelled,
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     )
     from soundreel.pipeline import generate, plan
     from soundreel.types import Clip, ClipSplit, Plan, Progress, Request, Result, Stage
-
-__version__ = "0.1.0"
 
 _MODULE_OF = {
     "Cancelled": "errors",

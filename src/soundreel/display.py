@@ -17,7 +17,7 @@ from soundreel.types import Progress, Result, Stage
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from soundreel.pipeline import Job
+    from soundreel.job import Job
 
 
 class Style(StrEnum):
@@ -181,6 +181,7 @@ class JsonLines(Silent):
             frames=job.frames_written,
             fps=job.fps,
             clips=len(job.plan.clips),
+            resumed=job.resumed,
             notes=list(job.notes),
         )
 
@@ -212,6 +213,7 @@ def start_lines(job: "Job") -> list[str]:
         f"engine: {job.engine.name} ({job.choice.why})",
         f"{job.request.width}×{job.request.height}, {job.frames_written} frames at {job.fps} fps = "
         f"{plan.seconds:.2f} s in {clips}, seed {job.request.seed}",
+        *([job.resumed] if job.resumed else []),
         *(f"note: {note}" for note in job.notes),
     ]
 

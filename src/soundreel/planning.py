@@ -6,7 +6,8 @@ N output frames and a lead-in of 3 are spread over clips whose sizes are multipl
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from soundreel.errors import InputError
@@ -49,6 +50,12 @@ def plan(request: Request, audio_seconds: float) -> Plan:
     frames = _count_frames(request, available)
     window = min(available, frames / MODEL_FPS, request.audio_duration or math.inf)
     return Plan(request=request, clips=_split(request, frames), audio_seconds=window)
+
+
+def with_seeds(plan: Plan, seeds: Sequence[int]) -> Plan:
+    """The same clips, each drawn with the seed given for it."""
+    clips = tuple(replace(clip, seed=seed) for clip, seed in zip(plan.clips, seeds, strict=True))
+    return replace(plan, request=replace(plan.request, clip_seeds=tuple(seeds)), clips=clips)
 
 
 def count_tokens(plan: Plan, clip: Clip) -> Tokens:
@@ -132,7 +139,7 @@ def _split(request: Request, frames: int) -> tuple[Clip, ...]:
             frames=stop - start,
             size=size,
             lead_in=lead_in if k == 0 else 0,
-            seed=request.seed + k,
+            seed=request.clip_seeds[k] if k < len(request.clip_seeds) else request.seed + k,
         )
         for k, (start, stop, size) in enumerate(zip(starts, stops, sizes, strict=True))
     )

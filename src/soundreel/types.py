@@ -102,6 +102,7 @@ class Request:
     infer_frames: int = 80  # longest clip the model samples at once, multiple of 4
     clip_split: ClipSplit = ClipSplit.EVEN
     seed: int = 0  # clip k is drawn with seed + k
+    clip_seeds: tuple[int, ...] = ()  # of the first clips, where they are others
 
     pose_video: StrPath | None = None  # whose movements to follow
     start_from_ref: bool = False  # the first frames are the reference image
@@ -119,14 +120,31 @@ class Request:
     models: StrPath | None = None  # folder of the model, in any layout; None: the default one
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
+    color_match: bool = False  # bring every clip to the first one's brightness, contrast and tint
     preview: bool = False  # keep a small picture of what is being rendered, and name it in the progress
     crf: int = 18  # H.264 quality: 0 lossless … 51 worst
     output: StrPath | None = None  # None: a new name in output_dir
     output_dir: StrPath = Path("output/video")
     settings: str | None = None  # tag in the file name; None: the engine's name
+    recipe: StrPath | None = None  # video that this is to be like: what differs by now is said
 
     def __post_init__(self) -> None:
         _validate(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a render is kept while it is under way, and whether one that was interrupted goes on."""
+
+    work_dir: StrPath | None = None  # of this render alone; None: beside the output
+    keep_work: bool = False  # after success too
+    resume: bool = True  # False: what was rendered before is thrown away
+    redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
+    only_resume: bool = False  # where there is nothing to go on with, that is an error
+
+
+BESIDE_THE_OUTPUT = Keeping()
+"""Kept until the video is there, and gone on with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +279,8 @@ def _check_numbers(request: Request) -> None:
     for strength in request.sigmas or ():
         if not math.isfinite(strength):
             raise InputError(f"sigmas hold {strength}: expected finite numbers, falling from at most 1")
+    if not all(isinstance(seed, int) and seed >= 0 for seed in request.clip_seeds):
+        raise InputError(f"clip_seeds are {request.clip_seeds}: expected whole numbers, at least 0")
     if request.start_from_ref and request.ref_image is None:
         raise InputError("start_from_ref begins with the reference image: give one with --ref-image")
     _expect(request, "crf", whole=True, at_least=0, at_most=51)

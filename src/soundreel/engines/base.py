@@ -1,6 +1,6 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -31,6 +31,10 @@ class Engine(Protocol):
         """Measure or compute what `plan` takes here; a second at most, and nothing is written."""
         ...
 
+    def model_files(self, request: Request) -> Mapping[str, str]:
+        """Identity of every model file that takes part in a render of `request`, by a name that people know it by."""
+        ...
+
     def notes(self, plan: Plan) -> Iterable[str]:
         """What the user should know before `plan` is rendered."""
         ...
@@ -39,6 +43,9 @@ class Engine(Protocol):
         self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
     ) -> Iterator[RenderedClip]:
         """Yield the clips from index `start` on; `carry` is that of clip `start - 1`.
+
+        A clip that is rendered anew with another carry than before makes the next one be rendered anew: an engine
+        whose clips do not depend on each other gives empty ones.
 
         `scratch` is a folder of the engine's own: what it leaves there outlives a crash, until the video is whole.
         """

@@ -104,17 +104,27 @@ class SegmentWriter:
 
     A context manager: after the block the file is whole and on the disk; after an exception it is gone. The
     same frames give the same bytes, whatever the number of cores. Segments of the same size, rate and crf can
-    be joined by `soundreel.media.mux.assemble`.
+    be joined by `soundreel.media.mux.assemble`. `needed_bytes` is about what it will take, for the message when the
+    disk is full.
 
     Raises:
         InputError: width or height that H.264 cannot carry, or frames of another size.
         MediaError: the file cannot be written (disk full, no permission, …), or no frame was.
     """
 
-    def __init__(self, path: StrPath, *, width: int, height: int, fps: int = MODEL_FPS, crf: int = 18) -> None:
+    def __init__(
+        self,
+        path: StrPath,
+        *,
+        width: int,
+        height: int,
+        fps: int = MODEL_FPS,
+        crf: int = 18,
+        needed_bytes: int = 0,
+    ) -> None:
         check_size(width, height)
         self._width, self._height, self._fps, self._crf = width, height, fps, crf
-        self._file = NewFile(path)
+        self._file = NewFile(path, needed_bytes=needed_bytes)
         self._to_yuv = VideoReformatter()
         self._written = 0
 

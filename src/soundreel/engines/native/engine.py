@@ -1,12 +1,13 @@
 """The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from soundreel import planning
+from soundreel.digests import sampled_digest
 from soundreel.engines.base import Estimate
 from soundreel.engines.native.clips import ClipInput, ClipRenderer, Scene, first_motion, next_motion
 from soundreel.engines.native.device import (
@@ -94,6 +95,14 @@ class NativeEngine:
             seconds=flops / (ATTAINED * measure_flops_per_second(device)),
             memory_bytes=estimate_memory(files, plan, device),
         )
+
+    def model_files(self, request: Request) -> Mapping[str, str]:
+        """The parts that `find_files` finds, and the LoRAs with their strengths."""
+        files = find_files(request)
+        parts = {f"{name} {path.name}": path for name, part in files.parts.items() for path in part.files}
+        sources = enumerate(map(LoraSource.parse, request.loras), start=1)
+        loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
+        return {name: sampled_digest(path) for name, path in (parts | loras).items()}
 
     def notes(self, plan: Plan) -> Iterator[str]:
         """Say where the pose video ends before the render does."""
