@@ -46,6 +46,11 @@ class Look:
         return cls(mean=tuple(data["mean"]), std=tuple(data["std"]))
 
     @property
+    def data(self) -> dict[str, list[float]]:
+        """Ready for JSON."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    @property
     def brightness(self) -> float:
         """Mean luminance, 0–1."""
         return float(LUMA @ self.mean)

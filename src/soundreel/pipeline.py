@@ -92,7 +92,7 @@ def _keep(work: Work, rendered: RenderedClip, before: Mapping[str, Any]) -> Mapp
     """Finish, encode and store a clip; returns what it hands on."""
     finished = finish(work.job, rendered, before)
     handed_on = {**rendered.carry.tensors, **finished.handed_on}
-    facts: dict[str, Any] = {"look": dataclasses.asdict(finished.look)}
+    facts: dict[str, Any] = {"look": finished.look.data}
     if finished.correction is not None:
         facts["correction"] = finished.correction.values.tolist()
 
@@ -121,7 +121,7 @@ def _write(work: Work, recipe: Mapping[str, Any]) -> Path:
         "comment": f"soundreel {__version__}, engine {work.job.engine.name}",
         RECIPE_KEY: json.dumps(recipe, ensure_ascii=False),
     }
-    return write_video(work, work.staging / "finished.mp4", clips=len(work.job.plan.clips), metadata=metadata)
+    return write_video(work, metadata)
 
 
 def _result(job: Job, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:

@@ -25,17 +25,19 @@ SHARE: Final = 0.1
 otherwise spend more on them than on the clips."""
 
 
-def write_video(work: Work, target: Path, *, clips: int, metadata: Mapping[str, str]) -> Path:
-    """Join the first `clips` clips and the sound into `target`, and verify it."""
-    job = work.job
-    frames = job.plan.clips[clips - 1].stop
-    whole = clips == len(job.plan.clips)
-    written = frames * job.factor - (0 if whole else job.factor - 1)  # what follows needs the next clip
-    seconds = min(job.plan.audio_seconds, frames / MODEL_FPS)
-    sound = SoundTrack(path=job.request.audio, start=job.request.audio_start, seconds=seconds)
-    assemble(work.segments()[:clips], target, fps=job.fps, sound=sound, metadata=metadata)
-    verify(target, frames=written, fps=job.fps, sound=True)
+def write_video(work: Work, metadata: Mapping[str, str]) -> Path:
+    """Join all clips and the sound beside where the video belongs, and verify it."""
+    target = work.staging / "finished.mp4"
+    _join(work, target, metadata)
+    verify(target, frames=work.job.frames_written, fps=work.job.fps, sound=True)
     return target
+
+
+def _join(work: Work, target: Path, metadata: Mapping[str, str]) -> None:
+    request, segments = work.job.request, work.segments()
+    seconds = min(work.job.plan.audio_seconds, work.job.plan.clips[len(segments) - 1].stop / MODEL_FPS)
+    sound = SoundTrack(path=request.audio, start=request.audio_start, seconds=seconds)
+    assemble(segments, target, fps=work.job.fps, sound=sound, metadata=metadata)
 
 
 class EarlyLook:
@@ -54,7 +56,8 @@ class EarlyLook:
             return
         clips, total = len(self._work.segments()), len(self._work.job.plan.clips)
         metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
-        staged = write_video(self._work, self._work.staging / "partial.mp4", clips=clips, metadata=metadata)
+        staged = self._work.staging / "partial.mp4"
+        _join(self._work, staged, metadata)
         rename_durably(staged, self.path)
         self._spent += time.monotonic() - begun
 

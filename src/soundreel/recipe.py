@@ -70,7 +70,7 @@ def _reference_look(request: Request) -> dict[str, Any] | None:
     if request.ref_image is None:
         return None
     picture = cover(load_image(request.ref_image), request.width, request.height)
-    return asdict(measure(picture[None]))
+    return measure(picture[None]).data
 
 
 def read_recipe(video: StrPath) -> dict[str, Any]:
