@@ -62,6 +62,7 @@ def generate(
         if on_start is not None:
             on_start(work.job)
         early = EarlyLook(work)
+        early.update()
         while (start := work.next_start()) is not None:
             _render(work, start, early, clock)
         clock(Progress(stage=Stage.WRITE))

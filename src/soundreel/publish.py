@@ -50,11 +50,10 @@ class EarlyLook:
         self._spent = 0.0
 
     def update(self) -> None:
-        """Write it anew, unless that has already taken more than its share of the time."""
-        begun = time.monotonic()
-        if self._spent > max(FREE_SECONDS, SHARE * (begun - self._begun)):
+        """Write it anew where there is anything, unless that has already taken more than its share of the time."""
+        begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.job.plan.clips)
+        if clips in {0, total} or self._spent > max(FREE_SECONDS, SHARE * (begun - self._begun)):
             return
-        clips, total = len(self._work.segments()), len(self._work.job.plan.clips)
         metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
         staged = self._work.staging / "partial.mp4"
         _join(self._work, staged, metadata)

@@ -99,6 +99,14 @@ def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None
 
     Of r source samples per second, m samples become ⌈m · 16000 / r⌉. Errors as in `stream_sound`.
     """
+    blocks = model_sound_blocks(path, start=start, seconds=seconds)
+    return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def model_sound_blocks(
+    path: StrPath, *, start: float = 0.0, seconds: float | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """The same as a stream: blocks [n] of ten seconds, the last one shorter."""
     blocks = stream_sound(
         path,
         start=start,
@@ -107,7 +115,7 @@ def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None
         mono=True,
         block_seconds=MODEL_BLOCK_SECONDS,
     )
-    return np.concatenate([np.empty(0, np.float32), *(block[:, 0] for block in blocks)])
+    return (block[:, 0] for block in blocks)
 
 
 def _check_window(start: float, seconds: float | None) -> None:

@@ -1,6 +1,7 @@
 """The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,10 +29,12 @@ from soundreel.engines.native.inputs import (
     to_pixels,
     to_uint8,
 )
-from soundreel.engines.native.sound import SoundEncoder, frame_features, lead_in_shift
+from soundreel.engines.native.long_sound import encode_columns, survey
+from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
+from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
 from soundreel.engines.native.text import TextEncoder
 from soundreel.engines.native.vae import Vae
-from soundreel.media.audio import read_model_sound
+from soundreel.media.audio import model_sound_blocks
 from soundreel.media.image import cover, load_image, load_plain_image
 from soundreel.media.video import probe_video
 from soundreel.models.transformer import WanS2VTransformer3DModel
@@ -183,20 +186,27 @@ def prepare_scene(plan: Plan, files: ModelFiles, device: torch.device, on_load: 
     )
 
 
-def encode_sound(plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None) -> Tensor:
-    """wav2vec2 features, [S, C, sampled frames of the plan], one column per frame.
+def encode_sound(
+    plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None
+) -> Tensor | StoredSound:
+    """wav2vec2 features, [S, C, sampled frames of the plan], one column per frame; on disk where they are many.
 
     The reference hears the whole file, whatever part of it is rendered; otherwise the window is heard.
     """
     request = plan.request
     as_reference = request.av_align is AvAlign.REFERENCE
-    heard = request.audio_duration if as_reference else plan.audio_seconds + AFTERSOUND_SECONDS
-    samples = read_model_sound(request.audio, start=request.audio_start, seconds=heard)
-    encoder = SoundEncoder.load(files, device=device, on_load=on_load)
-    features = encoder.features(samples)
-    sampled = sum(clip.size for clip in plan.clips)
+    seconds = request.audio_duration if as_reference else plan.audio_seconds + AFTERSOUND_SECONDS
+    blocks = partial(model_sound_blocks, request.audio, start=request.audio_start, seconds=seconds)
+    found = survey(blocks())
+    frames = sum(clip.size for clip in plan.clips)
     shift = lead_in_shift(plan.clips[0].lead_in, request.av_align)
-    return frame_features(features, sampled, shift=shift)
+
+    def encode() -> Iterator[Tensor]:
+        encoder = SoundEncoder.load(files, device=device, on_load=on_load)
+        yield from encode_columns(encoder, found, blocks, frames, shift)
+
+    key = features_key(found, files[Component.AUDIO_ENCODER].files, device, frames, shift)
+    return cached_features(key, encode(), frames=frames, in_memory=found.samples is not None)
 
 
 def read_reference(request: Request) -> Tensor:
