@@ -1,7 +1,7 @@
 """Peak memory and time of whole renders, 10 s against 600 s of sound: draft at 480×832, native with tiny weights.
 
-`python -m benchmarks.memory [CHECKPOINT]`; native is measured where a tiny CHECKPOINT is given. Each figure is a process
-of its own. Also how long early looks (`OUTPUT.partial.mp4`) take of it.
+`python -m benchmarks.memory [CHECKPOINT]`; native is measured where a tiny CHECKPOINT is given. Each figure is a
+process of its own. Also how long early looks (`OUTPUT.partial.mp4`) take of it.
 """
 
 import subprocess
@@ -44,11 +44,19 @@ def render(sound: str, engine: str, models: str | None = None) -> None:
         looks.append(time.perf_counter() - begun)
 
     publish.EarlyLook.update = timed  # type: ignore[method-assign]
-    size = {"width": 480, "height": 832} if engine == "draft" else {"width": 64, "height": 64, "steps": 1}
+    width, height = (480, 832) if engine == "draft" else (64, 64)
     request = Request(
-        audio=sound, full=True, engine=engine, models=models, device="cpu", guide_scale=1.0,
-        output=Path(sound).with_suffix(".mp4"), **size,
-    )  # fmt: skip
+        audio=sound,
+        full=True,
+        engine=engine,
+        models=models,
+        device="cpu",
+        width=width,
+        height=height,
+        steps=1,
+        guide_scale=1.0,
+        output=Path(sound).with_suffix(".mp4"),
+    )
     begun = time.perf_counter()
     result = pipeline.generate(request)
     spent = time.perf_counter() - begun

@@ -36,7 +36,9 @@ def full_size() -> SoundEncoder:
         feat_extract_norm="layer",
         conv_bias=True,
     )
-    return SoundEncoder(Wav2Vec2Model(config).eval())
+    network = Wav2Vec2Model(config)
+    network.train(mode=False)
+    return SoundEncoder(network)
 
 
 def sound() -> NDArray[np.float32]:
@@ -76,9 +78,8 @@ def compare(name: str, encoder: SoundEncoder) -> None:
 @torch.no_grad()
 def main(checkpoint: Path | None = None) -> None:
     """Print the table."""
-    print(
-        f"{'wav2vec2':<12}{'all':>10}{'worst frame':>13}{'near joins':>12}{'worst state':>14}{'windows':>12}{'whole':>10}"
-    )
+    heading = f"{'wav2vec2':<12}{'all':>10}{'worst frame':>13}{'near joins':>12}{'worst state':>14}"
+    print(f"{heading}{'windows':>12}{'whole':>10}")
     if checkpoint is not None:
         compare("checkpoint", SoundEncoder.load(find_model(checkpoint)))
     compare("full-size", full_size())

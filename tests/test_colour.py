@@ -105,10 +105,8 @@ def finished(job: Job, clips: list[np.ndarray]) -> list[np.ndarray]:
 def test_matching_holds_the_first_clip_s_look_and_makes_no_step(job: Job) -> None:
     """Three clips whose brightness drifts away: after matching the last frames are as the first clip."""
     levels = [0.3, 0.36, 0.42]
-    clips = [
-        noise(level, 0.08, frames=clip.frames, seed=clip.index)
-        for clip, level in zip(job.plan.clips, levels, strict=True)
-    ]
+    drifting = zip(job.plan.clips, levels, strict=True)
+    clips = [noise(level, 0.08, frames=clip.frames, seed=clip.index) for clip, level in drifting]
     matched = finished(job, clips)
     assert (matched[0] == clips[0]).all()
     assert measure(matched[2][-1:]).brightness == pytest.approx(0.3, abs=0.005)
