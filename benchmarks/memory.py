@@ -38,9 +38,9 @@ def render(sound: str, engine: str, models: str | None = None) -> None:
     looks: list[float] = []
     update = publish.EarlyLook.update
 
-    def timed(look: publish.EarlyLook) -> None:
+    def timed(self: publish.EarlyLook) -> None:
         begun = time.perf_counter()
-        update(look)
+        update(self)
         looks.append(time.perf_counter() - begun)
 
     publish.EarlyLook.update = timed  # type: ignore[method-assign]
