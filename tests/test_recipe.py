@@ -161,6 +161,11 @@ def test_a_video_of_someone_else_has_no_recipe(soundreel: Soundreel, media: Path
     assert (done.code, "has no recipe in it" in done.err) == (2, True)
 
 
+def test_info_names_a_damaged_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_here(capsys, "info", with_recipe(tmp_path / "old.mp4", "{", {}))
+    assert (done.code, done.err.splitlines()[0].count("old.mp4' is damaged")) == (2, 1)
+
+
 def test_neither_sound_nor_recipe(soundreel: Soundreel) -> None:
     done = soundreel(*SMALL)
     assert (done.code, "there is no sound" in done.err) == (2, True)

@@ -323,6 +323,11 @@ def test_a_redo_that_is_broken_off_goes_on(render: Render) -> None:
     assert result.plan.clips[1].seed == 5
 
 
+def test_drawing_anew_and_beginning_anew_exclude_each_other() -> None:
+    with pytest.raises(InputError, match="--redo-clip .* --no-resume"):
+        Keeping(redo_clip=1, resume=False)
+
+
 @pytest.mark.parametrize("number", [0, -1, 6])
 def test_a_clip_that_is_not_there_cannot_be_drawn_anew(render: Render, number: int) -> None:
     render(keep_work=True)

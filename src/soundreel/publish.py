@@ -47,18 +47,20 @@ class EarlyLook:
         self._work = work
         self.path = output_folder(work.job.request) / _partial_name(work.job)
         self._begun = time.monotonic()
-        self._spent = 0.0
+        self._spent = self._last = 0.0
 
     def update(self) -> None:
-        """Write it anew where there is anything, unless that has already taken more than its share of the time."""
+        """Write it anew where there is anything, unless that would take more than its share of the time."""
         begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.job.plan.clips)
-        if clips in {0, total} or self._spent > max(FREE_SECONDS, SHARE * (begun - self._begun)):
+        share = max(FREE_SECONDS, SHARE * (begun - self._begun))
+        if clips in {0, total} or self._spent + self._last > share:
             return
         metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
         staged = self._work.staging / "partial.mp4"
         _join(self._work, staged, metadata)
         rename_durably(staged, self.path)
-        self._spent += time.monotonic() - begun
+        self._last = time.monotonic() - begun
+        self._spent += self._last
 
     def remove(self) -> None:
         """There is something better now."""

@@ -80,10 +80,18 @@ def read_recipe(video: StrPath) -> dict[str, Any]:
         InputError: there is no such file, or no recipe in it.
         MediaError: it is no video.
     """
-    text = probe_video(video).metadata.get(RECIPE_KEY)
     name = os.fspath(video)
-    if text is None:
+    recipe = parse_recipe(probe_video(video).metadata, name)
+    if recipe is None:
         raise InputError(f"{name!r} has no recipe in it: expected a video that soundreel has made")
+    return recipe
+
+
+def parse_recipe(metadata: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    """The recipe in a video's metadata, None if there is none; `InputError`, naming the video, if it is damaged."""
+    text = metadata.get(RECIPE_KEY)
+    if text is None:
+        return None
     try:
         recipe = json.loads(text)
     except ValueError as error:

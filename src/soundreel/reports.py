@@ -22,7 +22,7 @@ from soundreel.jobs import StoredJob
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
-from soundreel.recipe import RECIPE_KEY
+from soundreel.recipe import parse_recipe
 from soundreel.types import MODEL_FPS, Request, StrPath
 
 GIB = 2**30
@@ -118,7 +118,7 @@ def describe_plan(request: Request) -> Report:
 def describe_video(path: StrPath) -> Report:
     """What a video holds, and the recipe it was made by if soundreel made it."""
     video = probe_video(path)
-    recipe = json.loads(video.metadata.get(RECIPE_KEY, "null"))
+    recipe = parse_recipe(video.metadata, os.fspath(path))
     picture = f"{video.width}×{video.height} {video.codec}, {video.frames} frames at {float(video.fps):g} fps"
     rows = [("picture", picture), ("length", f"{video.seconds:.3f} s"), ("sound", _sound_row(video))]
     rows += _recipe_rows(recipe) if recipe is not None else [("recipe", "none: not made by soundreel")]

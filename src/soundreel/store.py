@@ -315,6 +315,7 @@ class Work:
         if not 1 <= number <= len(seeds):
             raise InputError(f"--redo-clip is {number}: expected 1 to {len(seeds)}, the clips of this render")
         seeds[number - 1] = max(seeds) + 1
+        shutil.rmtree(self.scratch, ignore_errors=True)  # it is about the clip as it was
         self.job = replace(self.job, plan=planning.with_seeds(self.job.plan, seeds))
 
     def finish(self, keeping: Keeping) -> None:
@@ -377,7 +378,8 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / PLAN_NAME).read_text())
     except (OSError, ValueError):
         return None
-    whole = isinstance(found, dict) and {"fingerprint", "parts", "request", "clips"} <= found.keys()
+    kinds = {"fingerprint": str, "parts": dict, "request": dict, "clips": list}
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
     return found if whole else None
 
 

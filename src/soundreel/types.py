@@ -142,6 +142,10 @@ class Keeping:
     redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
     only_resume: bool = False  # where there is nothing to go on with, that is an error
 
+    def __post_init__(self) -> None:
+        if self.redo_clip is not None and not self.resume:
+            raise InputError("--redo-clip goes on with a kept render, --no-resume throws it away: give one of them")
+
 
 BESIDE_THE_OUTPUT = Keeping()
 """Kept until the video is there, and gone on with."""
