@@ -4,6 +4,7 @@
 process of its own. Also how long early looks (`OUTPUT.partial.mp4`) take of it.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -76,7 +77,8 @@ def main(models: str | None = None) -> None:
                 sound = Path(folder) / f"{seconds}.wav"
                 write_sound(sound, seconds)
                 command = [sys.executable, "-m", "benchmarks.memory", "--one", str(sound), *engine]
-                subprocess.run(command, check=True)
+                cache = Path(folder) / f"{engine[0]} {seconds}"  # nothing is found there: both hear their sound
+                subprocess.run(command, check=True, env=os.environ | {"XDG_CACHE_HOME": str(cache)})
 
 
 if __name__ == "__main__":
