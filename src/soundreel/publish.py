@@ -3,6 +3,7 @@
 import errno
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -57,8 +58,9 @@ class EarlyLook:
             return
         metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
         staged = self._work.staging / "partial.mp4"
-        _join(self._work, staged, metadata)
-        rename_durably(staged, self.path)
+        with suppress(MediaError, OSError):  # no room for a look is no reason to stop
+            _join(self._work, staged, metadata)
+            rename_durably(staged, self.path)
         self._last = time.monotonic() - begun
         self._spent += self._last
 
