@@ -118,7 +118,7 @@ def prepare(request: Request) -> Job:
     interpolation = _interpolation(request, choice.engine)
     check_method(interpolation)
     sound = probe_sound(request.audio)
-    planned = planning.plan(request, sound.seconds)
+    planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
     choice.engine.check(request)
     notes = (
         *_sound_notes(planned, sound),
@@ -140,7 +140,7 @@ def recipe(job: Job) -> dict[str, Any]:
         "soundreel": __version__,
         "engine": job.engine.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "request": _plain(dataclasses.asdict(job.request)),
+        "request": _public_fields(job),
         "plan": {
             "frames": job.plan.frames,
             "audio_seconds": job.plan.audio_seconds,
@@ -152,8 +152,17 @@ def recipe(job: Job) -> dict[str, Any]:
     }
 
 
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in fields.items()}
+def _public_fields(job: Job) -> dict[str, Any]:
+    """The request without secrets, and without a server where none was used."""
+    public = dataclasses.replace(job.request, server=job.request.server.public)
+    fields = dataclasses.asdict(public, dict_factory=_plain)
+    if job.engine.name != "comfyui":
+        del fields["server"]
+    return fields
+
+
+def _plain(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in fields}
 
 
 class _Clock:
@@ -162,7 +171,7 @@ class _Clock:
     def __init__(self, on_progress: Report | None) -> None:
         self._on_progress = on_progress
         self._begun = time.monotonic()
-        self._stage_begun: dict[Stage, float] = {}
+        self._stage_begun: dict[Stage, tuple[float, int]] = {}
 
     @property
     def elapsed(self) -> float:
@@ -171,9 +180,9 @@ class _Clock:
     def __call__(self, progress: Progress) -> None:
         if self._on_progress is None:
             return
-        begun = self._stage_begun.setdefault(progress.stage, self.elapsed)
-        spent = self.elapsed - begun
-        eta = spent / progress.done * (progress.total - progress.done) if progress.done else None
+        begun, done_before = self._stage_begun.setdefault(progress.stage, (self.elapsed, progress.done))
+        done = progress.done - done_before  # a render that was resumed does not begin at 0
+        eta = (self.elapsed - begun) / done * (progress.total - progress.done) if done > 0 else None
         self._on_progress(dataclasses.replace(progress, seconds=self.elapsed, eta_seconds=eta))
 
 
