@@ -95,6 +95,6 @@ def check_options(request: Request) -> None:
 def _plan_work(client: Client, plan: Plan, files: InputFiles) -> Work:
     inventory = Inventory(client)
     abilities = Abilities.survey(client, inventory, plan.request)
-    work = Work(plan=plan, files=files, abilities=abilities, as_video=False)
+    work = Work(plan=plan, files=files, abilities=abilities)
     work.check(inventory)
     return work

@@ -7,6 +7,7 @@ Messages are JSON `{"type", "data"}`, or binary: a big-endian uint32 event, 1 = 
 import json
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -50,6 +51,8 @@ class EventSocket:
         self._url = _socket_url(url, client_id)
         self._headers = dict(headers)
         self._connection: ClientConnection | None = None
+        self.broke = False  # at any time so far
+        self._stack = ExitStack()
         self._tried_at = float("-inf")
 
     def __enter__(self) -> Self:
@@ -67,9 +70,9 @@ class EventSocket:
 
     def close(self) -> None:
         """Drop the connection; the next `receive` opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection = None
+        with suppress(*_TROUBLE):
+            self._stack.close()
 
     def open(self) -> None:
         """Connect unless connected or tried a moment ago."""
@@ -78,13 +81,15 @@ class EventSocket:
         self._tried_at = time.monotonic()
         try:
             # no pings of ours: a server at work may answer them minutes late
-            self._connection = connect(
-                self._url,
-                additional_headers=self._headers,
-                open_timeout=OPEN_SECONDS,
-                close_timeout=1.0,
-                ping_interval=None,
-                max_size=MAX_MESSAGE_BYTES,
+            self._connection = self._stack.enter_context(
+                connect(
+                    self._url,
+                    additional_headers=self._headers,
+                    open_timeout=OPEN_SECONDS,
+                    close_timeout=1.0,
+                    ping_interval=None,
+                    max_size=MAX_MESSAGE_BYTES,
+                )
             )
             self._connection.send(_WANT_METADATA)
         except _TROUBLE:
@@ -102,6 +107,7 @@ class EventSocket:
             return None
         except _TROUBLE:
             self.close()
+            self.broke = True
             return None
 
 

@@ -9,7 +9,7 @@ frames in all give 4T − 3 pictures, picture j at j / 16 s. Source of the arith
                           └───────────────── join ─ … ─ first latent twice ─ decode ─ drop 4 ─ save
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -58,8 +58,7 @@ class Saving:
     """How the pictures are handed over."""
 
     prefix: str  # of the file names, under the server's output folder
-    crf: float | None = None  # of a video; None: the version has no such setting
-    frames: bool = False  # lossless pictures, one file each, instead of a video
+    video: Mapping[str, Any] | None  # format inputs of SaveVideo; None: lossless pictures, one file each
 
 
 class Builder:
@@ -211,21 +210,8 @@ def _decode(builder: Builder, plan: Plan, vae: Link, latents: Link) -> Link:
 
 
 def _save(builder: Builder, pictures: Link, saving: Saving) -> None:
-    if saving.frames:
+    if saving.video is None:
         builder.add("save", "SaveImage", images=pictures, filename_prefix=saving.prefix)
         return
     video = builder.add("video", "CreateVideo", images=pictures, fps=float(MODEL_FPS), audio=["sound", 0])
-    builder.add("save", "SaveVideo", video=video, filename_prefix=saving.prefix, **video_format(saving.crf))
-
-
-def video_format(crf: float | None) -> dict[str, Any]:
-    """Inputs of SaveVideo: H.264 in mp4, at a quality where the version can be told one."""
-    if crf is None:
-        return {"format": "mp4", "codec": "h264"}
-    return {
-        "format": "mp4",
-        "format.codec": "h264",
-        "format.codec.encoding": "re-encode",
-        "format.codec.encoding.crf": crf,
-        "format.codec.encoding.color_space": "auto",
-    }
+    builder.add("save", "SaveVideo", video=video, filename_prefix=saving.prefix, **saving.video)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final
 
 from soundreel.engines.comfyui.client import Client, Graph
@@ -63,12 +64,13 @@ class Inventory:
         options = described[1].get("options", []) if len(described) > 1 else []
         return [str(option.get("key")) if isinstance(option, Mapping) else str(option) for option in options]
 
-    def least_crf(self) -> float | None:
-        """The best quality that SaveVideo can be set to for H.264 in mp4; None: this version has no such setting."""
-        described: Any = self.inputs("SaveVideo").get("format")
-        for key, name in (("mp4", "codec"), ("h264", "encoding"), ("re-encode", "crf")):
-            described = _nested(described, key, name)
-        return None if described is None else float(described[1].get("min", 0.0))
+    def video_format(self) -> dict[str, Any]:
+        """Inputs of SaveVideo for H.264 in mp4, at the best quality where the version can be told one.
+
+        The setting moved with the versions: none in 0.3.64, `codec.encoding.crf` in 0.30, `format.codec.encoding.crf`
+        in 0.33; what leads to it are dynamic combos, whose options bring inputs of their own.
+        """
+        return _best_settings(self.inputs("SaveVideo"), "")
 
     def check_nodes(self, kinds: Iterable[str], version: str) -> None:
         """Raise `EngineError` naming the kinds of node that the server lacks."""
@@ -154,6 +156,12 @@ def _parse_lora(text: str) -> tuple[str, float]:
     return name, value
 
 
+BEST_VIDEO: Final = ("mp4", "h264", "re-encode")
+"""What is chosen where SaveVideo offers it."""
+
+PLAIN_VIDEO: Final = MappingProxyType({"format": "mp4", "codec": "h264"})
+"""Inputs of SaveVideo that every version takes."""
+
 LOADER_FOLDERS: Final = {
     "UNETLoader": ("diffusion_models", "--diffusion-model"),
     "CLIPLoader": ("text_encoders", "--text-encoder"),
@@ -186,20 +194,21 @@ def _file_name(option: str) -> str:
     return PurePosixPath(option.replace("\\", "/")).name
 
 
-def _nested(described: Any, key: str, name: str) -> Any:
-    """In a dynamic combo, what choosing `key` adds as input `name`; None where there is no such choice."""
-    if not described or len(described) < 2:
-        return None
-    chosen = next(
-        (
-            option
-            for option in described[1].get("options", [])
-            if isinstance(option, Mapping) and option.get("key") == key
-        ),
-        None,
-    )
-    inputs = (chosen or {}).get("inputs", {})
-    return {**inputs.get("required", {}), **inputs.get("optional", {})}.get(name)
+def _best_settings(inputs: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, described in inputs.items():
+        options = described[1].get("options") if len(described) > 1 else None
+        if not options:
+            if name == "crf":
+                settings[prefix + name] = float(described[1].get("min", 0.0))
+            continue
+        by_key = {option["key"] if isinstance(option, Mapping) else option: option for option in options}
+        chosen = next((key for key in BEST_VIDEO if key in by_key), described[1].get("default", next(iter(by_key))))
+        settings[prefix + name] = chosen
+        if isinstance(by_key[chosen], Mapping):
+            more = by_key[chosen].get("inputs", {})
+            settings |= _best_settings({**more.get("required", {}), **more.get("optional", {})}, f"{prefix}{name}.")
+    return settings
 
 
 def _limits(described: Any) -> tuple[float, float]:

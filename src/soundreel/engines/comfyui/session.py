@@ -15,7 +15,7 @@ from soundreel.engines.comfyui.record import Record
 from soundreel.engines.comfyui.watch import VanishedError, Watch
 from soundreel.engines.comfyui.work import Work
 from soundreel.errors import Cancelled, EngineError, InputError
-from soundreel.types import Progress, Report, Stage
+from soundreel.types import Plan, Progress, Report, Stage
 
 BASE_PATIENCE_SECONDS: Final = 600.0
 PATIENCE_SECONDS_PER_MEGAPIXEL: Final = 2.0
@@ -38,12 +38,12 @@ class Session:
             EngineError: the server refuses, fails, loses the prompt twice, or shows no progress for too long.
             Cancelled, KeyboardInterrupt: the prompt was taken from the server.
         """
-        record = self._find() or self._queue(Record.new(self._client.shown_url, self._work.hash))
+        record = self._find() or Record.new(self._client.shown_url, self._work.hash)
         while True:
             try:
-                return self._fetch(self._wait(record))
+                return self._fetch(self._run(record))
             except (VanishedError, FileGoneError) as lost:
-                record = self._queue_again(record, lost)
+                record = self._another(record, lost)
 
     def _find(self) -> Record | None:
         """The record of an earlier process, if it is of this work on this server."""
@@ -52,6 +52,20 @@ class Session:
             return None
         self._tell("found the render that was begun before")
         return replace(record, found=True)
+
+    def _run(self, record: Record) -> Mapping[str, Any]:
+        """Queue the prompt unless it was found, and wait for its entry in the history."""
+        with EventSocket(self._client.url, self._client.headers, record.client_id) as socket:
+            socket.open()  # before the prompt runs, or its first messages are missed
+            if not record.found:
+                record = self._queue(record)
+            try:
+                return self._wait(record, socket)
+            except (KeyboardInterrupt, Cancelled):
+                with suppress(EngineError):
+                    self._client.cancel(record.prompt_id)
+                Record.forget(self._scratch)
+                raise
 
     def _queue(self, record: Record) -> Record:
         shutil.rmtree(self._pictures_folder, ignore_errors=True)
@@ -83,7 +97,8 @@ class Session:
             names[file.name] = self._client.upload(file.name, file.content)
         return names
 
-    def _queue_again(self, record: Record, lost: VanishedError | FileGoneError) -> Record:
+    def _another(self, record: Record, lost: VanishedError | FileGoneError) -> Record:
+        """A record of a new prompt for the same work, where the loss is no surprise and the first."""
         expected = isinstance(lost, FileGoneError) or lost.restarted or record.found
         if record.queued_again or not expected:
             Record.forget(self._scratch)
@@ -91,27 +106,19 @@ class Session:
             raise EngineError(f"{lost}, {why}. The same command queues it anew") from lost
         why = "its file is gone" if isinstance(lost, FileGoneError) else "the server was restarted"
         self._tell(f"{why}: queued once more")
-        again = Record.new(record.url, record.graph_hash)
-        return self._queue(replace(again, queued_again=True))
+        return replace(Record.new(record.url, record.graph_hash), queued_again=True)
 
-    def _wait(self, record: Record) -> Mapping[str, Any]:
+    def _wait(self, record: Record, socket: EventSocket) -> Mapping[str, Any]:
         graph = self._graph(record)
-        try:
-            with EventSocket(self._client.url, self._client.headers, record.client_id) as socket:
-                entry = Watch(
-                    client=self._client,
-                    socket=socket,
-                    prompt_id=record.prompt_id,
-                    graph=graph,
-                    report=self._report,
-                    patience_seconds=self._patience_seconds,
-                    preview=self._scratch / "preview" if self._work.plan.request.preview else None,
-                ).wait()
-        except (KeyboardInterrupt, Cancelled):
-            with suppress(EngineError):
-                self._client.cancel(record.prompt_id)
-            Record.forget(self._scratch)
-            raise
+        entry = Watch(
+            client=self._client,
+            socket=socket,
+            prompt_id=record.prompt_id,
+            graph=graph,
+            report=self._report,
+            patience_seconds=patience_seconds(self._work.plan),
+            preview=self._scratch / "preview" if self._work.plan.request.preview else None,
+        ).wait()
         with self._forgetting():
             check_outcome(entry, graph)
         return entry
@@ -147,10 +154,10 @@ class Session:
     def _pictures_folder(self) -> Path:
         return self._scratch / "pictures"
 
-    @property
-    def _patience_seconds(self) -> float:
-        plan = self._work.plan
-        if plan.request.server.timeout is not None:
-            return plan.request.server.timeout
-        megapixels = plan.request.width * plan.request.height * plan.frames / 1e6
-        return BASE_PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGAPIXEL * megapixels
+
+def patience_seconds(plan: Plan) -> float:
+    """Longest time without progress that is borne: as asked, or by the size of the render."""
+    if plan.request.server.timeout is not None:
+        return plan.request.server.timeout
+    megapixels = plan.request.width * plan.request.height * plan.frames / 1e6
+    return BASE_PATIENCE_SECONDS + PATIENCE_SECONDS_PER_MEGAPIXEL * megapixels

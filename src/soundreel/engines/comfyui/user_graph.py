@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel.engines.comfyui.client import Graph
-from soundreel.engines.comfyui.graph import Material, Saving, sampled_length, video_format
-from soundreel.engines.comfyui.inventory import Inventory
+from soundreel.engines.comfyui.graph import Material, Saving, sampled_length
+from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory
 from soundreel.engines.comfyui.steps import samplers_in_order
 from soundreel.errors import InputError
 from soundreel.media.files import check_file
@@ -63,9 +63,8 @@ def fill(graph: Graph, plan: Plan, material: Material, saving: Saving) -> Graph:
         inputs.update({name: clip.seed for name in _SEEDS if name in inputs})
     for node in _nodes(filled, "SaveVideo", "SaveImage"):
         node["inputs"]["filename_prefix"] = saving.prefix
-    if saving.crf is not None:
-        for node in _nodes(filled, "SaveVideo"):
-            node["inputs"].update(video_format(saving.crf))
+    for node in _nodes(filled, "SaveVideo"):
+        node["inputs"] = {**_without_format(node["inputs"]), **(saving.video or PLAIN_VIDEO)}
     return filled
 
 
@@ -140,6 +139,10 @@ def _sources(graph: Graph, input_name: str, kind: str) -> list[dict[str, Any]]:
         else:
             waiting += node["inputs"].values()
     return list(found.values())
+
+
+def _without_format(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name.split(".")[0] not in PLAIN_VIDEO}
 
 
 def _nodes(graph: Graph, *kinds: str) -> Iterator[dict[str, Any]]:

@@ -39,7 +39,7 @@ _ENDINGS: Final = frozenset({"execution_success", "execution_error", "execution_
 
 
 class VanishedError(EngineError):
-    """The server knows nothing of the prompt any more; `restarted` tells whether it was away in between."""
+    """The server knows nothing of the prompt any more; `restarted`: it was away, or may have been, in between."""
 
     def __init__(self, message: str, *, restarted: bool) -> None:
         super().__init__(message)
@@ -164,7 +164,10 @@ class Watch:
         now = time.monotonic()
         self._absent_since = self._absent_since or now
         if now - self._absent_since > ABSENT_SECONDS:
-            raise VanishedError(f"{self._client.shown_url} no longer knows of the prompt", restarted=self._was_away)
+            raise VanishedError(
+                f"{self._client.shown_url} no longer knows of the prompt",
+                restarted=self._was_away or self._socket.broke,
+            )
 
     def _poll_seconds(self) -> float:
         if self._ending or self._absent_since is not None:

@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from soundreel.engines.comfyui.client import Client, Graph
 from soundreel.engines.comfyui.graph import LARGEST_BATCH, Saving, compose, dropped_by_client
-from soundreel.engines.comfyui.inventory import Inventory, ModelNames, find_models, official_models
+from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory, ModelNames, find_models, official_models
 from soundreel.engines.comfyui.material import InputFiles
 from soundreel.engines.comfyui.user_graph import check_outputs, fill, read_graph
 from soundreel.types import Plan, Request
@@ -23,7 +23,7 @@ class Abilities:
 
     version: str
     models: ModelNames | None  # None: the user's own graph names them
-    crf: float | None  # least of SaveVideo; None: it has no such setting
+    video: Mapping[str, Any]  # format inputs of SaveVideo, at its best
 
     @classmethod
     def survey(cls, client: Client, inventory: Inventory, request: Request) -> Self:
@@ -39,12 +39,12 @@ class Abilities:
             models = find_models(inventory, request)
         else:
             models = None
-        return cls(version=version, models=models, crf=inventory.least_crf())
+        return cls(version=version, models=models, video=inventory.video_format())
 
     @classmethod
     def unknown(cls, request: Request) -> Self:
         """For a server that cannot be asked: official names, and settings that every version takes."""
-        return cls(version="", models=official_models(request), crf=None)
+        return cls(version="", models=official_models(request), video=PLAIN_VIDEO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +54,20 @@ class Work:
     plan: Plan
     files: InputFiles
     abilities: Abilities
-    as_video: bool  # even where the version has no quality setting
+    as_video: bool = False  # even where the version cannot be told to keep the quality
 
     def graph(self, prefix: str, names: Mapping[str, str] | None = None) -> Graph:
         """The graph that saves under `prefix`; `names` are the server's for the uploaded files."""
-        crf = self.abilities.crf
-        saving = Saving(prefix=prefix, crf=crf, frames=crf is None and not self.as_video)
+        saving = Saving(prefix=prefix, video=self.abilities.video if self._saves_video else None)
         material = self.files.material(names)
         if self.own_graph is not None:
             return fill(self.own_graph, self.plan, material, saving)
         assert self.abilities.models is not None, "without a graph of the user's the models were looked up"
         return compose(self.plan, self.abilities.models, material, saving)
+
+    @property
+    def _saves_video(self) -> bool:
+        return self.as_video or any(name.endswith("crf") for name in self.abilities.video)
 
     @property
     def own_graph(self) -> Graph | None:
