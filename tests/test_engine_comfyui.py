@@ -14,29 +14,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, wait_until
 from comfyui_server import ContractServer, graphs, read_label
 from command import run_here
 from conftest import SHARED
-from soundreel import planning
 from soundreel.engines.comfyui import ComfyUIEngine, session, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
 from soundreel.engines.comfyui.material import heard_sound
 from soundreel.engines.comfyui.record import Record
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
-from soundreel.media.audio import probe_sound, read_model_sound
+from soundreel.media.audio import read_model_sound
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
 from soundreel.pipeline import generate
-from soundreel.types import AvAlign, Plan, Progress, Request, Server, Stage
+from soundreel.types import AvAlign, Progress, Request, Server, Stage
 
 CAPTURES = SHARED / "comfyui" / "samples"
 VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}
 
 Serve = Callable[..., ContractServer]
-
-
-class CrashError(Exception):
-    """This process is no more, as far as the server can tell."""
 
 
 @pytest.fixture(autouse=True)
@@ -98,30 +94,9 @@ def ask(tune: Path, server: ContractServer) -> Callable[..., Request]:
     return make
 
 
-def plan(request: Request) -> Plan:
-    return planning.plan(request, probe_sound(request.audio).seconds, equal_clips=True)
-
-
-def ignore(_: Progress) -> None:
-    """No display."""
-
-
-def render(request: Request, scratch: Path, report: Callable[[Progress], None] = ignore) -> list[int]:
+def render(request: Request, scratch: Path, report: Report = ignore) -> list[int]:
     """The labels of all frames."""
-    clips = ComfyUIEngine().render(plan(request), 0, None, report, scratch)
-    return [read_label(frame) for rendered in clips for frame in rendered.frames]
-
-
-def nodes(graph: graphs.Graph, kind: str) -> list[dict[str, Any]]:
-    return [node["inputs"] for node in graph.values() if node["class_type"] == kind]
-
-
-def crash_at(stage: Stage, step: int = 1) -> Callable[[Progress], None]:
-    def report(progress: Progress) -> None:
-        if progress.stage is stage and progress.step >= step:
-            raise CrashError
-
-    return report
+    return [read_label(frame) for frame in pictures(request, scratch, report)]
 
 
 class TestWhatComesOut:
@@ -764,10 +739,3 @@ def test_errors_end_in_their_exit_codes(
     assert code("--url", server.url, "--vae", "none.safetensors") == 4
     server.faults.raises["VAEDecode"] = ("ValueError", "no\n")
     assert code("--url", server.url) == 5
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)

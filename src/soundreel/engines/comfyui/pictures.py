@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from soundreel.engines.comfyui.client import Client, ServerFile
 from soundreel.errors import EngineError, MediaError
 from soundreel.media.image import load_plain_image
-from soundreel.media.video import probe_video, read_frames
+from soundreel.media.video import probe_video, read_swscale_frames
 from soundreel.types import Clip, Frames, Plan, Progress, Report, Stage
 
 VIDEO_ENDINGS: Final = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi"})
@@ -36,7 +36,7 @@ class Pictures:
 
     def read(self) -> Iterator[NDArray[np.uint8]]:
         """One after the other, uint8 RGB [H, W, 3]."""
-        return read_frames(self.files[0]) if self.is_video else map(load_plain_image, self.files)
+        return read_swscale_frames(self.files[0]) if self.is_video else map(load_plain_image, self.files)
 
 
 def output_files(entry: Mapping[str, Any]) -> tuple[ServerFile, ...]:
