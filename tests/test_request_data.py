@@ -11,7 +11,7 @@ import pytest
 from soundreel.errors import InputError
 from soundreel.job import Job, prepare
 from soundreel.request_data import ROLES, Role, field_names, from_data, request_parts, to_data
-from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Server, Solver
 
 OTHER: dict[str, Any] = {
     "prompt": "red",
@@ -29,11 +29,22 @@ OTHER: dict[str, Any] = {
     "shift": 5.0,
     "solver": Solver.EULER,
     "sigmas": (1.0, 0.5),
+    "turbo": True,
     "device": "cpu",
     "color_match": True,
     "crf": 30,
 }
 """Another value for every field that makes a difference by itself."""
+
+OTHER_SERVER: dict[str, Any] = {
+    "diffusion_model": "a",
+    "text_encoder": "b",
+    "vae": "c",
+    "audio_encoder": "d",
+    "first_frame_fix": False,
+}
+
+SECRET_SERVER = Server(urls=("https://ann:hush@example.org/comfy",), headers=("Authorization: Bearer hush",), timeout=9)
 
 ELSEWHERE: list[dict[str, Any]] = [
     {"frames": 20},
@@ -61,10 +72,19 @@ def test_every_field_is_classified_and_no_other() -> None:
 
 
 def test_every_value_is_tried_here() -> None:
-    assert set(OTHER) == {name for name, role in ROLES.items() if role is Role.VALUE}
+    values = {name for name, role in ROLES.items() if role is Role.VALUE}
+    assert {*OTHER, *(f"server.{name}" for name in OTHER_SERVER)} == values
 
 
-@pytest.mark.parametrize("fields", [*({name: value} for name, value in OTHER.items()), *ELSEWHERE], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({name: value} for name, value in OTHER.items()),
+        *({"server": Server(**{name: value})} for name, value in OTHER_SERVER.items()),
+        *ELSEWHERE,
+    ],
+    ids=str,
+)
 def test_what_changes_pictures_changes_the_fingerprint(request_: Request, fields: dict[str, Any]) -> None:
     base = changed(request_, frames=40)
     other = changed(request_, **{"frames": 40, **fields})
@@ -81,6 +101,7 @@ def test_what_changes_pictures_changes_the_fingerprint(request_: Request, fields
         {"frames": 77, "full": True},
         {"num_clip": 9},
         {"engine": "auto"},
+        {"server": SECRET_SERVER},
     ],
 )
 def test_what_does_not_is_left_out(request_: Request, fields: dict[str, Any]) -> None:
@@ -136,6 +157,12 @@ def test_a_work_folder_can_be_gone_on_with_from_anywhere(monkeypatch: pytest.Mon
     assert (data["audio"], data["output"]) == (str(tmp_path / "a.wav"), str(tmp_path / "c.mp4"))
     assert data["loras"] == [str(tmp_path / "b.safetensors:0.5")]
     assert data["ref_image"] is None
+
+
+def test_a_server_s_secrets_are_written_nowhere(request_: Request) -> None:
+    data = to_data(dataclasses.replace(request_, server=SECRET_SERVER), absolute=True)
+    assert data["server"]["urls"] == ["https://example.org/comfy"]
+    assert "hush" not in json.dumps(data)
 
 
 # dataclasses in a request, and secrets

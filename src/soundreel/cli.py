@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 wrong input, 3 unreadable media, 4 weights, 5 engine or server, 130 cancelled.
 """
 
+import dataclasses
 import inspect
 import os
 import random
@@ -19,7 +20,7 @@ from soundreel import __version__, cli_models
 from soundreel.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
-from soundreel.types import BESIDE_THE_OUTPUT, AvAlign, ClipSplit, Keeping, RefFit, Request, Solver
+from soundreel.types import BESIDE_THE_OUTPUT, AvAlign, ClipSplit, Keeping, RefFit, Request, Server, Solver
 
 DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
 """Set to anything, unexpected errors show their traceback."""
@@ -79,7 +80,7 @@ def _fail(message: str, exit_code: int) -> None:
     sys.exit(exit_code)
 
 
-WHAT, LENGTH, PICTURE, MODEL, OUTPUT = "What", "Length", "Picture", "Model", "Output"
+WHAT, LENGTH, PICTURE, MODEL, SERVER, OUTPUT = "What", "Length", "Picture", "Model", "ComfyUI server", "Output"
 WORK = "Interrupted renders"
 
 
@@ -143,7 +144,7 @@ OPTIONS: dict[str, Any] = {
         bool, "--color-match/--no-color-match", does="Hold the first clip's colours and contrast.", panel=PICTURE
     ),
     "crf": _option(int, "--crf", does="H.264 quality, 0 best to 51 (default 18).", panel=PICTURE),
-    "engine": _option(str, "--engine", does="auto, native or draft (default auto).", panel=MODEL),
+    "engine": _option(str, "--engine", does="auto, native, comfyui or draft (default auto).", panel=MODEL),
     "infer_frames": _option(int, "--infer-frames", does="Longest clip, a multiple of 4 (default 80).", panel=MODEL),
     "clip_split": _option(
         ClipSplit,
@@ -155,7 +156,7 @@ OPTIONS: dict[str, Any] = {
     "device": _option(str, "--device", does="auto, cpu, cuda, cuda:1, mps (default auto).", panel=MODEL),
     "solver": _option(Solver, "--solver", "--sample-solver", does="(default unipc)", panel=MODEL),
     "sigmas": _option(str, "--sigmas", does="Noise levels of few-step weights: 1.0,0.86,0.6,0.01", panel=MODEL),
-    "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; may be given several times.", panel=MODEL),
+    "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; several times if need be.", panel=MODEL),
     "pose_video": _option(str, "--pose-video", does="Video whose movements to follow.", panel=WHAT),
     "start_from_ref": _option(bool, "--start-from-ref", does="Begin with the reference image.", panel=WHAT),
     "ref_fit": _option(
@@ -170,6 +171,23 @@ OPTIONS: dict[str, Any] = {
     ),
     "shift": _option(float, "--shift", "--sample-shift", does="Flow shift (default 3, from 720p 5).", panel=MODEL),
     "seed": _option(int, "--seed", "--base-seed", does="Same seed, same video; -1 draws one (default 0).", panel=MODEL),
+    "urls": _option(
+        list[str], "--url", does="A server (default http://localhost:8188); of several the least busy.", panel=SERVER
+    ),
+    "headers": _option(list[str], "--header", does="'Name: value' for a proxy that asks who you are.", panel=SERVER),
+    "timeout": _option(float, "--timeout", does="Longest time without progress, in seconds.", panel=SERVER),
+    "workflow": _option(str, "--workflow", does="Your own graph in API format, filled in.", panel=SERVER),
+    "diffusion_model": _option(str, "--diffusion-model", "--unet", does="File on the server.", panel=SERVER),
+    "text_encoder": _option(str, "--text-encoder", "--clip", does="File on the server.", panel=SERVER),
+    "vae": _option(str, "--vae", does="File on the server.", panel=SERVER),
+    "audio_encoder": _option(str, "--audio-encoder", does="File on the server.", panel=SERVER),
+    "first_frame_fix": _option(
+        bool,
+        "--first-frame-fix/--no-first-frame-fix",
+        does="Decode the first latent frame twice (default yes).",
+        panel=SERVER,
+    ),
+    "preview": _option(bool, "--preview", does="Keep a small picture of what is being rendered.", panel=OUTPUT),
     "output": _option(
         str, "--output", "-o", "--save-file", does="Name of the video, replaced if it is there.", panel=OUTPUT
     ),
@@ -177,6 +195,10 @@ OPTIONS: dict[str, Any] = {
     "settings": _option(str, "--settings", does="Tag in the automatic name (default the engine).", panel=OUTPUT),
 }
 """What `generate` and `plan` accept beside the sound: both vocabularies, one option each."""
+
+
+SERVER_OPTIONS = tuple(field.name for field in dataclasses.fields(Server))
+"""Those of `OPTIONS` that are fields of `Server`."""
 
 
 def build_request(audio: str | None, **options: Any) -> Request:
@@ -188,8 +210,12 @@ def build_request(audio: str | None, **options: Any) -> Request:
         fields |= parse_size(given.pop("size"))
     if "sigmas" in given:
         given["sigmas"] = parse_sigmas(given["sigmas"])
-    if "loras" in given:
-        given["loras"] = tuple(given["loras"])
+    given |= {name: tuple(given[name]) for name in ("loras", "urls", "headers") if name in given}
+    if "urls" in given:
+        given.setdefault("engine", "comfyui")
+    server = {name: given.pop(name) for name in SERVER_OPTIONS if name in given}
+    if server:
+        given["server"] = dataclasses.replace(fields.get("server", Server()), **server)
     if "seed" in given:
         given["seed"] = draw_seed(given["seed"])
     if "num_clip" in given and not given.keys() & {"frames", "audio_duration"}:
@@ -263,6 +289,13 @@ PROGRESS = typer.Option(
     rich_help_panel=OUTPUT,
     show_default=False,
 )
+EXPORT_WORKFLOW = typer.Option(
+    "--export-workflow",
+    help="Write the graph to this file and what belongs into the server's input folder beside it; render nothing.",
+    metavar="FILE",
+    show_default=False,
+    rich_help_panel=SERVER,
+)
 AS_JSON = typer.Option("--json", help="Print JSON for programs.")
 WORK_DIR = typer.Option(
     "--work-dir",
@@ -308,8 +341,15 @@ def generate(
     keep_work: Annotated[bool, KEEP_WORK] = False,
     resume: Annotated[bool, RESUME] = True,
     redo_clip: Annotated[int | None, REDO_CLIP] = None,
+    export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,
 ) -> None:
     """Turn a sound into a video that moves with it."""
+    if export_workflow is not None:
+        from soundreel.engines.comfyui.export import export_workflow as export
+
+        for file in export(request, export_workflow):
+            typer.echo(file)
+        return
     keeping = Keeping(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=redo_clip)
     render(request, progress, quiet=quiet, keeping=keeping)
 

@@ -83,7 +83,7 @@ def prepare(request: Request) -> Job:
     interpolation = _interpolation(request, choice.engine)
     check_method(interpolation)
     sound = probe_sound(request.audio)
-    planned = planning.plan(request, sound.seconds)
+    planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
     choice.engine.check(request)
     notes = (
         *_sound_notes(planned, sound),

@@ -153,7 +153,7 @@ class _Clock:
     def __call__(self, progress: Progress) -> None:
         if self._on_progress is None:
             return
-        begun, there = self._stage_begun.setdefault(progress.stage, (self.elapsed, progress.done))
-        spent, done = self.elapsed - begun, progress.done - there  # a render that goes on has a part done already
-        eta = spent / done * (progress.total - progress.done) if done else None
+        begun, done_before = self._stage_begun.setdefault(progress.stage, (self.elapsed, progress.done))
+        done = progress.done - done_before  # a render that was resumed does not begin at 0
+        eta = (self.elapsed - begun) / done * (progress.total - progress.done) if done > 0 else None
         self._on_progress(dataclasses.replace(progress, seconds=self.elapsed, eta_seconds=eta))

@@ -14,7 +14,7 @@ from soundreel.errors import InputError
 from soundreel.job import Job
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
-from soundreel.request_data import ROLES, Role, from_data, to_data
+from soundreel.request_data import ROLES, Role, from_data, to_data, value_of
 from soundreel.types import Request, StrPath
 from soundreel.version import __version__
 
@@ -24,7 +24,7 @@ RECIPE_KEY: Final = "soundreel"
 PACKAGES: Final = ("av", "numpy", "opencv-python-headless", "torch", "diffusers", "transformers")
 """Those whose version can make a difference to the pictures."""
 
-NOT_AGAIN: Final = ("output", "output_dir", "recipe", "preview")
+NOT_AGAIN: Final = frozenset({"output", "output_dir", "recipe", "preview"})
 """Fields of a recipe's request that do not make a video another time: nothing is ever replaced by it."""
 
 
@@ -38,7 +38,7 @@ def write_recipe(job: Job, facts: Sequence[Mapping[str, Any]] = ()) -> dict[str,
         "versions": installed_versions(),
         "models": dict(job.models),
         "inputs": {name: job.fingerprint.parts[name] for name in _files(job.request)},
-        "request": to_data(job.request),
+        "request": _public_request(job),
         "plan": {
             "frames": job.plan.frames,
             "audio_seconds": job.plan.audio_seconds,
@@ -62,8 +62,16 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
+def _public_request(job: Job) -> dict[str, Any]:
+    """Without secrets, and without a server where none was used."""
+    data = to_data(job.request)
+    if job.engine.name != "comfyui":
+        del data["server"]
+    return data
+
+
 def _files(request: Request) -> Iterator[str]:
-    return (name for name, role in ROLES.items() if role is Role.FILE and getattr(request, name) is not None)
+    return (name for name, role in ROLES.items() if role is Role.FILE and value_of(request, name) is not None)
 
 
 def _reference_look(request: Request) -> dict[str, Any] | None:
@@ -105,9 +113,9 @@ def request_fields(video: StrPath) -> dict[str, Any]:
     """The fields of `Request` that make the video again, under a new name. Files are looked for beside it, too."""
     recipe = read_recipe(video)
     request = from_data({name: value for name, value in recipe["request"].items() if name not in NOT_AGAIN})
-    fields = {name: getattr(request, name) for name in recipe["request"] if name in ROLES and name not in NOT_AGAIN}
-    found = {name: _find(fields[name], Path(video).parent) for name in _files(request)}
-    return fields | found | {"engine": recipe["engine"], "recipe": video}
+    fields = {name: value for name, value in vars(request).items() if name in recipe["request"].keys() - NOT_AGAIN}
+    found = {name: _find(fields[name], Path(video).parent) for name in _files(request) if name in fields}
+    return fields | found | {"engine": recipe.get("engine", request.engine), "recipe": video}
 
 
 def _find(path: StrPath, folder: Path) -> StrPath:

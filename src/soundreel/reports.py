@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from soundreel import __version__, pipeline
 from soundreel.colour import Look
-from soundreel.engines.base import why_not_native
+from soundreel.engines.base import why_not_comfyui, why_not_native
 from soundreel.jobs import StoredJob
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
@@ -95,8 +95,8 @@ def describe_plan(request: Request) -> Report:
             ("length", f"{job.plan.seconds:.3f} s in {len(clips)} clip{'s' if len(clips) > 1 else ''}"),
             ("sound", f"from {request.audio_start:g} s, {job.plan.audio_seconds:.3f} s"),
             ("pixels", f"{request.width * request.height * job.plan.frames / 1e6:,.1f} million"),
-            ("memory", f"about {estimate.memory_bytes / GIB:.2f} GiB"),
-            ("time", f"about {estimate.seconds:.0f} s on this machine"),
+            ("memory", _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")),
+            ("time", _about(estimate.seconds, lambda seconds: f"{seconds:.0f} s on this machine")),
             *(("note", note) for note in job.notes),
         ],
         columns=("clip", "frames", "sampled", "from s", "to s", "seed", "tokens"),
@@ -113,6 +113,10 @@ def describe_plan(request: Request) -> Report:
             for clip, count in clips
         ],
     )
+
+
+def _about(value: float | None, say: Callable[[float], str]) -> str:
+    return "not known: the server has it" if value is None else f"about {say(value)}"
 
 
 def describe_video(path: StrPath) -> Report:
@@ -254,5 +258,7 @@ def _check_disk() -> Check:
 def _check_engines() -> list[Check]:
     missing = why_not_native(Request(audio=""))
     native = Check(name="engine native", ok=missing is None, found=missing or "ready: a GPU and the weights are here")
+    no_server = why_not_comfyui(Request(audio=""))
+    comfyui = Check(name="engine comfyui", ok=no_server is None, found=no_server or "ready: a server and its models")
     draft = Check(name="engine draft", ok=True, found="ready: CPU only, no weights")
-    return [native, draft]
+    return [native, comfyui, draft]

@@ -12,11 +12,10 @@ from enum import StrEnum
 from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
-from urllib.parse import urlsplit
 
 from soundreel.digests import data_digest, file_digest
 from soundreel.errors import InputError
-from soundreel.types import Request
+from soundreel.types import Request, without_password
 
 
 class Role(StrEnum):
@@ -55,12 +54,22 @@ ROLES: Mapping[str, Role] = {
     "shift": Role.VALUE,
     "solver": Role.VALUE,
     "sigmas": Role.VALUE,
+    "turbo": Role.VALUE,
     "loras": Role.ELSEWHERE,  # by the engine's model files
     "engine": Role.ELSEWHERE,  # by the engine that was chosen
     "models": Role.ELSEWHERE,
     "device": Role.VALUE,  # other devices round otherwise
     "interpolate": Role.ELSEWHERE,  # by the method that is used
     "color_match": Role.VALUE,
+    "server.urls": Role.ADDRESS,
+    "server.headers": Role.SECRET,
+    "server.timeout": Role.NEVER,
+    "server.workflow": Role.FILE,
+    "server.diffusion_model": Role.VALUE,
+    "server.text_encoder": Role.VALUE,
+    "server.vae": Role.VALUE,
+    "server.audio_encoder": Role.VALUE,
+    "server.first_frame_fix": Role.VALUE,
     "preview": Role.NEVER,
     "crf": Role.VALUE,
     "output": Role.NEVER,
@@ -82,6 +91,10 @@ def field_names(kind: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
+PATHS = ("audio", "ref_image", "pose_video", "models", "loras", "server.workflow", "output", "output_dir", "recipe")
+"""Fields that mean something else in another folder."""
+
+
 def to_data(request: Any, *, absolute: bool = False, roles: Mapping[str, Role] = ROLES) -> dict[str, Any]:
     """Fields by name, ready for JSON: without secrets, and with `absolute` independent of the current folder."""
     data: dict[str, Any] = {}
@@ -89,36 +102,23 @@ def to_data(request: Any, *, absolute: bool = False, roles: Mapping[str, Role] =
         if roles[name] is not Role.SECRET:
             *groups, last = name.split(".")
             group = reduce(lambda inner, key: inner.setdefault(key, {}), groups, data)
-            group[last] = _plain(_value(request, name), address=roles[name] is Role.ADDRESS)
-    if absolute:
-        data |= _absolute_paths(request)
+            group[last] = _plain(value_of(request, name), absolute=absolute and name in PATHS, role=roles[name])
     return data
 
 
-def _value(request: Any, name: str) -> Any:
+def value_of(request: Any, name: str) -> Any:
+    """The value of a field by its name in `ROLES`."""
     return reduce(getattr, name.split("."), request)
 
 
-def _plain(value: Any, *, address: bool = False) -> Any:
+def _plain(value: Any, *, absolute: bool = False, role: Role = Role.VALUE) -> Any:
     if isinstance(value, tuple | list):
-        return [_plain(entry, address=address) for entry in value]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return _without_password(value) if address and isinstance(value, str) else value
-
-
-def _without_password(url: str) -> str:
-    host = urlsplit(url).netloc
-    return url.replace(host, host.rpartition("@")[2], 1)
-
-
-PATHS = ("audio", "ref_image", "pose_video", "models", "output", "output_dir", "recipe")
-
-
-def _absolute_paths(request: Request) -> dict[str, Any]:
-    paths = {name: getattr(request, name) for name in PATHS}
-    found: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
-    return found | {"loras": [str(Path(lora).absolute()) for lora in request.loras]}
+        return [_plain(entry, absolute=absolute, role=role) for entry in value]
+    if isinstance(value, str) and role is Role.ADDRESS:
+        return without_password(value)
+    if absolute and value is not None:
+        return str(Path(value).absolute())
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def from_data(data: Mapping[str, Any]) -> Request:
@@ -171,7 +171,7 @@ def request_parts(request: Any, roles: Mapping[str, Role] = ROLES) -> dict[str, 
     """What of a request itself makes a difference to the pictures; files are read."""
     parts: dict[str, Any] = {}
     for name in field_names(type(request)):
-        value = _value(request, name)
+        value = value_of(request, name)
         if roles[name] is Role.VALUE:
             parts[name] = _plain(value)
         elif roles[name] is Role.FILE and value is not None:

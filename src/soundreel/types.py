@@ -3,6 +3,7 @@
 Shapes: T frames, H rows, W columns, 3 = RGB. Times are in seconds, counts in frames at `MODEL_FPS`.
 """
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from soundreel.errors import InputError
 
@@ -79,6 +81,33 @@ class Stage(StrEnum):
     WRITE = "write"
 
 
+DEFAULT_SERVER_URL = "http://localhost:8188"
+"""Where a ComfyUI listens that was started without options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """One ComfyUI server or several, and what the comfyui engine asks of them. Model files are named as there."""
+
+    urls: tuple[str, ...] = (DEFAULT_SERVER_URL,)  # the least busy one renders; http or https, with a path if need be
+    headers: tuple[str, ...] = field(default=(), repr=False)  # "Name: value", sent along: proxies that ask who you are
+    timeout: float | None = None  # seconds without any progress; None: by the size of the render
+    workflow: StrPath | None = None  # a graph of the user's own in API format; None: ours
+    diffusion_model: str | None = None  # None: the first official name that the server has; so for all four
+    text_encoder: str | None = None
+    vae: str | None = None
+    audio_encoder: str | None = None
+    first_frame_fix: bool = True  # decode the first latent frame twice, or the first picture comes out too contrasty
+
+    def __post_init__(self) -> None:
+        _check_server(self)
+
+    @property
+    def public(self) -> "Server":
+        """The same without what is nobody's business: headers, and names and passwords in urls."""
+        return dataclasses.replace(self, headers=(), urls=tuple(map(without_password, self.urls)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the user asks for. Wrong values raise `InputError` here, before anything is opened.
@@ -114,9 +143,11 @@ class Request:
     shift: float | None = None  # None: 3 below 720p, 5 from there
     solver: Solver = Solver.UNIPC
     sigmas: tuple[float, ...] | None = None  # noise levels of few-step weights, falling; replace steps and shift
+    turbo: bool = False  # few-step weights: the engine's own noise levels, and where it has one its LoRA
     loras: tuple[str, ...] = ()  # FILE or FILE:strength
 
     engine: str = "auto"  # auto, or an engine's name
+    server: Server = field(default_factory=Server)  # for the comfyui engine
     models: StrPath | None = None  # folder of the model, in any layout; None: the default one
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
@@ -245,6 +276,34 @@ class Result:
     seconds: float  # what the render took
     notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
     recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _check_server(server: Server) -> None:
+    if not server.urls:
+        raise InputError(f"no server url is given: expected at least one, for example {DEFAULT_SERVER_URL}")
+    for url in server.urls:
+        if not _is_server_url(url):
+            raise InputError(f"--url is {url!r}: expected http://HOST:PORT or https://HOST/PATH")
+    for header in server.headers:
+        name, colon, _ = header.partition(":")  # the value may be a password: never in a message
+        if not colon or not name.strip() or not header.isprintable() or not header.isascii():
+            raise InputError("a --header is not understood: expected 'Name: value' in plain characters")
+    if server.timeout is not None and not 0 < server.timeout < math.inf:
+        raise InputError(f"--timeout is {server.timeout}: expected seconds, more than 0")
+
+
+def without_password(url: str) -> str:
+    """A url as messages and files may show it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _is_server_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that is none
+        return False
 
 
 def _validate(request: Request) -> None:

@@ -5,8 +5,10 @@ Axes: n samples, c channels.
 """
 
 import math
+import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import soxr
@@ -92,6 +94,17 @@ def stream_sound(
         if rate != sound.sample_rate:
             blocks = _resample(blocks, sound.sample_rate, rate, channels=1 if mono else sound.channels)
         yield from _regroup(blocks, max(1, round(block_seconds * rate)))
+
+
+def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
+    """Mono sound [n] as a WAV file with 16 bits a sample; what exceeds -1..1 is clipped."""
+    out = BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((np.clip(samples, -1, 1) * np.float32(32767)).round().astype("<i2").tobytes())
+    return out.getvalue()
 
 
 def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None = None) -> NDArray[np.float32]:

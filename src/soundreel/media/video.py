@@ -180,11 +180,14 @@ class SegmentWriter:
         return frame
 
 
-def read_frames(path: StrPath, *, exact: bool = True) -> Iterator[NDArray[np.uint8]]:
+def read_frames(
+    path: StrPath, *, exact: bool = True, untagged: Colorspace | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """Decode a video's pictures one by one, in the order they are shown: uint8 RGB [H, W, 3], turned upright.
 
-    The matrix is the one the file names; untagged video is BT.601 up to 1024×576 pixels, BT.709 above. Unless
-    `exact`, colours are converted as libswscale does by default: quicker, rounded, and what other programs do.
+    The matrix is the one the file names; of untagged video it is `untagged`, by default BT.601 up to 1024×576 pixels
+    and BT.709 above. Unless `exact`, colours are converted as libswscale does by default: quicker, rounded, and what
+    other programs do.
 
     Raises:
         InputError: the path leads to no readable file.
@@ -195,11 +198,20 @@ def read_frames(path: StrPath, *, exact: bool = True) -> Iterator[NDArray[np.uin
         stream.thread_type = "AUTO"
         to_rgb = VideoReformatter()
         for frame in container.decode(stream):
-            yield _rgb(frame, to_rgb) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
+            yield _rgb(frame, to_rgb, untagged) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
 
 
-def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter) -> NDArray[np.uint8]:
-    rgb = to_rgb.reformat(frame, format="rgb24", src_colorspace=_assumed_matrix(frame), interpolation=_TO_RGB)
+def read_swscale_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
+    """As `read_frames`, for files of programs that leave colours to libswscale: untagged is BT.601, however large.
+
+    So are all videos of ComfyUI 0.3.64 and 0.30.
+    """
+    return read_frames(path, untagged=Colorspace.ITU601)
+
+
+def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter, untagged: Colorspace | None) -> NDArray[np.uint8]:
+    matrix = _assumed_matrix(frame, untagged)
+    rgb = to_rgb.reformat(frame, format="rgb24", src_colorspace=matrix, interpolation=_TO_RGB)
     return _upright(rgb.to_ndarray(), frame)
 
 
@@ -207,10 +219,12 @@ def _upright(pixels: NDArray[Any], frame: av.VideoFrame) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90), dtype=np.uint8)
 
 
-def _assumed_matrix(frame: av.VideoFrame) -> Colorspace | None:
+def _assumed_matrix(frame: av.VideoFrame, untagged: Colorspace | None) -> Colorspace | None:
     """The matrix of a frame that does not name its own; None: it does."""
     if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
         return None
+    if untagged is not None:
+        return untagged
     small = frame.width <= _SD_SIZE[0] and frame.height <= _SD_SIZE[1]
     return Colorspace.ITU601 if small else Colorspace.ITU709
 

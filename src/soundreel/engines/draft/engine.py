@@ -59,6 +59,7 @@ class DraftEngine:
     """
 
     name = "draft"
+    equal_clips = False
 
     def check(self, request: Request) -> None:
         """Raise `InputError` where memory is short, and what `load_image` raises for a bad reference image."""

@@ -23,9 +23,7 @@ from soundreel.engines.native.device import (
     transformer_sizes,
 )
 from soundreel.engines.native.inputs import (
-    PoseMatch,
     fit_reference,
-    missing_pose_seconds,
     pose_windows,
     to_pixels,
     to_uint8,
@@ -37,9 +35,10 @@ from soundreel.engines.native.text import TextEncoder
 from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import model_sound_blocks
 from soundreel.media.image import cover, load_image, load_plain_image
+from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, default_shift
+from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, TURBO_SIGMAS, default_shift
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
 from soundreel.types import (
     MODEL_FPS,
@@ -78,6 +77,7 @@ class NativeEngine:
     """Renders with the 14B model in this process, on one device."""
 
     name = "native"
+    equal_clips = False
 
     def check(self, request: Request) -> None:
         """Raise for wrong options, missing weights and too little memory; no weight is read."""
@@ -161,8 +161,9 @@ def find_files(request: Request) -> ModelFiles:
 
 def plan_schedule(request: Request) -> Schedule:
     """The noise levels of every clip."""
-    if request.sigmas is not None:
-        return explicit_schedule(request.sigmas)
+    sigmas = request.sigmas or (TURBO_SIGMAS if request.turbo else None)
+    if sigmas is not None:
+        return explicit_schedule(sigmas)
     shift = default_shift(request.width, request.height) if request.shift is None else request.shift
     return shifted_schedule(request.solver, steps=request.steps, shift=shift)
 
