@@ -153,9 +153,11 @@ def test_what_is_no_request_is_wrong_input(data: dict[str, Any]) -> None:
 
 def test_a_work_folder_can_be_gone_on_with_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    data = to_data(Request(audio="a.wav", loras=("b.safetensors:0.5",), output="c.mp4"), absolute=True)
+    Path("b.safetensors").touch()
+    loras = ("b.safetensors:0.5", "on_a_server.safetensors:0.5")
+    data = to_data(Request(audio="a.wav", loras=loras, output="c.mp4"), absolute=True)
     assert (data["audio"], data["output"]) == (str(tmp_path / "a.wav"), str(tmp_path / "c.mp4"))
-    assert data["loras"] == [str(tmp_path / "b.safetensors:0.5")]
+    assert data["loras"] == [str(tmp_path / "b.safetensors:0.5"), "on_a_server.safetensors:0.5"]
     assert data["ref_image"] is None
 
 

@@ -91,7 +91,7 @@ def field_names(kind: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-PATHS = ("audio", "ref_image", "pose_video", "models", "loras", "server.workflow", "output", "output_dir", "recipe")
+PATHS = ("audio", "ref_image", "pose_video", "models", "server.workflow", "output", "output_dir", "recipe")
 """Fields that mean something else in another folder."""
 
 
@@ -103,7 +103,15 @@ def to_data(request: Any, *, absolute: bool = False, roles: Mapping[str, Role] =
             *groups, last = name.split(".")
             group = reduce(lambda inner, key: inner.setdefault(key, {}), groups, data)
             group[last] = _plain(value_of(request, name), absolute=absolute and name in PATHS, role=roles[name])
+    if absolute:
+        data["loras"] = [_absolute_lora(lora) for lora in request.loras]
     return data
+
+
+def _absolute_lora(lora: str) -> str:
+    """`FILE` or `FILE:strength`; what is no file here is a name on a server, and stays as it is."""
+    is_here = any(Path(name).is_file() for name in (lora, lora.rpartition(":")[0]) if name)
+    return str(Path(lora).absolute()) if is_here else lora
 
 
 def value_of(request: Any, name: str) -> Any:

@@ -3,7 +3,6 @@
 Shapes: T frames, H rows, W columns, 3 = RGB. Times are in seconds, counts in frames at `MODEL_FPS`.
 """
 
-import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -101,11 +100,6 @@ class Server:
 
     def __post_init__(self) -> None:
         _check_server(self)
-
-    @property
-    def public(self) -> "Server":
-        """The same without what is nobody's business: headers, and names and passwords in urls."""
-        return dataclasses.replace(self, headers=(), urls=tuple(map(without_password, self.urls)))
 
 
 @dataclass(frozen=True, kw_only=True)

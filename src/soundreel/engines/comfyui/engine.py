@@ -5,12 +5,13 @@ whether a clip came out as before; what a resumed render needs is in its scratch
 pictures that are here already.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from soundreel.engines.base import Estimate
 from soundreel.engines.comfyui.client import Client
-from soundreel.engines.comfyui.inventory import Inventory
+from soundreel.engines.comfyui.inventory import Inventory, find_models
 from soundreel.engines.comfyui.material import InputFiles, make_input_files
 from soundreel.engines.comfyui.pictures import clips_of
 from soundreel.engines.comfyui.record import Record
@@ -51,9 +52,13 @@ class ComfyUIEngine:
         return Estimate(seconds=None, memory_bytes=None)
 
     def model_files(self, request: Request) -> Mapping[str, str]:
-        """None: a server tells no more of its files than their names, and those are in the request."""
-        del request
-        return {}
+        """Their names on the server; what is in them is not to be known from here."""
+        if request.server.workflow is not None:
+            return {}
+        with open_server(request.server) as client:
+            models = find_models(Inventory(client), request)
+        files = {name: str(value) for name, value in dataclasses.asdict(models).items() if name != "loras"}
+        return files | {f"LoRA {name}": f"strength {strength:g}" for name, strength in models.loras}
 
     def notes(self, plan: Plan) -> Iterator[str]:
         """Say which options have no effect on a server, and where the pose video ends before the render does."""
