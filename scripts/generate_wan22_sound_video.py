@@ -5,9 +5,12 @@ A thin door to `soundreel`: it keeps its options and file names, whichever engin
 """
 
 import argparse
+import sys
 
 from soundreel.cli import guard, render
 from soundreel.display import Style
+from soundreel.errors import WeightsError
+from soundreel.interpolate import check_method
 from soundreel.types import DEFAULT_SERVER_URL, Request, Server
 
 
@@ -44,12 +47,22 @@ def parse(arguments: list[str] | None = None) -> Request:
         prompt=options.positive,
         negative_prompt=options.negative,
         settings=options.settings,
-        interpolate=options.interpolate,
+        interpolate=possible_interpolation(options.interpolate),
         crf=options.crf,
         engine=options.engine or ("auto" if options.url == DEFAULT_SERVER_URL else "comfyui"),
         server=Server(urls=(options.url,), timeout=options.timeout),
         seed=options.seed,
     )
+
+
+def possible_interpolation(wanted: str) -> str:
+    """The interpolation itself, or motion compensation where its weights are missing, and then it is said."""
+    try:
+        check_method(wanted)
+    except WeightsError as error:
+        print(f"note: {error}; taken instead", file=sys.stderr)
+        return "motion"
+    return wanted
 
 
 if __name__ == "__main__":

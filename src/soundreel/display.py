@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -93,6 +94,7 @@ class Lines(Silent):
 
     def __init__(self) -> None:
         self._shown: tuple[Stage, str, int] | None = None
+        self._preview: Path | None = None
 
     def start(self, job: "Job") -> None:
         """Say what will be rendered, by which engine and why."""
@@ -105,6 +107,9 @@ class Lines(Silent):
         if here != self._shown:
             self._shown = here
             _write_error(_describe(progress))
+        if progress.preview not in (None, self._preview):
+            self._preview = progress.preview
+            _write_error(f"preview: {progress.preview}")
 
     def finish(self, result: Result) -> None:
         """Print what came out; the path alone goes to standard output."""
@@ -130,6 +135,7 @@ class Bar(Silent):
             transient=True,
         )
         self._task: TaskID | None = None
+        self._preview: Path | None = None
 
     def start(self, job: "Job") -> None:
         """Say what will be rendered and show the bar."""
@@ -141,6 +147,9 @@ class Bar(Silent):
         """Move the bar."""
         if self._task is None:
             return
+        if progress.preview not in (None, self._preview):
+            self._preview = progress.preview
+            self._console.print(f"preview: {progress.preview}", markup=False, soft_wrap=True)
         left = "" if progress.eta_seconds is None else f"{_clock(progress.eta_seconds)} left"
         self._bar.update(
             self._task,
