@@ -27,7 +27,7 @@ from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.audio import read_model_sound
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
 from soundreel.pipeline import generate
-from soundreel.types import AvAlign, Progress, Report, Request, Server, Stage
+from soundreel.types import AvAlign, Keeping, Progress, Report, Request, Server, Stage
 
 CAPTURES = SHARED / "comfyui" / "samples"
 VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}
@@ -397,6 +397,28 @@ class TestNothingIsLost:
         time.sleep(2 * server.history_seconds)
         assert render(ask(), scratch) == list(range(9))
         assert len(server.prompts) == 1
+
+    def test_the_same_command_goes_on_with_its_prompt(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        request = ask(frames=100, output=tmp_path / "out.mp4")
+        with pytest.raises(CrashError):
+            generate(request, crash_at(Stage.RENDER))
+        result = generate(request)
+        assert len(server.prompts) == 1
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(100))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "server0"]
+
+    def test_a_clip_is_redone_with_another_seed_and_the_others_keep_theirs(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        request = ask(frames=200, output=tmp_path / "out.mp4")
+        generate(request, keeping=Keeping(keep_work=True))
+        generate(request, keeping=Keeping(keep_work=True, redo_clip=2))
+        first, again = ([sampler["seed"] for sampler in nodes(prompt.graph, "KSampler")] for prompt in server.prompts)
+        assert first == [0, 1, 2]
+        assert (again[0], again[2]) == (0, 2)
+        assert again[1] not in first
 
     def test_a_crash_between_record_and_queue(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path
