@@ -68,6 +68,24 @@ class Solver(StrEnum):
     EULER = "euler"  # first order, for few-step weights
 
 
+class Precision(StrEnum):
+    """What the transformer's large products are computed in."""
+
+    AUTO = "auto"  # as the weights are stored: fp8 files in fp8 where the GPU multiplies it
+    BF16 = "bf16"  # never in fp8, however the weights are stored
+    FP8 = "fp8"  # weights and activations, row by row
+
+
+class Memory(StrEnum):
+    """How much of a GPU's memory a render may take, and so what is kept there."""
+
+    AUTO = "auto"  # the first of the others that fits
+    HIGH = "high"  # everything stays on the GPU
+    GB24 = "24gb"
+    GB16 = "16gb"
+    GB12 = "12gb"
+
+
 class Stage(StrEnum):
     """Where a render stands."""
 
@@ -144,6 +162,12 @@ class Request:
     server: Server = field(default_factory=Server)  # for the comfyui engine
     models: StrPath | None = None  # folder of the model, in any layout; None: the default one
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    attention: str = "auto"  # auto: the fastest exact kernel; sdpa, cudnn, flash, sage, fp8
+    precision: Precision = Precision.AUTO
+    memory: Memory = Memory.AUTO
+    cache: float = 0.0  # how much of a result may be guessed from the steps before: 0 nothing, 0.1 much
+    cfg_interval: tuple[float, float] | None = None  # share of the steps that is guided, as (0.0, 0.8); None: all
+
     interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
     color_match: bool = False  # bring every clip to the first one's brightness, contrast and tint
     preview: bool = False  # keep a small picture of what is being rendered, and name it in the progress

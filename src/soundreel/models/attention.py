@@ -1,20 +1,112 @@
 """Attention: `attend` is the one door to the kernel; the modules around it project, normalise and rotate.
 
-Legend: B batch, L queries, M keys, D = H·d model width, H heads, d head width.
+Legend: B batch, L queries, M keys, D = H·d model width, H heads, d head width, F latent frames.
 """
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import cache, partial
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from soundreel.errors import InputError
 from soundreel.models.conditioning import KeyValue
-from soundreel.models.rope import Rotary, rotate
+from soundreel.models.kernels.door import kernel_errors, operations
+from soundreel.models.kernels.rows import Rows
+from soundreel.models.layers import first_tokens, takes_rows
+from soundreel.models.rope import Rotary
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+class Kernel(StrEnum):
+    """What computes the attention."""
+
+    SDPA = "sdpa"  # whatever PyTorch takes
+    CUDNN = "cudnn"
+    FLASH = "flash"  # PyTorch's own FlashAttention 2
+    SAGE = "sage"  # the package sageattention: scores in 8 bits
+    FP8 = "fp8"  # ours: scores and sums in float8
+
+
+EXACT = (Kernel.CUDNN, Kernel.FLASH, Kernel.SDPA)
+"""Kernels whose only error is rounding to the tensors' type, the fastest on Hopper first."""
+
+AUTO = "auto"
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, kernel: Kernel = Kernel.SDPA) -> Tensor:
     """softmax(q·kᵀ/√d)·v over all keys: [B, L, H, d], [B, M, H, d], [B, M, H, d] → [B, L, H, d]."""
+    return _KERNELS[kernel](query, key, value)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+
+
+def _backend(backend: SDPBackend, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    with sdpa_kernel(backend):
+        return _sdpa(query, key, value)
+
+
+def _sage(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    from sageattention import sageattn  # noqa: PLC0415 - a package of the user's
+
+    attended: Tensor = sageattn(query, key, value, tensor_layout="NHD")
+    return attended
+
+
+def _float8(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    from soundreel.models.kernels.float8_attention import attend as attend_in_float8  # noqa: PLC0415 - needs Triton
+
+    return attend_in_float8(query, key, value)
+
+
+_KERNELS: Mapping[Kernel, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    Kernel.SDPA: _sdpa,
+    Kernel.CUDNN: partial(_backend, SDPBackend.CUDNN_ATTENTION),
+    Kernel.FLASH: partial(_backend, SDPBackend.FLASH_ATTENTION),
+    Kernel.SAGE: _sage,
+    Kernel.FP8: _float8,
+}
+
+
+def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype, head_width: int) -> Kernel:
+    """The kernel of that name, or with "auto" the fastest exact one that runs on `device`.
+
+    Raises:
+        InputError: there is no such kernel, or it does not run here.
+    """
+    if wanted == AUTO:
+        return next(kernel for kernel in EXACT if why_not(kernel, device, dtype, head_width) is None)
+    if wanted not in list(Kernel):
+        raise InputError(f"there is no attention {wanted!r}: choose {AUTO}, {', '.join(Kernel)}")
+    kernel = Kernel(wanted)
+    reason = why_not(kernel, device, dtype, head_width)
+    if reason is not None:
+        raise InputError(f"--attention {kernel} does not run on {device}: {reason}")
+    return kernel
+
+
+@cache
+def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:
+    """What keeps a kernel from running on a device, found by running it; None if nothing does."""
+    if kernel is Kernel.SDPA:
+        return None
+    if device.type != "cuda":
+        return "it needs an NVIDIA GPU"
+    needed = {Kernel.SAGE: "sageattention", Kernel.FP8: "triton"}.get(kernel)
+    if needed is not None and find_spec(needed) is None:
+        return f"the package {needed} is missing"
+    probe = torch.zeros(1, 256, 1, head_width, dtype=dtype, device=device)
+    try:
+        attend(probe, probe, probe, kernel)
+    except kernel_errors() as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 class Attention(nn.Module):
@@ -30,36 +122,52 @@ class Attention(nn.Module):
         self.norm_q = nn.RMSNorm(width, eps=eps)
         self.norm_k = nn.RMSNorm(width, eps=eps)
 
-    def query(self, x: Tensor) -> Tensor:
-        """[B, L, D] → [B, L, H, d]."""
-        return self._split(self.norm_q(self.to_q(x)))
+    def query(self, x: Tensor | Rows, rotary: Rotary | None = None) -> Tensor:
+        """[B, L, D] → [B, L, H, d], turned by the tokens' positions where they have any."""
+        return self._heads(self.to_q(x), self.norm_q, rotary)
 
-    def key_value(self, context: Tensor) -> KeyValue:
+    def key_value(self, context: Tensor | Rows, rotary: Rotary | None = None) -> KeyValue:
         """[B, M, D] → keys and values [B, M, H, d]."""
-        return KeyValue(self._split(self.norm_k(self.to_k(context))), self._split(self.to_v(context)))
+        value: Tensor = self.to_v(context)
+        return KeyValue(self._heads(self.to_k(context), self.norm_k, rotary), value.unflatten(-1, (self.heads, -1)))
 
-    def output(self, query: Tensor, context: KeyValue) -> Tensor:
+    def output(self, query: Tensor, context: KeyValue, kernel: Kernel) -> Tensor:
         """Attend with [B, L, H, d] and project → [B, L, D]."""
-        projected: Tensor = self.to_out[0](attend(query, context.key, context.value).flatten(-2))
+        return self.project(attend(query, context.key, context.value, kernel).flatten(-2))
+
+    def project(self, attended: Tensor) -> Tensor:
+        """The output projection, [B, L, D] → [B, L, D]."""
+        to_out = self.to_out[0]
+        x = operations(attended).quantize(attended) if takes_rows(to_out) else attended
+        projected: Tensor = to_out(x)
         return projected
 
-    def _split(self, x: Tensor) -> Tensor:
-        return torch.unflatten(x, -1, (self.heads, -1))
+    def _heads(self, x: Tensor, norm: nn.RMSNorm, rotary: Rotary | None) -> Tensor:
+        assert norm.eps is not None
+        heads: Tensor = operations(x).rms_norm(x, norm.weight, norm.eps, rotary, x.shape[-1] // self.heads)
+        return heads
 
 
 class SelfAttention(Attention):
     """All tokens attend to all, turned by their positions."""
 
-    def forward(self, x: Tensor, rotary: Rotary, queries: int | None = None) -> Tensor:
+    kernel = Kernel.SDPA
+
+    def forward(self, x: Tensor | Rows, rotary: Rotary, queries: int | None = None) -> Tensor:
         """[B, L, D] → [B, L, D]; with `queries` only the first so many tokens ask, of all tokens."""
-        key, value = self.key_value(x)
-        query = rotate(self.query(x[:, :queries]), rotary.first(queries))
-        return self.output(query, KeyValue(rotate(key, rotary), value))
+        context = self.key_value(x, rotary)
+        return self.output(self.query(first_tokens(x, queries), rotary.first(queries)), context, self.kernel)
 
 
 class CrossAttention(Attention):
     """Tokens attend to keys and values that were computed before the first step."""
 
-    def forward(self, x: Tensor, context: KeyValue) -> Tensor:
-        """[B, L, D] → [B, L, D]."""
-        return self.output(self.query(x), context)
+    kernel = Kernel.SDPA
+
+    def forward(self, x: Tensor | Rows, context: KeyValue) -> Tensor:
+        """[B, L, D] → [B, L, D]; a context of B·F batches is for F equal runs of the tokens, one after the other."""
+        query = self.query(x)
+        batch, tokens = query.shape[:2]
+        runs = query.reshape(context.key.shape[0], -1, *query.shape[2:])
+        attended = attend(runs, context.key, context.value, self.kernel)
+        return self.project(attended.reshape(batch, tokens, -1))

@@ -6,7 +6,6 @@ The residual stream is float32; linear layers and attention run in the weights' 
 """
 
 import torch
-from diffusers.models.attention import FeedForward
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +13,9 @@ from torch.nn import functional
 from soundreel.models.attention import CrossAttention, SelfAttention
 from soundreel.models.audio_tokens import AudioTokens
 from soundreel.models.conditioning import AudioConditioning, BlockConditioning, KeyValue
-from soundreel.models.layers import gated_add, modulate
+from soundreel.models.kernels.door import operations
+from soundreel.models.kernels.rows import Affine, Gate
+from soundreel.models.layers import FusedFeedForward, takes_rows
 from soundreel.models.rope import Rotary
 
 AUDIO_EPS = 1e-6
@@ -40,12 +41,12 @@ class AudioNorm(nn.Module):
         shift, scale = both[None, :, None].chunk(2, dim=-1)
         return shift, scale
 
-    def forward(self, x: Tensor, audio: AudioConditioning) -> Tensor:
-        """Float32 [B, F, G, D] → float32 [B, F, G, D]."""
-        normed = functional.layer_norm(x, x.shape[-1:], eps=self.eps)
+    def affine(self, audio: AudioConditioning, frame_tokens: int, width: int) -> Affine:
+        """What follows the norm: for each frame its own where the norm is adaptive."""
         if audio.shift is None or audio.scale is None:
-            return normed
-        return torch.addcmul(audio.shift, normed, 1 + audio.scale)
+            ones = audio.tokens.key.new_ones(width, dtype=torch.float32)
+            return Affine.everywhere(ones, torch.zeros_like(ones))
+        return Affine(1 + audio.scale.squeeze(2), audio.shift.squeeze(2), frame_tokens)
 
 
 class WanS2VTransformerBlock(nn.Module):
@@ -60,7 +61,7 @@ class WanS2VTransformerBlock(nn.Module):
         self.norm2 = FP32LayerNorm(width, eps, elementwise_affine=True)
         self.attn2 = CrossAttention(width, heads, eps)
         self.norm3 = FP32LayerNorm(width, eps, elementwise_affine=False)
-        self.ffn = FeedForward(width, inner_dim=ffn_width, activation_fn="gelu-approximate")
+        self.ffn = FusedFeedForward(width, inner_dim=ffn_width, activation_fn="gelu-approximate")
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
         self.audio_norm = AudioNorm(width, adaptive=adaptive_audio) if has_audio else None
         self.audio_attn = CrossAttention(width, heads, AUDIO_EPS) if has_audio else None
@@ -97,14 +98,28 @@ class WanS2VTransformerBlock(nn.Module):
         `live_tokens` only the first so many tokens change, though all are attended to: nobody reads the clean
         tokens that the last block would make.
         """
+        ops, dtype = operations(hidden_states), self.dtype
         table = self.scale_shift_table.float().unsqueeze(1) + modulation
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(dim=2)
-        normed = modulate(self.norm1(hidden_states), shift1, scale1, noise_tokens, self.dtype)
-        live = hidden_states[:, :live_tokens]
-        live = gated_add(live, self.attn1(normed, rotary, live_tokens), gate1, noise_tokens)
-        live = live + self.attn2(self.norm2(live).to(self.dtype), conditioning.text)
-        normed = modulate(self.norm3(live), shift2, scale2, noise_tokens, self.dtype)
-        live = gated_add(live, self.ffn(normed), gate2, noise_tokens)
+        eps = self.norm1.eps
+
+        rows = takes_rows(self.attn1.to_q, self.attn1.to_k, self.attn1.to_v)
+        normed = ops.norm(hidden_states, Affine(1 + scale1, shift1, noise_tokens), eps, dtype, rows=rows)
+        update = self.attn1(normed, rotary, live_tokens)
+        live, normed = ops.add_norm(
+            hidden_states[:, :live_tokens],
+            update,
+            Gate(gate1, noise_tokens),
+            Affine.everywhere(self.norm2.weight, self.norm2.bias),
+            eps,
+            dtype,
+            rows=takes_rows(self.attn2.to_q),
+        )
+        update = self.attn2(normed, conditioning.text)
+        affine = Affine(1 + scale2, shift2, noise_tokens)
+        rows = takes_rows(self.ffn.net[0].proj)
+        live, normed = ops.add_norm(live, update, None, affine, eps, dtype, rows=rows)
+        live = ops.add(live, self.ffn(normed), Gate(gate2, noise_tokens))
         live = self.inject_audio(live, conditioning.audio, noise_tokens)
         return live if live_tokens is None else torch.cat([live, hidden_states[:, live_tokens:]], dim=1)
 
@@ -112,9 +127,11 @@ class WanS2VTransformerBlock(nn.Module):
         """Let each latent frame's noise tokens attend to the sound of that frame."""
         if audio is None or self.audio_norm is None or self.audio_attn is None:
             return hidden_states
-        batch, frames = audio.tokens.key.shape[:2]
+        ops, frames = operations(hidden_states), audio.tokens.key.shape[1]
+        affine = self.audio_norm.affine(audio, noise_tokens // frames, hidden_states.shape[-1])
+        rows = takes_rows(self.audio_attn.to_q)
         noise = hidden_states[:, :noise_tokens]
-        normed = self.audio_norm(torch.unflatten(noise, 1, (frames, -1)), audio).to(self.dtype)
+        normed = ops.norm(noise, affine, self.audio_norm.eps, self.dtype, rows=rows)
         per_frame = KeyValue(audio.tokens.key.flatten(0, 1), audio.tokens.value.flatten(0, 1))
-        update = self.audio_attn(normed.flatten(0, 1), per_frame).reshape(batch, noise_tokens, -1)
-        return torch.cat([noise + update, hidden_states[:, noise_tokens:]], dim=1)
+        changed: Tensor = ops.add(hidden_states, self.audio_attn(normed, per_frame))
+        return changed

@@ -1,12 +1,17 @@
-"""Small layers of the S2V transformer that run in float32 whatever the weights are stored in.
+"""Small layers of the S2V transformer; all but the feed-forward ones run in float32 whatever weights are stored in.
 
-Legend: B batch, L tokens, D model width. `shift`, `scale` and `gate` are float32 [B, 2, D]: row 0 is for the
-first `split` tokens (noise), row 1 for the others (reference and motion, which are clean).
+Legend: B batch, L tokens, D model width.
 """
 
+from typing import Any
+
 import torch
+from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional
+
+from soundreel.models.kernels.door import operations
+from soundreel.models.kernels.rows import Rows
 
 SINUSOID_BASE = 10000.0
 
@@ -88,23 +93,24 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor, split: int, dtype: torch.dtype) -> Tensor:
-    """x·(1 + scale) + shift per segment; float32 [B, L, D] → `dtype` [B, L, D]."""
-    segments = [
-        torch.addcmul(shift[:, i, None], part, 1 + scale[:, i, None]).to(dtype)
-        for i, part in enumerate(_segments(x, split))
-    ]
-    return torch.cat(segments, dim=1)
+class FusedFeedForward(FeedForward):
+    """diffusers' feed-forward layers with GELU (tanh), the activation and the rounding to float8 in one pass."""
+
+    def forward(self, hidden_states: Tensor | Rows, *_: Any, **__: Any) -> Tensor:
+        """[B, L, D] → [B, L, D]."""
+        up, down = self.net[0].proj, self.net[2]
+        inner: Tensor = up(hidden_states)
+        result: Tensor = down(operations(inner).gelu(inner, rows=takes_rows(down)))
+        return result
 
 
-def gated_add(x: Tensor, update: Tensor, gate: Tensor, split: int) -> Tensor:
-    """x + gate·update per segment, in float32."""
-    segments = [
-        torch.addcmul(part, change.float(), gate[:, i, None])
-        for i, (part, change) in enumerate(zip(_segments(x, split), _segments(update, split), strict=True))
-    ]
-    return torch.cat(segments, dim=1)
+def takes_rows(*layers: nn.Module) -> bool:
+    """Whether all these layers compute with float8 rows."""
+    return all(getattr(layer, "takes_rows", False) for layer in layers)
 
 
-def _segments(x: Tensor, split: int) -> tuple[Tensor, Tensor]:
-    return x[:, :split], x[:, split:]
+def first_tokens(x: Tensor | Rows, count: int | None) -> Tensor | Rows:
+    """[B, L, D] → [B, count, D]; all for None."""
+    if isinstance(x, Rows):
+        return Rows(x.values[:, :count], x.scale[:, :count])
+    return x[:, :count]

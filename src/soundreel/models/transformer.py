@@ -20,6 +20,7 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soundreel.models.attention import AUTO, CrossAttention, Kernel, SelfAttention, choose_kernel
 from soundreel.models.audio_tokens import AudioEncoder, AudioTokens, with_lead
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.conditioning import Conditioning
@@ -187,6 +188,24 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
             live = noise_tokens if index == last else None
             hidden_states = block(hidden_states, modulation, conditioning.rotary, known, noise_tokens, live)
         return self._unpatchify(self.head(hidden_states[:, :noise_tokens], embedding), self._grid(latents.shape[2:]))
+
+    def use_attention(self, wanted: str) -> Kernel:
+        """Compute self-attention by the kernel of that name, or with "auto" by the fastest exact one.
+
+        Text and sound, few keys each, are always attended to by an exact kernel. Returns what was chosen.
+
+        Raises:
+            InputError: there is no such kernel, or it does not run on the model's device.
+        """
+        device, dtype = self.patch_embedding.weight.device, self.compute_dtype
+        chosen = choose_kernel(wanted, device, dtype, self.head_width)
+        exact = choose_kernel(AUTO, device, dtype, self.head_width)
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.kernel = chosen
+            elif isinstance(module, CrossAttention):
+                module.kernel = exact
+        return chosen
 
     def enable_cache(self, config: Any) -> None:
         """Let one of diffusers' step caches (`FirstBlockCacheConfig`, …) reuse results between steps."""

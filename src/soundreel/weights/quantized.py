@@ -1,4 +1,4 @@
-"""Linear layers that compute with weights as files store them.
+"""Linear layers that compute with weights in 8 bits: as files store them, or rounded here.
 
 Letters: O outputs, I inputs.
 """
@@ -7,9 +7,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soundreel.models.kernels.door import operations
+from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX, Rows
+
+PRODUCT_CAPABILITY = (8, 9)
+"""Compute capability from which GPUs multiply float8: Ada and Hopper."""
+
+SIDE_MULTIPLE = 16
+"""Of inputs and outputs, for float8 products."""
+
 
 class Fp8Linear(nn.Linear):
-    """y = x·(weight·scale)ᵀ + bias, the weight kept in 8 bits and widened to x's element type for the product.
+    """y = x·(weight·scale)ᵀ + bias, the weight kept in 8 bits.
+
+    It is widened to x's element type for the product, or with `takes_rows` x is rounded to float8 too, each row with
+    its own scale (W8A8).
 
     `weight` holds the float8 bits as int8 [O, I]: transformers and PEFT know int8 weights as quantized and leave
     activations and adapters in their own type, and `module.to(dtype)` leaves them alone. `scale` is float32, [] or
@@ -17,6 +29,7 @@ class Fp8Linear(nn.Linear):
     """
 
     scale: Tensor
+    takes_rows = False
 
     def __init__(
         self,
@@ -38,7 +51,48 @@ class Fp8Linear(nn.Linear):
         """The weight [O, I] in `dtype`, rounded once."""
         return (self.weight.view(self.float8).to(torch.float32) * self.scale).to(dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[…, I] → […, O] in x's element type."""
+    def forward(self, x: Tensor | Rows) -> Tensor:  # type: ignore[override]
+        """[…, I] → […, O] in x's element type; of rows in bfloat16."""
+        if isinstance(x, Rows):
+            return self._product(x)
+        if self.takes_rows and x.dim() == 3:
+            return self._product(operations(x).quantize(x)).to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return functional.linear(x, self.dequantize(x.dtype), bias)
+
+    def _product(self, x: Rows) -> Tensor:
+        scale = self.scale.reshape(1, -1).expand(1, self.out_features).contiguous()
+        bias = None if self.bias is None else self.bias.to(torch.bfloat16)
+        product: Tensor = torch._scaled_mm(
+            x.values.flatten(0, 1),
+            self.weight.view(self.float8).t(),
+            scale_a=x.scale.flatten(0, 1),
+            scale_b=scale,
+            bias=bias,
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,
+        )
+        return product.unflatten(0, x.values.shape[:2])
+
+
+def round_linear(layer: nn.Linear) -> Fp8Linear:
+    """The layer with its weight rounded to float8, each row [I] scaled to the largest value that float8 holds."""
+    with torch.device("meta"):
+        rounded = Fp8Linear(
+            layer.in_features,
+            layer.out_features,
+            bias=layer.bias is not None,
+            float8=FLOAT8,
+            scale_shape=(layer.out_features, 1),
+        )
+    weight = layer.weight.detach().float()
+    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
+    rounded.scale = scale
+    rounded.weight = nn.Parameter((weight / scale).to(FLOAT8).view(torch.int8), requires_grad=False)
+    rounded.bias = layer.bias
+    return rounded
+
+
+def has_float8_products(device: torch.device) -> bool:
+    """Whether a device multiplies float8 matrices."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= PRODUCT_CAPABILITY

@@ -1,0 +1,219 @@
+"""The row operations as Triton kernels: each reads and writes its rows once. What they compute stands in `plain`.
+
+One program takes one token. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX, Affine, Gate, Rows
+from soundreel.models.rope import Rotary
+
+SMALLEST_SCALE = 1e-12
+
+
+@triton.jit
+def _row(
+    x_ptr,
+    update_ptr,
+    gate_ptr,
+    scale_ptr,
+    shift_ptr,
+    sum_ptr,
+    out_ptr,
+    out_scale_ptr,
+    length,
+    updated,
+    width,
+    gate_batch,
+    gate_run,
+    gate_last,
+    affine_batch,
+    affine_run,
+    affine_last,
+    eps,
+    UPDATE: tl.constexpr,
+    GATE: tl.constexpr,
+    NORM: tl.constexpr,
+    GELU: tl.constexpr,
+    QUANTIZE: tl.constexpr,
+    MAX: tl.constexpr,
+    SMALLEST: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """x (+ gate·update) is stored as the sum; its norm, affine, or GELU is stored as it is or as a float8 row."""
+    row = tl.program_id(0).to(tl.int64)
+    batch = row // length
+    token = row % length
+    column = tl.arange(0, BLOCK)
+    inside = column < width
+    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    if UPDATE:
+        changes = inside & (token < updated)
+        place = (batch * updated + token) * width
+        update = tl.load(update_ptr + place + column, mask=changes, other=0.0).to(tl.float32)
+        if GATE:
+            run = batch * gate_batch + tl.minimum(token // gate_run, gate_last)
+            update *= tl.load(gate_ptr + run * width + column, mask=inside, other=0.0)
+        x += update
+        tl.store(sum_ptr + row * width + column, x, mask=inside)
+    if NORM:
+        mean = tl.sum(x, 0) / width
+        centred = tl.where(inside, x - mean, 0.0)
+        x = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
+        run = batch * affine_batch + tl.minimum(token // affine_run, affine_last)
+        scale = tl.load(scale_ptr + run * width + column, mask=inside, other=0.0)
+        x = x * scale + tl.load(shift_ptr + run * width + column, mask=inside, other=0.0)
+    if GELU:
+        # 0.5·(1 + tanh(u)) = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
+        x = x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    if QUANTIZE:
+        largest = tl.maximum(tl.max(tl.abs(x), 0), SMALLEST) / MAX
+        x = x / largest
+        tl.store(out_scale_ptr + row, largest)
+    if NORM or GELU or QUANTIZE:
+        tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _rms_rotate(
+    x_ptr,
+    weight_ptr,
+    cos_ptr,
+    sin_ptr,
+    out_ptr,
+    length,
+    heads,
+    eps,
+    ROTATE: tl.constexpr,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+    HEAD_BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    token = row % length
+    width = heads * HEAD
+    head, place = tl.arange(0, HEADS)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
+    column = head * HEAD + place
+    inside = (head < heads) & (place < HEAD)
+    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    square = tl.sum(tl.sum(x * x, 1), 0) / width
+    x = x * tl.rsqrt(square + eps) * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    if ROTATE:
+        even, odd = tl.split(tl.reshape(x, (HEADS, HEAD_BLOCK // 2, 2)))
+        pair = tl.arange(0, HEAD_BLOCK // 2)
+        cos = tl.load(cos_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
+        sin = tl.load(sin_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
+        turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
+        x = tl.reshape(turned, (HEADS, HEAD_BLOCK))
+    tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False) -> Tensor | Rows:
+    """See `plain.norm`."""
+    return _launch(x, affine=affine, eps=eps, dtype=dtype, rows=rows)[1]
+
+
+def add(x: Tensor, update: Tensor, gate: Gate | None = None) -> Tensor:
+    """See `plain.add`."""
+    return _launch(x, update=update, gate=gate)[0]
+
+
+def add_norm(
+    x: Tensor, update: Tensor, gate: Gate | None, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False
+) -> tuple[Tensor, Tensor | Rows]:
+    """See `plain.add_norm`."""
+    return _launch(x, update=update, gate=gate, affine=affine, eps=eps, dtype=dtype, rows=rows)
+
+
+def gelu(x: Tensor, *, rows: bool = False) -> Tensor | Rows:
+    """See `plain.gelu`."""
+    return _launch(x, gelu=True, dtype=x.dtype, rows=rows)[1]
+
+
+def quantize(x: Tensor) -> Rows:
+    """See `plain.quantize`."""
+    made = _launch(x, rows=True)[1]
+    assert isinstance(made, Rows)
+    return made
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_width: int) -> Tensor:
+    """See `plain.rms_norm`."""
+    batch, length, width = x.shape
+    x, heads = x.contiguous(), width // head_width
+    out = x.new_empty(batch, length, heads, head_width)
+    cos, sin = (x, x) if rotary is None else (rotary.cos.contiguous(), rotary.sin.contiguous())
+    _rms_rotate[(batch * length,)](
+        x,
+        weight,
+        cos,
+        sin,
+        out,
+        length,
+        heads,
+        eps,
+        ROTATE=rotary is not None,
+        HEADS=triton.next_power_of_2(heads),
+        HEAD=head_width,
+        HEAD_BLOCK=triton.next_power_of_2(head_width),
+        num_warps=8,
+    )
+    return out
+
+
+def _launch(
+    x: Tensor,
+    *,
+    update: Tensor | None = None,
+    gate: Gate | None = None,
+    affine: Affine | None = None,
+    gelu: bool = False,
+    eps: float = 0.0,
+    dtype: torch.dtype | None = None,
+    rows: bool = False,
+) -> tuple[Tensor, Tensor | Rows]:
+    """The sum (x where there is no update), and what was made of it (the sum where nothing was)."""
+    x = x.contiguous()
+    batch, length, width = x.shape
+    update = None if update is None else update.contiguous()
+    total = x if update is None else torch.empty_like(x)
+    makes = affine is not None or gelu or rows
+    out = torch.empty_like(x, dtype=FLOAT8 if rows else dtype) if makes else total
+    out_scale = x.new_empty(batch, length, 1, dtype=torch.float32) if rows else total
+    factor = total if gate is None else gate.factor.contiguous()
+    scale, shift = (total, total) if affine is None else (affine.scale.contiguous(), affine.shift.contiguous())
+    _row[(batch * length,)](
+        x,
+        total if update is None else update,
+        factor,
+        scale,
+        shift,
+        total,
+        out,
+        out_scale,
+        length,
+        0 if update is None else update.shape[1],
+        width,
+        *((0, 1, 0) if gate is None else _runs(factor, gate.run)),
+        *((0, 1, 0) if affine is None else _runs(scale, affine.run)),
+        eps,
+        UPDATE=update is not None,
+        GATE=gate is not None,
+        NORM=affine is not None,
+        GELU=gelu,
+        QUANTIZE=rows,
+        MAX=FLOAT8_MAX,
+        SMALLEST=SMALLEST_SCALE,
+        BLOCK=triton.next_power_of_2(width),
+        num_warps=8 if width <= 8192 else 16,
+    )
+    return total, Rows(out, out_scale) if rows else out
+
+
+def _runs(values: Tensor, run: int) -> tuple[int, int, int]:
+    """Runs from one batch item to the next (0: all have the same), tokens of a run, number of the last one."""
+    batch, count, _ = values.shape
+    return count if batch > 1 else 0, run, count - 1

@@ -1,0 +1,70 @@
+"""The row operations in plain PyTorch: what runs on CPUs, and what the fused kernels are held against.
+
+Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens. The residual stream is float32.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX, Affine, Gate, Rows
+from soundreel.models.rope import Rotary, rotate
+
+
+def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False) -> Tensor | Rows:
+    """Layer norm of x [B, L, D], then `affine`, in `dtype` or as float8 rows."""
+    normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
+    changed = torch.cat(
+        [
+            torch.addcmul(affine.shift[:, k, None], normed[:, span], affine.scale[:, k, None])
+            for k, span in _runs(affine.scale.shape[1], affine.run, x.shape[1])
+        ],
+        dim=1,
+    )
+    return quantize(changed) if rows else changed.to(dtype)
+
+
+def add(x: Tensor, update: Tensor, gate: Gate | None = None) -> Tensor:
+    """x + gate·update in float32; an `update` with fewer tokens changes the first ones."""
+    length = update.shape[1]
+    if gate is None:
+        changed = [x[:, :length] + update.float()]
+    else:
+        changed = [
+            torch.addcmul(x[:, span], update[:, span].float(), gate.factor[:, k, None])
+            for k, span in _runs(gate.factor.shape[1], gate.run, length)
+        ]
+    return torch.cat([*changed, x[:, length:]], dim=1)
+
+
+def add_norm(
+    x: Tensor, update: Tensor, gate: Gate | None, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False
+) -> tuple[Tensor, Tensor | Rows]:
+    """`add`, and `norm` of its result."""
+    changed = add(x, update, gate)
+    return changed, norm(changed, affine, eps, dtype, rows=rows)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_width: int) -> Tensor:
+    """RMS norm over all of D, split in heads and turned by the tokens' positions: [B, L, D] → [B, L, H, d]."""
+    heads = functional.rms_norm(x, x.shape[-1:], weight, eps).unflatten(-1, (-1, head_width))
+    return heads if rotary is None else rotate(heads, rotary)
+
+
+def gelu(x: Tensor, *, rows: bool = False) -> Tensor | Rows:
+    """GELU (tanh) of [B, L, D]."""
+    activated = functional.gelu(x, approximate="tanh")
+    return quantize(activated) if rows else activated
+
+
+def quantize(x: Tensor) -> Rows:
+    """Float8 rows of [B, L, D]: each row is scaled to the largest value that float8 holds."""
+    wide = x.float()
+    scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
+    return Rows((wide / scale).to(FLOAT8), scale)
+
+
+def _runs(count: int, run: int, length: int) -> list[tuple[int, slice]]:
+    """Number and tokens of each run that is there; the last one takes all that is left."""
+    starts = [k * run for k in range(count) if k * run < length]
+    return [(k, slice(start, stop)) for k, (start, stop) in enumerate(zip(starts, [*starts[1:], length], strict=True))]

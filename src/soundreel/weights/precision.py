@@ -1,0 +1,56 @@
+"""Which layers of the transformer compute in 8 bits: decided here, from outside, once the weights are there."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from soundreel.errors import InputError
+from soundreel.models.attention import Attention
+from soundreel.models.block import WanS2VTransformerBlock
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.types import Precision
+from soundreel.weights.quantized import SIDE_MULTIPLE, Fp8Linear, has_float8_products, round_linear
+
+
+def set_precision(model: WanS2VTransformer3DModel, wanted: Precision, device: torch.device) -> bool:
+    """Let the large products of `model` run in float8 on `device`; returns whether any do.
+
+    With "auto" those whose weights came in float8, with "fp8" all that run in every step. Embeddings, keys and values
+    of text and sound, modulation and head stay as they are, and so do layers with an adapter beside them.
+
+    Raises:
+        InputError: "fp8" on a device that cannot multiply float8.
+    """
+    able = has_float8_products(device)
+    if wanted is Precision.FP8 and not able:
+        raise InputError(f"--precision fp8 needs a GPU with float8 products (Ada, Hopper or newer), {device} has none")
+    if wanted is Precision.BF16 or not able:
+        return False
+    if wanted is Precision.FP8:
+        round_layers(model)
+    switched = [layer for holder, name in step_layers(model) if isinstance(layer := getattr(holder, name), Fp8Linear)]
+    for layer in switched:
+        layer.takes_rows = layer.in_features % SIDE_MULTIPLE == layer.out_features % SIDE_MULTIPLE == 0
+    return any(layer.takes_rows for layer in switched)
+
+
+def round_layers(model: WanS2VTransformer3DModel) -> None:
+    """Round the weights of `step_layers` that are not in 8 bits yet, layer by layer."""
+    for holder, name in step_layers(model):
+        layer = getattr(holder, name)
+        if type(layer) is nn.Linear:
+            setattr(holder, name, round_linear(layer))
+
+
+def step_layers(model: WanS2VTransformer3DModel) -> Iterator[tuple[nn.Module, str]]:
+    """Linear layers that all tokens pass in every step, each as its holder and its name there."""
+    for block in model.blocks:
+        assert isinstance(block, WanS2VTransformerBlock)
+        yield from ((block.attn1, name) for name in ("to_k", "to_v"))
+        for attention in (block.attn1, block.attn2, block.audio_attn):
+            if isinstance(attention, Attention):
+                yield attention, "to_q"
+                yield attention.to_out, "0"
+        yield block.ffn.net[0], "proj"
+        yield block.ffn.net, "2"
