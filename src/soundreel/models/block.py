@@ -71,17 +71,18 @@ class WanS2VTransformerBlock(nn.Module):
         """What linear layers and attention run in: the norms keep it where linear layers are quantized."""
         return self.attn1.norm_q.weight.dtype
 
-    def condition(self, text: Tensor, audio: AudioTokens) -> BlockConditioning:
-        """Keys and values of text rows [1, M, D] and of the clip's sound, as this block reads them."""
-        return BlockConditioning(text=self.attn2.key_value(text), audio=self.condition_audio(audio))
+    def condition(self, text: Tensor, text_bias: Tensor, audio: AudioTokens) -> BlockConditioning:
+        """Keys and values of text rows [1, M, D], whose scores get [1, M], and of the clip's sound."""
+        known = self.attn2.key_value(text)._replace(bias=text_bias)
+        return BlockConditioning(text=known, audio=self.condition_audio(audio))
 
     def condition_audio(self, audio: AudioTokens) -> AudioConditioning | None:
         """Keys, values, shift and scale of the clip's sound; None where the block hears none."""
         if self.audio_norm is None or self.audio_attn is None:
             return None
-        key, value = self.audio_attn.key_value(audio.local.to(self.dtype))
+        known = self.audio_attn.key_value(audio.local.to(self.dtype))
         shift, scale = self.audio_norm.shift_scale(audio.global_, self.dtype)
-        return AudioConditioning(KeyValue(key.unsqueeze(0), value.unsqueeze(0)), shift, scale)
+        return AudioConditioning(KeyValue(known.key.unsqueeze(0), known.value.unsqueeze(0)), shift, scale)
 
     def forward(
         self,

@@ -4,12 +4,14 @@ Legend: B guidance branches, S noise tokens, C clean tokens (reference, then mot
 frames, M text rows, N audio tokens per latent frame, H heads, d head width.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from soundreel.models.rope import Rotary
 
@@ -19,6 +21,7 @@ class KeyValue(NamedTuple):
 
     key: Tensor
     value: Tensor
+    bias: Tensor | None = None  # float32 [B, tokens], added to the scores: log(n) for a token that stands for n
 
 
 class AudioConditioning(NamedTuple):
@@ -76,7 +79,22 @@ def _stack_audio(branches: Sequence[AudioConditioning]) -> AudioConditioning:
 
 
 def _stack_tokens(branches: Sequence[KeyValue]) -> KeyValue:
-    return KeyValue(torch.cat([branch.key for branch in branches]), torch.cat([branch.value for branch in branches]))
+    length = max(branch.key.shape[1] for branch in branches)
+    padded = [_pad_tokens(branch, length) for branch in branches]
+    return KeyValue(
+        key=torch.cat([branch.key for branch in padded]),
+        value=torch.cat([branch.value for branch in padded]),
+        bias=_stack_optional([branch.bias for branch in padded]),
+    )
+
+
+def _pad_tokens(branch: KeyValue, length: int) -> KeyValue:
+    """As many tokens as the longest text has; those that are added have no weight."""
+    missing = length - branch.key.shape[1]
+    if branch.bias is None or missing == 0:
+        return branch
+    key, value = (functional.pad(x, (0, 0, 0, 0, 0, missing)) for x in branch[:2])
+    return KeyValue(key, value, functional.pad(branch.bias, (0, missing), value=-math.inf))
 
 
 def _stack_optional(branches: Sequence[Tensor | None]) -> Tensor | None:

@@ -20,7 +20,7 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.attention import AUTO, CrossAttention, Kernel, SelfAttention, choose_kernel
+from soundreel.models.attention import Kernel, SelfAttention, choose_kernel
 from soundreel.models.audio_tokens import AudioEncoder, AudioTokens, with_lead
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.conditioning import Conditioning
@@ -158,7 +158,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         size = (frames, height, width)
         self.inputs.check(size, text=text, audio=audio, reference=reference, motion=motion, pose=pose)
         tokens: AudioTokens = self.audio_encoder(with_lead(audio)).without_lead()
-        text_rows = self.embed_text(text)
+        text_rows, text_bias = self.embed_text(text)
         segments = self.segment_embedding(torch.arange(3, device=text.device))
         clean, clean_positions = self._clean_tokens(reference, motion, segments.float())
         positions = [noise_positions(*self._grid(size)), *clean_positions]
@@ -167,7 +167,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
             clean_tokens=clean,
             clean_modulation=self._clean_modulation(text.device),
             rotary=rotary_table(positions, self.head_width, text.device),
-            blocks=tuple(block.condition(text_rows, tokens) for block in self._typed_blocks),
+            blocks=tuple(block.condition(text_rows, text_bias, tokens) for block in self._typed_blocks),
         )
 
     def forward(self, latents: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
@@ -192,19 +192,16 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
     def use_attention(self, wanted: str) -> Kernel:
         """Compute self-attention by the kernel of that name, or with "auto" by the fastest exact one.
 
-        Text and sound, few keys each, are always attended to by an exact kernel. Returns what was chosen.
+        Text and sound, few keys each, have an exact kernel of their own. Returns what was chosen.
 
         Raises:
             InputError: there is no such kernel, or it does not run on the model's device.
         """
         device, dtype = self.patch_embedding.weight.device, self.compute_dtype
         chosen = choose_kernel(wanted, device, dtype, self.head_width)
-        exact = choose_kernel(AUTO, device, dtype, self.head_width)
         for module in self.modules():
             if isinstance(module, SelfAttention):
                 module.kernel = chosen
-            elif isinstance(module, CrossAttention):
-                module.kernel = exact
         return chosen
 
     def enable_cache(self, config: Any) -> None:
@@ -234,11 +231,19 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         patches = values.reshape(values.shape[0], *grid, *self.patch_size, -1)
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
-    def embed_text(self, text: Tensor) -> Tensor:
-        """[n, text_dim] → [1, M, D]. Rows that pad the text are attended like the others, as in training."""
-        padded = functional.pad(text, (0, 0, 0, self.inputs.text_rows - text.shape[0]))
+    def embed_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, text_dim] → [1, M, D] and what is added to the rows' scores, float32 [1, M].
+
+        In training all rows that pad a text to `text_len` are attended to. They are the same: one stands for all, its
+        score raised by the logarithm of their number.
+        """
+        padding = self.inputs.text_rows - text.shape[0]
+        padded = functional.pad(text, (0, 0, 0, min(padding, 1)))
         rows: Tensor = self.condition_embedder.text_embedder(padded.unsqueeze(0).to(self.compute_dtype))
-        return rows
+        bias = torch.zeros(rows.shape[:2], device=rows.device)
+        if padding > 1:
+            bias[:, -1] = math.log(padding)
+        return rows, bias
 
     def _noise_offset(self, pose: Tensor | None, segment: Tensor) -> Tensor:
         """Poses and the segment's embedding [D] → [1, S, D]; without poses one row [1, 1, D] for all tokens."""

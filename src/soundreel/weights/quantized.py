@@ -51,7 +51,7 @@ class Fp8Linear(nn.Linear):
         """The weight [O, I] in `dtype`, rounded once."""
         return (self.weight.view(self.float8).to(torch.float32) * self.scale).to(dtype)
 
-    def forward(self, x: Tensor | Rows) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor | Rows) -> Tensor:
         """[…, I] → […, O] in x's element type; of rows in bfloat16."""
         if isinstance(x, Rows):
             return self._product(x)
@@ -72,7 +72,7 @@ class Fp8Linear(nn.Linear):
             out_dtype=torch.bfloat16,
             use_fast_accum=True,
         )
-        return product.unflatten(0, x.values.shape[:2])
+        return product.view(*x.values.shape[:2], -1)
 
 
 def round_linear(layer: nn.Linear) -> Fp8Linear:

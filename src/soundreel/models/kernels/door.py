@@ -34,17 +34,16 @@ def is_fused(device: torch.device) -> bool:
     try:
         with torch.cuda.device(device):
             check(import_module(FUSED), device)
-    except (*kernel_errors(), ArithmeticError) as error:
+    except kernel_errors() as error:
         log.warning("fused kernels are off on %s: %s", device, str(error).splitlines()[0])
         return False
     return True
 
 
 def kernel_errors() -> tuple[type[Exception], ...]:
-    """What compiling or running a kernel raises on a GPU that it does not suit."""
-    from triton.errors import TritonError  # noqa: PLC0415 - there only beside a GPU's PyTorch
-
-    return TritonError, RuntimeError, ValueError, TypeError, AttributeError, ImportError, OSError
+    """What compiling, running or checking a kernel raises on a GPU that it does not suit."""
+    triton_error: type[Exception] = import_module("triton.errors").TritonError
+    return triton_error, RuntimeError, ValueError, TypeError, AttributeError, ImportError, OSError, ArithmeticError
 
 
 def check(fused: ModuleType, device: torch.device) -> None:

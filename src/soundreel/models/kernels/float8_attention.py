@@ -1,20 +1,26 @@
 """Attention with float8 products: softmax(q·kᵀ/√d)·v as a Triton kernel for GPUs with float8 matrix units.
 
 Before they are rounded, keys lose their mean over the tokens (it adds the same to all scores of a query, which softmax
-does not see) and values theirs (softmax weights sum to 1, so it is added back to the output). Queries are scaled row
-by row, keys by blocks of tokens, values by channel. Weights are rounded after softmax, times 256: float8 has no finer
-numbers below 1 than that makes use of. Sums are formed in float32.
-Source of the smoothing: SageAttention 2 (arXiv 2411.10958).
+does not see) and values theirs (softmax weights sum to 1, so it is added back to the output); source: SageAttention 2,
+arXiv 2411.10958. Queries are scaled row by row, keys head by head (a float has its own exponent: blocks of keys would
+gain nothing), values channel by channel. Softmax weights are rounded after a factor of 256: float8 has no finer numbers
+below 1 than that makes use of. Sums over blocks of keys are float32.
 
-Legend: B batch, L queries, M keys, M' = M rounded up to whole blocks, H heads, d head width.
+Three things make it fast on Hopper. Values are stored transposed, and their tokens in the order in which a thread holds
+the weights of a row, so that weights become an operand without leaving their registers. Three programs share a
+multiprocessor, one waiting for products while others compute weights: 168 registers each. A quarter of the powers of
+two comes from a parabola, because the unit for them is as busy as the matrix units.
+
+Legend: B batch, L queries, M keys, H heads, d head width; L', M' rounded up to whole blocks.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX
 
@@ -23,208 +29,268 @@ SPREAD_LOG2 = 8.0
 """Softmax weights are multiplied by 2⁸ before they are rounded."""
 
 SMALLEST_SCALE = 1e-12
-PACK_TOKENS = 128
+BLOCK = 128
+"""Tokens that are packed at once, and keys of a step."""
 
+QUERIES, WARPS, STAGES = 64, 4, 2
+"""Measured best on an H200 of 60 combinations; see benchmarks/notes.md."""
 
-class Tuning(NamedTuple):
-    """Block sizes of a GPU."""
-
-    queries: int
-    keys: int
-    warps: int
-    stages: int
-
-
-HOPPER = Tuning(queries=128, keys=128, warps=8, stages=3)
+STATISTICS_PARTS = 32
 
 
 class Packed(NamedTuple):
-    """Keys and values in float8."""
+    """Queries, keys and values in float8."""
 
+    query: Tensor  # [B, H, L', d]
+    query_scale: Tensor  # float32 [B, H, L'], with log₂(e)/√d in it
     key: Tensor  # [B, H, M', d]
-    key_scale: Tensor  # float32 [B, H, M' / block]
-    value: Tensor  # [B, H, d, M']
+    key_scale: Tensor  # float32 [B, H]
+    value: Tensor  # [B, H, d, M'], tokens in the order of `_order`
     value_scale: Tensor  # float32 [B, H, d]
     value_mean: Tensor  # float32 [B, H, d]
 
 
 @triton.jit
+def _parabola(x):
+    """2^x, 0.2 % off at most, which float8 does not see."""
+    x = tl.maximum(x, -126.0)
+    shifted = x + 12582912.0  # 1.5·2²³: the last bits are now x, rounded to a whole number
+    fraction = x - (shifted - 12582912.0)
+    power = (0.2402265 * fraction + 0.6951786) * fraction + 1.0
+    exponent = shifted.to(tl.int32, bitcast=True) << 23
+    return (power.to(tl.int32, bitcast=True) + exponent).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _exp2(x, QUERIES: tl.constexpr, KEYS: tl.constexpr):
+    """2^x, every fourth group of 8 columns by `_parabola`."""
+    exact, others = tl.split(tl.permute(tl.reshape(x, (QUERIES, KEYS // 16, 2, 8)), (0, 1, 3, 2)))
+    more, rough = tl.split(tl.permute(tl.reshape(others, (QUERIES, KEYS // 32, 2, 8)), (0, 1, 3, 2)))
+    others = tl.permute(tl.join(tl.math.exp2(more), _parabola(rough)), (0, 1, 3, 2))
+    both = tl.join(tl.math.exp2(exact), tl.reshape(others, (QUERIES, KEYS // 16, 8)))
+    return tl.reshape(tl.permute(both, (0, 1, 3, 2)), (QUERIES, KEYS))
+
+
+@triton.jit
+def _operand(weights, QUERIES: tl.constexpr, KEYS: tl.constexpr):
+    """float8, columns in the order of `_order`: as the threads of a Hopper or Ada product hold them."""
+    small = tl.reshape(weights.to(tl.float8e4nv), (QUERIES, KEYS // 16, 2, 4, 2))
+    return tl.reshape(tl.permute(small, (0, 1, 3, 2, 4)), (QUERIES, KEYS))
+
+
+@triton.jit
+def _order(place):
+    """The token that stands at a place of the packed values: of 16a + 4t + 2j + e, 16a + 8j + 2t + e."""
+    return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
+
+
+@triton.jit
 def _attend(
-    q_ptr,
-    k_ptr,
+    q_desc,
+    q_scale_ptr,
+    k_desc,
     k_scale_ptr,
-    v_ptr,
+    v_desc,
     v_scale_ptr,
     v_mean_ptr,
     out_ptr,
     queries,
+    padded_queries,
     keys,
-    padded,
+    padded_keys,
     heads,
-    softmax_scale,
-    MAX: tl.constexpr,
     SPREAD: tl.constexpr,
     HEAD: tl.constexpr,
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
     STAGES: tl.constexpr,
-    IMPRECISE: tl.constexpr,
 ):
-    batch_head = tl.program_id(1).to(tl.int64)
+    batch_head = tl.program_id(1)
     batch, head = batch_head // heads, batch_head % heads
-    token = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    first = tl.program_id(0) * QUERIES
+    token = first + tl.arange(0, QUERIES)
     channel = tl.arange(0, HEAD)
-    place = ((batch * queries + token[:, None]) * heads + head) * HEAD + channel[None, :]
-    asked = token[:, None] < queries
-    wide = tl.load(q_ptr + place, mask=asked, other=0.0).to(tl.float32)
-    q_scale = tl.maximum(tl.max(tl.abs(wide), 1), 1e-12) / MAX
-    query = (wide / q_scale[:, None]).to(tl.float8e4nv)
-    q_scale *= softmax_scale
+    scale = tl.load(q_scale_ptr + batch_head * padded_queries + token) * tl.load(k_scale_ptr + batch_head)
+    query = q_desc.load([batch_head * padded_queries + first, 0])
+    k_row, v_row = batch_head * padded_keys, batch_head * HEAD
 
-    column = tl.arange(0, KEYS)
-    k_ptrs = k_ptr + batch_head * padded * HEAD + column[None, :] * HEAD + channel[:, None]
-    v_ptrs = v_ptr + batch_head * padded * HEAD + column[:, None] + channel[None, :] * padded
-    k_scale_ptr += batch_head * (padded // KEYS)
     largest = tl.full([QUERIES], float("-inf"), tl.float32)
-    total = tl.zeros([QUERIES], tl.float32)
+    totals = tl.zeros([QUERIES, 8], tl.float32)  # of every eighth column: whole rows would cross threads each time
     summed = tl.zeros([QUERIES, HEAD], tl.float32)
     whole = keys // KEYS
     for block in tl.range(0, whole, num_stages=STAGES):
-        key = tl.load(k_ptrs + block * KEYS * HEAD)
-        scores = tl.dot(query, key)
-        scale = q_scale * tl.load(k_scale_ptr + block)
+        scores = tl.dot(query, k_desc.load([k_row + block * KEYS, 0]).T)
+        higher = tl.maximum(largest, tl.max(scores, 1) * scale - SPREAD)
+        weights = _exp2(scores * scale[:, None] - higher[:, None], QUERIES, KEYS)
+        shrink = tl.math.exp2(largest - higher)
+        totals = totals * shrink[:, None] + tl.sum(tl.reshape(weights, (QUERIES, KEYS // 8, 8)), 1)
+        value = v_desc.load([v_row, block * KEYS])
+        summed = summed * shrink[:, None] + tl.dot(_operand(weights, QUERIES, KEYS), value.T)
+        largest = higher
+    total = tl.sum(totals, 1)
+    if whole * KEYS < keys:
+        scores = tl.dot(query, k_desc.load([k_row + whole * KEYS, 0]).T)
+        there = whole * KEYS + tl.arange(0, KEYS) < keys
+        scores = tl.where(there[None, :], scores, float("-inf"))
         higher = tl.maximum(largest, tl.max(scores, 1) * scale - SPREAD)
         weights = tl.math.exp2(scores * scale[:, None] - higher[:, None])
         shrink = tl.math.exp2(largest - higher)
         total = total * shrink + tl.sum(weights, 1)
-        value = tl.load(v_ptrs + block * KEYS)
-        if IMPRECISE:
-            summed = tl.dot(weights.to(tl.float8e4nv), value, summed * shrink[:, None])
-        else:
-            summed = summed * shrink[:, None] + tl.dot(weights.to(tl.float8e4nv), value)
-        largest = higher
-    if whole * KEYS < keys:
-        scores = tl.dot(query, tl.load(k_ptrs + whole * KEYS * HEAD))
-        scale = q_scale * tl.load(k_scale_ptr + whole)
-        scores = tl.where((whole * KEYS + column < keys)[None, :], scores * scale[:, None], float("-inf"))
-        higher = tl.maximum(largest, tl.max(scores, 1) - SPREAD)
-        weights = tl.math.exp2(scores - higher[:, None])
-        shrink = tl.math.exp2(largest - higher)
-        total = total * shrink + tl.sum(weights, 1)
-        value = tl.load(v_ptrs + whole * KEYS)
-        summed = summed * shrink[:, None] + tl.dot(weights.to(tl.float8e4nv), value)
-    scale = tl.load(v_scale_ptr + batch_head * HEAD + channel)
+        value = v_desc.load([v_row, whole * KEYS])
+        summed = summed * shrink[:, None] + tl.dot(_operand(weights, QUERIES, KEYS), value.T)
+
+    v_scale = tl.load(v_scale_ptr + batch_head * HEAD + channel)
     mean = tl.load(v_mean_ptr + batch_head * HEAD + channel)
-    out = summed / total[:, None] * scale[None, :] + mean[None, :]
-    tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=asked)
+    out = summed / total[:, None] * v_scale[None, :] + mean[None, :]
+    place = ((batch * queries + token[:, None]).to(tl.int64) * heads + head) * HEAD + channel[None, :]
+    tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=token[:, None] < queries)
 
 
 @triton.jit
-def _statistics(k_ptr, v_ptr, out_ptr, keys, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
-    """Sum of k, and sum, least and largest of v, by channel, over the tokens of one part."""
+def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
+    """Sum, least and largest of [B, M, H, d] by channel, over the tokens of one part."""
     number, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     batch, head = batch_head // heads, batch_head % heads
     channel = tl.arange(0, HEAD)
-    k_sum, v_sum = tl.zeros([HEAD], tl.float32), tl.zeros([HEAD], tl.float32)
+    total = tl.zeros([HEAD], tl.float32)
     least, most = tl.full([HEAD], float("inf"), tl.float32), tl.full([HEAD], float("-inf"), tl.float32)
     for offset in range(0, part, TOKENS):
-        start = number * part + offset
-        token = start + tl.arange(0, TOKENS)
-        there = (token < keys)[:, None]
-        place = ((batch * keys + token[:, None]) * heads + head) * HEAD + channel[None, :]
-        k_sum += tl.sum(tl.load(k_ptr + place, mask=there, other=0.0).to(tl.float32), 0)
-        v = tl.load(v_ptr + place, mask=there, other=0.0).to(tl.float32)
-        v_sum += tl.sum(v, 0)
-        least = tl.minimum(least, tl.min(tl.where(there, v, float("inf")), 0))
-        most = tl.maximum(most, tl.max(tl.where(there, v, float("-inf")), 0))
-    out = out_ptr + (batch_head * tl.num_programs(0) + number) * 4 * HEAD + channel
-    tl.store(out, k_sum)
-    tl.store(out + HEAD, v_sum)
-    tl.store(out + 2 * HEAD, least)
-    tl.store(out + 3 * HEAD, most)
+        token = number * part + offset + tl.arange(0, TOKENS)
+        there = (token < tokens)[:, None]
+        place = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
+        x = tl.load(x_ptr + place, mask=there, other=0.0).to(tl.float32)
+        total += tl.sum(x, 0)
+        least = tl.minimum(least, tl.min(tl.where(there, x, float("inf")), 0))
+        most = tl.maximum(most, tl.max(tl.where(there, x, float("-inf")), 0))
+    out = out_ptr + (batch_head * tl.num_programs(0) + number) * 3 * HEAD + channel
+    tl.store(out, total)
+    tl.store(out + HEAD, least)
+    tl.store(out + 2 * HEAD, most)
 
 
 @triton.jit
-def _pack(
+def _pack_query(
+    q_ptr,
+    out_ptr,
+    scale_ptr,
+    tokens,
+    padded,
+    heads,
+    factor,
+    MAX: tl.constexpr,
+    HEAD: tl.constexpr,
+    TOKENS: tl.constexpr,
+):
+    """One block of queries, each row scaled to what float8 holds; rows that pad are zeros."""
+    block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    batch, head = batch_head // heads, batch_head % heads
+    token, channel = block * TOKENS + tl.arange(0, TOKENS), tl.arange(0, HEAD)
+    place = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
+    q = tl.load(q_ptr + place, mask=(token < tokens)[:, None], other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(q), 1), 1e-12) / MAX
+    row = batch_head * padded + token
+    tl.store(out_ptr + row[:, None] * HEAD + channel[None, :], (q / scale[:, None]).to(tl.float8e4nv))
+    tl.store(scale_ptr + row, scale * factor)
+
+
+@triton.jit
+def _pack_key_value(
     k_ptr,
     v_ptr,
     k_mean_ptr,
+    k_scale_ptr,
     v_mean_ptr,
     v_scale_ptr,
     k_out_ptr,
-    k_scale_ptr,
     v_out_ptr,
-    keys,
+    tokens,
     padded,
     heads,
-    MAX: tl.constexpr,
     HEAD: tl.constexpr,
-    KEYS: tl.constexpr,
+    TOKENS: tl.constexpr,
 ):
-    """One block of keys and values, smoothed and rounded; the values transposed."""
+    """One block of keys and values, smoothed and rounded; the values transposed. Tokens that pad are zeros."""
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     batch, head = batch_head // heads, batch_head % heads
-    channel = tl.arange(0, HEAD)
-    token = block * KEYS + tl.arange(0, KEYS)
-    there = (token < keys)[:, None]
-    place = ((batch * keys + token[:, None]) * heads + head) * HEAD + channel[None, :]
-    k = tl.load(k_ptr + place, mask=there, other=0.0).to(tl.float32)
-    k = tl.where(there, k - tl.load(k_mean_ptr + batch_head * HEAD + channel)[None, :], 0.0)
-    k_scale = tl.maximum(tl.max(tl.max(tl.abs(k), 1), 0), 1e-12) / MAX
-    tl.store(k_scale_ptr + batch_head * (padded // KEYS) + block, k_scale)
-    out = k_out_ptr + (batch_head * padded + token[:, None]) * HEAD + channel[None, :]
-    tl.store(out, (k / k_scale).to(tl.float8e4nv))
-    v = tl.load(v_ptr + place, mask=there, other=0.0).to(tl.float32)
+    channel, place = tl.arange(0, HEAD), block * TOKENS + tl.arange(0, TOKENS)
+    token = place
+    source = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
+    there = (token < tokens)[:, None]
+    k = tl.load(k_ptr + source, mask=there, other=0.0).to(tl.float32)
+    k = (k - tl.load(k_mean_ptr + batch_head * HEAD + channel)[None, :]) / tl.load(k_scale_ptr + batch_head)
+    target = k_out_ptr + (batch_head * padded + place[:, None]) * HEAD + channel[None, :]
+    tl.store(target, tl.where(there, k, 0.0).to(tl.float8e4nv))
+
+    token = _order(place)
+    source = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
+    there = (token < tokens)[:, None]
+    v = tl.load(v_ptr + source, mask=there, other=0.0).to(tl.float32)
     v_mean = tl.load(v_mean_ptr + batch_head * HEAD + channel)[None, :]
-    v_scale = tl.load(v_scale_ptr + batch_head * HEAD + channel)[None, :]
-    v = tl.where(there, (v - v_mean) / v_scale, 0.0)
-    out = v_out_ptr + (batch_head * HEAD + channel[:, None]) * padded + token[None, :]
-    tl.store(out, tl.trans(v.to(tl.float8e4nv)))
+    v = (v - v_mean) / tl.load(v_scale_ptr + batch_head * HEAD + channel)[None, :]
+    target = v_out_ptr + (batch_head * HEAD + channel[:, None]) * padded + place[None, :]
+    tl.store(target, tl.trans(tl.where(there, v, 0.0).to(tl.float8e4nv)))
 
 
-def pack(key: Tensor, value: Tensor, block: int) -> Packed:
-    """Keys and values [B, M, H, d] in float8; `block` keys share a scale."""
-    batch, keys, heads, head = key.shape
-    key, value = key.contiguous(), value.contiguous()
-    parts = min(32, triton.cdiv(keys, PACK_TOKENS))
-    found = key.new_empty(batch * heads, parts, 4, head, dtype=torch.float32)
-    part = triton.cdiv(triton.cdiv(keys, parts), 64) * 64
-    _statistics[(parts, batch * heads)](key, value, found, keys, heads, part, HEAD=head, TOKENS=64)
-    k_sum, v_sum, least, most = found.unbind(2)
-    k_mean, v_mean = k_sum.sum(1) / keys, v_sum.sum(1) / keys
-    reach = torch.maximum(most.amax(1) - v_mean, v_mean - least.amin(1))
-    v_scale = reach.clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
-    padded = triton.cdiv(keys, block) * block
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """[B, L, H, d], [B, M, H, d], [B, M, H, d] → [B, L, H, d], d a power of 2 from 32."""
+    return attend_packed(pack(query, key, value), query, key.shape[1])
+
+
+def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
+    """[B, L, H, d], [B, M, H, d], [B, M, H, d] in float8."""
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+    key_mean, key_reach = _mean_and_reach(key)
+    value_mean, value_reach = _mean_and_reach(value)
+    key_scale = key_reach.amax(-1).clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
+    value_scale = value_reach.clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
+    batch, keys, heads, width = key.shape
+    queries, padded = _padded(query.shape[1]), _padded(keys)
     packed = Packed(
-        key=key.new_empty(batch, heads, padded, head, dtype=FLOAT8),
-        key_scale=key.new_empty(batch, heads, padded // block, dtype=torch.float32),
-        value=key.new_empty(batch, heads, head, padded, dtype=FLOAT8),
-        value_scale=v_scale,
-        value_mean=v_mean,
+        query=query.new_empty(batch, heads, queries, width, dtype=FLOAT8),
+        query_scale=query.new_empty(batch, heads, queries, dtype=torch.float32),
+        key=key.new_empty(batch, heads, padded, width, dtype=FLOAT8),
+        key_scale=key_scale,
+        value=key.new_empty(batch, heads, width, padded, dtype=FLOAT8),
+        value_scale=value_scale,
+        value_mean=value_mean,
     )
-    _pack[(padded // block, batch * heads)](
-        key, value, k_mean, v_mean, v_scale, packed.key, packed.key_scale, packed.value, keys, padded, heads,
-        MAX=FLOAT8_MAX, HEAD=head, KEYS=block,
+    _pack_query[(queries // BLOCK, batch * heads)](
+        query, packed.query, packed.query_scale, query.shape[1], queries, heads, LOG2_E * width**-0.5,
+        MAX=FLOAT8_MAX, HEAD=width, TOKENS=BLOCK,
+    )  # fmt: skip
+    _pack_key_value[(padded // BLOCK, batch * heads)](
+        key, value, key_mean, key_scale, value_mean, value_scale, packed.key, packed.value, keys, padded, heads,
+        HEAD=width, TOKENS=BLOCK,
     )  # fmt: skip
     return packed
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, tuning: Tuning = HOPPER, **options: Any) -> Tensor:
-    """[B, L, H, d], [B, M, H, d], [B, M, H, d] → [B, L, H, d], d a power of 2."""
-    return attend_packed(query, pack(key, value, tuning.keys), key.shape[1], tuning, **options)
-
-
-def attend_packed(
-    query: Tensor, packed: Packed, keys: int, tuning: Tuning = HOPPER, *, imprecise: bool = False
-) -> Tensor:
-    """The same with packed keys and values, `keys` of them real."""
-    batch, queries, heads, head = query.shape
-    query = query.contiguous()
-    out = torch.empty_like(query)
-    _attend[(triton.cdiv(queries, tuning.queries), batch * heads)](
-        query, packed.key, packed.key_scale, packed.value, packed.value_scale, packed.value_mean, out,
-        queries, keys, packed.key.shape[2], heads, LOG2_E * head**-0.5,
-        MAX=FLOAT8_MAX, SPREAD=SPREAD_LOG2, HEAD=head, QUERIES=tuning.queries, KEYS=tuning.keys,
-        STAGES=tuning.stages, IMPRECISE=imprecise, num_warps=tuning.warps,
+def attend_packed(packed: Packed, like: Tensor, keys: int) -> Tensor:
+    """The output, shaped as the queries `like` [B, L, H, d]; `keys` keys are real, the others pad."""
+    batch, queries, heads, width = like.shape
+    out = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    padded_queries, padded_keys = packed.query.shape[2], packed.key.shape[2]
+    _attend[(triton.cdiv(queries, QUERIES), batch * heads)](
+        TensorDescriptor.from_tensor(packed.query.view(-1, width), [QUERIES, width]), packed.query_scale,
+        TensorDescriptor.from_tensor(packed.key.view(-1, width), [BLOCK, width]), packed.key_scale,
+        TensorDescriptor.from_tensor(packed.value.view(-1, padded_keys), [width, BLOCK]),
+        packed.value_scale, packed.value_mean, out, queries, padded_queries, keys, padded_keys, heads,
+        SPREAD=SPREAD_LOG2, HEAD=width, QUERIES=QUERIES, KEYS=BLOCK, STAGES=STAGES, num_warps=WARPS,
     )  # fmt: skip
     return out
+
+
+def _mean_and_reach(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over the tokens of [B, M, H, d], and the largest distance from it: float32 [B, H, d] each."""
+    batch, tokens, heads, width = x.shape
+    parts = min(STATISTICS_PARTS, triton.cdiv(tokens, BLOCK))
+    part = triton.cdiv(triton.cdiv(tokens, parts), 64) * 64
+    found = x.new_empty(batch, heads, parts, 3, width, dtype=torch.float32)
+    _statistics[(parts, batch * heads)](x, found, tokens, heads, part, HEAD=width, TOKENS=64)
+    total, least, most = found.unbind(3)
+    mean = total.sum(2) / tokens
+    return mean, torch.maximum(most.amax(2) - mean, mean - least.amin(2))
+
+
+def _padded(tokens: int) -> int:
+    return int(triton.cdiv(tokens, BLOCK) * BLOCK)

@@ -47,7 +47,7 @@ def add_norm(
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_width: int) -> Tensor:
     """RMS norm over all of D, split in heads and turned by the tokens' positions: [B, L, D] → [B, L, H, d]."""
-    heads = functional.rms_norm(x, x.shape[-1:], weight, eps).unflatten(-1, (-1, head_width))
+    heads = torch.unflatten(functional.rms_norm(x, x.shape[-1:], weight, eps), -1, (-1, head_width))
     return heads if rotary is None else rotate(heads, rotary)
 
 
