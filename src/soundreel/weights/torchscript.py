@@ -1,0 +1,98 @@
+"""Tensors of a TorchScript archive, read without running or importing anything that is in it.
+
+The archive's `data.pkl` describes a tree of modules; its tensors lie as plain bytes in `data/`. The tree is unpickled
+with a handful of harmless stand-ins: a module becomes a dictionary of its attributes, anything else is refused. A
+tensor's name is its path through the tree, which is the name that a state dict has for it.
+"""
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from soundreel.errors import WeightsError
+
+STORAGES: Mapping[str, torch.dtype] = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
+"""Element types by the names that archives use."""
+
+_LISTS = frozenset({"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"})
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a PyTorch zip archive holds a compiled program beside its tensors."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_torchscript(path: Path) -> dict[str, Tensor]:
+    """All tensors by name, on the CPU. Raises `WeightsError` for a damaged archive, or one with something else in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            table = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(table) as file:
+                tree = _Reader(file, archive, table.removesuffix("data.pkl")).load()
+    except (pickle.UnpicklingError, EOFError, KeyError, IndexError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{str(path)!r} is damaged or holds more than tensors ({reason})") from error
+    return dict(_tensors(tree, ""))
+
+
+class _Module:
+    """A module of the archive's program: only its attributes are kept."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state)
+
+
+class _Reader(pickle.Unpickler):
+    """Knows tensors, plain containers and `_Module`, nothing else."""
+
+    def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(file)
+        self._archive, self._folder = archive, folder
+        self._storages: dict[str, Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch._utils" and name in {"_rebuild_tensor_v2", "_rebuild_tensor"}:
+            return _rebuild
+        if module == "torch._utils" and name == "_rebuild_parameter":
+            return lambda tensor, *_: tensor
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        if module == "torch.jit._pickle" and name in _LISTS:
+            return list
+        if module == "torch.jit._pickle" and name == "restore_type_tag":
+            return lambda value, _: value
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module.startswith("__torch__"):
+            return _Module
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+    def persistent_load(self, key: Any) -> Tensor:
+        _, dtype, name, *_ = key
+        if name not in self._storages:
+            data = bytearray(self._archive.read(f"{self._folder}data/{name}"))
+            self._storages[name] = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        return self._storages[name]
+
+
+def _rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    return storage.as_strided(tuple(size), tuple(stride), offset)
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, _Module):
+        for attribute, child in vars(value).items():
+            yield from _tensors(child, f"{name}.{attribute}" if name else attribute)
