@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # finding the weights needs no torch
     from torch import nn
 
     from soundreel.weights.keys import Shapes
-    from soundreel.weights.load import Blueprint
+    from soundreel.weights.load import Blueprint, ComponentSpec
 
 FILM, RIFE = "film", "rife"
 
@@ -57,20 +57,28 @@ def _candidates(name: str, folder: Path) -> Iterator[Path]:
         yield from (folder / place.format(name=name) / file for place in FOLDERS)
 
 
-def load_network(
-    name: str, path: Path, *, device: "torch.device | str" = "cpu", dtype: "torch.dtype | None" = None
-) -> "nn.Module":
-    """The network `name` with the weights at `path`, of whatever widths, ready to compute in `dtype` (None: float32).
+def check_network(name: str, path: Path) -> None:
+    """Raise `WeightsError` for all that loading would refuse."""
+    from soundreel.weights.load import check_component  # noqa: PLC0415 - only networks need torch
+
+    check_component(_spec(name), [path])
+
+
+def load_network(name: str, path: Path, *, device: "torch.device | str", dtype: "torch.dtype") -> "nn.Module":
+    """The network `name` with the weights at `path`, of whatever widths, ready to compute in `dtype`.
 
     Raises:
         WeightsError: the file is damaged or does not fit; names what is wrong.
     """
-    import torch  # noqa: PLC0415 - only networks need it
+    from soundreel.weights.load import load_component  # noqa: PLC0415
 
-    from soundreel.weights.load import ComponentSpec, load_component  # noqa: PLC0415
+    return load_component(_spec(name), [path], device=device, dtype=dtype)
 
-    spec = ComponentSpec(name=name.upper(), blueprint=_film if name == FILM else _rife)
-    return load_component(spec, [path], device=device, dtype=dtype or torch.float32)
+
+def _spec(name: str) -> "ComponentSpec":
+    from soundreel.weights.load import ComponentSpec  # noqa: PLC0415
+
+    return ComponentSpec(name=name.upper(), blueprint=_film if name == FILM else _rife)
 
 
 def _film(shapes: "Shapes", _: Mapping[str, Any]) -> "Blueprint":
