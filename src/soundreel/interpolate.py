@@ -21,9 +21,9 @@ from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Gap, Picture, compensate_motion
 from soundreel.types import MODEL_FPS, StrPath
-from soundreel.weights.frame_networks import FILM, RIFE, find_weights
+from soundreel.weights.frame_networks import find_weights
 
-NONE, MOTION = "none", "motion"
+NONE, MOTION, RIFE, FILM = "none", "motion", "rife", "film"
 
 METHODS: Final = (MOTION, RIFE, FILM)
 """What makes pictures between pictures: libavfilter's motion compensation, or a network."""
@@ -144,7 +144,7 @@ def _interpolated(
     if before is not None:
         yield from filler.add((start - 1) / rates.source, before)
     frame = start - 1
-    for frame, picture in enumerate(pictures, start=start):  # noqa: B007 - counted for the end
+    for frame, picture in enumerate(pictures, start=start):
         yield from filler.add(frame / rates.source, picture)
     yield from filler.finish(rates.count(frame + 1) if is_last else None)
 

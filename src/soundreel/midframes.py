@@ -24,7 +24,7 @@ LARGEST_BATCH: Final = 8
 """Pictures at once; more keep a GPU no busier."""
 
 OVERLAP_PIXELS: Final = 64
-"""By which a tile reaches into its neighbours; motion across a seam may be as large. Tiles are faded into each other."""
+"""By which a tile reaches into its neighbours; motion across a seam may be as large. Seams are faded."""
 
 SMALLEST_TILE_PIXELS: Final = 64
 """Beside the overlap; where this does not fit, nothing will."""
@@ -167,7 +167,7 @@ class MidFrames:
             chosen = pairs[first : first + self.batch]
             x0, x1 = (torch.cat(pictures) for pictures in zip(*chosen, strict=True))
             times = torch.tensor(shares[first : first + self.batch], device=self._device, dtype=self._dtype)[:, None]
-            made += self._tiled(x0, x1, times).clamp(0, 1).split(1)
+            made += torch.split(self._tiled(x0, x1, times).clamp(0, 1), 1)
         return made
 
     def _tiled(self, x0: Tensor, x1: Tensor, times: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,25 @@ from numpy.typing import NDArray
 from soundreel import __version__, naming, planning
 from soundreel.engines.base import Choice, Engine, open_engine
 from soundreel.errors import InputError, MediaError
-from soundreel.interpolate import check_method, interpolate
+from soundreel.interpolate import FILM, MOTION, NONE, Rates, check_method, interpolate, open_method
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.media.video import SegmentWriter
 from soundreel.types import MODEL_FPS, Frames, Plan, Progress, RenderedClip, Report, Request, Result, Stage
 
-INTERPOLATION_FACTOR = 2
-"""16 → 32 frames per second."""
+INTERPOLATED_FPS = 2 * MODEL_FPS
+"""Frames per second with interpolation, where no rate is asked for."""
 
 RECIPE_KEY = "soundreel"
 """Metadata key of the recipe in a finished file."""
 
 DRAFT_NEEDS_NO_FILM = "a draft needs no weights: --interpolate motion doubles its frames, not FILM"
+
+RATE_NEEDS_A_METHOD = (
+    "--fps {fps} without --interpolate: the frames between come from --interpolate motion; "
+    "rife and film make better ones"
+)
 
 NOTABLE_CROP = 0.34
 """A reference image that loses more of its area than this is worth a word."""
@@ -96,19 +102,16 @@ class Job:
         return self.plan.request
 
     @property
-    def factor(self) -> int:
-        """Frames in the file per frame rendered."""
-        return 1 if self.interpolation == "none" else INTERPOLATION_FACTOR
-
-    @property
     def fps(self) -> int:
         """Frames per second of the file."""
-        return MODEL_FPS * self.factor
+        if self.interpolation == NONE:
+            return MODEL_FPS
+        return self.request.fps or INTERPOLATED_FPS
 
     @property
     def frames_written(self) -> int:
         """Frames of the file."""
-        return self.plan.frames * self.factor
+        return Rates(target=Fraction(self.fps)).count(self.plan.frames)
 
 
 def prepare(request: Request) -> Job:
@@ -116,7 +119,7 @@ def prepare(request: Request) -> Job:
     _check_output(request)
     choice = open_engine(request)
     interpolation = _interpolation(request, choice.engine)
-    check_method(interpolation)
+    check_method(interpolation, weights=request.interpolate_weights, models=request.models)
     sound = probe_sound(request.audio)
     planned = planning.plan(request, sound.seconds)
     choice.engine.check(request)
@@ -124,14 +127,25 @@ def prepare(request: Request) -> Job:
         *_sound_notes(planned, sound),
         *_reference_notes(request),
         *choice.engine.notes(planned),
-        *([DRAFT_NEEDS_NO_FILM] if interpolation != request.interpolate else []),
+        *_interpolation_notes(request, interpolation),
     )
     return Job(plan=planned, choice=choice, interpolation=interpolation, notes=notes)
 
 
 def _interpolation(request: Request, engine: Engine) -> str:
-    """A draft never needs weights: where FILM is asked for, it takes the method that has none, and says so."""
-    return "motion" if engine.name == "draft" and request.interpolate == "film" else request.interpolate
+    """The method that is really used: a draft never needs FILM's weights, and a higher rate needs some method."""
+    if request.fps == MODEL_FPS:
+        return NONE
+    if engine.name == "draft" and request.interpolate == FILM:
+        return MOTION
+    return MOTION if request.interpolate == NONE and request.fps is not None else request.interpolate
+
+
+def _interpolation_notes(request: Request, interpolation: str) -> Iterator[str]:
+    if interpolation == MOTION and request.interpolate == FILM:
+        yield DRAFT_NEEDS_NO_FILM
+    if interpolation == MOTION and request.interpolate == NONE:
+        yield RATE_NEEDS_A_METHOD.format(fps=request.fps)
 
 
 def recipe(job: Job) -> dict[str, Any]:
@@ -230,24 +244,42 @@ def _work_folder(job: Job) -> Iterator[Path]:
 
 
 def _render(job: Job, work: Path, clock: _Clock) -> list[Path]:
-    """Write the pictures as encoded segments: one per clip, or a single one where frames are interpolated."""
+    """Write the pictures as encoded segments, one per clip, with what lies between them and the clip before."""
     scratch = work / "engine"
     scratch.mkdir()
     clips = job.engine.render(job.plan, 0, None, clock, scratch)
-    if job.factor > 1:
-        pictures = interpolate(_pictures(clips), factor=job.factor, method=job.interpolation)
-        return [_encode((picture[np.newaxis] for picture in pictures), work / "interpolated.mp4", job)]
+    pictures_of = _retiming(job)
     segments = []
+    before = None
     for rendered in clips:
-        segments.append(_encode([rendered.frames], work / f"clip_{rendered.clip.index:05d}.mp4", job))
-        del rendered  # or two clips would be in memory while the next is rendered
+        pictures = pictures_of(rendered, before)
+        segments.append(_encode(pictures, work / f"clip_{rendered.clip.index:05d}.mp4", job))
+        before = rendered.frames[-1].copy()
+        del rendered, pictures  # or two clips would be in memory while the next is rendered
     return segments
 
 
-def _pictures(clips: Iterator[RenderedClip]) -> Iterator[NDArray[np.uint8]]:
-    for rendered in clips:
-        yield from rendered.frames
-        del rendered
+def _retiming(job: Job) -> Callable[[RenderedClip, NDArray[np.uint8] | None], Iterable[Frames]]:
+    """How a clip's frames become those of the file, given the last frame of the clip before."""
+    if job.interpolation == NONE:
+        return lambda rendered, _: [rendered.frames]
+    request = job.request
+    method = open_method(
+        job.interpolation, weights=request.interpolate_weights, models=request.models, device=request.device
+    )
+
+    def retimed(rendered: RenderedClip, before: NDArray[np.uint8] | None) -> Iterable[Frames]:
+        pictures = interpolate(
+            rendered.frames,
+            method=method,
+            fps=job.fps,
+            before=before,
+            start=rendered.clip.start,
+            is_last=rendered.clip.stop == job.plan.frames,
+        )
+        return (picture[np.newaxis] for picture in pictures)
+
+    return retimed
 
 
 def _encode(batches: Iterable[Frames], segment: Path, job: Job) -> Path:

@@ -29,6 +29,9 @@ LEAD_IN_FRAMES = 3
 SIZE_MULTIPLE = 16
 """Width and height are multiples of this: VAE stride 8 × patch 2."""
 
+MAX_FPS = 240
+"""Highest rate of a video that is written."""
+
 MAX_SIDE_PIXELS = 16384
 """Largest side that H.264 can carry."""
 
@@ -118,7 +121,9 @@ class Request:
     engine: str = "auto"  # auto, or an engine's name
     models: StrPath | None = None  # folder of the model, in any layout; None: the default one
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
+    interpolate: str = "none"  # none, or a method of `soundreel.interpolate`; none with fps above 16: motion
+    interpolate_weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
+    fps: int | None = None  # of the file; None: 32 with interpolation, else 16
     preview: bool = False  # keep a small picture of what is being rendered, and name it in the progress
     crf: int = 18  # H.264 quality: 0 lossless … 51 worst
     output: StrPath | None = None  # None: a new name in output_dir
@@ -218,7 +223,7 @@ class Result:
     path: Path
     engine: str
     plan: Plan
-    frames: int  # in the file: 2N with twofold interpolation
+    frames: int  # in the file: 2N at 32 per second
     fps: int
     seconds: float  # what the render took
     notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
@@ -263,6 +268,7 @@ def _check_numbers(request: Request) -> None:
             raise InputError(f"sigmas hold {strength}: expected finite numbers, falling from at most 1")
     if request.start_from_ref and request.ref_image is None:
         raise InputError("start_from_ref begins with the reference image: give one with --ref-image")
+    _expect(request, "fps", whole=True, at_least=MODEL_FPS, at_most=MAX_FPS)
     _expect(request, "crf", whole=True, at_least=0, at_most=51)
 
 

@@ -111,9 +111,11 @@ class SegmentWriter:
         MediaError: the file cannot be written (disk full, no permission, …), or no frame was.
     """
 
-    def __init__(self, path: StrPath, *, width: int, height: int, fps: int = MODEL_FPS, crf: int = 18) -> None:
+    def __init__(
+        self, path: StrPath, *, width: int, height: int, fps: int | Fraction = MODEL_FPS, crf: int = 18
+    ) -> None:
         check_size(width, height)
-        self._width, self._height, self._fps, self._crf = width, height, fps, crf
+        self._width, self._height, self._fps, self._crf = width, height, Fraction(fps), crf
         self._file = NewFile(path)
         self._to_yuv = VideoReformatter()
         self._written = 0
@@ -149,8 +151,8 @@ class SegmentWriter:
         stream = self._file.container.add_stream("libx264", rate=self._fps, options=options)
         stream.width, stream.height, stream.pix_fmt = self._width, self._height, "yuv420p"
         context = stream.codec_context
-        context.time_base = Fraction(1, self._fps)
-        context.gop_size = KEYFRAME_SECONDS * self._fps
+        context.time_base = 1 / self._fps
+        context.gop_size = round(KEYFRAME_SECONDS * self._fps)
         context.max_b_frames = 3
         context.thread_count, context.thread_type = ENCODER_THREADS, "FRAME"
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
@@ -166,7 +168,7 @@ class SegmentWriter:
             interpolation=_TO_YUV,
         )
         frame.pts = self._written
-        frame.time_base = Fraction(1, self._fps)
+        frame.time_base = 1 / self._fps
         return frame
 
 
@@ -180,12 +182,18 @@ def read_frames(path: StrPath, *, exact: bool = True) -> Iterator[NDArray[np.uin
         InputError: the path leads to no readable file.
         MediaError: not a video, or damaged.
     """
+    return (picture for _, picture in read_timed_frames(path, exact=exact))
+
+
+def read_timed_frames(path: StrPath, *, exact: bool = True) -> Iterator[tuple[Fraction | None, NDArray[np.uint8]]]:
+    """As `read_frames`, each picture with the second at which the file shows it, where it says so."""
     with opened(path) as container:
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         to_rgb = VideoReformatter()
         for frame in container.decode(stream):
-            yield _rgb(frame, to_rgb) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
+            time = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+            yield time, _rgb(frame, to_rgb) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
 
 
 def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter) -> NDArray[np.uint8]:

@@ -24,8 +24,6 @@ STORAGES: Mapping[str, torch.dtype] = {
 }  # fmt: skip
 """Element types by the names that archives use."""
 
-_LISTS = frozenset({"build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"})
-
 
 def is_torchscript(path: Path) -> bool:
     """Whether a PyTorch zip archive holds a compiled program beside its tensors."""
@@ -34,7 +32,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """All tensors by name, on the CPU. Raises `WeightsError` for a damaged archive, or one with something else in it."""
+    """All tensors by name, on the CPU. Raises `WeightsError`: the archive is damaged or holds something else."""
     try:
         with zipfile.ZipFile(path) as archive:
             table = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
@@ -62,21 +60,11 @@ class _Reader(pickle.Unpickler):
         self._storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch._utils" and name in {"_rebuild_tensor_v2", "_rebuild_tensor"}:
-            return _rebuild
-        if module == "torch._utils" and name == "_rebuild_parameter":
-            return lambda tensor, *_: tensor
-        if module == "torch" and name in STORAGES:
-            return STORAGES[name]
-        if module == "torch.jit._pickle" and name in _LISTS:
-            return list
-        if module == "torch.jit._pickle" and name == "restore_type_tag":
-            return lambda value, _: value
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
         if module.startswith("__torch__"):
             return _Module
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
+        if (module, name) not in _STAND_INS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return _STAND_INS[module, name]
 
     def persistent_load(self, key: Any) -> Tensor:
         _, dtype, name, *_ = key
@@ -88,6 +76,22 @@ class _Reader(pickle.Unpickler):
 
 def _rebuild(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
     return storage.as_strided(tuple(size), tuple(stride), offset)
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+_STAND_INS: Mapping[tuple[str, str], Any] = {
+    **{("torch", name): dtype for name, dtype in STORAGES.items()},
+    **{("torch.jit._pickle", f"build_{kind}list"): list for kind in ("int", "double", "bool", "tensor")},
+    ("torch.jit._pickle", "restore_type_tag"): _first,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+    ("torch._utils", "_rebuild_tensor"): _rebuild,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+"""All that an archive may name beside its own modules."""
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
