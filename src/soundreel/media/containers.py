@@ -59,8 +59,8 @@ class _WholeWrites(FileIO):
 class NewFile:
     """A video file in the making: whole, closed and on the disk after the `with` block, or gone.
 
-    It is an mp4 file, or one of another `kind` (FFmpeg's name of the format). What was at `path` before is overwritten. `needed_bytes` is about what the file will take, for the message
-    when the disk is full.
+    It is an mp4 file, or one of another `kind` (FFmpeg's name of the format). What was at `path` before is overwritten.
+    `needed_bytes` is about what the file will take, for the message when the disk is full.
 
     Raises:
         MediaError: the file cannot be created or written (on entry, in `reporting` blocks and on leaving).
