@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format bench parity clean
+.PHONY: demo test test-comfyui check format bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -12,6 +12,10 @@ demo: $(VENV)/.base
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
+
+# the comfyui engine on a server with the S2V models, real or tiny: make test-comfyui URL=http://localhost:8188
+test-comfyui: $(VENV)/.dev
+	COMFYUI_URL=$(or $(URL),http://localhost:8188) $(BIN)/python -m pytest tests/test_comfyui_real.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -5,10 +5,13 @@ A thin door to `soundreel`: it keeps its options and file names, whichever engin
 """
 
 import argparse
+import sys
 
 from soundreel.cli import guard, render
 from soundreel.display import Style
-from soundreel.types import Request
+from soundreel.errors import WeightsError
+from soundreel.interpolate import check_method
+from soundreel.types import DEFAULT_SERVER_URL, Request, Server
 
 
 def parse(arguments: list[str] | None = None) -> Request:
@@ -26,9 +29,11 @@ def parse(arguments: list[str] | None = None) -> Request:
     parser.add_argument("--settings", default="s2v", help="tag in the file name (default s2v)")
     parser.add_argument("--interpolate", choices=["film", "motion", "none"], default="none")
     parser.add_argument("--crf", type=int, default=18, help="quality of the video, 0 best to 51")
-    parser.add_argument("--timeout", type=float, help="for the comfyui engine: seconds without progress")
-    parser.add_argument("--url", default="http://localhost:8188", help="for the comfyui engine: its server")
-    parser.add_argument("--engine", default="auto", help="auto or draft")
+    parser.add_argument(
+        "--timeout", type=float, help="of the comfyui engine: longest time without progress, in seconds"
+    )
+    parser.add_argument("--url", default=DEFAULT_SERVER_URL, help="server of the comfyui engine (default %(default)s)")
+    parser.add_argument("--engine", help="auto, native, comfyui or draft (default auto, with another --url comfyui)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     return Request(
@@ -42,11 +47,22 @@ def parse(arguments: list[str] | None = None) -> Request:
         prompt=options.positive,
         negative_prompt=options.negative,
         settings=options.settings,
-        interpolate=options.interpolate,
+        interpolate=possible_interpolation(options.interpolate),
         crf=options.crf,
-        engine=options.engine,
+        engine=options.engine or ("auto" if options.url == DEFAULT_SERVER_URL else "comfyui"),
+        server=Server(urls=(options.url,), timeout=options.timeout),
         seed=options.seed,
     )
+
+
+def possible_interpolation(wanted: str) -> str:
+    """The interpolation itself, or motion compensation where its weights are missing, and then it is said."""
+    try:
+        check_method(wanted)
+    except WeightsError as error:
+        print(f"note: {error}; taken instead", file=sys.stderr)
+        return "motion"
+    return wanted
 
 
 if __name__ == "__main__":

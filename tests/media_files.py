@@ -90,7 +90,10 @@ def write_sound(
     """Encode float32 `samples` [samples, channels] into `path`; the suffix picks container and codec unless given."""
     codec = codec or DEFAULT_CODECS[path.suffix.lower()]
     if codec == "vorbis" and samples.shape[1] != 2:
-        soundfile.write(path, samples, rate, format="OGG", subtype="VORBIS")  # FFmpeg's own encoder is stereo only
+        # FFmpeg's own encoder is stereo only; libsndfile's overflows its stack when it gets minutes at once
+        with soundfile.SoundFile(path, "w", rate, samples.shape[1], format="OGG", subtype="VORBIS") as file:
+            for first in range(0, len(samples), rate):
+                file.write(samples[first : first + rate])
         return path
     with av.open(str(path), "w", container_options=dict(container_options or {})) as container:
         stream = _add_sound_stream(container, codec, rate, samples.shape[1], bit_rate, encoder_options)

@@ -3,6 +3,7 @@
 A player honours edit lists: so does PyAV's decoder, which drops the AAC encoder's priming samples.
 """
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from media_files import (
     write_sound,
     write_video,
 )
+from soundreel.errors import Cancelled
 from soundreel.media.audio import probe_sound, stream_sound
 from soundreel.media.mux import AAC_FRAME_SAMPLES, SoundTrack, assemble, track_rate, verify
 from soundreel.media.video import SegmentWriter, probe_video
+from soundreel.pipeline import generate
+from soundreel.types import Request
 
 SOURCE_SECONDS = 6.0
 FIRST_CLICK, CLICK_EVERY = 0.25, 0.5
@@ -127,6 +131,77 @@ class TestClicks:
         expected = np.array([0.5 + FIRST_CLICK, 0.5 + FIRST_CLICK + CLICK_EVERY])
         clicks = _click_times(*_heard(_film(tmp_path, segment, source)), expected)
         assert np.abs(clicks - expected).max() < TOLERANCE_SECONDS
+
+
+LONG_RATE = 16_000
+LONG_SECONDS = 612.0
+LONG_TRAIN = {"every": 2.5, "first": 0.55}
+"""Clicks 40 frames apart."""
+
+LONG_LOST_SECONDS = {".wma": 512 / LONG_RATE}
+
+LONG_SOURCES = {
+    "wav": {},
+    "mp3": {"bit_rate": 64_000},
+    "mp3 variable": {"encoder_options": VARIABLE_BIT_RATE},
+    "m4a": {"bit_rate": 64_000},
+    "flac": {},
+    "ogg": {},
+    "opus": {"bit_rate": 64_000},
+    "wma": {"bit_rate": 64_000},
+    "mkv": {},
+    "webm": {"bit_rate": 64_000},
+}
+
+
+@pytest.fixture(scope="session", params=LONG_SOURCES)
+def long_source(request, tmp_path_factory) -> Path:
+    """Ten minutes of clicks in every format."""
+    path = tmp_path_factory.mktemp("long") / f"s.{request.param.split()[0]}"
+    clicks = click_train(LONG_SECONDS, LONG_RATE, **LONG_TRAIN)
+    return write_sound(path, clicks, LONG_RATE, **LONG_SOURCES[request.param])
+
+
+@pytest.fixture(scope="session")
+def long_segments(tmp_path_factory) -> dict[float, Path]:
+    """Pictures for windows of these seconds."""
+    folder = tmp_path_factory.mktemp("segments")
+    return {s: _segment(folder / f"{s}.mp4", math.ceil(s * 16)) for s in (0.1, 1, 5, 60, 600)}
+
+
+class TestLongAndShortWindows:
+    """However long the window is, and wherever it begins, a click is within 1 ms of its time from first to last."""
+
+    @pytest.mark.parametrize(
+        ("seconds", "start"), [(0.1, 0.5), (0.1, 602.98), (1, 0.3), (5, 304.1), (60, 550.7), (600, 9.3)]
+    )
+    def test_clicks_stay_with_their_frames(self, tmp_path, long_segments, long_source, seconds, start):
+        film = _film(tmp_path, long_segments[seconds], long_source, start=start, seconds=seconds)
+        assert probe_video(film).frames == math.ceil(seconds * 16)
+        times = np.arange(LONG_TRAIN["first"], LONG_SECONDS, LONG_TRAIN["every"])
+        clicks = times - LONG_LOST_SECONDS.get(long_source.suffix, 0.0) - start
+        expected = clicks[(clicks > 0.015) & (clicks < seconds - 0.015)]
+        assert len(expected) >= max(1, seconds // 3)
+        assert np.abs(_click_times(*_heard(film), expected) - expected).max() < TOLERANCE_SECONDS
+
+    @pytest.mark.parametrize("interpolate", ["none", "motion"])
+    def test_after_an_interruption_as_well(self, tmp_path, interpolate):
+        sound = write_sound(tmp_path / "s.flac", click_train(62.0, LONG_RATE, **LONG_TRAIN), LONG_RATE)
+        asked = Request(
+            audio=sound, audio_start=0.3, audio_duration=60, width=32, height=32, engine="draft",
+            interpolate=interpolate, output=tmp_path / "film.mp4",
+        )  # fmt: skip
+
+        def stop(progress):
+            if progress.clip == 7:
+                raise Cancelled("enough")
+
+        with pytest.raises(Cancelled):
+            generate(asked, stop)
+        film = generate(asked).path
+        assert (probe_video(film).frames, probe_video(film).seconds) == (960 if interpolate == "none" else 1920, 60)
+        expected = np.arange(LONG_TRAIN["first"], 60.2, LONG_TRAIN["every"]) - 0.3
+        assert np.abs(_click_times(*_heard(film), expected) - expected).max() < TOLERANCE_SECONDS
 
 
 class TestLengths:

@@ -18,7 +18,7 @@ from av.video.reformatter import Colorspace
 from media_files import tone, write_sound
 from soundreel.errors import InputError, MediaError
 from soundreel.media.mux import SoundTrack, assemble, verify
-from soundreel.media.video import SegmentWriter, check_size, probe_video, read_frames
+from soundreel.media.video import SegmentWriter, check_size, probe_video, read_frames, read_swscale_frames
 from soundreel.types import Frames
 
 HEIGHT, WIDTH = 48, 64
@@ -649,3 +649,20 @@ def _one_frame(
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return next(read_frames(path))
+
+
+def test_untagged_video_of_programs_that_leave_colours_to_swscale_is_bt601_at_any_size(tmp_path: Path) -> None:
+    path = tmp_path / "large.mp4"
+    colours = [(220, 30, 30), (30, 200, 40), (40, 60, 220), (200, 200, 60)]
+    picture = np.repeat(np.array([colours], np.uint8), 608, axis=0).repeat(272, axis=1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=16, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 1088, 608, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    (as_swscale,), (as_players,) = read_swscale_frames(path), read_frames(path)
+    shown = as_swscale[300, 136::272].astype(int)
+    assert np.abs(shown - np.array(colours)).max() <= 2
+    assert np.abs(as_players[300, 136::272].astype(int) - np.array(colours)).max() > 10, (
+        "1088×608 counts as BT.709 else"
+    )

@@ -335,8 +335,12 @@ class TestAsDiffusersModel:
     def test_saves_and_loads(self, model: WanS2VTransformer3DModel, tmp_path: Path) -> None:
         model.save_pretrained(tmp_path)
         loaded = WanS2VTransformer3DModel.from_pretrained(tmp_path)
+        weights = loaded.state_dict()
+        assert weights.keys() == model.state_dict().keys()
+        assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
         expected = model(LATENTS, T, model.condition(**inputs()))
-        assert torch.equal(loaded(LATENTS, T, loaded.condition(**inputs())), expected)
+        # not to the last bit: weights mapped from a file lie elsewhere in memory, and some CPUs then add up otherwise
+        torch.testing.assert_close(loaded(LATENTS, T, loaded.condition(**inputs())), expected, rtol=1e-4, atol=1e-4)
 
     def test_takes_a_lora(self, model: WanS2VTransformer3DModel) -> None:
         merged, adapted = deepcopy(model), deepcopy(model)

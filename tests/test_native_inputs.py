@@ -14,16 +14,14 @@ from parity.case import Case, read_cases
 from parity.plumbing import RUNNERS
 from soundreel.engines.native.inputs import (
     NO_POSE,
-    PoseMatch,
     fit_pose,
     fit_reference,
-    missing_pose_seconds,
-    pose_frame_indices,
     pose_windows,
     to_pixels,
     to_uint8,
 )
 from soundreel.errors import InputError, MediaError
+from soundreel.media.pose import PoseMatch, missing_pose_seconds, pose_frame_indices
 from soundreel.media.video import SegmentWriter
 from soundreel.planning import size_for_area
 

@@ -61,11 +61,12 @@ def sound_packets(path: Path) -> list[bytes]:
 
 
 def sound_start(path: Path) -> float:
-    """Seconds from the first picture to the first sound that is heard."""
+    """Seconds from the first picture to the first packet of sound, negative where it is there to prime a decoder."""
     with av.open(str(path)) as container:
         first_picture = next(container.decode(video=0)).time
     with av.open(str(path)) as container:
-        return next(container.decode(audio=0)).time - first_picture
+        first = next(container.demux(audio=0))
+        return float(first.pts * first.time_base) - first_picture
 
 
 SOUNDS = [

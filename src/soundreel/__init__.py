@@ -11,6 +11,8 @@ Importing the package loads neither PyAV nor torch; each name brings what it nee
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from soundreel.version import __version__
+
 if TYPE_CHECKING:
     from soundreel.errors import (
         Cancelled,
@@ -21,9 +23,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from soundreel.pipeline import generate, plan
-    from soundreel.types import Clip, ClipSplit, Plan, Progress, Request, Result, Stage
-
-__version__ = "0.1.0"
+    from soundreel.types import Clip, ClipSplit, Keeping, Plan, Progress, Request, Result, Stage
 
 _MODULE_OF = {
     "Cancelled": "errors",
@@ -31,6 +31,7 @@ _MODULE_OF = {
     "ClipSplit": "types",
     "EngineError": "errors",
     "InputError": "errors",
+    "Keeping": "types",
     "MediaError": "errors",
     "Plan": "types",
     "Progress": "types",
@@ -49,6 +50,7 @@ __all__ = [
     "ClipSplit",
     "EngineError",
     "InputError",
+    "Keeping",
     "MediaError",
     "Plan",
     "Progress",

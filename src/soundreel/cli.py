@@ -3,12 +3,13 @@
 Exit codes: 0 done, 2 wrong input, 3 unreadable media, 4 weights, 5 engine or server, 130 cancelled.
 """
 
+import dataclasses
 import inspect
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from soundreel import __version__, cli_models
 from soundreel.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
-from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+from soundreel.types import BESIDE_THE_OUTPUT, AvAlign, ClipSplit, Keeping, RefFit, Request, Server, Solver
 
 DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
 """Set to anything, unexpected errors show their traceback."""
@@ -67,7 +68,7 @@ def guard(command: Callable[[], object]) -> None:
     try:
         command()
     except SoundreelError as error:
-        _fail(str(error), error.exit_code)
+        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
     except Exception as error:
         if DEBUG_VARIABLE in os.environ:
             raise
@@ -79,7 +80,8 @@ def _fail(message: str, exit_code: int) -> None:
     sys.exit(exit_code)
 
 
-WHAT, LENGTH, PICTURE, MODEL, OUTPUT = "What", "Length", "Picture", "Model", "Output"
+WHAT, LENGTH, PICTURE, MODEL, SERVER, OUTPUT = "What", "Length", "Picture", "Model", "ComfyUI server", "Output"
+WORK = "Interrupted renders"
 
 
 def _option(kind: Any, *names: str, does: str, panel: str) -> Any:
@@ -104,9 +106,9 @@ def _number(text: str) -> float:
 
 
 AUDIO = Annotated[
-    str,
+    str | None,
     typer.Argument(
-        help="Any file with sound in it: mp3, wav, flac, m4a, ogg, opus, wma, a video.",
+        help="Any file with sound in it: mp3, wav, flac, m4a, ogg, opus, wma, a video. With --recipe not needed.",
         metavar="AUDIO",
         show_default=False,
     ),
@@ -116,6 +118,9 @@ OPTIONS: dict[str, Any] = {
     "ref_image": _option(str, "--ref-image", "--image", does="Picture that gives style and subject.", panel=WHAT),
     "prompt": _option(str, "--prompt", "--positive", does="What to see.", panel=WHAT),
     "negative_prompt": _option(str, "--negative-prompt", "--negative", does="What not to see.", panel=WHAT),
+    "recipe": _option(
+        str, "--recipe", does="A finished video to render again; single options win over its recipe.", panel=WHAT
+    ),
     "preset": _option(str, "--preset", does=f"{', '.join(PRESETS)}; single options win over it.", panel=WHAT),
     "audio_start": _option(
         float,
@@ -144,8 +149,11 @@ OPTIONS: dict[str, Any] = {
     "fps": _option(
         int, "--fps", does="Of the video, from 16: 24, 25, 30, 32, 60 … (default 16, interpolated 32).", panel=PICTURE
     ),
+    "color_match": _option(
+        bool, "--color-match/--no-color-match", does="Hold the first clip's colours and contrast.", panel=PICTURE
+    ),
     "crf": _option(int, "--crf", does="H.264 quality, 0 best to 51 (default 18).", panel=PICTURE),
-    "engine": _option(str, "--engine", does="auto, native or draft (default auto).", panel=MODEL),
+    "engine": _option(str, "--engine", does="auto, native, comfyui or draft (default auto).", panel=MODEL),
     "infer_frames": _option(int, "--infer-frames", does="Longest clip, a multiple of 4 (default 80).", panel=MODEL),
     "clip_split": _option(
         ClipSplit,
@@ -157,7 +165,7 @@ OPTIONS: dict[str, Any] = {
     "device": _option(str, "--device", does="auto, cpu, cuda, cuda:1, mps (default auto).", panel=MODEL),
     "solver": _option(Solver, "--solver", "--sample-solver", does="(default unipc)", panel=MODEL),
     "sigmas": _option(str, "--sigmas", does="Noise levels of few-step weights: 1.0,0.86,0.6,0.01", panel=MODEL),
-    "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; may be given several times.", panel=MODEL),
+    "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; several times if need be.", panel=MODEL),
     "pose_video": _option(str, "--pose-video", does="Video whose movements to follow.", panel=WHAT),
     "start_from_ref": _option(bool, "--start-from-ref", does="Begin with the reference image.", panel=WHAT),
     "ref_fit": _option(
@@ -172,6 +180,23 @@ OPTIONS: dict[str, Any] = {
     ),
     "shift": _option(float, "--shift", "--sample-shift", does="Flow shift (default 3, from 720p 5).", panel=MODEL),
     "seed": _option(int, "--seed", "--base-seed", does="Same seed, same video; -1 draws one (default 0).", panel=MODEL),
+    "urls": _option(
+        list[str], "--url", does="A server (default http://localhost:8188); of several the least busy.", panel=SERVER
+    ),
+    "headers": _option(list[str], "--header", does="'Name: value' for a proxy that asks who you are.", panel=SERVER),
+    "timeout": _option(float, "--timeout", does="Longest time without progress, in seconds.", panel=SERVER),
+    "workflow": _option(str, "--workflow", does="Your own graph in API format, filled in.", panel=SERVER),
+    "diffusion_model": _option(str, "--diffusion-model", "--unet", does="File on the server.", panel=SERVER),
+    "text_encoder": _option(str, "--text-encoder", "--clip", does="File on the server.", panel=SERVER),
+    "vae": _option(str, "--vae", does="File on the server.", panel=SERVER),
+    "audio_encoder": _option(str, "--audio-encoder", does="File on the server.", panel=SERVER),
+    "first_frame_fix": _option(
+        bool,
+        "--first-frame-fix/--no-first-frame-fix",
+        does="Decode the first latent frame twice (default yes).",
+        panel=SERVER,
+    ),
+    "preview": _option(bool, "--preview", does="Keep a small picture of what is being rendered.", panel=OUTPUT),
     "output": _option(
         str, "--output", "-o", "--save-file", does="Name of the video, replaced if it is there.", panel=OUTPUT
     ),
@@ -181,21 +206,48 @@ OPTIONS: dict[str, Any] = {
 """What `generate` and `plan` accept beside the sound: both vocabularies, one option each."""
 
 
-def build_request(audio: str, **options: Any) -> Request:
-    """A `Request` from the values of `OPTIONS`: the preset first, what is given by itself over it."""
+SERVER_OPTIONS = tuple(field.name for field in dataclasses.fields(Server))
+"""Those of `OPTIONS` that are fields of `Server`."""
+
+
+def build_request(audio: str | None, **options: Any) -> Request:
+    """A `Request` from the values of `OPTIONS`: recipe, then preset, what is given by itself over both."""
     given = {name: value for name, value in options.items() if value is not None}
-    fields = dict(preset(given.pop("preset"))) if "preset" in given else {}
+    fields = _from_recipe(given.pop("recipe"), given) if "recipe" in given else {}
+    fields |= preset(given.pop("preset")) if "preset" in given else {}
     if "size" in given:
         fields |= parse_size(given.pop("size"))
     if "sigmas" in given:
         given["sigmas"] = parse_sigmas(given["sigmas"])
-    if "loras" in given:
-        given["loras"] = tuple(given["loras"])
+    given |= {name: tuple(given[name]) for name in ("loras", "urls", "headers") if name in given}
+    if "urls" in given:
+        given.setdefault("engine", "comfyui")
+    server = {name: given.pop(name) for name in SERVER_OPTIONS if name in given}
+    if server:
+        given["server"] = dataclasses.replace(fields.get("server", Server()), **server)
     if "seed" in given:
         given["seed"] = draw_seed(given["seed"])
     if "num_clip" in given and not given.keys() & {"frames", "audio_duration"}:
         given["full"] = True  # K clips of the sound, not the default 77 frames
-    return Request(audio=audio, **(fields | given))
+    if audio is not None:
+        given["audio"] = audio
+    if "audio" not in fields | given:
+        raise InputError("there is no sound: give a file, or with --recipe a finished video")
+    return Request(**(fields | given))
+
+
+LENGTHS = ("frames", "audio_duration", "full", "num_clip")
+
+
+def _from_recipe(video: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The request of a finished video; what was given anew takes along what hangs on it."""
+    from soundreel.recipe import request_fields
+
+    fields = request_fields(video)
+    dropped = {name for name in LENGTHS if given.keys() & set(LENGTHS)}
+    if dropped or given.keys() & {"seed", "infer_frames", "clip_split"}:
+        dropped.add("clip_seeds")
+    return {name: value for name, value in fields.items() if name not in dropped}
 
 
 def draw_seed(seed: int) -> int:
@@ -223,13 +275,13 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command `OPTIONS` beside its own options, and the finished request as first argument."""
     own = list(inspect.signature(command).parameters.values())[1:]
 
-    def run(audio: str, **options: Any) -> None:
+    def run(audio: str | None, **options: Any) -> None:
         request = build_request(audio, **{name: options.pop(name) for name in OPTIONS})
         command(request, **options)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter("audio", keyword, annotation=AUDIO),
+        inspect.Parameter("audio", keyword, default=None, annotation=AUDIO),
         *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in OPTIONS.items()),
         *(parameter.replace(kind=keyword) for parameter in own),
     ]
@@ -246,7 +298,31 @@ PROGRESS = typer.Option(
     rich_help_panel=OUTPUT,
     show_default=False,
 )
+EXPORT_WORKFLOW = typer.Option(
+    "--export-workflow",
+    help="Write the graph to this file and what belongs into the server's input folder beside it; render nothing.",
+    metavar="FILE",
+    show_default=False,
+    rich_help_panel=SERVER,
+)
 AS_JSON = typer.Option("--json", help="Print JSON for programs.")
+WORK_DIR = typer.Option(
+    "--work-dir",
+    help="Folder for finished clips, of this render alone (default: .soundreel beside the video).",
+    rich_help_panel=WORK,
+    show_default=False,
+)
+KEEP_WORK = typer.Option("--keep-work", help="Keep the finished clips after success, too.", rich_help_panel=WORK)
+RESUME = typer.Option(
+    "--resume/--no-resume", help="Go on with an interrupted render, or begin anew.", rich_help_panel=WORK
+)
+REDO_CLIP = typer.Option(
+    "--redo-clip",
+    help="Render clip K of a kept render with another seed, and what depends on it.",
+    metavar="K",
+    rich_help_panel=WORK,
+    show_default=False,
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -270,20 +346,60 @@ def generate(
     request: Request,
     progress: Annotated[Style, PROGRESS] = Style.AUTO,
     quiet: Annotated[bool, QUIET] = False,
+    work_dir: Annotated[str | None, WORK_DIR] = None,
+    keep_work: Annotated[bool, KEEP_WORK] = False,
+    resume: Annotated[bool, RESUME] = True,
+    redo_clip: Annotated[int | None, REDO_CLIP] = None,
+    export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,
 ) -> None:
     """Turn a sound into a video that moves with it."""
-    render(request, progress, quiet=quiet)
+    if export_workflow is not None:
+        from soundreel.engines.comfyui.export import export_workflow as export
+
+        for file in export(request, export_workflow):
+            typer.echo(file)
+        return
+    keeping = Keeping(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=redo_clip)
+    render(request, progress, quiet=quiet, keeping=keeping)
 
 
-def render(request: Request, style: Style = Style.AUTO, *, quiet: bool = False) -> None:
+def render(
+    request: Request, style: Style = Style.AUTO, *, quiet: bool = False, keeping: Keeping = BESIDE_THE_OUTPUT
+) -> None:
     """Render with a display; a `KeyboardInterrupt` becomes `Cancelled`."""
     from soundreel.pipeline import generate as generate_video
 
     try:
         with open_display(style, quiet=quiet) as display:
-            display.finish(generate_video(request, display, on_start=display.start))
-    except KeyboardInterrupt:
-        raise Cancelled("cancelled, nothing was saved") from None
+            display.finish(generate_video(request, display, on_start=display.start, keeping=keeping))
+    except KeyboardInterrupt as stop:
+        kept = getattr(stop, "__notes__", ["nothing was saved"])
+        raise Cancelled(", ".join(["cancelled", *kept])) from None
+
+
+@app.command()
+def resume(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A work folder, or a folder with one render under way.")],
+    progress: Annotated[Style, PROGRESS] = Style.AUTO,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Go on with an interrupted render."""
+    from soundreel.jobs import load_job
+
+    request, keeping = load_job(folder)
+    render(request, progress, quiet=quiet, keeping=keeping)
+
+
+@app.command()
+def jobs(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to look, folders in it included.")] = ".",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """List unfinished renders, how far they are, and how to go on."""
+    from soundreel import reports
+    from soundreel.jobs import find_jobs
+
+    reports.show(reports.describe_jobs(find_jobs(folder)), as_json=as_json)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -17,7 +18,7 @@ from soundreel.types import Progress, Result, Stage
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from soundreel.pipeline import Job
+    from soundreel.job import Job
     from soundreel.retime import Retiming
 
 
@@ -94,6 +95,7 @@ class Lines(Silent):
 
     def __init__(self) -> None:
         self._shown: tuple[Stage, str, int] | None = None
+        self._preview: Path | None = None
 
     def start(self, job: "Job") -> None:
         """Say what will be rendered, by which engine and why."""
@@ -106,6 +108,9 @@ class Lines(Silent):
         if here != self._shown:
             self._shown = here
             _write_error(_describe(progress))
+        if progress.preview not in (None, self._preview):
+            self._preview = progress.preview
+            _write_error(f"preview: {progress.preview}")
 
     def finish(self, result: Result) -> None:
         """Print what came out; the path alone goes to standard output."""
@@ -131,6 +136,7 @@ class Bar(Silent):
             transient=True,
         )
         self._task: TaskID | None = None
+        self._preview: Path | None = None
 
     def start(self, job: "Job") -> None:
         """Say what will be rendered and show the bar."""
@@ -142,6 +148,9 @@ class Bar(Silent):
         """Move the bar."""
         if self._task is None:
             return
+        if progress.preview not in (None, self._preview):
+            self._preview = progress.preview
+            self._console.print(f"preview: {progress.preview}", markup=False, soft_wrap=True)
         left = "" if progress.eta_seconds is None else f"{_clock(progress.eta_seconds)} left"
         self._bar.update(
             self._task,
@@ -182,6 +191,7 @@ class JsonLines(Silent):
             frames=job.frames_written,
             fps=job.fps,
             clips=len(job.plan.clips),
+            resumed=job.resumed,
             notes=list(job.notes),
         )
 
@@ -213,6 +223,7 @@ def start_lines(job: "Job") -> list[str]:
         f"engine: {job.engine.name} ({job.choice.why})",
         f"{job.request.width}×{job.request.height}, {job.frames_written} frames at {job.fps} fps = "
         f"{plan.seconds:.2f} s in {clips}, seed {job.request.seed}",
+        *([job.resumed] if job.resumed else []),
         *(f"note: {note}" for note in job.notes),
     ]
 

@@ -9,7 +9,7 @@ Every picture depends on its two neighbours alone. So a long video may be made i
 before only its last picture.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from soundreel.digests import sampled_digest
 from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Gap, Picture, compensate_motion
@@ -85,6 +86,14 @@ def check_method(method: str, *, weights: StrPath | None = None, models: StrPath
         from soundreel.weights.frame_networks import check_network  # noqa: PLC0415 - takes torch
 
         check_network(method, path)
+
+
+def method_files(method: str, *, weights: StrPath | None = None, models: StrPath | None = None) -> Mapping[str, str]:
+    """Digest of the file with the method's weights, by a name for it; empty where it has none."""
+    if method not in {FILM, RIFE}:
+        return {}
+    path = find_weights(method, weights=weights, models=models)
+    return {f"{method} {path.name}": sampled_digest(path)}
 
 
 def open_method(

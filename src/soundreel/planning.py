@@ -6,7 +6,8 @@ N output frames and a lead-in of 3 are spread over clips whose sizes are multipl
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from soundreel.errors import InputError
@@ -40,15 +41,22 @@ class Tokens:
         return self.noise + self.reference + self.motion
 
 
-def plan(request: Request, audio_seconds: float) -> Plan:
+def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -> Plan:
     """Plan the clips for `request` on a sound of `audio_seconds`.
 
-    Raises `InputError` where the window holds no sound.
+    With `equal_clips`, for engines that need it, several clips are all `infer_frames` long and the surplus of the
+    last is cut. Raises `InputError` where the window holds no sound.
     """
     available = _sound_after_start(request, audio_seconds)
     frames = _count_frames(request, available)
     window = min(available, frames / MODEL_FPS, request.audio_duration or math.inf)
-    return Plan(request=request, clips=_split(request, frames), audio_seconds=window)
+    return Plan(request=request, clips=_split(request, frames, equal_clips), audio_seconds=window)
+
+
+def with_seeds(plan: Plan, seeds: Sequence[int]) -> Plan:
+    """The same clips, each drawn with the seed given for it."""
+    clips = tuple(replace(clip, seed=seed) for clip, seed in zip(plan.clips, seeds, strict=True))
+    return replace(plan, request=replace(plan.request, clip_seeds=tuple(seeds)), clips=clips)
 
 
 def count_tokens(plan: Plan, clip: Clip) -> Tokens:
@@ -120,9 +128,9 @@ def _lead_in(request: Request) -> int:
     return 0 if request.start_from_ref else LEAD_IN_FRAMES
 
 
-def _split(request: Request, frames: int) -> tuple[Clip, ...]:
+def _split(request: Request, frames: int, equal_clips: bool) -> tuple[Clip, ...]:
     lead_in = _lead_in(request)
-    sizes = _clip_sizes(request, frames + lead_in)
+    sizes = _clip_sizes(request, frames + lead_in, equal_clips)
     stops = [min(sampled - lead_in, frames) for sampled in accumulate(sizes)]
     starts = [0, *stops[:-1]]
     return tuple(
@@ -132,18 +140,18 @@ def _split(request: Request, frames: int) -> tuple[Clip, ...]:
             frames=stop - start,
             size=size,
             lead_in=lead_in if k == 0 else 0,
-            seed=request.seed + k,
+            seed=request.clip_seeds[k] if k < len(request.clip_seeds) else request.seed + k,
         )
         for k, (start, stop, size) in enumerate(zip(starts, stops, sizes, strict=True))
     )
 
 
-def _clip_sizes(request: Request, sampled: int) -> list[int]:
+def _clip_sizes(request: Request, sampled: int, equal_clips: bool) -> list[int]:
     """Sizes in frames that cover `sampled` frames, in the least number of clips."""
     latents = math.ceil(sampled / FRAMES_PER_LATENT)
     longest = request.infer_frames // FRAMES_PER_LATENT
     count = math.ceil(latents / longest)
-    if request.clip_split is ClipSplit.FULL:
+    if request.clip_split is ClipSplit.FULL or (equal_clips and count > 1):
         return [request.infer_frames] * count
     shorter, longer_count = divmod(latents, count)
     return [(shorter + (k < longer_count)) * FRAMES_PER_LATENT for k in range(count)]

@@ -33,8 +33,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "shift": 5.0,
         },
         "long": {"infer_frames": 80, "steps": 35, "guide_scale": 4.5, "width": 480, "height": 832},
-        # with a few-step --lora; experimental until it was judged on real weights
-        "turbo": {"guide_scale": 1.0, "sigmas": TURBO_SIGMAS, "width": 480, "height": 832},
+        # native: with a few-step --lora; comfyui: with the template's; experimental until judged on real weights
+        "turbo": {"turbo": True, "steps": 4, "guide_scale": 1.0, "width": 480, "height": 832},
     }
 )
 """Fields of `Request` by preset name; an option given beside a preset wins over it."""

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,10 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from soundreel import __version__, pipeline
-from soundreel.engines.base import why_not_native
+from soundreel.colour import Look
+from soundreel.engines.base import why_not_comfyui, why_not_native
+from soundreel.jobs import StoredJob
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
+from soundreel.recipe import parse_recipe
 from soundreel.types import MODEL_FPS, Request, StrPath
 
 GIB = 2**30
@@ -53,7 +58,7 @@ def show(report: Report, *, as_json: bool) -> None:
         for column in report.columns:
             details.add_column(column, justify="right")
         for row in report.cells:
-            details.add_row(*row)
+            details.add_row(*map(Text, row))
         console.print()
         console.print(details)
 
@@ -90,8 +95,8 @@ def describe_plan(request: Request) -> Report:
             ("length", f"{job.plan.seconds:.3f} s in {len(clips)} clip{'s' if len(clips) > 1 else ''}"),
             ("sound", f"from {request.audio_start:g} s, {job.plan.audio_seconds:.3f} s"),
             ("pixels", f"{request.width * request.height * job.plan.frames / 1e6:,.1f} million"),
-            ("memory", f"about {estimate.memory_bytes / GIB:.2f} GiB"),
-            ("time", f"about {estimate.seconds:.0f} s on this machine"),
+            ("memory", _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")),
+            ("time", _about(estimate.seconds, lambda seconds: f"{seconds:.0f} s on this machine")),
             *(("note", note) for note in job.notes),
         ],
         columns=("clip", "frames", "sampled", "from s", "to s", "seed", "tokens"),
@@ -110,16 +115,65 @@ def describe_plan(request: Request) -> Report:
     )
 
 
+def _about(value: float | None, say: Callable[[float], str]) -> str:
+    return "not known: the server has it" if value is None else f"about {say(value)}"
+
+
 def describe_video(path: StrPath) -> Report:
     """What a video holds, and the recipe it was made by if soundreel made it."""
     video = probe_video(path)
-    recipe = json.loads(video.metadata.get(pipeline.RECIPE_KEY, "null"))
+    recipe = parse_recipe(video.metadata, os.fspath(path))
     picture = f"{video.width}×{video.height} {video.codec}, {video.frames} frames at {float(video.fps):g} fps"
     rows = [("picture", picture), ("length", f"{video.seconds:.3f} s"), ("sound", _sound_row(video))]
     rows += _recipe_rows(recipe) if recipe is not None else [("recipe", "none: not made by soundreel")]
     data = dataclasses.asdict(video) | {"fps": float(video.fps), "recipe": recipe}
     del data["metadata"]
-    return Report(data=data, rows=rows)
+    cells = list(_drift(recipe)) if recipe is not None else []
+    return Report(data=data, rows=rows, columns=DRIFT_COLUMNS if cells else (), cells=cells)
+
+
+DRIFT_COLUMNS = ("clip", "seed", "red", "green", "blue", "brightness", "contrast", "against clip 1", "reference")
+"""Means in linear light, 0–1; the last two are brightness and contrast in multiples of the first clip's."""
+
+
+def _drift(recipe: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """How far the looks of the clips have drifted, as rendered: a line for each."""
+    clips = [clip for clip in recipe["plan"]["clips"] if "look" in clip]
+    looks = [Look.from_data(clip["look"]) for clip in clips]
+    reference = recipe.get("reference_look")
+    for clip, look in zip(clips, looks, strict=True):
+        yield (
+            str(clip["index"] + 1),
+            str(clip["seed"]),
+            *(f"{value:.3f}" for value in (*look.mean, look.brightness, look.contrast)),
+            _against(look, looks[0]),
+            "" if reference is None else _against(look, Look.from_data(reference)),
+        )
+
+
+def _against(look: Look, other: Look) -> str:
+    pairs = ((look.brightness, other.brightness), (look.contrast, other.contrast))
+    return " ".join(f"{mine / theirs:.2f}" if theirs > 0 else "–" for mine, theirs in pairs)
+
+
+def describe_jobs(found: Sequence[StoredJob]) -> Report:
+    """Renders that are not finished, and how to go on with each."""
+    return Report(
+        data={"jobs": [dataclasses.asdict(job) | {"state": job.state} for job in found]},
+        rows=[] if found else [("jobs", "none here")],
+        columns=("clips", "state", "engine", "sound", "MB", "go on with") if found else (),
+        cells=[
+            (
+                f"{job.done}/{job.clips}",
+                job.state,
+                job.engine,
+                os.path.basename(job.audio),  # noqa: PTH119 - a text for people
+                f"{job.bytes / 1e6:.1f}",
+                f"soundreel resume {shlex.quote(str(job.folder))}",
+            )
+            for job in found
+        ],
+    )
 
 
 def _sound_row(video: Any) -> str:
@@ -130,7 +184,7 @@ def _sound_row(video: Any) -> str:
 
 
 def _recipe_rows(recipe: dict[str, Any]) -> Rows:
-    request = {name: value for name, value in recipe["request"].items() if value is not None}
+    request = {name: value for name, value in recipe["request"].items() if value not in (None, [])}
     return [
         (
             "engine",
@@ -204,5 +258,7 @@ def _check_disk() -> Check:
 def _check_engines() -> list[Check]:
     missing = why_not_native(Request(audio=""))
     native = Check(name="engine native", ok=missing is None, found=missing or "ready: a GPU and the weights are here")
+    no_server = why_not_comfyui(Request(audio=""))
+    comfyui = Check(name="engine comfyui", ok=no_server is None, found=no_server or "ready: a server and its models")
     draft = Check(name="engine draft", ok=True, found="ready: CPU only, no weights")
-    return [native, draft]
+    return [native, comfyui, draft]

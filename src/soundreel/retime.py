@@ -1,5 +1,6 @@
 """`soundreel interpolate`: any video at a higher rate, its sound copied bit for bit."""
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -7,25 +8,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from soundreel import __version__
 from soundreel.errors import InputError, MediaError
 from soundreel.interpolate import MOTION, NONE, Filler, Method, check_method, open_method, rounded
+from soundreel.media.motion import Picture
 from soundreel.media.remux import KINDS, holds, other_tracks, replace_pictures, sound_codecs, verify_replaced
-from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, probe_video, read_timed_frames
+from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
 from soundreel.naming import numbered
 from soundreel.types import MAX_FPS, Progress, Report, Stage, StrPath
+from soundreel.version import __version__
 
 METADATA_KEY = "soundreel_interpolation"
 """How the frames between were made, as JSON; a recipe that the video carries stays as it is."""
 
 FACTORS: Final = range(2, 17)
+
+CLOCK_ERROR: Final = Fraction(1, 2000)
+NEAR_FRAMES: Final = Fraction(1, 2)
+"""A usual rate is taken for a file's own where it differs by no more, and no frame is further from its place."""
 
 LONGEST_FRAMES: Final = 3
 """In a video of variable rate, pictures further apart than so many average ones stand still: nothing is made there."""
@@ -117,6 +122,7 @@ def _prepare(request: Retime) -> Retiming:
     info = probe_video(request.video)
     if info.frames < 2:
         raise InputError(f"{os.fspath(request.video)!r} has a single frame: there is nothing between frames to make")
+    info = dataclasses.replace(info, fps=_usual_rate(info))
     fps = _target(info, request)
     seconds = info.frames / info.fps if info.constant_rate else Fraction(info.seconds)
     kind = _kind(request.video, output)
@@ -129,6 +135,16 @@ def _prepare(request: Retime) -> Retiming:
         output=output,
         notes=tuple(_notes(request.video, info, fps, kind, output)),
     )
+
+
+def _usual_rate(info: VideoInfo) -> Fraction:
+    """The rate that is meant where a file's clock is too coarse for it: 24000/1001 for 23.9758."""
+    whole, broken = Fraction(round(info.fps)), Fraction(round(info.fps * 1001 / 1000) * 1000, 1001)
+    usual = min(whole, broken, key=lambda rate: abs(rate - info.fps))
+    if usual == 0 or not info.constant_rate:
+        return info.fps
+    apart = abs(usual / info.fps - 1)
+    return usual if apart < CLOCK_ERROR and apart * info.frames < NEAR_FRAMES else info.fps
 
 
 def _target(info: VideoInfo, request: Retime) -> Fraction:
@@ -189,29 +205,30 @@ def _work_folder(job: Retiming) -> Iterator[Path]:
 
 
 def _write_pictures(job: Retiming, method: Method, segment: Path, on_progress: Report | None) -> None:
+    width, height = job.size
+    with SegmentWriter(segment, width=width, height=height, fps=job.fps, crf=job.request.crf) as writer:
+        for picture in islice(_pictures(job, method, on_progress), job.frames):
+            writer.write(picture[np.newaxis])
+
+
+def _pictures(job: Retiming, method: Method, on_progress: Report | None) -> Iterator[Picture]:
     """All frames at the new rate; one pair of the video's and a batch are in memory at a time."""
     width, height = job.size
-    constant = job.info.constant_rate
-    filler = Filler(job.fps, method, longest=None if constant else LONGEST_FRAMES / job.info.fps)
-    with SegmentWriter(segment, width=width, height=height, fps=job.fps, crf=job.request.crf) as writer:
-        for index, (time, picture) in enumerate(_timed(job)):
-            for made in filler.add(time, np.ascontiguousarray(picture[:height, :width])):
-                writer.write(made[np.newaxis])
-            if on_progress is not None:
-                on_progress(Progress(stage=Stage.INTERPOLATE, done=index + 1, total=job.info.frames))
-        for made in filler.finish(job.frames):
-            writer.write(made[np.newaxis])
+    filler = Filler(job.fps, method, longest=None if job.info.constant_rate else LONGEST_FRAMES / job.info.fps)
+    for index, (time, picture) in enumerate(_timed(job)):
+        yield from filler.add(time, np.ascontiguousarray(picture[:height, :width]))
+        if on_progress is not None:
+            on_progress(Progress(stage=Stage.INTERPOLATE, done=index + 1, total=job.info.frames))
+    yield from filler.finish(job.frames)
 
 
-def _timed(job: Retiming) -> Iterator[tuple[Fraction, NDArray[np.uint8]]]:
+def _timed(job: Retiming) -> Iterator[tuple[Fraction, Picture]]:
     """The video's pictures and when they are shown, from 0 on: by their number where the rate is constant."""
-    origin: Fraction | None = None
-    for index, (stated, picture) in enumerate(read_timed_frames(job.request.video)):
-        if job.info.constant_rate or stated is None:
-            yield index / job.info.fps, picture
-        else:
-            origin = stated if origin is None else origin
-            yield stated - origin, picture
+    pictures = read_frames(job.request.video)
+    if job.info.constant_rate:
+        return ((index / job.info.fps, picture) for index, picture in enumerate(pictures))
+    times = picture_times(job.request.video)
+    return ((time - times[0], picture) for time, picture in zip(times, pictures, strict=False))
 
 
 def _metadata(job: Retiming) -> dict[str, str]:

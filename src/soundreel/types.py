@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from soundreel.errors import InputError
 
@@ -82,6 +83,28 @@ class Stage(StrEnum):
     WRITE = "write"
 
 
+DEFAULT_SERVER_URL = "http://localhost:8188"
+"""Where a ComfyUI listens that was started without options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """One ComfyUI server or several, and what the comfyui engine asks of them. Model files are named as there."""
+
+    urls: tuple[str, ...] = (DEFAULT_SERVER_URL,)  # the least busy one renders; http or https, with a path if need be
+    headers: tuple[str, ...] = field(default=(), repr=False)  # "Name: value", sent along: proxies that ask who you are
+    timeout: float | None = None  # seconds without any progress; None: by the size of the render
+    workflow: StrPath | None = None  # a graph of the user's own in API format; None: ours
+    diffusion_model: str | None = None  # None: the first official name that the server has; so for all four
+    text_encoder: str | None = None
+    vae: str | None = None
+    audio_encoder: str | None = None
+    first_frame_fix: bool = True  # decode the first latent frame twice, or the first picture comes out too contrasty
+
+    def __post_init__(self) -> None:
+        _check_server(self)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the user asks for. Wrong values raise `InputError` here, before anything is opened.
@@ -105,6 +128,7 @@ class Request:
     infer_frames: int = 80  # longest clip the model samples at once, multiple of 4
     clip_split: ClipSplit = ClipSplit.EVEN
     seed: int = 0  # clip k is drawn with seed + k
+    clip_seeds: tuple[int, ...] = ()  # of the first clips, where they are others
 
     pose_video: StrPath | None = None  # whose movements to follow
     start_from_ref: bool = False  # the first frames are the reference image
@@ -116,22 +140,45 @@ class Request:
     shift: float | None = None  # None: 3 below 720p, 5 from there
     solver: Solver = Solver.UNIPC
     sigmas: tuple[float, ...] | None = None  # noise levels of few-step weights, falling; replace steps and shift
+    turbo: bool = False  # few-step weights: the engine's own noise levels, and where it has one its LoRA
     loras: tuple[str, ...] = ()  # FILE or FILE:strength
 
     engine: str = "auto"  # auto, or an engine's name
+    server: Server = field(default_factory=Server)  # for the comfyui engine
     models: StrPath | None = None  # folder of the model, in any layout; None: the default one
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     interpolate: str = "none"  # none, or a method of `soundreel.interpolate`; none with fps above 16: motion
     interpolate_weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
     fps: int | None = None  # of the file; None: 32 with interpolation, else 16
+    color_match: bool = False  # bring every clip to the first one's brightness, contrast and tint
     preview: bool = False  # keep a small picture of what is being rendered, and name it in the progress
     crf: int = 18  # H.264 quality: 0 lossless … 51 worst
     output: StrPath | None = None  # None: a new name in output_dir
     output_dir: StrPath = Path("output/video")
     settings: str | None = None  # tag in the file name; None: the engine's name
+    recipe: StrPath | None = None  # video that this is to be like: what differs by now is said
 
     def __post_init__(self) -> None:
         _validate(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a render is kept while it is under way, and whether one that was interrupted goes on."""
+
+    work_dir: StrPath | None = None  # of this render alone; None: beside the output
+    keep_work: bool = False  # after success too
+    resume: bool = True  # False: what was rendered before is thrown away
+    redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
+    only_resume: bool = False  # where there is nothing to go on with, that is an error
+
+    def __post_init__(self) -> None:
+        if self.redo_clip is not None and not self.resume:
+            raise InputError("--redo-clip goes on with a kept render, --no-resume throws it away: give one of them")
+
+
+BESIDE_THE_OUTPUT = Keeping()
+"""Kept until the video is there, and gone on with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +277,34 @@ class Result:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _check_server(server: Server) -> None:
+    if not server.urls:
+        raise InputError(f"no server url is given: expected at least one, for example {DEFAULT_SERVER_URL}")
+    for url in server.urls:
+        if not _is_server_url(url):
+            raise InputError(f"--url is {url!r}: expected http://HOST:PORT or https://HOST/PATH")
+    for header in server.headers:
+        name, colon, _ = header.partition(":")  # the value may be a password: never in a message
+        if not colon or not name.strip() or not header.isprintable() or not header.isascii():
+            raise InputError("a --header is not understood: expected 'Name: value' in plain characters")
+    if server.timeout is not None and not 0 < server.timeout < math.inf:
+        raise InputError(f"--timeout is {server.timeout}: expected seconds, more than 0")
+
+
+def without_password(url: str) -> str:
+    """A url as messages and files may show it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _is_server_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that is none
+        return False
+
+
 def _validate(request: Request) -> None:
     _check_sizes(request)
     _check_numbers(request)
@@ -266,6 +341,8 @@ def _check_numbers(request: Request) -> None:
     for strength in request.sigmas or ():
         if not math.isfinite(strength):
             raise InputError(f"sigmas hold {strength}: expected finite numbers, falling from at most 1")
+    if not all(isinstance(seed, int) and seed >= 0 for seed in request.clip_seeds):
+        raise InputError(f"clip_seeds are {request.clip_seeds}: expected whole numbers, at least 0")
     if request.start_from_ref and request.ref_image is None:
         raise InputError("start_from_ref begins with the reference image: give one with --ref-image")
     _expect(request, "fps", whole=True, at_least=MODEL_FPS, at_most=MAX_FPS)

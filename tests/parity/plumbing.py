@@ -8,12 +8,11 @@ from torch import Tensor
 
 from parity.case import Case, Comparison, equal, largest, relative
 from soundreel.engines.native.inputs import (
-    PoseMatch,
     fit_pose,
     fit_reference,
-    pose_frame_indices,
     to_uint8,
 )
+from soundreel.media.pose import PoseMatch, pose_frame_indices
 from soundreel.planning import size_for_area
 from soundreel.sampling import Solver, sample, shifted_schedule
 

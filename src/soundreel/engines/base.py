@@ -1,6 +1,6 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,20 +15,25 @@ from soundreel.types import Carry, Plan, RenderedClip, Report, Request
 class Estimate:
     """What a plan takes on this machine."""
 
-    seconds: float
-    memory_bytes: int
+    seconds: float | None  # None: nothing is known
+    memory_bytes: int | None
 
 
 class Engine(Protocol):
     """Turns a plan into pictures, clip by clip."""
 
     name: str
+    equal_clips: bool  # all clips must have one size
 
     def check(self, request: Request) -> None:
         """Raise for everything that can fail before time is spent."""
 
     def estimate(self, plan: Plan) -> Estimate:
         """Measure or compute what `plan` takes here; a second at most, and nothing is written."""
+        ...
+
+    def model_files(self, request: Request) -> Mapping[str, str]:
+        """Identity of every model file that takes part in a render of `request`, by a name that people know it by."""
         ...
 
     def notes(self, plan: Plan) -> Iterable[str]:
@@ -39,6 +44,9 @@ class Engine(Protocol):
         self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
     ) -> Iterator[RenderedClip]:
         """Yield the clips from index `start` on; `carry` is that of clip `start - 1`.
+
+        A clip that is rendered anew with another carry than before makes the next one be rendered anew: an engine
+        whose clips do not depend on each other gives empty ones.
 
         `scratch` is a folder of the engine's own: what it leaves there outlives a crash, until the video is whole.
         """
@@ -57,6 +65,7 @@ AUTO = "auto"
 
 ENGINES = {
     "native": "soundreel.engines.native:NativeEngine",
+    "comfyui": "soundreel.engines.comfyui:ComfyUIEngine",
     "draft": "soundreel.engines.draft:DraftEngine",
 }
 """Engines by name; a module is imported only when its engine is opened."""
@@ -73,10 +82,13 @@ def open_engine(request: Request) -> Choice:
         raise InputError(f"there is no engine {request.engine!r}: choose {AUTO}, {' or '.join(ENGINES)}")
     if request.engine != AUTO:
         return Choice(engine=_load(request.engine), why="as asked")
-    missing = why_not_native(request)
-    if missing is None:
+    no_native = why_not_native(request)
+    if no_native is None:
         return Choice(engine=_load("native"), why="a GPU and the weights are here")
-    return Choice(engine=_load("draft"), why=f"no model render: {missing}")
+    no_server = why_not_comfyui(request)
+    if no_server is None:
+        return Choice(engine=_load("comfyui"), why=f"a ComfyUI server answers; native: {no_native}")
+    return Choice(engine=_load("draft"), why=f"no model render: native: {no_native}; comfyui: {no_server}")
 
 
 def why_not_native(request: Request) -> str | None:
@@ -91,6 +103,15 @@ def why_not_native(request: Request) -> str | None:
 
     try:
         find_model(*([] if request.models is None else [request.models]))
+    except SoundreelError as error:
+        return str(error)
+    return None
+
+
+def why_not_comfyui(request: Request) -> str | None:
+    """What keeps the servers of `request` from rendering it; None if nothing does."""
+    try:
+        _load("comfyui").check(request)
     except SoundreelError as error:
         return str(error)
     return None

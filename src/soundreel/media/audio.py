@@ -5,8 +5,10 @@ Axes: n samples, c channels.
 """
 
 import math
+import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import soxr
@@ -94,11 +96,30 @@ def stream_sound(
         yield from _regroup(blocks, max(1, round(block_seconds * rate)))
 
 
+def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
+    """Mono sound [n] as a WAV file with 16 bits a sample; what exceeds -1..1 is clipped."""
+    out = BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((np.clip(samples, -1, 1) * np.float32(32767)).round().astype("<i2").tobytes())
+    return out.getvalue()
+
+
 def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None = None) -> NDArray[np.float32]:
     """Read the window as the model hears it: mono, 16 kHz, float32 [n], the values of `librosa.load(sr=16000)`.
 
     Of r source samples per second, m samples become ⌈m · 16000 / r⌉. Errors as in `stream_sound`.
     """
+    blocks = model_sound_blocks(path, start=start, seconds=seconds)
+    return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def model_sound_blocks(
+    path: StrPath, *, start: float = 0.0, seconds: float | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """The same as a stream: blocks [n] of ten seconds, the last one shorter."""
     blocks = stream_sound(
         path,
         start=start,
@@ -107,7 +128,7 @@ def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None
         mono=True,
         block_seconds=MODEL_BLOCK_SECONDS,
     )
-    return np.concatenate([np.empty(0, np.float32), *(block[:, 0] for block in blocks)])
+    return (block[:, 0] for block in blocks)
 
 
 def _check_window(start: float, seconds: float | None) -> None:

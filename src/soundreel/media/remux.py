@@ -29,6 +29,10 @@ ADTS_HEADER_BYTES: Final = 9
 """Longest header that AAC in a transport stream has before each frame, and in other formats does not."""
 
 _TICKS_PER_FRAME: Final = 1000
+_MAX_TICKS_PER_SECOND: Final = 2**31 - 1
+
+_TICKS_PER_TICK: Final = 1000
+"""How much finer sound is timed while it moves."""
 
 _AnyPacket = Any  # PyAV's packets carry the type of their stream
 
@@ -65,9 +69,7 @@ def replace_pictures(
     """
     with opened(source) as sounds, opened(pictures, "segment") as seen:
         origin = _first_picture(source)
-        options = {"movie_timescale": str(fps.numerator * _TICKS_PER_FRAME)} if kind != "matroska" else {}
-        if kind != "matroska":
-            options["movflags"] = "faststart+use_metadata_tags"
+        options = {} if kind == "matroska" else _mp4_options(fps)
         needed = Path(source).stat().st_size + pictures.stat().st_size
         with NewFile(output, options=options, needed_bytes=needed, kind=kind) as file:
             kept = {key: value for key, value in sounds.metadata.items() if key.lower() not in FILE_FACTS}
@@ -76,6 +78,12 @@ def replace_pictures(
             for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
                 with file.reporting():
                     file.container.mux(packet)
+
+
+def _mp4_options(fps: Fraction) -> dict[str, str]:
+    """Ticks that frames fall on exactly, and sound nearly."""
+    ticks = fps.numerator * max(1, min(_TICKS_PER_FRAME, _MAX_TICKS_PER_SECOND // fps.numerator))
+    return {"movflags": "faststart+use_metadata_tags", "movie_timescale": str(ticks)}
 
 
 def verify_replaced(source: StrPath, output: Path, *, frames: int, fps: Fraction, kind: str) -> None:
@@ -160,10 +168,12 @@ def _sound_packets(
         for packet in sounds.demux(list(sounds.streams.audio)) if streams else ():
             if packet.size == 0:
                 continue
-            shift = round(origin / packet.time_base)
             dts = packet.dts if packet.dts is not None else packet.pts
             pts = packet.pts if packet.pts is not None else packet.dts
-            packet.dts, packet.pts = (dts or 0) - shift, (pts or 0) - shift
+            base = packet.time_base / _TICKS_PER_TICK  # AVI counts in whole packets
+            shift = round(origin / base)
+            packet.dts, packet.pts = (dts or 0) * _TICKS_PER_TICK - shift, (pts or 0) * _TICKS_PER_TICK - shift
+            packet.duration, packet.time_base = (packet.duration or 0) * _TICKS_PER_TICK, base
             packet.stream = streams[packet.stream_index]
             yield packet.dts * packet.time_base, packet
 

@@ -104,7 +104,8 @@ class SegmentWriter:
 
     A context manager: after the block the file is whole and on the disk; after an exception it is gone. The
     same frames give the same bytes, whatever the number of cores. Segments of the same size, rate and crf can
-    be joined by `soundreel.media.mux.assemble`.
+    be joined by `soundreel.media.mux.assemble`. `needed_bytes` is about what it will take, for the message when the
+    disk is full.
 
     Raises:
         InputError: width or height that H.264 cannot carry, or frames of another size.
@@ -112,11 +113,18 @@ class SegmentWriter:
     """
 
     def __init__(
-        self, path: StrPath, *, width: int, height: int, fps: int | Fraction = MODEL_FPS, crf: int = 18
+        self,
+        path: StrPath,
+        *,
+        width: int,
+        height: int,
+        fps: int | Fraction = MODEL_FPS,
+        crf: int = 18,
+        needed_bytes: int = 0,
     ) -> None:
         check_size(width, height)
         self._width, self._height, self._fps, self._crf = width, height, Fraction(fps), crf
-        self._file = NewFile(path)
+        self._file = NewFile(path, needed_bytes=needed_bytes)
         self._to_yuv = VideoReformatter()
         self._written = 0
 
@@ -172,32 +180,38 @@ class SegmentWriter:
         return frame
 
 
-def read_frames(path: StrPath, *, exact: bool = True) -> Iterator[NDArray[np.uint8]]:
+def read_frames(
+    path: StrPath, *, exact: bool = True, untagged: Colorspace | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """Decode a video's pictures one by one, in the order they are shown: uint8 RGB [H, W, 3], turned upright.
 
-    The matrix is the one the file names; untagged video is BT.601 up to 1024×576 pixels, BT.709 above. Unless
-    `exact`, colours are converted as libswscale does by default: quicker, rounded, and what other programs do.
+    The matrix is the one the file names; of untagged video it is `untagged`, by default BT.601 up to 1024×576 pixels
+    and BT.709 above. Unless `exact`, colours are converted as libswscale does by default: quicker, rounded, and what
+    other programs do.
 
     Raises:
         InputError: the path leads to no readable file.
         MediaError: not a video, or damaged.
     """
-    return (picture for _, picture in read_timed_frames(path, exact=exact))
-
-
-def read_timed_frames(path: StrPath, *, exact: bool = True) -> Iterator[tuple[Fraction | None, NDArray[np.uint8]]]:
-    """As `read_frames`, each picture with the second at which the file shows it, where it says so."""
     with opened(path) as container:
         stream = video_stream(container)
         stream.thread_type = "AUTO"
         to_rgb = VideoReformatter()
         for frame in container.decode(stream):
-            time = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
-            yield time, _rgb(frame, to_rgb) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
+            yield _rgb(frame, to_rgb, untagged) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
 
 
-def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter) -> NDArray[np.uint8]:
-    rgb = to_rgb.reformat(frame, format="rgb24", src_colorspace=_assumed_matrix(frame), interpolation=_TO_RGB)
+def read_swscale_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
+    """As `read_frames`, for files of programs that leave colours to libswscale: untagged is BT.601, however large.
+
+    So are all videos of ComfyUI 0.3.64 and 0.30.
+    """
+    return read_frames(path, untagged=Colorspace.ITU601)
+
+
+def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter, untagged: Colorspace | None) -> NDArray[np.uint8]:
+    matrix = _assumed_matrix(frame, untagged)
+    rgb = to_rgb.reformat(frame, format="rgb24", src_colorspace=matrix, interpolation=_TO_RGB)
     return _upright(rgb.to_ndarray(), frame)
 
 
@@ -205,12 +219,20 @@ def _upright(pixels: NDArray[Any], frame: av.VideoFrame) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90), dtype=np.uint8)
 
 
-def _assumed_matrix(frame: av.VideoFrame) -> Colorspace | None:
+def _assumed_matrix(frame: av.VideoFrame, untagged: Colorspace | None) -> Colorspace | None:
     """The matrix of a frame that does not name its own; None: it does."""
     if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
         return None
+    if untagged is not None:
+        return untagged
     small = frame.width <= _SD_SIZE[0] and frame.height <= _SD_SIZE[1]
     return Colorspace.ITU601 if small else Colorspace.ITU709
+
+
+def picture_times(path: StrPath) -> list[Fraction]:
+    """When a video's pictures are shown, in seconds and in order; raises as `read_frames`."""
+    with opened(path) as container:
+        return scan_packets(container).pictures
 
 
 def probe_video(path: StrPath) -> VideoInfo:

@@ -3,8 +3,10 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -57,6 +59,7 @@ class DraftEngine:
     """
 
     name = "draft"
+    equal_clips = False
 
     def check(self, request: Request) -> None:
         """Raise `InputError` where memory is short, and what `load_image` raises for a bad reference image."""
@@ -84,6 +87,11 @@ class DraftEngine:
         longest = max(clip.frames for clip in plan.clips)
         return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
 
+    def model_files(self, request: Request) -> Mapping[str, str]:
+        """None: a draft has no model."""
+        del request
+        return {}
+
     def notes(self, plan: Plan) -> Iterator[str]:
         """Say which options of the model have no effect on a draft."""
         request = plan.request
@@ -104,9 +112,15 @@ class DraftEngine:
         request = plan.request
         report(Progress(stage=Stage.ANALYSE))
         features = analyse(request.audio, start=request.audio_start, seconds=plan.audio_seconds, frames=plan.frames)
-        look = _open_look(request, (request.width, request.height), _reference(request), features)
+        picture, size = _reference(request), (request.width, request.height)
+
+        @cache
+        def look_of(seed: int) -> Look:
+            return _open_look(replace(request, seed=seed), size, picture, features)
+
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
             for clip in plan.clips[start:]:
+                look = look_of(clip.seed - clip.index)  # one look, unless a clip was given a seed of its own
                 yield RenderedClip(clip=clip, frames=_draw_clip(look, plan, clip, pool, report))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from soundreel.engines.native.sound_store import StoredSound
 from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.transformer import WanS2VTransformer3DModel
@@ -33,7 +34,7 @@ class Scene:
 
     prompt: Tensor  # [n, text width]
     negative: Tensor | None  # None: no guidance, one pass per step
-    sound: Tensor  # [S, C, sampled frames of the whole plan], at 16 per second
+    sound: Tensor | StoredSound  # [S, C, sampled frames of the whole plan], at 16 per second
     reference: Tensor | None  # pixels [3, 1, H, W]
 
 

@@ -1,12 +1,15 @@
 """The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
 
-from collections.abc import Callable, Iterator
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from soundreel import planning
+from soundreel.digests import sampled_digest
 from soundreel.engines.base import Estimate
 from soundreel.engines.native.clips import ClipInput, ClipRenderer, Scene, first_motion, next_motion
 from soundreel.engines.native.device import (
@@ -20,21 +23,22 @@ from soundreel.engines.native.device import (
     transformer_sizes,
 )
 from soundreel.engines.native.inputs import (
-    PoseMatch,
     fit_reference,
-    missing_pose_seconds,
     pose_windows,
     to_pixels,
     to_uint8,
 )
-from soundreel.engines.native.sound import SoundEncoder, frame_features, lead_in_shift
+from soundreel.engines.native.long_sound import encode_columns, survey
+from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
+from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
 from soundreel.engines.native.text import TextEncoder
 from soundreel.engines.native.vae import Vae
-from soundreel.media.audio import read_model_sound
+from soundreel.media.audio import model_sound_blocks
 from soundreel.media.image import cover, load_image, load_plain_image
+from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, default_shift
+from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, TURBO_SIGMAS, default_shift
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
 from soundreel.types import (
     MODEL_FPS,
@@ -73,6 +77,7 @@ class NativeEngine:
     """Renders with the 14B model in this process, on one device."""
 
     name = "native"
+    equal_clips = False
 
     def check(self, request: Request) -> None:
         """Raise for wrong options, missing weights and too little memory; no weight is read."""
@@ -94,6 +99,14 @@ class NativeEngine:
             seconds=flops / (ATTAINED * measure_flops_per_second(device)),
             memory_bytes=estimate_memory(files, plan, device),
         )
+
+    def model_files(self, request: Request) -> Mapping[str, str]:
+        """The parts that `find_files` finds, and the LoRAs with their strengths."""
+        files = find_files(request)
+        parts = {f"{name} {path.name}": path for name, part in files.parts.items() for path in part.files}
+        sources = enumerate(map(LoraSource.parse, request.loras), start=1)
+        loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
+        return {name: sampled_digest(path) for name, path in (parts | loras).items()}
 
     def notes(self, plan: Plan) -> Iterator[str]:
         """Say where the pose video ends before the render does."""
@@ -138,6 +151,7 @@ class NativeEngine:
             del pixels  # the pipeline is about to hold its uint8 copy
             yield RenderedClip(clip=clip, frames=frames, carry=Carry(tensors={MOTION: motion.numpy()}))
             del frames
+            gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
 
 
 def find_files(request: Request) -> ModelFiles:
@@ -147,8 +161,9 @@ def find_files(request: Request) -> ModelFiles:
 
 def plan_schedule(request: Request) -> Schedule:
     """The noise levels of every clip."""
-    if request.sigmas is not None:
-        return explicit_schedule(request.sigmas)
+    sigmas = request.sigmas or (TURBO_SIGMAS if request.turbo else None)
+    if sigmas is not None:
+        return explicit_schedule(sigmas)
     shift = default_shift(request.width, request.height) if request.shift is None else request.shift
     return shifted_schedule(request.solver, steps=request.steps, shift=shift)
 
@@ -174,20 +189,27 @@ def prepare_scene(plan: Plan, files: ModelFiles, device: torch.device, on_load: 
     )
 
 
-def encode_sound(plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None) -> Tensor:
-    """wav2vec2 features, [S, C, sampled frames of the plan], one column per frame.
+def encode_sound(
+    plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None
+) -> Tensor | StoredSound:
+    """wav2vec2 features, [S, C, sampled frames of the plan], one column per frame; on disk where they are many.
 
     The reference hears the whole file, whatever part of it is rendered; otherwise the window is heard.
     """
     request = plan.request
     as_reference = request.av_align is AvAlign.REFERENCE
-    heard = request.audio_duration if as_reference else plan.audio_seconds + AFTERSOUND_SECONDS
-    samples = read_model_sound(request.audio, start=request.audio_start, seconds=heard)
-    encoder = SoundEncoder.load(files, device=device, on_load=on_load)
-    features = encoder.features(samples)
-    sampled = sum(clip.size for clip in plan.clips)
+    seconds = request.audio_duration if as_reference else plan.audio_seconds + AFTERSOUND_SECONDS
+    blocks = partial(model_sound_blocks, request.audio, start=request.audio_start, seconds=seconds)
+    found = survey(blocks())
+    frames = sum(clip.size for clip in plan.clips)
     shift = lead_in_shift(plan.clips[0].lead_in, request.av_align)
-    return frame_features(features, sampled, shift=shift)
+
+    def encode() -> Iterator[Tensor]:
+        encoder = SoundEncoder.load(files, device=device, on_load=on_load)
+        yield from encode_columns(encoder, found, blocks, frames, shift)
+
+    key = features_key(found, files[Component.AUDIO_ENCODER].files, device, frames, shift)
+    return cached_features(key, encode(), frames=frames, in_memory=found.samples is not None)
 
 
 def read_reference(request: Request) -> Tensor:

@@ -4,10 +4,7 @@ T frames, H rows, W columns, 3 = RGB. Pictures are uint8 [H, W, 3]; pixels, what
 float32 [3, T, H, W] from −1 (black) to 1 (white). "Reference" here is the official Wan 2.2 S2V code.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,18 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from soundreel.media.pose import PoseMatch, pick_pictures, pose_frame_indices
 from soundreel.media.video import probe_video, read_frames
-from soundreel.types import MODEL_FPS, Frames, StrPath
+from soundreel.types import Frames, StrPath
 
 NO_POSE: Final = -1.0
 """Pixel value, black, of pose frames that are not there."""
-
-
-class PoseMatch(StrEnum):
-    """Which frame of a pose video goes with which model frame."""
-
-    TIME = "time"  # the one on screen at the model frame's time; after the end the last one is held
-    REFERENCE = "reference"  # every n-th from the first, so that timing drifts; black after the end
 
 
 def fit_reference(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -98,7 +89,7 @@ def pose_windows(
         MediaError: not a video, or damaged.
     """
     indices = pose_frame_indices(probe_video(path).fps, sum(sizes), match=match, lead_in=lead_in)
-    frames = _pick(
+    frames = pick_pictures(
         read_frames(path, exact=match is PoseMatch.TIME), indices[sum(sizes[:first]) :], hold=match is PoseMatch.TIME
     )
     for size in sizes[first:]:
@@ -109,28 +100,6 @@ def pose_windows(
                 window[:, k] = fit_pose(frame, width, height)
         window[:, 0] = window[:, 1]
         yield window
-
-
-def missing_pose_seconds(path: StrPath, sizes: Sequence[int], *, match: PoseMatch, lead_in: int) -> float:
-    """Seconds at the end of the clips that the pose video is too short for; 0 where it is long enough.
-
-    Raises:
-        InputError: the path leads to no readable file.
-        MediaError: not a video, or damaged.
-    """
-    video = probe_video(path)
-    indices = pose_frame_indices(video.fps, sum(sizes), match=match, lead_in=lead_in)
-    return sum(index >= video.frames for index in indices) / MODEL_FPS
-
-
-def pose_frame_indices(
-    fps: Fraction | float, count: int, *, match: PoseMatch = PoseMatch.TIME, lead_in: int = 0
-) -> list[int]:
-    """Frames of a pose video at `fps` that go with `count` model frames, without regard to its end."""
-    if match is PoseMatch.REFERENCE:
-        interval = max(1, round(fps / MODEL_FPS))
-        return [k * interval for k in range(count)]
-    return [math.floor(max(0, k - lead_in) * Fraction(fps) / MODEL_FPS) for k in range(count)]
 
 
 def _shorter_side_to(target: int, rows: int, columns: int) -> tuple[int, int]:
@@ -145,15 +114,3 @@ def _centre_crop(pixels: Tensor, height: int, width: int) -> Tensor:
     padded = functional.pad(pixels, (columns // 2, (columns + 1) // 2, rows // 2, (rows + 1) // 2))
     top, left = round((padded.shape[-2] - height) / 2), round((padded.shape[-1] - width) / 2)
     return padded[..., top : top + height, left : left + width]
-
-
-def _pick(
-    frames: Iterator[NDArray[np.uint8]], indices: Iterable[int], *, hold: bool
-) -> Iterator[NDArray[np.uint8] | None]:
-    """The frame at each index, in order; after the end the last one if `hold`, else None."""
-    frame: NDArray[np.uint8] | None = None
-    position = -1
-    for index in indices:
-        while position < index and (following := next(frames, None)) is not None:
-            position, frame = position + 1, following
-        yield frame if hold or position == index else None

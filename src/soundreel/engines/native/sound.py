@@ -44,13 +44,17 @@ class SoundEncoder(Placed[Wav2Vec2Model]):
         part = model[Component.AUDIO_ENCODER]
         return cls(load_part(part, Wav2Vec2Model, device=device, dtype=dtype, on_load=on_load))
 
-    @torch.no_grad()
     def states(self, samples: NDArray[np.float32]) -> Tensor:
         """[n] mono at 16 kHz → float32 [S, T50, C] on the network's device; T50 = 0 for less than 25 ms."""
+        return self.states_of(normalize(samples) if len(samples) else samples)
+
+    @torch.no_grad()
+    def states_of(self, normalized: NDArray[np.float32]) -> Tensor:
+        """The same for sound that is normalized already."""
         config = self.network.config
-        if self._count_states(len(samples)) < 1:
+        if self.count_states(len(normalized)) < 1:
             return torch.zeros(config.num_hidden_layers + 1, 0, config.hidden_size, device=self.device)
-        heard = torch.from_numpy(normalize(samples)).to(self.device, self.dtype)
+        heard = torch.from_numpy(normalized).to(self.device, self.dtype)
         output = self.network(heard.unsqueeze(0), output_hidden_states=True)
         # the last hidden state is normed only there, whichever version of transformers
         return torch.cat([*output.hidden_states[:-1], output.last_hidden_state]).float()
@@ -59,7 +63,8 @@ class SoundEncoder(Placed[Wav2Vec2Model]):
         """[n] mono at 16 kHz → float32 [S, T30, C] on the network's device."""
         return to_feature_rate(self.states(samples))
 
-    def _count_states(self, samples: int) -> int:
+    def count_states(self, samples: int) -> int:
+        """T50 of n samples."""
         config = self.network.config
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1

@@ -1,0 +1,143 @@
+"""What a ComfyUI server tells over its WebSocket, as events; trouble with the socket is silence, never an error.
+
+Messages are JSON `{"type", "data"}`, or binary: a big-endian uint32 event, 1 = uint32 image type + image,
+4 = uint32 length + JSON metadata + image.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+RECONNECT_SECONDS: Final = 2.0
+"""Least time between two attempts to connect."""
+
+OPEN_SECONDS: Final = 5.0
+
+MAX_MESSAGE_BYTES: Final = 64 * 2**20
+"""An error message can carry whole inputs, a preview a picture."""
+
+_IMAGE, _IMAGE_WITH_METADATA = 1, 4
+_WORD: Final = 4
+_TROUBLE: Final = (OSError, WebSocketException, InvalidHandshake, InvalidURI, TimeoutError)
+_WANT_METADATA: Final = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One message. `prompt_id` is None where the server does not say whose it is."""
+
+    kind: str  # the message's type; "preview" for pictures
+    prompt_id: str | None
+    data: Mapping[str, Any]
+    picture: bytes = b""  # JPEG or PNG, of a preview
+
+
+class EventSocket:
+    """The socket of one client id, opened when it is needed and opened again when it was lost.
+
+    A context manager. The old connection is always closed before a new one opens: when the older of two sockets with
+    one client id closes, ComfyUI forgets the id and tells the newer one nothing more.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], client_id: str) -> None:
+        self._url = _socket_url(url, client_id)
+        self._headers = dict(headers)
+        self._connection: ClientConnection | None = None
+        self.broke = False  # at any time so far
+        self._stack = ExitStack()
+        self._tried_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None
+
+    def close(self) -> None:
+        """Drop the connection; the next `receive` opens another."""
+        self._connection = None
+        with suppress(*_TROUBLE):
+            self._stack.close()
+
+    def open(self) -> None:
+        """Connect unless connected or tried a moment ago."""
+        if self.is_open or time.monotonic() - self._tried_at < RECONNECT_SECONDS:
+            return
+        self._tried_at = time.monotonic()
+        try:
+            # no pings of ours: a server at work may answer them minutes late
+            self._connection = self._stack.enter_context(
+                connect(
+                    self._url,
+                    additional_headers=self._headers,
+                    open_timeout=OPEN_SECONDS,
+                    close_timeout=1.0,
+                    ping_interval=None,
+                    max_size=MAX_MESSAGE_BYTES,
+                )
+            )
+            self._connection.send(_WANT_METADATA)
+        except _TROUBLE:
+            self.close()
+
+    def receive(self, seconds: float) -> Event | None:
+        """The next event, or None after at most about `seconds` without one."""
+        self.open()
+        if self._connection is None:
+            time.sleep(seconds)
+            return None
+        try:
+            return _parse(self._connection.recv(timeout=seconds))
+        except TimeoutError:
+            return None
+        except _TROUBLE:
+            self.close()
+            self.broke = True
+            return None
+
+
+def _socket_url(url: str, client_id: str) -> str:
+    parts = urlsplit(url)
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", f"clientId={client_id}", ""))
+
+
+def _parse(message: str | bytes) -> Event | None:
+    if isinstance(message, bytes):
+        return _parse_picture(message)
+    try:
+        content = json.loads(message)
+        data = content.get("data") or {}
+        return Event(kind=content["type"], prompt_id=data.get("prompt_id"), data=data)
+    except (ValueError, KeyError, AttributeError):  # not ComfyUI's: some extensions send their own
+        return None
+
+
+def _parse_picture(message: bytes) -> Event | None:
+    kind = int.from_bytes(message[:_WORD])
+    body = message[_WORD:]
+    if kind == _IMAGE:
+        return Event(kind="preview", prompt_id=None, data={}, picture=body[_WORD:])
+    if kind != _IMAGE_WITH_METADATA:
+        return None
+    length = int.from_bytes(body[:_WORD])
+    try:
+        metadata = json.loads(body[_WORD : _WORD + length])
+    except ValueError:
+        return None
+    return Event(kind="preview", prompt_id=metadata.get("prompt_id"), data=metadata, picture=body[_WORD + length :])

@@ -1,0 +1,54 @@
+"""A render as files for somebody's ComfyUI: the graph in API format, beside it what belongs into the input folder."""
+
+import json
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from soundreel import planning
+from soundreel.engines.comfyui.client import UnreachableError
+from soundreel.engines.comfyui.engine import check_options
+from soundreel.engines.comfyui.inventory import Inventory
+from soundreel.engines.comfyui.material import make_input_files
+from soundreel.engines.comfyui.servers import open_server
+from soundreel.engines.comfyui.work import Abilities, Work
+from soundreel.errors import MediaError
+from soundreel.media.audio import probe_sound
+from soundreel.types import Request, StrPath
+
+PREFIX = "video/soundreel"
+
+
+def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
+    """Write the graph of `request` to `path` and its input files beside it; returns all of them, the graph first.
+
+    Model names are those of the server where one answers, else the official ones. Nothing is rendered.
+
+    Raises:
+        InputError: the request is none that a server can render.
+        MediaError: unreadable media, or the files cannot be written.
+    """
+    check_options(request)
+    plan = planning.plan(request, probe_sound(request.audio).seconds, equal_clips=True)
+    with TemporaryDirectory() as scratch:
+        files = make_input_files(plan, Path(scratch))
+    work = Work(plan=plan, files=files, abilities=_abilities(request), as_video=True)
+    graph = work.graph(PREFIX)
+    target = Path(path)
+    contents = {target: json.dumps(graph, indent=2, ensure_ascii=False).encode()}
+    contents |= {target.parent / file.name: file.content for file in files}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for file, content in contents.items():
+            file.write_bytes(content)
+    except OSError as error:
+        raise MediaError(f"cannot write the workflow {os.fspath(path)!r}: {error.strerror}") from error
+    return tuple(contents)
+
+
+def _abilities(request: Request) -> Abilities:
+    try:
+        with open_server(request.server) as client:
+            return Abilities.survey(client, Inventory(client), request)
+    except UnreachableError:
+        return Abilities.unknown(request)

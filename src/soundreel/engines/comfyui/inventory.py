@@ -1,0 +1,217 @@
+"""What a server has: nodes, what they take, model files. Read from /object_info, node by node."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any, Final
+
+from soundreel.engines.comfyui.client import Client, Graph
+from soundreel.errors import EngineError, InputError, WeightsError
+from soundreel.types import Request
+
+OLDEST_VERSION: Final = "0.3.64"
+
+DIFFUSION_MODELS: Final = ("wan2.2_s2v_14B_fp8_scaled.safetensors", "wan2.2_s2v_14B_bf16.safetensors")
+TEXT_ENCODERS: Final = ("umt5_xxl_fp8_e4m3fn_scaled.safetensors", "umt5_xxl_fp16.safetensors")
+VAES: Final = ("wan_2.1_vae.safetensors",)
+AUDIO_ENCODERS: Final = ("wav2vec2_large_english_fp16.safetensors",)
+TURBO_LORAS: Final = ("wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise.safetensors",)
+"""Official names, the one that needs the least memory first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelNames:
+    """Model files as the server names them."""
+
+    diffusion_model: str
+    text_encoder: str
+    vae: str
+    audio_encoder: str
+    loras: tuple[tuple[str, float], ...] = ()  # name, strength
+
+
+class Inventory:
+    """The nodes of one server; each kind is asked for once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._nodes: dict[str, dict[str, Any] | None] = {}
+
+    def node(self, class_type: str) -> dict[str, Any] | None:
+        """What the server says of a kind of node; None: it has none."""
+        if class_type not in self._nodes:
+            self._nodes[class_type] = self._client.node(class_type)
+        return self._nodes[class_type]
+
+    def inputs(self, class_type: str) -> dict[str, Any]:
+        """Input name → its type and options as the server gives them, required and optional ones."""
+        described = (self.node(class_type) or {}).get("input", {})
+        return {**described.get("required", {}), **described.get("optional", {})}
+
+    def is_output(self, class_type: str) -> bool:
+        """Whether a kind of node ends a graph."""
+        return bool((self.node(class_type) or {}).get("output_node"))
+
+    def options(self, class_type: str, name: str) -> list[str]:
+        """The choices of an input, in whichever shape the version gives them; [] for none."""
+        described = self.inputs(class_type).get(name)
+        if not described:
+            return []
+        if isinstance(described[0], list):
+            return [str(option) for option in described[0]]
+        options = described[1].get("options", []) if len(described) > 1 else []
+        return [str(option.get("key")) if isinstance(option, Mapping) else str(option) for option in options]
+
+    def video_format(self) -> dict[str, Any]:
+        """Inputs of SaveVideo for H.264 in mp4, at the best quality where the version can be told one.
+
+        The setting moved with the versions: none in 0.3.64, `codec.encoding.crf` in 0.30, `format.codec.encoding.crf`
+        in 0.33; what leads to it are dynamic combos, whose options bring inputs of their own.
+        """
+        return _best_settings(self.inputs("SaveVideo"), "")
+
+    def check_nodes(self, kinds: Iterable[str], version: str) -> None:
+        """Raise `EngineError` naming the kinds of node that the server lacks."""
+        missing = sorted(kind for kind in set(kinds) if self.node(kind) is None)
+        if missing:
+            raise EngineError(
+                f"{self._client.shown_url} (ComfyUI {version}) lacks the node{'s' if len(missing) > 1 else ''} "
+                f"{', '.join(missing)}: update it to {OLDEST_VERSION} or newer, or add the nodes that have them"
+            )
+
+    def check_graph(self, graph: Graph, version: str) -> None:
+        """Raise `EngineError` for nodes that the server lacks, inputs that it wants and numbers that it refuses."""
+        self.check_nodes((node["class_type"] for node in graph.values()), version)
+        faults = [fault for node in graph.values() for fault in self._faults(node)]
+        if faults:
+            raise EngineError(
+                f"{self._client.shown_url} (ComfyUI {version}) would refuse the graph: {'; '.join(faults)}"
+            )
+
+    def _faults(self, node: Mapping[str, Any]) -> list[str]:
+        kind, given = node["class_type"], node["inputs"]
+        required = (self.node(kind) or {}).get("input", {}).get("required", {})
+        missing = [f"{kind} needs {name}" for name in required if name not in given]
+        limits = ((name, value, _limits(self.inputs(kind).get(name))) for name, value in given.items())
+        outside = [
+            f"{kind} takes {name} from {low:g} to {high:g}, not {value:g}"
+            for name, value, (low, high) in limits
+            if isinstance(value, int | float) and not low <= value <= high
+        ]
+        return missing + outside
+
+
+def find_models(inventory: Inventory, request: Request) -> ModelNames:
+    """The files that `request` names, or the official ones, as the server has them.
+
+    Raises:
+        WeightsError: one is missing; the message says what the server has instead.
+    """
+    server = request.server
+    return ModelNames(
+        diffusion_model=_find(inventory, ("UNETLoader", "unet_name"), server.diffusion_model, DIFFUSION_MODELS),
+        text_encoder=_find(inventory, ("CLIPLoader", "clip_name"), server.text_encoder, TEXT_ENCODERS),
+        vae=_find(inventory, ("VAELoader", "vae_name"), server.vae, VAES),
+        audio_encoder=_find(
+            inventory, ("AudioEncoderLoader", "audio_encoder_name"), server.audio_encoder, AUDIO_ENCODERS
+        ),
+        loras=tuple(
+            (_find(inventory, ("LoraLoaderModelOnly", "lora_name"), name, TURBO_LORAS), strength)
+            for name, strength in wanted_loras(request)
+        ),
+    )
+
+
+def official_models(request: Request) -> ModelNames:
+    """The files that `request` names or the official ones, for a server that cannot be asked."""
+    server = request.server
+    return ModelNames(
+        diffusion_model=server.diffusion_model or DIFFUSION_MODELS[0],
+        text_encoder=server.text_encoder or TEXT_ENCODERS[0],
+        vae=server.vae or VAES[0],
+        audio_encoder=server.audio_encoder or AUDIO_ENCODERS[0],
+        loras=tuple((name or TURBO_LORAS[0], strength) for name, strength in wanted_loras(request)),
+    )
+
+
+def wanted_loras(request: Request) -> list[tuple[str | None, float]]:
+    """Name and strength of each `NAME` or `NAME:strength`; (None, 1), the official one, for turbo without any."""
+    if request.turbo and not request.loras:
+        return [(None, 1.0)]
+    return [_parse_lora(text) for text in request.loras]
+
+
+def _parse_lora(text: str) -> tuple[str, float]:
+    name, colon, strength = text.rpartition(":")
+    if not colon:
+        return text, 1.0
+    try:
+        value = float(strength)
+    except ValueError:
+        return text, 1.0  # a colon in the name
+    if not math.isfinite(value):
+        raise InputError(f"--lora is {text!r}: expected NAME:STRENGTH with a finite strength, as in {name}:0.8")
+    return name, value
+
+
+BEST_VIDEO: Final = ("mp4", "h264", "re-encode")
+"""What is chosen where SaveVideo offers it."""
+
+PLAIN_VIDEO: Final = MappingProxyType({"format": "mp4", "codec": "h264"})
+"""Inputs of SaveVideo that every version takes."""
+
+LOADER_FOLDERS: Final = {
+    "UNETLoader": ("diffusion_models", "--diffusion-model"),
+    "CLIPLoader": ("text_encoders", "--text-encoder"),
+    "VAELoader": ("vae", "--vae"),
+    "AudioEncoderLoader": ("audio_encoders", "--audio-encoder"),
+    "LoraLoaderModelOnly": ("loras", "--lora"),
+}
+"""Kind of node → folder of the server's models, and the option that names a file."""
+
+
+def _find(inventory: Inventory, loader: tuple[str, str], wanted: str | None, official: Sequence[str]) -> str:
+    there = inventory.options(*loader)
+    names = official if wanted is None else (wanted,)
+    for name in names:
+        matches = [option for option in there if option == name] or [o for o in there if _file_name(o) == name]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise WeightsError(f"the server has {name} in several folders: name one of {', '.join(matches)}")
+    folder, option = LOADER_FOLDERS[loader[0]]
+    has = f"it has {', '.join(there)}" if there else "it has none there"
+    raise WeightsError(
+        f"the server has no {' or '.join(names)} in models/{folder}: {has}; "
+        f"put the file there or name another with {option}"
+    )
+
+
+def _file_name(option: str) -> str:
+    """`wan\\file.safetensors` or `wan/file.safetensors` → `file.safetensors`."""
+    return PurePosixPath(option.replace("\\", "/")).name
+
+
+def _best_settings(inputs: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, described in inputs.items():
+        options = described[1].get("options") if len(described) > 1 else None
+        if not options:
+            if name == "crf":
+                settings[prefix + name] = float(described[1].get("min", 0.0))
+            continue
+        by_key = {option["key"] if isinstance(option, Mapping) else option: option for option in options}
+        chosen = next((key for key in BEST_VIDEO if key in by_key), described[1].get("default", next(iter(by_key))))
+        settings[prefix + name] = chosen
+        if isinstance(by_key[chosen], Mapping):
+            more = by_key[chosen].get("inputs", {})
+            settings |= _best_settings({**more.get("required", {}), **more.get("optional", {})}, f"{prefix}{name}.")
+    return settings
+
+
+def _limits(described: Any) -> tuple[float, float]:
+    if not described or len(described) < 2 or not isinstance(described[1], Mapping):
+        return -math.inf, math.inf
+    return described[1].get("min", -math.inf), described[1].get("max", math.inf)

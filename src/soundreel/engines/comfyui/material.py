@@ -1,0 +1,113 @@
+"""What a server is given to work on: the sound as the model hears it, the reference picture, the poses of each clip."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from soundreel.engines.comfyui.graph import Material, sampled_length
+from soundreel.media.audio import MODEL_SAMPLE_RATE, read_model_sound, wav_bytes
+from soundreel.media.image import cover, load_image
+from soundreel.media.pose import pick_pictures, pose_frame_indices
+from soundreel.media.video import SegmentWriter, probe_video, read_frames
+from soundreel.types import MODEL_FPS, Plan
+
+AFTERSOUND_SECONDS: Final = 0.04
+"""Sound after the last picture: features are rounded to 1/30 s, and the last picture's own must not be missing."""
+
+POSE_CRF: Final = 8
+"""Poses are seen by the VAE only: as good as lossless."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """A file to upload; its name is made of its content, so that it never replaces another."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFiles:
+    """All that a plan needs on the server."""
+
+    sound: InputFile
+    reference: InputFile | None
+    poses: tuple[InputFile, ...]
+
+    def __iter__(self) -> Iterator[InputFile]:
+        yield self.sound
+        if self.reference is not None:
+            yield self.reference
+        yield from self.poses
+
+    def material(self, names: Mapping[str, str] | None = None) -> Material:
+        """The files as a graph names them: by the server's `names` for ours, or by ours."""
+        there = names or {file.name: file.name for file in self}
+        return Material(
+            sound=there[self.sound.name],
+            reference=None if self.reference is None else there[self.reference.name],
+            poses=[there[pose.name] for pose in self.poses],
+        )
+
+
+def make_input_files(plan: Plan, scratch: Path) -> InputFiles:
+    """Read and cut everything that `plan` needs. Raises what the media readers raise."""
+    request = plan.request
+    reference = None
+    if request.ref_image is not None:
+        picture = cover(load_image(request.ref_image), request.width, request.height)
+        reference = _named(_png(picture), ".png")
+    return InputFiles(
+        sound=_named(wav_bytes(heard_sound(plan), MODEL_SAMPLE_RATE), ".wav"),
+        reference=reference,
+        poses=tuple(_named(content, ".mp4") for content in _pose_videos(plan, scratch)),
+    )
+
+
+def heard_sound(plan: Plan) -> NDArray[np.float32]:
+    """The window as the model hears it, mono 16 kHz [n]: as long as the video, silent where the sound has ended.
+
+    Never shorter: a chunk past the end of what was heard would be sampled as if there were no sound input at all.
+    """
+    request = plan.request
+    heard = read_model_sound(request.audio, start=request.audio_start, seconds=plan.audio_seconds + AFTERSOUND_SECONDS)
+    samples = round((plan.seconds + AFTERSOUND_SECONDS) * MODEL_SAMPLE_RATE)
+    return np.pad(heard[:samples], (0, max(0, samples - len(heard))))
+
+
+def _pose_videos(plan: Plan, scratch: Path) -> Iterator[bytes]:
+    """A video at 16 fps for each clip, in the render's size; each begins at its clip's first latent frame."""
+    request = plan.request
+    if request.pose_video is None:
+        return
+    sampled = sum(clip.size for clip in plan.clips)
+    indices = pose_frame_indices(probe_video(request.pose_video).fps, sampled)
+    pictures = pick_pictures(read_frames(request.pose_video), indices, hold=True)
+    file = scratch / "pose.mp4"
+    for clip in plan.clips:
+        with SegmentWriter(file, width=request.width, height=request.height, fps=MODEL_FPS, crf=POSE_CRF) as writer:
+            for picture in islice(pictures, sampled_length(clip)):
+                assert picture is not None, "the last pose is held"
+                writer.write(cover(picture, request.width, request.height)[np.newaxis])
+        deque(islice(pictures, clip.size - sampled_length(clip)), maxlen=0)  # between this clip's and the next
+        yield file.read_bytes()
+    file.unlink()
+
+
+def _named(content: bytes, ending: str) -> InputFile:
+    return InputFile(name=f"soundreel_{hashlib.sha256(content).hexdigest()[:20]}{ending}", content=content)
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    out = BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()

@@ -1,0 +1,36 @@
+"""How a prompt ended, in the words of soundreel's errors."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from soundreel.engines.comfyui.client import Graph
+from soundreel.errors import EngineError
+
+OUT_OF_MEMORY: Final = ("outofmemory", "out of memory", "allocation on device")
+"""In exception types and messages, lower case."""
+
+LESS_MEMORY: Final = "the server ran out of memory: lower --width and --height, then --infer-frames or --frames"
+
+
+def check_outcome(entry: Mapping[str, Any], graph: Graph) -> None:
+    """Raise `EngineError` unless the prompt of this history entry succeeded."""
+    status = entry.get("status") or {}
+    if status.get("status_str", "success") == "success":
+        return
+    messages = dict(status.get("messages", []))
+    if "execution_error" in messages:
+        raise EngineError(describe_error(messages["execution_error"]))
+    if "execution_interrupted" in messages:
+        node = messages["execution_interrupted"].get("node_id")
+        where = f" at {graph[node]['class_type']}" if node in graph else ""
+        raise EngineError(f"the render was stopped on the server{where}: the same command starts it again")
+    raise EngineError(f"the render failed on the server, which does not say why ({status.get('status_str')})")
+
+
+def describe_error(error: Mapping[str, Any]) -> str:
+    """An `execution_error` in one line: node, exception, its text, and what to lower if memory ran out."""
+    kind = str(error.get("exception_type", "")).rpartition(".")[2]
+    text = " ".join(str(error.get("exception_message", "")).split())
+    line = f"{error.get('node_type', 'a node')} failed on the server: {kind}: {text}"
+    described = f"{kind} {text}".lower()
+    return f"{line} – {LESS_MEMORY}" if any(mark in described for mark in OUT_OF_MEMORY) else line

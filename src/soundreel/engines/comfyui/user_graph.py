@@ -1,0 +1,157 @@
+"""A graph of the user's own, in API format, filled with a plan: nodes are known by class, link and title.
+
+What the user's graph sets stays (models, steps, guidance, sampler); what the plan is about is put in: sound, reference,
+size, length, seeds, words that were given, and the name of the result.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from soundreel.engines.comfyui.client import Graph
+from soundreel.engines.comfyui.graph import Material, Saving, sampled_length
+from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory
+from soundreel.engines.comfyui.steps import samplers_in_order
+from soundreel.errors import InputError
+from soundreel.media.files import check_file
+from soundreel.types import Plan, StrPath
+
+FIRST_CHUNK: Final = "WanSoundImageToVideo"
+NEXT_CHUNK: Final = "WanSoundImageToVideoExtend"
+
+_SEEDS: Final = ("seed", "noise_seed")
+
+
+def read_graph(path: StrPath) -> Graph:
+    """A workflow file in API format.
+
+    Raises:
+        InputError: no such file, not JSON, or a workflow as the editor saves it.
+    """
+    name = os.fspath(path)
+    check_file(path, "workflow")
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise InputError(f"--workflow {name!r} is not JSON: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("nodes"), list):
+        raise InputError(
+            f"--workflow {name!r} is a workflow as the editor saves it: give the file that “Export (API)” writes"
+        )
+    graph = content.get("prompt", content) if isinstance(content, dict) else None
+    if not isinstance(graph, dict) or not graph or not all(_is_node(node) for node in graph.values()):
+        raise InputError(f"--workflow {name!r} is no workflow in API format: expected nodes with class_type and inputs")
+    return graph
+
+
+def fill(graph: Graph, plan: Plan, material: Material, saving: Saving) -> Graph:
+    """A copy of `graph` that renders `plan`.
+
+    Raises:
+        InputError: the graph has no place for the sound, or too few chunks for the plan's length.
+    """
+    filled = copy.deepcopy(graph)
+    _fill_sound(filled, material)
+    _fill_chunks(filled, plan)
+    _fill_reference(filled, material)
+    _fill_words(filled, plan)
+    for node_id, clip in zip(samplers_in_order(filled), plan.clips, strict=False):
+        inputs = filled[node_id]["inputs"]
+        inputs.update({name: clip.seed for name in _SEEDS if name in inputs})
+    for node in _nodes(filled, "SaveVideo", "SaveImage"):
+        node["inputs"]["filename_prefix"] = saving.prefix
+    for node in _nodes(filled, "SaveVideo"):
+        node["inputs"] = {**_without_format(node["inputs"]), **(saving.video or PLAIN_VIDEO)}
+    return filled
+
+
+def check_outputs(graph: Graph, inventory: Inventory) -> None:
+    """Raise `InputError` for a graph whose result is not saved anywhere."""
+    if not any(inventory.is_output(node["class_type"]) for node in graph.values()):
+        raise InputError("the workflow has no output node: end it with SaveVideo or SaveImage")
+
+
+def _fill_sound(graph: Graph, material: Material) -> None:
+    loaders = list(_nodes(graph, "LoadAudio"))
+    if not loaders:
+        raise InputError("the workflow has no LoadAudio node: there is no place for the sound")
+    for node in loaders:
+        node["inputs"]["audio"] = material.sound
+    for node in _nodes(graph, "TrimAudioDuration"):  # the window is cut out already
+        node["inputs"].update(start_index=0.0, duration=1e6)
+
+
+def _fill_chunks(graph: Graph, plan: Plan) -> None:
+    chunks = list(_nodes(graph, FIRST_CHUNK, NEXT_CHUNK))
+    if len(chunks) < len(plan.clips):
+        raise InputError(
+            f"the workflow has {len(chunks)} chunk{'' if len(chunks) == 1 else 's'} ({FIRST_CHUNK}, {NEXT_CHUNK}), "
+            f"{plan.frames} frames need {len(plan.clips)}: add Extend nodes, or ask for fewer frames"
+        )
+    for node in chunks:
+        node["inputs"]["length"] = sampled_length(plan.clips[0])
+    for node in _nodes(graph, FIRST_CHUNK):
+        node["inputs"].update(width=plan.request.width, height=plan.request.height)
+
+
+def _fill_reference(graph: Graph, material: Material) -> None:
+    """Put the picture into the LoadImage behind the chunks' ref_image, or if none is, into the one called so."""
+    if material.reference is None:
+        return
+    linked = _sources(graph, "ref_image", "LoadImage")
+    titled = [node for node in _nodes(graph, "LoadImage") if "ref" in _title(node)]
+    loaders = linked or titled
+    if not loaders:
+        raise InputError("the workflow has no LoadImage node for a reference: leave out --ref-image, or add one")
+    for node in loaders:
+        node["inputs"]["image"] = material.reference
+
+
+def _fill_words(graph: Graph, plan: Plan) -> None:
+    request = plan.request
+    for name, text in (("positive", request.prompt), ("negative", request.negative_prompt)):
+        if text is None:
+            continue
+        encoders = _sources(graph, name, "CLIPTextEncode")
+        titled = [node for node in _nodes(graph, "CLIPTextEncode") if name in _title(node)]
+        for node in titled or encoders:
+            node["inputs"]["text"] = text
+
+
+def _sources(graph: Graph, input_name: str, kind: str) -> list[dict[str, Any]]:
+    """Nodes of `kind` that the chunks' input leads back to, through whatever lies between."""
+    waiting = [
+        node["inputs"][input_name] for node in _nodes(graph, FIRST_CHUNK, NEXT_CHUNK) if input_name in node["inputs"]
+    ]
+    found: dict[str, dict[str, Any]] = {}
+    seen: set[str] = set()
+    while waiting:
+        link = waiting.pop()
+        if not isinstance(link, list) or link[0] in seen or link[0] not in graph:
+            continue
+        seen.add(link[0])
+        node = graph[link[0]]
+        if node["class_type"] == kind:
+            found[link[0]] = node
+        else:
+            waiting += node["inputs"].values()
+    return list(found.values())
+
+
+def _without_format(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name.split(".")[0] not in PLAIN_VIDEO}
+
+
+def _nodes(graph: Graph, *kinds: str) -> Iterator[dict[str, Any]]:
+    return (node for node in graph.values() if node["class_type"] in kinds)
+
+
+def _title(node: dict[str, Any]) -> str:
+    return str(node.get("_meta", {}).get("title", "")).lower()
+
+
+def _is_node(node: object) -> bool:
+    return isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)

@@ -1,0 +1,148 @@
+"""Features of sounds on disk: heard once, read clip by clip, shared by renders of the same sound.
+
+A file is float32 [T, S, C] in NumPy's format, frame by frame: two hours of the full-size model are 11.8 GB, one clip
+of them 8 MB.
+
+Legend: S states, C width, T video frames.
+"""
+
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+from typing import BinaryIO
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from soundreel.digests import data_digest, sampled_digest
+from soundreel.durable import TEMPORARY, rename_durably
+from soundreel.engines.native.long_sound import Survey
+from soundreel.errors import EngineError
+
+CACHE_BYTES = 16 * 2**30
+"""The folder's size: what was not used for longest makes room for what is new."""
+
+ALGORITHM = 1
+"""Changes whenever the same sound would get other features."""
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSound:
+    """[S, C, T] on disk: `sound[..., a:b]` is read when it is asked for, even after the file was removed."""
+
+    handle: int  # of the open file
+    offset: int  # of the first value, in bytes
+    shape: tuple[int, int, int]  # S, C, T
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, os.close, self.handle)
+
+    def __getitem__(self, key: tuple[EllipsisType, slice]) -> Tensor:
+        states, width, frames = self.shape
+        first, stop, _ = key[1].indices(frames)
+        values = np.empty((stop - first, states, width), np.float32)
+        os.preadv(self.handle, [values.data], self.offset + first * states * width * FLOAT_BYTES)
+        return torch.from_numpy(values).permute(1, 2, 0)
+
+
+def features_key(found: Survey, encoder: Sequence[Path], device: torch.device, frames: int, shift: int) -> str:
+    """A digest of all that features depend on."""
+    parts = {
+        "algorithm": ALGORITHM,
+        "sound": found.digest,
+        "encoder": [sampled_digest(path) for path in encoder],
+        "device": device.type,
+        "frames": frames,
+        "shift": shift,
+    }
+    return data_digest(parts)
+
+
+def cached_features(key: str, columns: Iterator[Tensor], *, frames: int, in_memory: bool) -> Tensor | StoredSound:
+    """The features stored under `key`, or else `columns`, pieces [S, C, t] of T = `frames`, stored for the next time.
+
+    With `in_memory` a tensor [S, C, T], and a cache that cannot be written is no obstacle.
+
+    Raises:
+        EngineError: they cannot be written.
+    """
+    stored = _find(key, frames)
+    if not in_memory:
+        return stored or _store(key, columns, frames)
+    if stored is not None:
+        return stored[..., :]
+    features = torch.cat(list(columns), dim=2)
+    with suppress(EngineError):
+        _store(key, iter([features]), frames)
+    return features
+
+
+def cache_folder() -> Path:
+    """Where features are kept."""
+    return platformdirs.user_cache_path("soundreel") / "sound"
+
+
+def _find(key: str, frames: int) -> StoredSound | None:
+    """What is stored under `key`; None if there is nothing, or not all of it."""
+    path = cache_folder() / f"{key}.npy"
+    try:
+        with path.open("rb") as file:
+            shape, offset = _read_header(file)
+            if os.fstat(file.fileno()).st_size != offset + FLOAT_BYTES * int(np.prod(shape)) or shape[0] != frames:
+                return None
+            os.utime(path)
+            return StoredSound(handle=os.dup(file.fileno()), offset=offset, shape=(shape[1], shape[2], shape[0]))
+    except (OSError, ValueError):
+        return None
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], int]:
+    np.lib.format.read_magic(file)
+    shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    return shape, file.tell()
+
+
+def _store(key: str, columns: Iterator[Tensor], frames: int) -> StoredSound:
+    path, size = cache_folder() / f"{key}.npy", 0
+    temporary = path.with_name(f"{key}.{os.getpid()}{TEMPORARY}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            for piece in columns:
+                states, width, _ = piece.shape
+                if size == 0:
+                    size = frames * states * width * FLOAT_BYTES
+                    _make_room(path.parent, size)
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (frames, states, width)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(piece.permute(2, 0, 1).float().cpu().numpy()).data)
+        rename_durably(temporary, path)
+    except OSError as error:
+        raise EngineError(
+            f"cannot keep the features of the sound in {str(path.parent)!r}: {error.strerror}; {size:,} bytes are "
+            "needed: free some, or set XDG_CACHE_HOME to a folder with more room"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    stored = _find(key, frames)
+    assert stored is not None, "the pieces are as many frames as announced"
+    return stored
+
+
+def _make_room(folder: Path, size: int) -> None:
+    kept = sorted(((path.stat(), path) for path in folder.glob("*.npy")), key=lambda entry: entry[0].st_mtime)
+    total = sum(status.st_size for status, _ in kept)
+    for status, path in kept:
+        if total + size <= CACHE_BYTES:
+            break
+        path.unlink(missing_ok=True)
+        total -= status.st_size

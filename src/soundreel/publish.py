@@ -1,0 +1,104 @@
+"""How a video gets its name: whole and verified, or not at all; and a look at what is there before that."""
+
+import errno
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from soundreel import naming
+from soundreel.durable import rename_durably, sync
+from soundreel.errors import MediaError
+from soundreel.job import Job
+from soundreel.media.mux import SoundTrack, assemble, verify
+from soundreel.store import Work, output_folder
+from soundreel.types import MODEL_FPS
+from soundreel.version import __version__
+
+FREE_SECONDS: Final = 5.0
+"""So much of a render may go into early looks whatever its length."""
+
+SHARE: Final = 0.1
+"""Of the time that a render has taken, how much may have gone into early looks: a video of many short clips would
+otherwise spend more on them than on the clips."""
+
+
+def write_video(work: Work, metadata: Mapping[str, str]) -> Path:
+    """Join all clips and the sound beside where the video belongs, and verify it."""
+    target = work.staging / "finished.mp4"
+    _join(work, target, metadata)
+    verify(target, frames=work.job.frames_written, fps=work.job.fps, sound=True)
+    return target
+
+
+def _join(work: Work, target: Path, metadata: Mapping[str, str]) -> None:
+    request, segments = work.job.request, work.segments()
+    seconds = min(work.job.plan.audio_seconds, work.job.plan.clips[len(segments) - 1].stop / MODEL_FPS)
+    sound = SoundTrack(path=request.audio, start=request.audio_start, seconds=seconds)
+    assemble(segments, target, fps=work.job.fps, sound=sound, metadata=metadata)
+
+
+class EarlyLook:
+    """`OUTPUT.partial.mp4`: the clips so far with their sound, written anew after each one."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self.path = output_folder(work.job.request) / _partial_name(work.job)
+        self._begun = time.monotonic()
+        self._spent = self._last = 0.0
+
+    def update(self) -> None:
+        """Write it anew where there is anything, unless that would take more than its share of the time."""
+        begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.job.plan.clips)
+        share = max(FREE_SECONDS, SHARE * (begun - self._begun))
+        if clips in {0, total} or self._spent + self._last > share:
+            return
+        metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
+        staged = self._work.staging / "partial.mp4"
+        with suppress(MediaError, OSError):  # no room for a look is no reason to stop
+            _join(self._work, staged, metadata)
+            rename_durably(staged, self.path)
+        self._last = time.monotonic() - begun
+        self._spent += self._last
+
+    def remove(self) -> None:
+        """There is something better now."""
+        self.path.unlink(missing_ok=True)
+
+
+def _partial_name(job: Job) -> str:
+    if job.request.output is not None:
+        return f"{Path(job.request.output).stem}.partial.mp4"
+    return naming.partial_name(job.plan, job.engine.name, job.fingerprint.digest)
+
+
+def publish(finished: Path, job: Job) -> Path:
+    """Give the video its name: an asked-for name is replaced, a name of ours never replaces anything."""
+    folder = output_folder(job.request)
+    try:
+        if job.request.output is not None:
+            output = folder / Path(job.request.output).name
+            rename_durably(finished, output)
+            return output
+        wanted = folder / naming.output_name(job.plan, job.engine.name, datetime.now())
+        path = next(path for k in count(1) if _claim(finished, path := naming.numbered(wanted, k)))
+        sync(folder)
+    except OSError as error:
+        raise MediaError(f"cannot save the video in {str(folder)!r}: {error.strerror}") from error
+    return path
+
+
+def _claim(finished: Path, path: Path) -> bool:
+    """Link `finished` under `path` unless that name is taken: two renders at once never collide."""
+    try:
+        path.hardlink_to(finished)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS} or path.exists():
+            raise
+        finished.replace(path)  # a file system without hard links
+    return True

@@ -1,0 +1,56 @@
+"""Renders with the comfyui engine, on whatever server a request names, and ways in which they end."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundreel import planning
+from soundreel.engines.comfyui import ComfyUIEngine
+from soundreel.engines.comfyui.client import Graph
+from soundreel.media.audio import probe_sound
+from soundreel.types import Frames, Plan, Progress, Report, Request, Stage
+
+
+class CrashError(Exception):
+    """This process is no more, as far as the server can tell."""
+
+
+def plan(request: Request) -> Plan:
+    """As the pipeline plans for this engine."""
+    return planning.plan(request, probe_sound(request.audio).seconds, equal_clips=True)
+
+
+def ignore(_: Progress) -> None:
+    """No display."""
+
+
+def pictures(request: Request, scratch: Path, report: Report = ignore) -> Frames:
+    """All frames of a render."""
+    clips = ComfyUIEngine().render(plan(request), 0, None, report, scratch)
+    return np.concatenate([rendered.frames for rendered in clips])
+
+
+def nodes(graph: Graph, kind: str) -> list[dict[str, Any]]:
+    """Inputs of all nodes of a kind."""
+    return [node["inputs"] for node in graph.values() if node["class_type"] == kind]
+
+
+def crash_at(stage: Stage, step: int = 1) -> Report:
+    """A report in which the process ends."""
+
+    def report(progress: Progress) -> None:
+        if progress.stage is stage and progress.step >= step:
+            raise CrashError
+
+    return report
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something that another thread or the server does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.01)

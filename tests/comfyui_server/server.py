@@ -1,0 +1,462 @@
+"""A ComfyUI server as the captures show it, on loopback, over real HTTP and WebSocket, and all that can befall one.
+
+It validates graphs by the captured /object_info, keeps queue and history, tells of every step in the captured order,
+and saves pictures that carry their place in time (see `graphs`). Nothing is sampled.
+"""
+
+import asyncio
+import copy
+import json
+import socket
+import struct
+import threading
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from aiohttp import WSCloseCode, WSMsgType, web
+from PIL import Image
+
+from comfyui_server import graphs
+from comfyui_server.graphs import Graph, RefusedError
+from soundreel.media.video import SegmentWriter
+
+MODELS = {
+    ("UNETLoader", "unet_name"): ["wan2.2_s2v_14B_fp8_scaled.safetensors"],
+    ("CLIPLoader", "clip_name"): ["umt5_xxl_fp8_e4m3fn_scaled.safetensors"],
+    ("VAELoader", "vae_name"): ["wan_2.1_vae.safetensors", "pixel_space"],
+    ("AudioEncoderLoader", "audio_encoder_name"): ["wav2vec2_large_english_fp16.safetensors"],
+    ("LoraLoaderModelOnly", "lora_name"): ["wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise.safetensors"],
+}
+LOADERS = (("LoadAudio", "audio"), ("LoadImage", "image"), ("LoadVideo", "file"))
+
+
+@dataclass
+class Prompt:
+    """A prompt that a client queued."""
+
+    id: str
+    number: int
+    graph: Graph
+    client_id: str | None
+    extra: dict[str, Any]
+    interrupted: bool = False
+
+
+@dataclass
+class Faults:
+    """What goes wrong; set before or while a prompt runs. Counts go down as they are used."""
+
+    raises: dict[str, tuple[str, str]] = field(default_factory=dict)  # kind of node → exception type and message
+    hangs_at: str | None = None  # kind of node that never ends
+    interrupted_by_another: bool = False
+    silent_socket: bool = False  # connects, says nothing
+    refuses_socket: bool = False
+    drops_sockets_at_step: int | None = None
+    dies_at_step: int | None = None  # as by SIGKILL; `restart` brings it back
+    error_answers: int = 0  # so many requests are answered 502
+    drops_an_output: bool = False  # 200 with node_errors
+    loses_files: int = 0  # so many finished prompts leave a history entry and no file
+    downloads_cut_at: int | None = None  # bytes of a body after which the connection breaks
+    ignores_range: bool = False
+    output: bytes | None = None  # instead of the video
+    frames_short: int = 0  # pictures missing at the end
+
+
+class ContractServer:
+    """A context manager: a server in its own thread, gone with the block.
+
+    Attributes:
+        prompts: all that were queued, in order.
+        uploads: content of the input folder.
+        requests: "METHOD path" of every request.
+        faults: what goes wrong.
+    """
+
+    def __init__(
+        self,
+        info: dict[str, Any],
+        folder: Path,
+        *,
+        version: str = "0.33.0",
+        prefix: str = "",
+        header: tuple[str, str] | None = None,
+        step_seconds: float = 0.0,
+        history_seconds: float = 0.05,
+        max_upload_bytes: int = 100 * 2**20,
+    ) -> None:
+        self.version, self.faults = version, Faults()
+        self.info = copy.deepcopy(info) | {"SaveImage": graphs.SAVE_IMAGE}
+        self.models = copy.deepcopy(MODELS)
+        self.prompts: list[Prompt] = []
+        self.uploads: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        self.step_seconds, self.history_seconds = step_seconds, history_seconds
+        self._folder, self._prefix, self._header, self._max_upload = folder, prefix, header, max_upload_bytes
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}{prefix}"
+        self._count = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._start())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def kill(self) -> None:
+        """End it as SIGKILL does: connections break, queue and history are gone, files stay."""
+        self._run(self._stop())
+
+    def restart(self) -> None:
+        """Start it again on the same port."""
+        self._run(self._start())
+
+    def occupy(self, count: int) -> list[Prompt]:
+        """Put prompts of somebody else into the queue, in front of all that follow. They run until `release`."""
+        others = [Prompt(str(uuid.uuid4()), self._number(), {}, "another", {}) for _ in range(count)]
+        self._loop.call_soon_threadsafe(self._pending.extend, others)
+        return others
+
+    def release(self) -> None:
+        """Let the prompts of others be done."""
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    def forget(self, prompt_id: str) -> None:
+        """Somebody takes a pending prompt from the queue."""
+        self._loop.call_soon_threadsafe(self._delete, [prompt_id])
+
+    @property
+    def queued_ids(self) -> list[str]:
+        """Ids that run or wait."""
+        running = [self._running] if self._running else []
+        return [prompt.id for prompt in (*running, *self._pending)]
+
+    def _run(self, work: Awaitable[None]) -> None:
+        asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop).result(timeout=30)
+
+    async def _start(self) -> None:
+        self._pending: list[Prompt] = []
+        self._running: Prompt | None = None
+        self._history: dict[str, Any] = {}
+        self._finished: dict[str, dict[str, Any]] = {}  # graph as text → outputs: what ComfyUI caches
+        self._sockets: dict[str, web.WebSocketResponse] = {}
+        self._with_metadata: set[str] = set()
+        self._transports: set[asyncio.Transport] = set()
+        self._released = asyncio.Event()
+        app = web.Application(client_max_size=self._max_upload, middlewares=[self._gate])
+        for path, handler in self._routes():
+            method, _, route = path.partition(" ")
+            app.router.add_route(method, self._prefix + route, handler)
+            app.router.add_route(method, self._prefix + "/api" + route, handler)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
+        self._worker = asyncio.ensure_future(self._work())
+
+    async def _stop(self) -> None:
+        if self._worker is not asyncio.current_task():
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        for transport in self._transports:
+            transport.abort()
+        await self._runner.cleanup()
+
+    def _routes(self) -> list[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]]:
+        return [
+            ("GET /system_stats", self._stats),
+            ("GET /features", self._features),
+            ("GET /object_info/{name}", self._object_info),
+            ("POST /upload/image", self._upload),
+            ("POST /prompt", self._prompt),
+            ("GET /queue", self._queue),
+            ("POST /queue", self._change_queue),
+            ("POST /interrupt", self._interrupt),
+            ("GET /history/{id}", self._get_history),
+            ("GET /view", self._view),
+            ("GET /ws", self._socket),
+        ]
+
+    @web.middleware
+    async def _gate(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        self.requests.append(f"{request.method} {request.path.removeprefix(self._prefix)}")
+        if request.transport is not None:
+            self._transports.add(request.transport)
+        if self._header is not None and request.headers.get(self._header[0]) != self._header[1]:
+            return web.Response(status=401)
+        if self.faults.error_answers > 0:
+            self.faults.error_answers -= 1
+            return web.Response(status=502, text="Bad Gateway")
+        return await handler(request)
+
+    async def _stats(self, _: web.Request) -> web.Response:
+        return web.json_response({"system": {"os": "posix", "comfyui_version": self.version}, "devices": []})
+
+    async def _features(self, _: web.Request) -> web.Response:
+        return web.json_response({"supports_preview_metadata": True, "max_upload_size": self._max_upload})
+
+    async def _object_info(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self.info:
+            return web.json_response({})
+        node = copy.deepcopy(self.info[name])
+        for (kind, input_name), names in self.models.items():
+            if kind == name:
+                spec = node["input"]["required"][input_name]
+                if isinstance(spec[0], list):
+                    spec[0] = names
+                else:
+                    spec[1]["options"] = names
+        return web.json_response({name: node})
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        fields = await request.post()
+        file = fields.get("image")
+        if not isinstance(file, web.FileField):
+            return web.Response(status=400)
+        content, name = file.file.read(), file.filename
+        stem, dot, ending = name.rpartition(".")
+        number = 0
+        while self.uploads.get(name, content) != content:
+            number += 1
+            name = f"{stem} ({number}){dot}{ending}"
+        self.uploads[name] = content
+        return web.json_response({"name": name, "subfolder": "", "type": "input"})
+
+    async def _prompt(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        prompt_id = body.get("prompt_id") or str(uuid.uuid4())
+        if not self.version.startswith("0.3.") and str(uuid.UUID(prompt_id)) != prompt_id:
+            return web.json_response({"error": {"type": "invalid_prompt_id"}, "node_errors": {}}, status=400)
+        options = self.models | {loader: list(self.uploads) for loader in LOADERS}
+        try:
+            graphs.check(body["prompt"], self.info, options)
+        except RefusedError as refused:
+            return web.json_response(refused.body, status=400)
+        prompt = Prompt(prompt_id, self._number(), body["prompt"], body.get("client_id"), body.get("extra_data", {}))
+        self.prompts.append(prompt)
+        self._pending.append(prompt)
+        dropped = {"save": {"errors": [{"message": "dropped", "details": ""}], "class_type": "SaveVideo"}}
+        node_errors = dropped if self.faults.drops_an_output else {}
+        return web.json_response({"prompt_id": prompt_id, "number": prompt.number, "node_errors": node_errors})
+
+    async def _queue(self, _: web.Request) -> web.Response:
+        running = [self._running] if self._running else []
+        rows = [
+            [[prompt.number, prompt.id, prompt.graph, {"client_id": prompt.client_id}, ["save"]] for prompt in some]
+            for some in (running, self._pending)
+        ]
+        return web.json_response({"queue_running": rows[0], "queue_pending": rows[1]})
+
+    async def _change_queue(self, request: web.Request) -> web.Response:
+        self._delete((await request.json()).get("delete", []))
+        return web.Response()
+
+    async def _interrupt(self, request: web.Request) -> web.Response:
+        wanted = (await request.json()).get("prompt_id")
+        if self._running and wanted in (None, self._running.id):
+            self._running.interrupted = True
+        return web.Response()
+
+    async def _get_history(self, request: web.Request) -> web.Response:
+        prompt_id = request.match_info["id"]
+        return web.json_response({prompt_id: self._history[prompt_id]} if prompt_id in self._history else {})
+
+    async def _view(self, request: web.Request) -> web.StreamResponse:
+        path = self._folder / request.query["subfolder"] / request.query["filename"]
+        if not path.is_file():
+            return web.Response(status=404)
+        cut = self.faults.downloads_cut_at
+        if self.faults.ignores_range:
+            return web.Response(body=path.read_bytes(), content_type="video/mp4")
+        if cut is None:
+            return web.FileResponse(path)
+        content = path.read_bytes()
+        first = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        headers = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"}
+        response = web.StreamResponse(status=206, headers=headers)
+        response.content_length = len(content) - first
+        await response.prepare(request)
+        await response.write(content[first : first + cut])
+        if request.transport is not None and first + cut < len(content):
+            request.transport.close()
+        return response
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        if self.faults.refuses_socket:
+            return web.Response(status=403)
+        connection = web.WebSocketResponse()
+        await connection.prepare(request)
+        client_id = request.query.get("clientId") or uuid.uuid4().hex
+        self._sockets[client_id] = connection
+        await self._tell(client_id, "status", status=self._queue_status, sid=client_id)
+        async for message in connection:
+            if message.type is WSMsgType.TEXT and "supports_preview_metadata" in message.data:
+                self._with_metadata.add(client_id)
+        self._sockets.pop(client_id, None)  # also where a newer one has taken its place: ComfyUI forgets the id
+        return connection
+
+    async def _work(self) -> None:
+        while True:
+            if not self._pending:
+                await asyncio.sleep(0.005)
+                continue
+            prompt = self._running = self._pending.pop(0)
+            if prompt.client_id == "another":
+                await self._released.wait()
+                self._running = None
+                continue
+            outputs, messages = await self._execute(prompt)
+            self._running = None
+            await asyncio.sleep(self.history_seconds)
+            failed = messages[-1][0] != "execution_success"
+            status = {"status_str": "error" if failed else "success", "completed": not failed, "messages": messages}
+            row = [prompt.number, prompt.id, prompt.graph, {"client_id": prompt.client_id}, ["save"]]
+            self._history[prompt.id] = {"prompt": row, "outputs": outputs, "status": status, "meta": {}}
+            await self._tell(prompt.client_id, "status", status=self._queue_status)
+            await self._tell(prompt.client_id, "executing", node=None, prompt_id=prompt.id)
+
+    async def _execute(self, prompt: Prompt) -> tuple[dict[str, Any], list[list[Any]]]:
+        messages: list[list[Any]] = []
+
+        async def note(kind: str, **data: Any) -> None:
+            messages.append([kind, {"prompt_id": prompt.id, **data}])
+            await self._tell(prompt.client_id, kind, prompt_id=prompt.id, **data)
+
+        await note("execution_start", timestamp=0)
+        known = self._finished.get(json.dumps(prompt.graph))
+        await note("execution_cached", nodes=list(prompt.graph) if known else [], timestamp=0)
+        outputs = known or {}
+        for node_id in [] if known else _in_order(prompt.graph):
+            kind = prompt.graph[node_id]["class_type"]
+            await self._tell(prompt.client_id, "executing", node=node_id, display_node=node_id, prompt_id=prompt.id)
+            while self.faults.hangs_at == kind and not prompt.interrupted:
+                await asyncio.sleep(0.01)
+            if kind == "KSampler":
+                await self._sample(prompt, node_id)
+            if prompt.interrupted or (self.faults.interrupted_by_another and kind == "KSampler"):
+                await note("execution_interrupted", node_id=node_id, node_type=kind, executed=[])
+                return {}, messages
+            if kind in self.faults.raises:
+                exception, text = self.faults.raises[kind]
+                where = {"node_id": node_id, "node_type": kind, "executed": [], "traceback": [], "current_inputs": {}}
+                await note("execution_error", **where, exception_type=exception, exception_message=text)
+                return {}, messages
+            if kind in ("SaveVideo", "SaveImage"):
+                outputs[node_id] = await asyncio.to_thread(self._save, prompt.graph, node_id)
+        for node_id, output in outputs.items():
+            await self._tell(prompt.client_id, "executed", node=node_id, output=output, prompt_id=prompt.id)
+        self._finished[json.dumps(prompt.graph)] = outputs
+        await note("execution_success", timestamp=0)
+        return outputs, messages
+
+    async def _sample(self, prompt: Prompt, node_id: str) -> None:
+        steps = prompt.graph[node_id]["inputs"]["steps"]
+        for step in range(1, steps + 1):
+            await asyncio.sleep(self.step_seconds)
+            if prompt.interrupted:
+                return
+            if self.faults.dies_at_step == step:
+                self.faults.dies_at_step = None
+                await self._stop()
+                raise asyncio.CancelledError
+            if self.faults.drops_sockets_at_step == step:
+                self.faults.drops_sockets_at_step = None
+                for connection in list(self._sockets.values()):
+                    await connection.close(code=WSCloseCode.GOING_AWAY)
+            if prompt.extra.get("preview_method"):
+                await self._preview(prompt, node_id)
+            await self._tell(prompt.client_id, "progress", value=step, max=steps, prompt_id=prompt.id, node=node_id)
+
+    async def _preview(self, prompt: Prompt, node_id: str) -> None:
+        out = BytesIO()
+        Image.new("RGB", (16, 16), (200, 40, 40)).save(out, "JPEG")
+        connection = self._sockets.get(prompt.client_id or "")
+        if connection is None:
+            return
+        if prompt.client_id in self._with_metadata:
+            about = json.dumps({"node_id": node_id, "prompt_id": prompt.id, "image_type": "image/jpeg"}).encode()
+            await connection.send_bytes(struct.pack(">II", 4, len(about)) + about + out.getvalue())
+        else:
+            await connection.send_bytes(struct.pack(">II", 1, 1) + out.getvalue())
+
+    def _save(self, graph: Graph, node_id: str) -> dict[str, Any]:
+        inputs = graph[node_id]["inputs"]
+        chunk = next(node["inputs"] for node in graph.values() if node["class_type"] == "WanSoundImageToVideo")
+        width, height = chunk["width"], chunk["height"]
+        shown = graphs.labels(graph, inputs.get("video") or inputs["images"])
+        shown = shown[: len(shown) - self.faults.frames_short]
+        subfolder, _, stem = inputs["filename_prefix"].rpartition("/")
+        folder = self._folder / subfolder
+        folder.mkdir(parents=True, exist_ok=True)
+        if graph[node_id]["class_type"] == "SaveImage":
+            names = [f"{stem}_{number:05d}_.png" for number in range(1, len(shown) + 1)]
+            for name, label in zip(names, shown, strict=True):
+                Image.fromarray(graphs.draw(label, width, height)).save(folder / name)
+            return {"images": [{"filename": name, "subfolder": subfolder, "type": "output"} for name in names]}
+        path = folder / f"{stem}_00001_.mp4"
+        crf = next((value for name, value in inputs.items() if name.endswith("crf")), 23)
+        with SegmentWriter(path, width=width, height=height, crf=round(crf)) as writer:
+            writer.write(np.stack([graphs.draw(label, width, height) for label in shown]))
+        if self.faults.output is not None:
+            path.write_bytes(self.faults.output)
+        if self.faults.loses_files > 0:
+            self.faults.loses_files -= 1
+            path.unlink()
+        listed = {"filename": path.name, "subfolder": subfolder, "type": "output"}
+        return {"images": [listed], "animated": [True]}
+
+    async def _tell(self, client_id: str | None, kind: str, **data: Any) -> None:
+        connection = self._sockets.get(client_id or "")
+        if connection is None or connection.closed or self.faults.silent_socket:
+            return
+        with suppress(ConnectionError):
+            await connection.send_str(json.dumps({"type": kind, "data": data}))
+
+    @property
+    def _queue_status(self) -> dict[str, Any]:
+        return {"exec_info": {"queue_remaining": len(self._pending) + (self._running is not None)}}
+
+    def _delete(self, prompt_ids: list[str]) -> None:
+        self._pending = [prompt for prompt in self._pending if prompt.id not in prompt_ids]
+
+    def _number(self) -> int:
+        self._count += 1
+        return self._count
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work
+
+
+def _in_order(graph: Graph) -> list[str]:
+    """Node ids, each behind those that it needs."""
+    done: list[str] = []
+
+    def visit(node_id: str) -> None:
+        if node_id not in done:
+            for value in graph[node_id]["inputs"].values():
+                if isinstance(value, list):
+                    visit(value[0])
+            done.append(node_id)
+
+    for node_id in graph:
+        visit(node_id)
+    return done

@@ -1,0 +1,763 @@
+"""The comfyui engine against a server that behaves as the captured ones do, and misbehaves as servers do."""
+
+import io
+import json
+import threading
+import time
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, wait_until
+from comfyui_server import ContractServer, graphs, read_label
+from command import run_here
+from conftest import SHARED
+from soundreel.engines.comfyui import ComfyUIEngine, session, watch
+from soundreel.engines.comfyui.export import export_workflow
+from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
+from soundreel.engines.comfyui.material import heard_sound
+from soundreel.engines.comfyui.record import Record
+from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
+from soundreel.media.audio import read_model_sound
+from soundreel.media.video import SegmentWriter, probe_video, read_frames
+from soundreel.pipeline import generate
+from soundreel.types import AvAlign, Keeping, Progress, Report, Request, Server, Stage
+
+CAPTURES = SHARED / "comfyui" / "samples"
+VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}
+
+Serve = Callable[..., ContractServer]
+
+
+@pytest.fixture(autouse=True)
+def no_patience_wasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits of a real server in hundredths of a second."""
+    for name, seconds in {
+        "QUEUE_POLL_SECONDS": 0.02,
+        "RUNNING_POLL_SECONDS": 0.2,
+        "BLIND_POLL_SECONDS": 0.02,
+        "ABSENT_SECONDS": 0.6,
+        "OUTAGE_SECONDS": 1.0,
+        "BLIND_FACTOR": 1,
+    }.items():
+        monkeypatch.setattr(watch, name, seconds)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts servers that end with the test."""
+    if not CAPTURES.is_dir():
+        pytest.skip("../shared/comfyui is not here")
+    running: list[ContractServer] = []
+
+    def start(version: str = "0.33.0", **options: Any) -> ContractServer:
+        info = json.loads((CAPTURES / VERSIONS[version]).read_text(encoding="utf-8"))
+        server = ContractServer(info, tmp_path / f"server{len(running)}", version=version, **options)
+        running.append(server.__enter__())
+        return server
+
+    yield start
+    for server in running:
+        server.release()
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def server(serve: Serve) -> ContractServer:
+    """A server of the newer version."""
+    return serve()
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """The folder that outlives a crash."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def ask(tune: Path, server: ContractServer) -> Callable[..., Request]:
+    """A small request to `server`; fields of `Server` go into it."""
+
+    def make(**fields: Any) -> Request:
+        options = {name: fields.pop(name) for name in list(fields) if name in Server.__dataclass_fields__}
+        small = {"width": 64, "height": 64, "frames": 9, "steps": 2, "engine": "comfyui"}
+        return Request(audio=tune, server=Server(**{"urls": (server.url,)} | options), **small | fields)
+
+    return make
+
+
+def render(request: Request, scratch: Path, report: Report = ignore) -> list[int]:
+    """The labels of all frames."""
+    return [read_label(frame) for frame in pictures(request, scratch, report)]
+
+
+class TestWhatComesOut:
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize("frames", [1, 17, 77, 78, 161])
+    def test_frame_j_is_the_picture_of_sound_j(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path, version: str, frames: int
+    ) -> None:
+        request = ask(urls=(serve(version).url,), frames=frames)
+        assert render(request, scratch) == list(range(frames))
+
+    def test_without_the_first_frame_fix_too(self, ask: Callable[..., Request], scratch: Path) -> None:
+        assert render(ask(frames=90, first_frame_fix=False), scratch) == list(range(90))
+
+    def test_only_dropping_four_keeps_frame_and_sound_together(self) -> None:
+        """T latents, the first decoded twice: 4T + 1 pictures; of the d that may be dropped only 4 is right."""
+        latents = [0, *range(20)]
+        pictures = [0, *(4 * latent - back for latent in latents[1:] for back in (3, 2, 1, 0))]
+        assert len(pictures) == 4 * 20 + 1
+        shifts = {dropped: {label - j for j, label in enumerate(pictures[dropped:])} for dropped in range(1, 6)}
+        assert [dropped for dropped, shift in shifts.items() if shift == {0}] == [FIRST_FRAME_FIX_DROPS]
+        assert shifts[3] == {-1}, "the template's 3 shows every picture one frame late"
+
+    def test_more_frames_than_the_server_can_cut(
+        self, ask: Callable[..., Request], scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module in ("graph", "work"):
+            monkeypatch.setattr(f"soundreel.engines.comfyui.{module}.LARGEST_BATCH", 50)
+        assert render(ask(frames=90), scratch) == list(range(90))
+
+    def test_a_resumed_render_goes_on_with_any_clip(self, ask: Callable[..., Request], scratch: Path) -> None:
+        clips = list(ComfyUIEngine().render(plan(ask(frames=161)), 2, None, ignore, scratch))
+        assert [(clip.clip.index, [read_label(frame) for frame in clip.frames]) for clip in clips] == [
+            (2, list(range(157, 161)))
+        ]
+
+    def test_the_finished_video_keeps_the_contract(
+        self, ask: Callable[..., Request], server: ContractServer, tmp_path: Path
+    ) -> None:
+        result = generate(ask(frames=33, output=tmp_path / "out.mp4", headers=("Authorization: secret",)))
+        video = probe_video(result.path)
+        assert (video.frames, video.fps, result.engine) == (33, 16, "comfyui")
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(33))
+        assert server.url in video.metadata["soundreel"]
+        assert "secret" not in video.metadata["soundreel"]
+
+
+class TestGraph:
+    def test_chunks_are_chained_as_the_contract_says(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, cover: Path
+    ) -> None:
+        render(ask(frames=200, seed=7, ref_image=cover, guide_scale=3.5, shift=6.0), scratch)
+        graph = server.prompts[0].graph
+        (first,), extends = nodes(graph, "WanSoundImageToVideo"), nodes(graph, "WanSoundImageToVideoExtend")
+        assert [chunk["length"] for chunk in (first, *extends)] == [77, 77, 77]
+        assert (first["width"], first["height"]) == (64, 64)
+        assert [len(graphs.latents(graph, extend["video_latent"])) for extend in extends] == [20, 40]
+        assert {chunk["ref_image"][0] for chunk in (first, *extends)} == {"reference"}
+        assert [sampler["seed"] for sampler in nodes(graph, "KSampler")] == [7, 8, 9]
+        assert {(s["sampler_name"], s["scheduler"], s["cfg"]) for s in nodes(graph, "KSampler")} == {
+            ("uni_pc", "simple", 3.5)
+        }
+        assert nodes(graph, "ModelSamplingSD3")[0]["shift"] == 6.0
+
+    def test_one_clip_is_no_longer_than_it_must_be(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        render(ask(frames=18), scratch)
+        assert nodes(server.prompts[0].graph, "WanSoundImageToVideo")[0]["length"] == 21
+
+    def test_the_best_quality_that_the_version_has(
+        self, serve: Serve, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        new, old = serve("0.33.0"), serve("0.3.64")
+        for number, one in enumerate((new, old)):
+            (tmp_path / str(number)).mkdir()
+            render(ask(urls=(one.url,)), tmp_path / str(number))
+        (saving,) = nodes(new.prompts[0].graph, "SaveVideo")
+        assert saving["format.codec.encoding.crf"] == 0.0
+        assert nodes(old.prompts[0].graph, "SaveImage")
+
+    def test_turbo_takes_the_official_lora(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        render(ask(turbo=True, steps=4, guide_scale=1.0), scratch)
+        graph = server.prompts[0].graph
+        (lora,) = nodes(graph, "LoraLoaderModelOnly")
+        assert (lora["lora_name"], lora["strength_model"]) == (graphs_lora(server), 1.0)
+        assert nodes(graph, "ModelSamplingSD3")[0]["model"][0] == "lora_1"
+        assert nodes(graph, "ModelSamplingSD3")[0]["shift"] == 8.0
+
+    def test_loras_have_strengths(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        render(ask(loras=(f"{graphs_lora(server)}:0.6",)), scratch)
+        assert nodes(server.prompts[0].graph, "LoraLoaderModelOnly")[0]["strength_model"] == 0.6
+
+    def test_every_clip_gets_its_part_of_the_pose_video(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, tmp_path: Path
+    ) -> None:
+        pose = tmp_path / "pose.mp4"
+        with SegmentWriter(pose, width=64, height=64) as writer:
+            writer.write(np.stack([graphs.draw(label, 64, 64) for label in range(100)]))
+        render(ask(frames=90, pose_video=pose), scratch)
+        graph = server.prompts[0].graph
+        files = [node["file"] for node in nodes(graph, "LoadVideo")]
+        shown = []
+        for name in files:
+            (tmp_path / name).write_bytes(server.uploads[name])
+            shown.append([read_label(frame) for frame in read_frames(tmp_path / name)])
+        assert shown == [list(range(77)), [*range(80, 100), *[99] * 57]]
+        extend = nodes(graph, "WanSoundImageToVideoExtend")[0]
+        assert graph[graph[extend["control_video"][0]]["inputs"]["video"][0]]["inputs"]["file"] == files[1]
+
+    def test_files_in_folders_are_found_by_their_name(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.models["VAELoader", "vae_name"] = ["wan\\wan_2.1_vae.safetensors"]
+        render(ask(), scratch)
+        assert nodes(server.prompts[0].graph, "VAELoader")[0]["vae_name"] == "wan\\wan_2.1_vae.safetensors"
+
+
+def graphs_lora(server: ContractServer) -> str:
+    return server.models["LoraLoaderModelOnly", "lora_name"][0]
+
+
+class TestUploads:
+    def test_the_sound_is_the_window_as_the_model_hears_it(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        request = ask(audio_start=2.0, frames=32)
+        render(request, scratch)
+        name = nodes(server.prompts[0].graph, "LoadAudio")[0]["audio"]
+        with wave.open(io.BytesIO(server.uploads[name])) as file:
+            assert (file.getnchannels(), file.getframerate(), file.getsampwidth()) == (1, 16000, 2)
+            heard = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32767
+        expected = read_model_sound(request.audio, start=2.0, seconds=2.04)
+        assert len(heard) == len(expected)
+        np.testing.assert_allclose(heard, np.clip(expected, -1, 1), atol=1 / 32767)
+
+    def test_where_the_sound_ends_silence_is_heard(self, ask: Callable[..., Request]) -> None:
+        planned = plan(ask(frames=400))
+        heard = heard_sound(planned)
+        assert len(heard) == round((400 / 16 + 0.04) * 16000)
+        assert not heard[round((planned.audio_seconds + 0.05) * 16000) :].any()
+
+    def test_nothing_of_others_is_overwritten(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+        render(ask(), tmp_path / "a")
+        name = next(iter(server.uploads))
+        server.uploads[name] = b"somebody else's"
+        render(ask(seed=1), tmp_path / "b")
+        assert server.uploads[name] == b"somebody else's"
+        assert nodes(server.prompts[1].graph, "LoadAudio")[0]["audio"] == name.replace(".wav", " (1).wav")
+
+    def test_too_large_a_file_is_refused_before_it_is_sent(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        small = serve(max_upload_bytes=10_000)
+        with pytest.raises(InputError, match=r"0\.0 MB.*takes 0\.0 MB.*--max-upload-size"):
+            render(ask(urls=(small.url,)), scratch)
+        assert not any("upload" in request for request in small.requests)
+
+
+class TestProgress:
+    def test_every_step_of_every_clip_is_told(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        told: list[Progress] = []
+        server.step_seconds = 0.01
+        render(ask(frames=100, steps=3), scratch, told.append)
+        steps = [(p.clip, p.clips, p.step, p.done, p.total) for p in told if p.stage is Stage.RENDER and p.step]
+        assert steps == [
+            (1, 2, 1, 1, 6),
+            (1, 2, 2, 2, 6),
+            (1, 2, 3, 3, 6),
+            (2, 2, 1, 4, 6),
+            (2, 2, 2, 5, 6),
+            (2, 2, 3, 6, 6),
+        ]
+        assert Stage.DOWNLOAD in {p.stage for p in told}
+
+    def test_the_place_in_the_queue_is_told_and_waiting_is_no_stand_still(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.occupy(3)
+        told: list[str] = []
+
+        def report(progress: Progress) -> None:
+            if progress.stage is Stage.QUEUE:
+                told.append(progress.what)
+
+        timer = threading.Timer(0.8, server.release)
+        timer.start()
+        assert render(ask(timeout=0.3), scratch, report) == list(range(9))
+        timer.join()
+        assert told[0] == "3 before this one"
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_previews_are_kept_as_a_file(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path, version: str
+    ) -> None:
+        shown: list[bytes] = []
+
+        def report(progress: Progress) -> None:
+            if progress.preview is not None:
+                shown.append(progress.preview.read_bytes())
+
+        render(ask(urls=(serve(version).url,), preview=True), scratch, report)
+        assert shown
+        assert shown[0].startswith(b"\xff\xd8")
+
+    def test_no_previews_unless_wanted(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        render(ask(), scratch)
+        assert "preview_method" not in server.prompts[0].extra
+
+    @pytest.mark.parametrize("trouble", ["silent_socket", "refuses_socket", "drops_sockets_at_step"])
+    def test_without_a_socket_polling_finds_the_end(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, trouble: str
+    ) -> None:
+        server.step_seconds = 0.05
+        setattr(server.faults, trouble, 1)
+        assert render(ask(), scratch) == list(range(9))
+
+    def test_a_dropped_socket_is_opened_again(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("soundreel.engines.comfyui.events.RECONNECT_SECONDS", 0.01)
+        server.step_seconds, server.faults.drops_sockets_at_step = 0.1, 2
+        told: list[Progress] = []
+        render(ask(steps=6), scratch, told.append)
+        assert 6 in {progress.step for progress in told}
+        assert server.requests.count("GET /ws") == 2
+
+    def test_the_history_may_be_late(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        server.history_seconds = 0.4
+        assert render(ask(), scratch) == list(range(9))
+        assert len(server.prompts) == 1
+
+
+class TestStopping:
+    def test_cancelling_a_running_prompt_stops_only_it(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.step_seconds = 0.05
+
+        def report(progress: Progress) -> None:
+            if progress.step == 1:
+                raise Cancelled("stop")
+
+        with pytest.raises(Cancelled):
+            render(ask(steps=50), scratch, report)
+        wait_until(lambda: not server.queued_ids)
+        assert server.prompts[0].interrupted
+        assert Record.read(scratch) is None
+
+    def test_cancelling_a_waiting_prompt_leaves_the_running_one_of_others_alone(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        others = server.occupy(2)
+        wait_until(lambda: len(server.queued_ids) == 2)
+
+        def report(progress: Progress) -> None:
+            if progress.stage is Stage.QUEUE:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            render(ask(), scratch, report)
+        assert server.queued_ids == [other.id for other in others]
+        assert not any(other.interrupted for other in others)
+
+    def test_no_progress_for_too_long(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        server.faults.hangs_at = "VAEDecode"
+        with pytest.raises(EngineError, match=r"no progress for 0 s.*--timeout"):
+            render(ask(timeout=0.4), scratch)
+        server.faults.hangs_at = None
+        assert render(ask(), scratch) == list(range(9)), "the same command goes on waiting"
+        assert len(server.prompts) == 1
+
+
+class TestNothingIsLost:
+    def test_a_crash_while_it_runs(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        server.step_seconds = 0.05
+        with pytest.raises(CrashError):
+            render(ask(steps=8), scratch, crash_at(Stage.RENDER))
+        assert render(ask(steps=8), scratch) == list(range(9))
+        assert len(server.prompts) == 1
+
+    def test_a_crash_and_it_finishes_meanwhile(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        with pytest.raises(CrashError):
+            render(ask(), scratch, crash_at(Stage.RENDER))
+        wait_until(lambda: not server.queued_ids)
+        time.sleep(2 * server.history_seconds)
+        assert render(ask(), scratch) == list(range(9))
+        assert len(server.prompts) == 1
+
+    def test_the_same_command_goes_on_with_its_prompt(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        request = ask(frames=100, output=tmp_path / "out.mp4")
+        with pytest.raises(CrashError):
+            generate(request, crash_at(Stage.RENDER))
+        result = generate(request)
+        assert len(server.prompts) == 1
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(100))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "server0"]
+
+    def test_a_clip_is_redone_with_another_seed_and_the_others_keep_theirs(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        request = ask(frames=200, output=tmp_path / "out.mp4")
+        generate(request, keeping=Keeping(keep_work=True))
+        generate(request, keeping=Keeping(keep_work=True, redo_clip=2))
+        first, again = ([sampler["seed"] for sampler in nodes(prompt.graph, "KSampler")] for prompt in server.prompts)
+        assert first == [0, 1, 2]
+        assert (again[0], again[2]) == (0, 2)
+        assert again[1] not in first
+
+    def test_a_crash_between_record_and_queue(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        with pytest.raises(CrashError):
+            render(ask(), scratch, crash_at(Stage.RENDER))
+        record = Record.read(scratch)
+        assert record is not None
+        replace(record, prompt_id="00000000-0000-4000-8000-000000000000").write(scratch)
+        assert render(ask(), scratch) == list(range(9))
+
+    def test_another_request_starts_anew(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        with pytest.raises(CrashError):
+            render(ask(), scratch, crash_at(Stage.RENDER))
+        render(ask(seed=5), scratch)
+        assert [nodes(prompt.graph, "KSampler")[0]["seed"] for prompt in server.prompts] == [0, 5]
+
+    def test_a_server_that_dies_is_asked_again_once_it_is_back(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        told: list[str] = []
+        server.step_seconds, server.faults.dies_at_step = 0.02, 1
+        back = threading.Timer(0.5, server.restart)
+        back.start()
+        assert render(ask(), scratch, lambda progress: told.append(progress.what)) == list(range(9))
+        back.join()
+        assert len(server.prompts) == 2
+        assert "the server was restarted: queued once more" in told
+        assert any("does not answer" in what for what in told)
+
+    def test_a_server_that_stays_away(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        server.faults.dies_at_step = 1
+        with pytest.raises(EngineError, match="no ComfyUI server answers"):
+            render(ask(), scratch)
+        server.restart()
+        assert render(ask(), scratch) == list(range(9))
+
+    def test_a_gateway_that_fails_for_a_moment(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.step_seconds = 0.1
+
+        def report(progress: Progress) -> None:
+            if progress.step == 1:
+                server.faults.error_answers = 3
+
+        assert render(ask(), scratch, report) == list(range(9))
+        assert len(server.prompts) == 1
+
+    def test_somebody_takes_it_from_the_queue(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.occupy(1)
+        wait_until(lambda: bool(server.queued_ids))
+
+        def report(progress: Progress) -> None:
+            if progress.stage is Stage.QUEUE:
+                server.forget(server.prompts[0].id)
+
+        with pytest.raises(EngineError, match="somebody took it from the queue"):
+            render(ask(), scratch, report)
+
+    @pytest.mark.parametrize("cut", [700, 1500])
+    def test_a_download_goes_on_where_it_broke(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, cut: int
+    ) -> None:
+        server.faults.downloads_cut_at = cut
+        assert render(ask(frames=30), scratch) == list(range(30))
+        assert server.requests.count("GET /view") > 1
+
+    def test_a_server_that_knows_no_ranges(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.faults.ignores_range = True
+        (scratch / "pictures").mkdir()
+        (scratch / "pictures" / "00001.mp4.part").write_bytes(b"left from before")
+        assert render(ask(), scratch) == list(range(9))
+
+    def test_a_file_that_is_gone_is_made_again(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.faults.loses_files = 1
+        assert render(ask(), scratch) == list(range(9))
+        prefixes = [nodes(prompt.graph, "SaveVideo")[0]["filename_prefix"] for prompt in server.prompts]
+        assert len(set(prefixes)) == 2, "or the server would name the lost file again"
+
+    def test_but_only_once(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        server.faults.loses_files = 2
+        with pytest.raises(EngineError, match="no longer has"):
+            render(ask(), scratch)
+
+
+class TestFailuresOnTheServer:
+    def test_out_of_memory_says_what_to_lower(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        text = "Allocation on device 0 would exceed allowed memory. (out of memory)\n"
+        server.faults.raises["KSampler"] = ("torch.OutOfMemoryError", text)
+        with pytest.raises(
+            EngineError, match=r"KSampler failed.*OutOfMemoryError: Allocation.*lower --width"
+        ) as caught:
+            render(ask(), scratch)
+        assert "\n" not in str(caught.value)
+        server.faults.raises.clear()
+        assert render(ask(), scratch) == list(range(9)), "the same command starts it again"
+
+    def test_stopped_by_somebody(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        server.faults.interrupted_by_another = True
+        with pytest.raises(EngineError, match="stopped on the server at KSampler"):
+            render(ask(), scratch)
+
+    def test_a_video_that_is_none(self, server: ContractServer, ask: Callable[..., Request], scratch: Path) -> None:
+        server.faults.output = b"\0" * 5000
+        with pytest.raises(EngineError, match="cannot be used"):
+            render(ask(), scratch)
+        server.faults.output = None
+        assert render(ask(), scratch) == list(range(9))
+
+    def test_too_few_frames_are_an_error_with_both_numbers(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.faults.frames_short = 2
+        with pytest.raises(EngineError, match="made 7 frames, 9 were expected"):
+            render(ask(), scratch)
+
+    def test_part_of_the_graph_dropped(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        server.faults.drops_an_output = True
+        with pytest.raises(EngineError, match="does not take the graph: SaveVideo: dropped"):
+            render(ask(), scratch)
+
+    def test_a_refused_graph_is_explained(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("soundreel.engines.comfyui.work.Work.check", lambda *_: None)
+        with pytest.raises(EngineError, match=r"KSampler: Value bigger than max \(cfg\)"):
+            render(ask(guide_scale=1000.0), scratch)
+
+
+class TestServers:
+    def test_none_there(self, ask: Callable[..., Request]) -> None:
+        with pytest.raises(EngineError, match=r"no ComfyUI server answers at http://127\.0\.0\.1:9 .*main\.py.*--url"):
+            ComfyUIEngine().check(ask(urls=("http://127.0.0.1:9",)))
+
+    def test_another_service_on_the_port(self, ask: Callable[..., Request]) -> None:
+        class Page(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"<html>hello</html>")
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        with HTTPServer(("127.0.0.1", 0), Page) as other:
+            thread = threading.Thread(target=other.handle_request)
+            thread.start()
+            with pytest.raises(EngineError, match="is no ComfyUI server"):
+                ComfyUIEngine().check(ask(urls=(f"http://127.0.0.1:{other.server_port}",)))
+            thread.join()
+
+    def test_too_old(self, server: ContractServer, ask: Callable[..., Request]) -> None:
+        del server.info["WanSoundImageToVideo"], server.info["AudioEncoderLoader"]
+        with pytest.raises(EngineError, match=r"lacks the nodes AudioEncoderLoader, WanSoundImageToVideo: update it"):
+            ComfyUIEngine().check(ask())
+
+    def test_a_missing_model_is_named_with_what_is_there_instead(
+        self, server: ContractServer, ask: Callable[..., Request]
+    ) -> None:
+        with pytest.raises(
+            WeightsError, match=r"no mine\.safetensors in models/vae: it has wan_2\.1_vae\.safetensors.*--vae"
+        ):
+            ComfyUIEngine().check(ask(vae="mine.safetensors"))
+        server.models["UNETLoader", "unet_name"] = []
+        with pytest.raises(WeightsError, match=r"models/diffusion_models: it has none"):
+            ComfyUIEngine().check(ask())
+
+    def test_the_least_busy_of_those_that_answer(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        busy, idle = serve(), serve()
+        busy.occupy(2)
+        wait_until(lambda: len(busy.queued_ids) == 2)
+        render(ask(urls=("http://127.0.0.1:9", busy.url, idle.url)), scratch)
+        assert (len(busy.prompts), len(idle.prompts)) == (0, 1)
+
+    def test_a_render_goes_back_to_the_server_that_it_was_begun_on(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        one, other = serve(step_seconds=0.1), serve()
+        with pytest.raises(CrashError):
+            render(ask(urls=(one.url,)), scratch, crash_at(Stage.RENDER))
+        render(ask(urls=(other.url, one.url)), scratch)
+        assert (len(one.prompts), len(other.prompts)) == (1, 0)
+
+    def test_none_of_several(self, ask: Callable[..., Request]) -> None:
+        with pytest.raises(EngineError, match="none of 2 servers can render"):
+            ComfyUIEngine().check(ask(urls=("http://127.0.0.1:9", "http://127.0.0.1:10")))
+
+    def test_behind_a_proxy_with_a_path_and_a_password(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        hidden = serve(prefix="/gpu/one", header=("X-Key", "open sesame"))
+        told: list[Progress] = []
+        request = ask(urls=(f"{hidden.url}/",), headers=("X-Key: open sesame",))
+        assert render(request, scratch, told.append) == list(range(9))
+        assert any(progress.step for progress in told), "the socket goes through the proxy too"
+        with pytest.raises(EngineError, match="who you are") as caught:
+            ComfyUIEngine().check(ask(urls=(hidden.url,), headers=("X-Key: wrong",)))
+        assert "wrong" not in str(caught.value)
+
+    @pytest.mark.parametrize("url", ["localhost:8188", "ftp://host", "http://", "http://host:port"])
+    def test_urls_that_are_none(self, url: str) -> None:
+        with pytest.raises(InputError, match="--url is"):
+            Server(urls=(url,))
+
+    def test_a_header_that_is_none_is_not_shown(self) -> None:
+        with pytest.raises(InputError, match="--header is not understood") as caught:
+            Server(headers=("my-secret",))
+        assert "my-secret" not in str(caught.value)
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "fields", [{"sigmas": (1.0, 0.5)}, {"av_align": AvAlign.REFERENCE}, {"start_from_ref": True}]
+    )
+    def test_what_a_server_cannot_do(self, ask: Callable[..., Request], cover: Path, fields: dict[str, Any]) -> None:
+        with pytest.raises(InputError, match="not possible on a ComfyUI server"):
+            ComfyUIEngine().check(ask(ref_image=cover, **fields))
+
+    def test_small_pictures_cannot_be_chained(self, ask: Callable[..., Request], scratch: Path) -> None:
+        with pytest.raises(InputError, match="48×64 in 2 clips"):
+            render(ask(width=48, frames=100), scratch)
+        assert render(ask(width=48, frames=20), scratch) == list(range(20))
+
+    def test_auto_takes_a_server_that_can_render(
+        self, server: ContractServer, tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        size = ("--width", "64", "--height", "64", "--frames", "5", "--steps", "1")
+        done = run_here(
+            capsys, tune, *size, "--engine", "auto", "--url", server.url, "--device", "cuda", "-o", tmp_path / "a.mp4"
+        )
+        assert done.code == 0, done.err
+        assert "engine: comfyui (a ComfyUI server answers" in done.err
+
+
+class TestUsersOwnGraph:
+    @pytest.fixture
+    def own(self, tmp_path: Path) -> Path:
+        if not CAPTURES.is_dir():
+            pytest.skip("../shared/comfyui is not here")
+        graph = json.loads((CAPTURES.parent / "s2v_extend_api.json").read_text(encoding="utf-8"))
+        path = tmp_path / "mine.json"
+        path.write_text(json.dumps(graph), encoding="utf-8")
+        return path
+
+    def test_it_is_filled_and_its_own_settings_stay(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, own: Path, cover: Path
+    ) -> None:
+        request = ask(workflow=own, frames=200, seed=40, prompt="a red fox", ref_image=cover, steps=9)
+        labels = render(request, scratch)
+        graph = server.prompts[0].graph
+        assert (
+            labels == [max(0, j - 1) if j == 0 else j - 1 for j in range(200)] or labels[1:] == list(range(200))[:199]
+        )
+        assert [sampler["seed"] for sampler in nodes(graph, "KSampler")] == [40, 41, 42]
+        assert {sampler["steps"] for sampler in nodes(graph, "KSampler")} == {2}
+        assert graph["positive"]["inputs"]["text"] == "a red fox"
+        assert "色调艳丽" in graph["negative"]["inputs"]["text"]
+        assert graph["audio"]["inputs"]["audio"] in server.uploads
+        assert graph["ref"]["inputs"]["image"] in server.uploads
+        assert (graph["chunk1"]["inputs"]["width"], graph["trim"]["inputs"]["start_index"]) == (64, 0.0)
+
+    def test_too_few_chunks_for_the_length(self, ask: Callable[..., Request], scratch: Path, own: Path) -> None:
+        with pytest.raises(InputError, match="has 3 chunks.*300 frames need 4"):
+            render(ask(workflow=own, frames=300), scratch)
+
+    def test_as_the_editor_saves_it(self, ask: Callable[..., Request], tmp_path: Path) -> None:
+        path = tmp_path / "ui.json"
+        path.write_text('{"nodes": [], "links": []}')
+        with pytest.raises(InputError, match="as the editor saves it"):
+            ComfyUIEngine().check(ask(workflow=path))
+
+    @pytest.mark.parametrize("content", ["[1, 2]", "{}", '{"1": {"inputs": {}}}', "no json", '{"1": 2}'])
+    def test_what_is_no_graph(self, ask: Callable[..., Request], tmp_path: Path, content: str) -> None:
+        path = tmp_path / "no.json"
+        path.write_text(content)
+        with pytest.raises(InputError, match=r"--workflow .*no\.json'"):
+            ComfyUIEngine().check(ask(workflow=path))
+
+    def test_without_an_output_node(self, ask: Callable[..., Request], scratch: Path, own: Path) -> None:
+        graph = json.loads(own.read_text(encoding="utf-8"))
+        del graph["save"]
+        own.write_text(json.dumps(graph), encoding="utf-8")
+        with pytest.raises(InputError, match="no output node"):
+            render(ask(workflow=own), scratch)
+
+
+class TestExport:
+    def test_the_exported_graph_runs(
+        self, server: ContractServer, ask: Callable[..., Request], cover: Path, tmp_path: Path
+    ) -> None:
+        graph_file, *inputs = export_workflow(ask(frames=100, ref_image=cover), tmp_path / "out" / "graph.json")
+        graph = json.loads(graph_file.read_text(encoding="utf-8"))
+        assert {node["audio"] for node in nodes(graph, "LoadAudio")} | {
+            node["image"] for node in nodes(graph, "LoadImage")
+        } == {file.name for file in inputs}
+        options = server.models | {
+            ("LoadAudio", "audio"): [file.name for file in inputs],
+            ("LoadImage", "image"): [file.name for file in inputs],
+        }
+        graphs.check(graph, server.info, options)
+        assert graphs.labels(graph, nodes(graph, "SaveVideo")[0]["video"]) == list(range(100))
+        assert not server.prompts
+
+    def test_without_a_server_the_official_names_stand_in(self, ask: Callable[..., Request], tmp_path: Path) -> None:
+        files = export_workflow(ask(urls=("http://127.0.0.1:9",)), tmp_path / "graph.json")
+        graph = json.loads(files[0].read_text(encoding="utf-8"))
+        assert nodes(graph, "UNETLoader")[0]["unet_name"] == "wan2.2_s2v_14B_fp8_scaled.safetensors"
+        assert nodes(graph, "SaveVideo")[0]["format"] == "mp4"
+
+
+def test_patience_grows_with_the_work(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert session.patience_seconds(plan(ask(frames=9))) < session.patience_seconds(plan(ask(frames=900)))
+    assert session.patience_seconds(plan(ask(timeout=7.0))) == 7.0
+
+
+def test_errors_end_in_their_exit_codes(
+    tune: Path, server: ContractServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def code(*arguments: str) -> int:
+        size = ("--width", "64", "--height", "64", "--frames", "5", "--steps", "1", "--output-dir", tmp_path)
+        return run_here(capsys, tune, *size, *arguments).code
+
+    assert code("--url", "http://127.0.0.1:9") == 5
+    assert code("--url", "nonsense") == 2
+    assert code("--url", server.url, "--vae", "none.safetensors") == 4
+    server.faults.raises["VAEDecode"] = ("ValueError", "no\n")
+    assert code("--url", server.url) == 5

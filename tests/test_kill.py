@@ -1,0 +1,200 @@
+"""Real processes that are killed, stopped, crowded out and short of disk: the video comes out the same."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from command import Outcome, files_below, finish, start
+from soundreel.media.video import probe_video, read_frames
+
+ROUNDS = 8
+EARLY_FRAMES = {2 * stop - 1 for stop in (13, 29, 41, 53)}
+"""Of the clips so far: 5 clips in all, twice the frames, and what follows the last one needs the next clip."""
+
+OPTIONS = ("--size", "64x64", "--frames", "65", "--infer-frames", "16", "--engine", "draft", "--interpolate", "motion")
+
+
+def command(tune: Path, folder: Path, *more: str) -> list[str]:
+    return ["generate", str(tune), *OPTIONS, "-o", str(folder / "a.mp4"), "--progress", "json", *more]
+
+
+def wait_for_event(process: "subprocess.Popen[str]", number: int) -> None:
+    """Until `number` events were told, or all."""
+    assert process.stdout is not None
+    list(islice(process.stdout, number))
+
+
+def wait_for_clip(process: "subprocess.Popen[str]", clip: int) -> None:
+    """Until a clip is being drawn."""
+    assert process.stdout is not None
+    assert any(json.loads(line).get("clip") == clip for line in process.stdout)
+
+
+def frames(path: Path) -> list[bytes]:
+    return [frame.tobytes() for frame in read_frames(path)]
+
+
+def work_folder(folder: Path) -> Path:
+    (work,) = (folder / ".soundreel").iterdir()
+    return work
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, tune: Path) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert finish(start(*command(tune, folder))).code == 0
+    return frames(folder / "a.mp4")
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_killed_at_any_moment_it_goes_on(tune: Path, tmp_path: Path, unbroken: list[bytes], seed: int) -> None:
+    """SIGKILL after a random event and a random moment, until it is through; half the time the power is cut, too."""
+    chance = random.Random(seed)
+    video, early, cut = tmp_path / "a.mp4", tmp_path / "a.partial.mp4", None
+    while True:
+        process = start(*command(tune, tmp_path))
+        wait_for_event(process, chance.randrange(1, 25))
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        if finish(process).code == 0:
+            break
+        assert not video.exists() or frames(video) == unbroken
+        assert not early.exists() or cut == early or probe_video(early).frames in EARLY_FRAMES
+        cut = cut_power(tmp_path, chance) if chance.random() < 0.5 else None
+    assert frames(tmp_path / "a.mp4") == unbroken
+    assert files_below(tmp_path) == ["a.mp4"]
+
+
+def cut_power(folder: Path, chance: random.Random) -> Path | None:
+    """The file written last loses its end; returns which it was."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+    last = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
+    if last is not None:
+        os.truncate(last, chance.randrange(last.stat().st_size))
+    return last
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_render_says_how_to_go_on(
+    tune: Path, tmp_path: Path, unbroken: list[bytes], stop: signal.Signals
+) -> None:
+    process = start(*command(tune, tmp_path))
+    wait_for_clip(process, 3)
+    process.send_signal(stop)
+    done = finish(process)
+    work = work_folder(tmp_path)
+    assert done.code == 130
+    kept = len(list(work.glob("clip_*.json")))
+    says = f"soundreel: cancelled, {kept} of 5 clips are kept, go on with: soundreel resume {work}"
+    assert done.err.splitlines() == [says]
+    assert kept >= 2
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert finish(start("resume", work, "--quiet")).code == 0
+    assert frames(tmp_path / "a.mp4") == unbroken
+
+
+def test_a_signal_in_the_middle_of_a_write_waits_for_its_end() -> None:
+    program = """if True:
+        import os, signal, sys
+        from soundreel.durable import uninterrupted
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with uninterrupted():
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGINT)
+                print("written")
+            print("went on")
+        except KeyboardInterrupt:
+            print("stopped")
+    """
+    assert finish(start(program=("-c", program))).out.split() == ["written", "stopped"]
+
+
+def test_a_second_process_is_refused_with_the_pid_of_the_first(tune: Path, tmp_path: Path) -> None:
+    first = start(*command(tune, tmp_path))
+    wait_for_clip(first, 1)
+    first.send_signal(signal.SIGSTOP)
+    second = finish(start(*command(tune, tmp_path)))
+    listed = finish(start("jobs", tmp_path, "--json"))
+    first.send_signal(signal.SIGCONT)
+    assert second.code == 2
+    assert f"process {first.pid} is rendering this" in second.err
+    assert len(second.err.splitlines()) == 1
+    (job,) = json.loads(listed.out)["jobs"]
+    assert job["pid"] == str(first.pid)
+    assert finish(first).code == 0
+    assert files_below(tmp_path) == ["a.mp4"]
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tune: Path, tmp_path: Path) -> None:
+    first = start(*command(tune, tmp_path))
+    wait_for_clip(first, 3)
+    first.kill()
+    finish(first)
+    assert (work_folder(tmp_path) / "lock").read_text() == str(first.pid)
+    assert finish(start(*command(tune, tmp_path))).code == 0
+
+
+def with_room_for(size: int, *arguments: str) -> Outcome:
+    """Run with files of at most `size` bytes: a longer write fails, as on a full disk."""
+    return finish(start(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))))
+
+
+@pytest.mark.parametrize(("room", "file"), [(5_000, "clip_00004.mp4"), (12_000, "clip_00004.safetensors")])
+def test_a_full_disk_is_named_and_what_was_there_is_kept(
+    tune: Path, tmp_path: Path, unbroken: list[bytes], room: int, file: str
+) -> None:
+    first = start(*command(tune, tmp_path))
+    wait_for_clip(first, 4)
+    first.kill()
+    finish(first)
+    work = work_folder(tmp_path)
+    before = {path.name: path.read_bytes() for path in work.glob("clip_*")}
+    assert len(before) == 9
+    full = with_room_for(room, *command(tune, tmp_path))
+    last = full.err.splitlines()[-1]
+    assert full.code == 3
+    assert file in last
+    assert str(work) in last
+    assert "needed" in last
+    assert f"3 of 5 clips are kept, go on with: soundreel resume {work}" in last
+    assert {path.name: path.read_bytes() for path in work.glob("clip_*")}.items() >= before.items()
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert finish(start(*command(tune, tmp_path))).code == 0
+    assert frames(tmp_path / "a.mp4") == unbroken
+
+
+# the commands
+
+
+def test_resume_and_jobs_in_words(tune: Path, tmp_path: Path) -> None:
+    process = start(*command(tune, tmp_path))
+    wait_for_clip(process, 3)
+    process.kill()
+    finish(process)
+    told = finish(start("jobs", tmp_path)).out
+    assert "2/5" in told
+    assert "interrupted" in told
+    assert f"soundreel resume {work_folder(tmp_path)}" in told
+    done = finish(start("resume", tmp_path, "--progress", "lines"))
+    assert "2 of 5 clips are there, going on with clip 3" in done.err.splitlines()
+    assert done.path == tmp_path / "a.mp4"
+    assert "none here" in finish(start("jobs", tmp_path)).out
+
+
+@pytest.mark.parametrize("words", ["resume", "jobs", "generate --recipe"])
+@pytest.mark.parametrize("place", ["nowhere", "a.txt"])
+def test_places_that_are_no_such_thing(tmp_path: Path, words: str, place: str) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    done = finish(start(*words.split(), tmp_path / place))
+    assert done.code in {2, 3}
+    assert place in done.err
+    assert len(done.err.splitlines()) == 1

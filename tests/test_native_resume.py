@@ -1,0 +1,128 @@
+"""The native engine's clips are chained: its carry makes an interrupted chain go on as if unbroken."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
+
+import torch
+
+from command import files_below
+from soundreel.errors import Cancelled
+from soundreel.media.video import read_frames
+from soundreel.pipeline import generate
+from soundreel.types import Keeping, Progress, Request, Result, Stage
+from weight_files import GOLDEN, OFFICIAL, needs_golden
+
+pytestmark = needs_golden
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+Render = Callable[..., tuple[Result, set[int]]]
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Render:
+    return rendering(tmp_path)
+
+
+def rendering(folder: Path) -> Render:
+    """Renders three clips of 5 + 8 + 4 frames; returns which of them were drawn."""
+
+    def run(stop_in: int | None = None, *, color_match: bool = False, **keeping: Any) -> tuple[Result, set[int]]:
+        drawn = set()
+
+        def listen(progress: Progress) -> None:
+            if progress.stage is Stage.RENDER:
+                drawn.add(progress.clip)
+                if progress.clip == stop_in:
+                    raise Cancelled("enough")
+
+        request = Request(
+            audio=GOLDEN / "inputs" / "speech_2s.wav",
+            engine="native",
+            device="cpu",
+            models=OFFICIAL,
+            width=64,
+            height=64,
+            frames=17,
+            infer_frames=8,
+            steps=1,
+            color_match=color_match,
+            output=folder / "a.mp4",
+        )
+        return generate(request, listen, keeping=Keeping(**keeping)), drawn
+
+    return run
+
+
+def frames(folder: Path) -> list[bytes]:
+    return [frame.tobytes() for frame in read_frames(folder / "a.mp4")]
+
+
+def carries(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], list[bytes]]:
+    """Frames and carries of an undisturbed render."""
+    folder = tmp_path_factory.mktemp("whole")
+    rendering(folder)(keep_work=True)
+    return frames(folder), carries(folder)
+
+
+@pytest.mark.parametrize("clip", [2, 3])
+def test_an_interrupted_chain_goes_on_as_if_unbroken(
+    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]], clip: int
+) -> None:
+    with pytest.raises(Cancelled):
+        render(stop_in=clip)
+    assert render(keep_work=True)[1] == set(range(clip, 4))
+    assert (frames(tmp_path), carries(tmp_path)) == unbroken
+
+
+def test_a_damaged_carry_costs_one_clip(
+    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
+) -> None:
+    with pytest.raises(Cancelled):
+        render(stop_in=3)
+    (carry,) = tmp_path.rglob("clip_00002.safetensors")
+    carry.write_bytes(carry.read_bytes()[:-1])
+    assert render()[1] == {2, 3}
+    assert frames(tmp_path) == unbroken[0]
+    assert files_below(tmp_path) == ["a.mp4"]
+
+
+def test_what_depends_on_a_redrawn_clip_is_drawn_again(
+    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
+) -> None:
+    render(keep_work=True)
+    result, drawn = render(redo_clip=2)
+    assert drawn == {2, 3}
+    assert [clip.seed for clip in result.plan.clips] == [0, 3, 2]
+    changed = [one != other for one, other in zip(frames(tmp_path), unbroken[0], strict=True)]
+    assert changed == [False] * 5 + [True] * 12
+
+
+def test_matched_colours_change_the_pictures_and_not_the_chain(
+    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
+) -> None:
+    with pytest.raises(Cancelled):
+        render(stop_in=3, color_match=True)
+    looks = [clip["look"] for clip in render(color_match=True)[0].recipe["plan"]["clips"]]
+    again = [clip["look"] for clip in rendering(tmp_path / "plain")()[0].recipe["plan"]["clips"]]
+    assert looks == again
+    assert frames(tmp_path)[:5] == unbroken[0][:5]
+    assert frames(tmp_path)[5:] != unbroken[0][5:]
