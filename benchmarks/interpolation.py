@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,17 +43,17 @@ PUBLISHED_FILM = FilmSizes(
 Open = dict[str, Method]
 
 
-def psnr(one: NDArray[np.number], other: Picture) -> float:
+def psnr(one: NDArray[Any], other: Picture) -> float:
     """dB, of 8-bit pictures."""
     error = np.mean((one.astype(np.float64) - other) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-10)))
+    return float(10 * np.log10(255**2 / max(float(error), 1e-10)))
 
 
-def ssim(one: NDArray[np.number], other: Picture) -> float:
+def ssim(one: NDArray[Any], other: Picture) -> float:
     """Structural similarity of luma: Gaussian windows of σ 1.5, 11 wide."""
-    x, y = (cv2.cvtColor(np.uint8(picture), cv2.COLOR_RGB2GRAY).astype(np.float64) for picture in (one, other))
+    x, y = (cv2.cvtColor(picture.astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(float) for picture in (one, other))
 
-    def smooth(picture: NDArray[np.float64]) -> NDArray[np.float64]:
+    def smooth(picture: NDArray[Any]) -> NDArray[Any]:
         return cv2.GaussianBlur(picture, (11, 11), 1.5)
 
     mean_x, mean_y = smooth(x), smooth(y)
@@ -73,7 +74,7 @@ def quality(film: Path, methods: Open) -> Iterator[tuple[str, float, float]]:
         yield name, *_scores(list(interpolate(kept, 2, method))[1:-1:2], dropped)
 
 
-def _scores(made: Sequence[NDArray[np.number]], truth: Sequence[Picture]) -> tuple[float, float]:
+def _scores(made: Sequence[NDArray[Any]], truth: Sequence[Picture]) -> tuple[float, float]:
     pairs = list(zip(made, truth, strict=True))
     return float(np.mean([psnr(*pair) for pair in pairs])), float(np.mean([ssim(*pair) for pair in pairs]))
 
@@ -94,7 +95,7 @@ def speed(method: Method, width: int, height: int) -> float:
 def _moving(width: int, height: int) -> Iterator[Picture]:
     """An endless pan over coarse noise."""
     noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 8, 3), dtype=np.uint8)
-    wide = cv2.resize(noise, (2 * width, height), interpolation=cv2.INTER_CUBIC)
+    wide = cv2.resize(noise, (2 * width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     steps = chain(range(0, width, 4), range(width, 0, -4))
     while True:
         yield from (np.ascontiguousarray(wide[:, x : x + width]) for x in steps)
