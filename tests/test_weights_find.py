@@ -16,6 +16,7 @@ from soundreel.weights import catalog
 from soundreel.weights.catalog import BUNDLES, TOKENIZER_BUNDLE, Component
 from soundreel.weights.components import SPECS, load_part
 from soundreel.weights.find import ModelFiles, find_model
+from soundreel.weights.frame_networks import FILM, RIFE
 from soundreel.weights.identify import Storage
 from soundreel.weights.verify import verify_file
 from weight_files import COMFY, OFFICIAL, needs_golden, shape_only_file, writable_copy, write_gguf
@@ -326,9 +327,9 @@ def test_config_and_weights_of_different_models_are_refused(official: Path) -> N
 # the catalogue
 
 
-def test_every_bundle_has_every_component_and_a_place_for_each_file() -> None:
+def test_every_model_bundle_has_every_component_and_a_place_for_each_file() -> None:
     for bundle in BUNDLES.values():
-        whole = bundle.name != TOKENIZER_BUNDLE
+        whole = bundle.name not in {TOKENIZER_BUNDLE, FILM, RIFE}
         assert {file.component for file in bundle.files} - {None} == (set(SPECS) if whole else set())
         assert len({file.path for file in bundle.files}) == len(bundle.files)
         assert all(file.sha256 is None or len(file.sha256) == 64 for file in bundle.files)

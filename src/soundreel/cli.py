@@ -138,7 +138,16 @@ OPTIONS: dict[str, Any] = {
     "height": _option(int, "--height", does="Pixels, a multiple of 16 (default 832).", panel=PICTURE),
     "size": _option(str, "--size", does="WIDTHxHEIGHT (or WIDTH*HEIGHT) in one word.", panel=PICTURE),
     "interpolate": _option(
-        str, "--interpolate", does="none, or motion / film: twice the frames (default none).", panel=PICTURE
+        str,
+        "--interpolate",
+        does="none, or frames between frames by motion, rife or film (default none).",
+        panel=PICTURE,
+    ),
+    "interpolate_weights": _option(
+        str, "--interpolate-weights", does="File of the rife or film network (default: found).", panel=PICTURE
+    ),
+    "fps": _option(
+        int, "--fps", does="Of the video, from 16: 24, 25, 30, 32, 60 … (default 16, interpolated 32).", panel=PICTURE
     ),
     "color_match": _option(
         bool, "--color-match/--no-color-match", does="Hold the first clip's colours and contrast.", panel=PICTURE
@@ -400,6 +409,51 @@ def plan(request: Request, as_json: Annotated[bool, AS_JSON] = False) -> None:
     from soundreel import reports
 
     reports.show(reports.describe_plan(request), as_json=as_json)
+
+
+@app.command()
+def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
+    video: Annotated[str, typer.Argument(help="Any video, with any sound or none.", show_default=False)],
+    fps: Annotated[int | None, typer.Option("--fps", help="Frames per second to make.", show_default=False)] = None,
+    factor: Annotated[
+        int | None, typer.Option("--factor", help="Times the rate it has (default 2).", show_default=False)
+    ] = None,
+    method: Annotated[str, typer.Option("--method", "--interpolate", help="motion, rife or film.")] = "motion",
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="File of the network (default: found).", show_default=False)
+    ] = None,
+    models: Annotated[str | None, typer.Option("--models", help="The models folder.", show_default=False)] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    crf: Annotated[int, typer.Option("--crf", help="H.264 quality, 0 best to 51.")] = 18,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Name of the video, replaced if it is there.")
+    ] = None,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Make a video smoother: frames between its frames, its sound copied bit for bit."""
+    from soundreel.display import retiming_lines
+    from soundreel.retime import Retime, Retiming, interpolate_video
+
+    def tell(job: Retiming) -> None:
+        for line in [] if quiet else retiming_lines(job):
+            sys.stderr.write(f"{line}\n")
+
+    try:
+        request = Retime(
+            video=video,
+            fps=fps,
+            factor=factor,
+            method=method,
+            weights=weights,
+            models=models,
+            device=device,
+            crf=crf,
+            output=output,
+        )
+        made = interpolate_video(request, on_start=tell)
+    except KeyboardInterrupt:
+        raise Cancelled("cancelled, nothing was saved") from None
+    typer.echo(str(made.path))
 
 
 @app.command()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from soundreel.job import Job
+    from soundreel.retime import Retiming
 
 
 class Style(StrEnum):
@@ -223,6 +224,16 @@ def start_lines(job: "Job") -> list[str]:
         f"{job.request.width}×{job.request.height}, {job.frames_written} frames at {job.fps} fps = "
         f"{plan.seconds:.2f} s in {clips}, seed {job.request.seed}",
         *([job.resumed] if job.resumed else []),
+        *(f"note: {note}" for note in job.notes),
+    ]
+
+
+def retiming_lines(job: "Retiming") -> list[str]:
+    """What `soundreel interpolate` is about to make, as lines for people."""
+    width, height = job.size
+    return [
+        f"{width}×{height}, {job.info.frames} frames at {float(job.info.fps):g} fps → {job.frames} at "
+        f"{float(job.fps):g} fps by {job.request.method}, sound copied",
         *(f"note: {note}" for note in job.notes),
     ]
 

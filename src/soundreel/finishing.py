@@ -7,19 +7,15 @@ one come first; only the last clip holds its last picture.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.colour import Correction, Look, measure
-from soundreel.interpolate import interpolate
+from soundreel.interpolate import NONE, interpolate
 from soundreel.job import Job
 from soundreel.types import RenderedClip
-
-CONTEXT_FRAMES: Final = 2
-"""Frames of the clip before that interpolation begins with: with two, a join comes out as the middle of a clip."""
 
 OWN: Final = "soundreel."
 """Names in a stored carry that begin so are not the engine's."""
@@ -56,9 +52,8 @@ def finish(job: Job, rendered: RenderedClip, before: Tensors) -> FinishedClip:
 
     count = len(rendered.frames)
     pictures: Iterator[Picture] = map(picture, range(count))
-    if job.factor > 1:
-        own = [picture(index) for index in range(max(count - CONTEXT_FRAMES, 0), count)]
-        handed_on[CONTEXT] = np.stack([*before.get(CONTEXT, ()), *own][-CONTEXT_FRAMES:])
+    if job.interpolation != NONE:
+        handed_on[CONTEXT] = picture(count - 1)
         pictures = _interpolated(job, rendered, pictures, before.get(CONTEXT))
     return FinishedClip(pictures=pictures, look=look, correction=correct.end if correct else None, handed_on=handed_on)
 
@@ -78,12 +73,14 @@ class _Matching:
 
 
 def _interpolated(
-    job: Job, rendered: RenderedClip, pictures: Iterator[Picture], context: Picture | None
+    job: Job, rendered: RenderedClip, pictures: Iterator[Picture], before: Picture | None
 ) -> Iterator[Picture]:
-    known = [] if context is None else list(context)
-    last = rendered.clip.index == len(job.plan.clips) - 1
-    sources = len(known) + len(rendered.frames)
-    first = job.factor * (len(known) - 1) + 1 if known else 0
-    stop = job.factor * sources if last else job.factor * (sources - 1) + 1
-    chained = (picture for group in (known, pictures) for picture in group)
-    return islice(interpolate(chained, factor=job.factor, method=job.interpolation), first, stop)
+    clip = rendered.clip
+    return interpolate(
+        pictures,
+        method=job.interpolator,
+        fps=job.fps,
+        before=before,
+        start=clip.start,
+        is_last=clip.index == len(job.plan.clips) - 1,
+    )

@@ -2,23 +2,29 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
 from soundreel import planning
 from soundreel.engines.base import Choice, Engine, open_engine
 from soundreel.errors import InputError
-from soundreel.interpolate import check_method
+from soundreel.interpolate import FILM, MOTION, NONE, Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
 from soundreel.request_data import Fingerprint, request_parts
 from soundreel.types import MODEL_FPS, Plan, Request
 from soundreel.version import __version__
 
-INTERPOLATION_FACTOR = 2
-"""16 → 32 frames per second."""
+INTERPOLATED_FPS = 2 * MODEL_FPS
+"""Frames per second with interpolation, where no rate is asked for."""
 
 DRAFT_NEEDS_NO_FILM = "a draft needs no weights: --interpolate motion doubles its frames, not FILM"
+
+RATE_NEEDS_A_METHOD = (
+    "--fps {fps} without --interpolate: the frames between come from --interpolate motion; "
+    "rife and film make better ones"
+)
 
 NOTABLE_CROP = 0.34
 """A reference image that loses more of its area than this is worth a word."""
@@ -45,7 +51,7 @@ class Job:
                 "soundreel": __version__,
                 "engine": self.engine.name,
                 "models": dict(self.models),
-                "interpolate": f"{self.interpolation} {self.factor}",
+                "interpolate": f"{self.interpolation} {self.fps}",
                 "plan": {"clips": clips, "audio_seconds": self.plan.audio_seconds},
             }
         )
@@ -61,19 +67,24 @@ class Job:
         return self.plan.request
 
     @property
-    def factor(self) -> int:
-        """Frames in the file per frame rendered."""
-        return 1 if self.interpolation == "none" else INTERPOLATION_FACTOR
-
-    @property
     def fps(self) -> int:
         """Frames per second of the file."""
-        return MODEL_FPS * self.factor
+        if self.interpolation == NONE:
+            return MODEL_FPS
+        return self.request.fps or INTERPOLATED_FPS
 
     @property
     def frames_written(self) -> int:
         """Frames of the file."""
-        return self.plan.frames * self.factor
+        return Rates(target=Fraction(self.fps)).count(self.plan.frames)
+
+    @cached_property
+    def interpolator(self) -> Method:
+        """What makes the frames between; its network is loaded on first use."""
+        request = self.request
+        return open_method(
+            self.interpolation, weights=request.interpolate_weights, models=request.models, device=request.device
+        )
 
 
 def prepare(request: Request) -> Job:
@@ -81,7 +92,7 @@ def prepare(request: Request) -> Job:
     _check_output(request)
     choice = open_engine(request)
     interpolation = _interpolation(request, choice.engine)
-    check_method(interpolation)
+    check_method(interpolation, weights=request.interpolate_weights, models=request.models)
     sound = probe_sound(request.audio)
     planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
     choice.engine.check(request)
@@ -89,15 +100,27 @@ def prepare(request: Request) -> Job:
         *_sound_notes(planned, sound),
         *_reference_notes(request),
         *choice.engine.notes(planned),
-        *([DRAFT_NEEDS_NO_FILM] if interpolation != request.interpolate else []),
+        *_interpolation_notes(request, interpolation),
     )
-    models = choice.engine.model_files(request)
+    networks = method_files(interpolation, weights=request.interpolate_weights, models=request.models)
+    models = {**choice.engine.model_files(request), **networks}
     return Job(plan=planned, choice=choice, interpolation=interpolation, models=models, notes=notes)
 
 
 def _interpolation(request: Request, engine: Engine) -> str:
-    """A draft never needs weights: where FILM is asked for, it takes the method that has none, and says so."""
-    return "motion" if engine.name == "draft" and request.interpolate == "film" else request.interpolate
+    """The method that is really used: a draft never needs FILM's weights, and a higher rate needs some method."""
+    if request.fps == MODEL_FPS:
+        return NONE
+    if engine.name == "draft" and request.interpolate == FILM:
+        return MOTION
+    return MOTION if request.interpolate == NONE and request.fps is not None else request.interpolate
+
+
+def _interpolation_notes(request: Request, interpolation: str) -> Iterator[str]:
+    if interpolation == MOTION and request.interpolate == FILM:
+        yield DRAFT_NEEDS_NO_FILM
+    if interpolation == MOTION and request.interpolate == NONE:
+        yield RATE_NEEDS_A_METHOD.format(fps=request.fps)
 
 
 def _check_output(request: Request) -> None:

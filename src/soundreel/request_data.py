@@ -60,6 +60,8 @@ ROLES: Mapping[str, Role] = {
     "models": Role.ELSEWHERE,
     "device": Role.VALUE,  # other devices round otherwise
     "interpolate": Role.ELSEWHERE,  # by the method that is used
+    "interpolate_weights": Role.ELSEWHERE,  # by the file's digest
+    "fps": Role.ELSEWHERE,  # by the rate that is made
     "color_match": Role.VALUE,
     "server.urls": Role.ADDRESS,
     "server.headers": Role.SECRET,
@@ -91,7 +93,17 @@ def field_names(kind: Any, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-PATHS = ("audio", "ref_image", "pose_video", "models", "server.workflow", "output", "output_dir", "recipe")
+PATHS = (
+    "audio",
+    "ref_image",
+    "pose_video",
+    "models",
+    "interpolate_weights",
+    "server.workflow",
+    "output",
+    "output_dir",
+    "recipe",
+)
 """Fields that mean something else in another folder."""
 
 

@@ -36,7 +36,7 @@ from soundreel.errors import InputError
 from soundreel.job import Job
 from soundreel.locks import LOCK_NAME, locked
 from soundreel.request_data import to_data
-from soundreel.types import Clip, Keeping, Request
+from soundreel.types import MODEL_FPS, Clip, Keeping, Request
 from soundreel.version import __version__
 
 WORK_FOLDER: Final = ".soundreel"
@@ -279,12 +279,12 @@ class Work:
 
     def _segment_bytes(self, clip: Clip) -> int:
         """About as many bytes per frame as the clips before."""
-        request, factor = self.job.request, self.job.factor
+        request, seconds = self.job.request, clip.frames / MODEL_FPS
         stored = [(c.frames, self._path(c.index, ".mp4")) for c in self.job.plan.clips[: clip.index]]
         known = [(frames, path.stat().st_size) for frames, path in stored if path.exists()]
         if known:
             return clip.frames * sum(size for _, size in known) // sum(frames for frames, _ in known)
-        return round(request.width * request.height * clip.frames * factor * BYTES_PER_PIXEL_GUESS)
+        return round(request.width * request.height * seconds * self.job.fps * BYTES_PER_PIXEL_GUESS)
 
     # opening
 

@@ -30,6 +30,9 @@ LEAD_IN_FRAMES = 3
 SIZE_MULTIPLE = 16
 """Width and height are multiples of this: VAE stride 8 × patch 2."""
 
+MAX_FPS = 240
+"""Highest rate of a video that is written."""
+
 MAX_SIDE_PIXELS = 16384
 """Largest side that H.264 can carry."""
 
@@ -167,8 +170,9 @@ class Request:
     memory: Memory = Memory.AUTO
     cache: float = 0.0  # how much of a result may be guessed from the steps before: 0 nothing, 0.1 much
     cfg_interval: tuple[float, float] | None = None  # share of the steps that is guided, as (0.0, 0.8); None: all
-
-    interpolate: str = "none"  # none, or a method of `soundreel.interpolate`
+    interpolate: str = "none"  # none, or a method of `soundreel.interpolate`; none with fps above 16: motion
+    interpolate_weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
+    fps: int | None = None  # of the file; None: 32 with interpolation, else 16
     color_match: bool = False  # bring every clip to the first one's brightness, contrast and tint
     preview: bool = False  # keep a small picture of what is being rendered, and name it in the progress
     crf: int = 18  # H.264 quality: 0 lossless … 51 worst
@@ -289,7 +293,7 @@ class Result:
     path: Path
     engine: str
     plan: Plan
-    frames: int  # in the file: 2N with twofold interpolation
+    frames: int  # in the file: 2N at 32 per second
     fps: int
     seconds: float  # what the render took
     notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
@@ -364,6 +368,7 @@ def _check_numbers(request: Request) -> None:
         raise InputError(f"clip_seeds are {request.clip_seeds}: expected whole numbers, at least 0")
     if request.start_from_ref and request.ref_image is None:
         raise InputError("start_from_ref begins with the reference image: give one with --ref-image")
+    _expect(request, "fps", whole=True, at_least=MODEL_FPS, at_most=MAX_FPS)
     _expect(request, "crf", whole=True, at_least=0, at_most=51)
 
 

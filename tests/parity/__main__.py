@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from parity import encoders, end_to_end, plumbing, transformer
+from parity import encoders, end_to_end, film, plumbing, transformer
 from parity.case import Case, Comparison, read_cases
 
 RUNNERS: dict[str, Callable[[Case], list[Comparison]]] = {
@@ -17,6 +17,7 @@ RUNNERS: dict[str, Callable[[Case], list[Comparison]]] = {
     **encoders.RUNNERS,
     **transformer.RUNNERS,
     **end_to_end.RUNNERS,
+    **film.RUNNERS,
 }
 
 

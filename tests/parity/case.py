@@ -27,12 +27,13 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A row of `cases/index.json` in a folder laid out like the golden data."""
+    """A row of `cases/index.json` (or `film/index.json`) in a folder laid out like the golden data."""
 
     golden: Path
     name: str
     kind: str
     row: dict[str, Any]
+    folder: str = "cases"
 
     @property
     def params(self) -> dict[str, Any]:
@@ -42,7 +43,7 @@ class Case:
     @property
     def path(self) -> Path:
         """The case's data file."""
-        return self.golden / "cases" / self.row["file"]
+        return self.golden / self.folder / self.row["file"]
 
     @property
     def checkpoint(self) -> Path:
@@ -64,9 +65,33 @@ class Case:
 
 
 def read_cases(golden: Path) -> list[Case]:
-    """All cases of a folder, in the order of its index."""
-    index = json.loads((golden / "cases" / "index.json").read_text())
-    return [Case(golden=golden, name=name, kind=row["kind"], row=row) for name, row in index["cases"].items()]
+    """All cases of a folder, in the order of its indexes; it may lack either."""
+    return [*_main_cases(golden), *_film_cases(golden)]
+
+
+def _main_cases(golden: Path) -> list[Case]:
+    index = _read_index(golden / "cases")
+    return [Case(golden=golden, name=name, kind=row["kind"], row=row) for name, row in index.get("cases", {}).items()]
+
+
+def _film_cases(golden: Path) -> list[Case]:
+    index = _read_index(golden / "film")
+    common = {name: value for name, value in index.items() if name != "cases"}
+    cases = [
+        Case(golden=golden, name=name, kind="film", row={**common, **row}, folder="film")
+        for name, row in index.get("cases", {}).items()
+    ]
+    manifests = [
+        Case(golden=golden, name=path.stem, kind="film_manifest", row={"file": path.name}, folder="film")
+        for path in sorted((golden / "film").glob("*manifest*.json"))
+    ]
+    return cases + manifests
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / "index.json"
+    index: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return index
 
 
 def relative(name: str, ours: Tensor, expected: Tensor, limit: float = 1e-5) -> Comparison:

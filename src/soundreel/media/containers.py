@@ -57,17 +57,20 @@ class _WholeWrites(FileIO):
 
 
 class NewFile:
-    """An mp4 file in the making: whole, closed and on the disk after the `with` block, or gone.
+    """A video file in the making: whole, closed and on the disk after the `with` block, or gone.
 
-    What was at `path` before is overwritten. `needed_bytes` is about what the file will take, for the message
-    when the disk is full.
+    It is an mp4 file, or one of another `kind` (FFmpeg's name of the format). What was at `path` before is overwritten.
+    `needed_bytes` is about what the file will take, for the message when the disk is full.
 
     Raises:
         MediaError: the file cannot be created or written (on entry, in `reporting` blocks and on leaving).
     """
 
-    def __init__(self, path: StrPath, *, options: Mapping[str, str] | None = None, needed_bytes: int = 0) -> None:
+    def __init__(
+        self, path: StrPath, *, options: Mapping[str, str] | None = None, needed_bytes: int = 0, kind: str = "mp4"
+    ) -> None:
         self.path = Path(path)
+        self._kind = kind
         self._options = dict(options or {})
         self._needed_bytes = needed_bytes
         self._open_files = ExitStack()
@@ -81,7 +84,7 @@ class NewFile:
         self.container: OutputContainer = av.open(
             self._file,
             "w",
-            format="mp4",
+            format=self._kind,
             container_options=self._options,
             metadata_errors="replace",
             io_open=lambda *_: reader,

@@ -118,12 +118,12 @@ class SegmentWriter:
         *,
         width: int,
         height: int,
-        fps: int = MODEL_FPS,
+        fps: int | Fraction = MODEL_FPS,
         crf: int = 18,
         needed_bytes: int = 0,
     ) -> None:
         check_size(width, height)
-        self._width, self._height, self._fps, self._crf = width, height, fps, crf
+        self._width, self._height, self._fps, self._crf = width, height, Fraction(fps), crf
         self._file = NewFile(path, needed_bytes=needed_bytes)
         self._to_yuv = VideoReformatter()
         self._written = 0
@@ -159,8 +159,8 @@ class SegmentWriter:
         stream = self._file.container.add_stream("libx264", rate=self._fps, options=options)
         stream.width, stream.height, stream.pix_fmt = self._width, self._height, "yuv420p"
         context = stream.codec_context
-        context.time_base = Fraction(1, self._fps)
-        context.gop_size = KEYFRAME_SECONDS * self._fps
+        context.time_base = 1 / self._fps
+        context.gop_size = round(KEYFRAME_SECONDS * self._fps)
         context.max_b_frames = 3
         context.thread_count, context.thread_type = ENCODER_THREADS, "FRAME"
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
@@ -176,7 +176,7 @@ class SegmentWriter:
             interpolation=_TO_YUV,
         )
         frame.pts = self._written
-        frame.time_base = Fraction(1, self._fps)
+        frame.time_base = 1 / self._fps
         return frame
 
 
@@ -227,6 +227,12 @@ def _assumed_matrix(frame: av.VideoFrame, untagged: Colorspace | None) -> Colors
         return untagged
     small = frame.width <= _SD_SIZE[0] and frame.height <= _SD_SIZE[1]
     return Colorspace.ITU601 if small else Colorspace.ITU709
+
+
+def picture_times(path: StrPath) -> list[Fraction]:
+    """When a video's pictures are shown, in seconds and in order; raises as `read_frames`."""
+    with opened(path) as container:
+        return scan_packets(container).pictures
 
 
 def probe_video(path: StrPath) -> VideoInfo:

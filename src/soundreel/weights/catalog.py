@@ -187,6 +187,27 @@ _COMFY_FP8_FILES = (
     ),
 )
 
+_FILM_FILE = KnownFile(
+    path="film/film_net_fp32.pt",
+    component=None,
+    repo="nguu/film-pytorch",
+    remote="film_net_fp32.pt",
+    size_bytes=138_000_000,
+    about=True,
+)
+"""The public PyTorch port's TorchScript archive; 34,436,667 values."""
+
+_RIFE_FILE = KnownFile(
+    path="rife/flownet_v4.14.pkl",
+    component=None,
+    repo="hzwer/RIFE",
+    remote="flownet_v4.14.pkl",
+    size_bytes=21_508_207,
+    sha256="582c9c7ddf15eb9de56ae567cac24a47b2cb72853db5189b828a00ffbf183f8e",
+)
+"""Size and checksum are of the file itself. Which names the author's repository has could not be looked up when this
+was written: the checksum keeps anything else out, and a path always works."""
+
 TOKENIZER_BUNDLE = "s2v-tokenizer"
 
 BUNDLES: Mapping[str, Bundle] = MappingProxyType(
@@ -210,6 +231,8 @@ BUNDLES: Mapping[str, Bundle] = MappingProxyType(
                 files=(*_COMFY_FP8_FILES, *_COMFY_SHARED_FILES),
             ),
             Bundle(name=TOKENIZER_BUNDLE, what="the tokenizer alone", files=_TOKENIZER_FILES),
+            Bundle(name="film", what="frame interpolation for large motion", files=(_FILM_FILE,)),
+            Bundle(name="rife", what="quick frame interpolation, RIFE 4.14", files=(_RIFE_FILE,)),
         )
     }
 )

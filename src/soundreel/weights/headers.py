@@ -16,7 +16,8 @@ from typing import Any
 from soundreel.errors import WeightsError
 
 SAFETENSORS, TORCH, GGUF = ".safetensors", ".pth", ".gguf"
-WEIGHT_SUFFIXES = frozenset({SAFETENSORS, TORCH, ".pt", ".bin", GGUF})
+TORCH_SUFFIXES = frozenset({TORCH, ".pt", ".bin"})
+WEIGHT_SUFFIXES = frozenset({SAFETENSORS, GGUF, *TORCH_SUFFIXES})
 
 MAX_HEADER_BYTES = 100_000_000
 """Limit of the safetensors format itself."""

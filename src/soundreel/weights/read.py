@@ -24,6 +24,7 @@ from soundreel.weights.headers import (
     open_weights,
     read_header,
 )
+from soundreel.weights.torchscript import is_torchscript, read_torchscript
 
 STAGING_BYTES = 64 * 2**20
 
@@ -76,7 +77,8 @@ class ByteFile:
 
 
 class TorchFile:
-    """A flat dictionary of tensors that `torch.save` wrote; only its pickled table is read at first."""
+    """A flat dictionary of tensors that `torch.save` wrote, of which only the pickled table is read at first, or the
+    tensors of a TorchScript archive."""
 
     def __init__(self, path: Path) -> None:
         self._tensors = _load_table(path)
@@ -101,6 +103,8 @@ def read_all(files: Iterable[TensorFile]) -> Mapping[str, tuple[TensorFile, Tens
 
 def _load_table(path: Path) -> Mapping[str, Tensor]:
     check_torch_file(path)
+    if is_torchscript(path):
+        return read_torchscript(path)
     try:
         table = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from soundreel.errors import WeightsError
 from soundreel.weights.catalog import Bundle, KnownFile, known_file
-from soundreel.weights.headers import WEIGHT_SUFFIXES, open_weights
+from soundreel.weights.headers import TORCH_SUFFIXES, WEIGHT_SUFFIXES, check_torch_file, open_weights
 from soundreel.weights.scan import group_shards, inspect_files, weight_files_in
 
 HASHED_BYTES = 16 * 2**20
@@ -79,6 +79,8 @@ def _check_kind(path: Path, known: KnownFile | None) -> str:
     """What the file is, told by its header, or for a shard by those of all shards that are there."""
     shards = tuple(weight_files_in(path))
     part = inspect_files(shards)
+    if known is not None and path.suffix.lower() in TORCH_SUFFIXES:
+        check_torch_file(path)
     what = "" if part is None else part.identity.what
     if known is None or known.component is None or (part is None and len(shards) > 1):
         return what

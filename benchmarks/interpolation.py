@@ -1,0 +1,160 @@
+"""Interpolation: how near the pictures come to those that were left out of real films, and how fast they are made.
+
+Every second picture of a film is dropped and made again from its neighbours: PSNR in dB over RGB, SSIM over luma (Wang
+et al. 2004). `hold` repeats the picture before, `blend` is the mean of both. Speed is output pictures per second of a
+stream that is doubled. Without FILM's weights its speed is measured with random ones, its quality not at all.
+
+python -m benchmarks.interpolation [--media DIR] [--models DIR] [--device DEVICE] [--speed-only]
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from soundreel.errors import SoundreelError
+from soundreel.interpolate import FILM, METHODS, Method, interpolate, open_method
+from soundreel.media.motion import Picture
+from soundreel.media.video import read_frames
+from soundreel.midframes import LARGEST_BATCH, MidFrames, pick_device
+from soundreel.models.film import Film, FilmSizes
+
+FILMS = ("bikes.mp4", "bigbuckbunny.mp4")
+SOURCES = 17
+"""Pictures of a film that are left when every second is dropped."""
+
+SIZES = ((480, 832), (832, 1216))
+"""Width and height for speed."""
+
+SECONDS_PER_SPEED = 6.0
+
+PUBLISHED_FILM = FilmSizes(
+    features=(64, 128, 256, 512), flow_hidden=(32, 64, 128, 256), flow_convs=3, fusion=(64, 128, 256, 512)
+)
+
+Open = dict[str, Method]
+
+
+def psnr(one: NDArray[Any], other: Picture) -> float:
+    """dB, of 8-bit pictures."""
+    error = np.mean((one.astype(np.float64) - other) ** 2)
+    return float(10 * np.log10(255**2 / max(float(error), 1e-10)))
+
+
+def ssim(one: NDArray[Any], other: Picture) -> float:
+    """Structural similarity of luma: Gaussian windows of σ 1.5, 11 wide."""
+    x, y = (cv2.cvtColor(picture.astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(float) for picture in (one, other))
+
+    def smooth(picture: NDArray[Any]) -> NDArray[Any]:
+        return cv2.GaussianBlur(picture, (11, 11), 1.5)
+
+    mean_x, mean_y = smooth(x), smooth(y)
+    var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
+    both = smooth(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similar = (2 * mean_x * mean_y + c1) * (2 * both + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    return float(similar.mean())
+
+
+def quality(film: Path, methods: Open) -> Iterator[tuple[str, float, float]]:
+    """Method, PSNR and SSIM, means over the pictures that were dropped."""
+    frames = list(islice(read_frames(film), 2 * SOURCES - 1))
+    kept, dropped = frames[::2], frames[1::2]
+    yield "hold", *_scores(kept[:-1], dropped)
+    yield "blend", *_scores([np.round((a.astype(float) + b) / 2) for a, b in pairwise(kept)], dropped)
+    for name, method in methods.items():
+        yield name, *_scores(list(interpolate(kept, 2, method))[1:-1:2], dropped)
+
+
+def _scores(made: Sequence[NDArray[Any]], truth: Sequence[Picture]) -> tuple[float, float]:
+    pairs = list(zip(made, truth, strict=True))
+    return float(np.mean([psnr(*pair) for pair in pairs])), float(np.mean([ssim(*pair) for pair in pairs]))
+
+
+def speed(method: Method, width: int, height: int) -> float:
+    """Output pictures per second; the first batch, which warms up, is not counted."""
+    made = iter(interpolate(_moving(width, height), 2, method))
+    for _ in range(2 * method.batch + 1):
+        next(made)
+    begun, count = time.perf_counter(), 0
+    while time.perf_counter() - begun < SECONDS_PER_SPEED:
+        for _ in range(2 * method.batch):
+            next(made)
+            count += 1
+    return count / (time.perf_counter() - begun)
+
+
+def _moving(width: int, height: int) -> Iterator[Picture]:
+    """An endless pan over coarse noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (height // 16, width // 8, 3), dtype=np.uint8)
+    wide = cv2.resize(noise, (2 * width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    steps = chain(range(0, width, 4), range(width, 0, -4))
+    while True:
+        yield from (np.ascontiguousarray(wide[:, x : x + width]) for x in steps)
+        steps = chain(range(0, width, 4), range(width, 0, -4))
+
+
+def open_methods(models: Path | None, device: str) -> Open:
+    """All methods whose weights are there; says which are not."""
+    methods: Open = {}
+    for name in METHODS:
+        try:
+            methods[name] = open_method(name, models=models, device=device)
+        except SoundreelError as error:
+            print(f"no {name}: {error}")
+    return methods
+
+
+def random_film(device: str) -> MidFrames:
+    """FILM as published, with random weights: as fast as the real one."""
+    place = pick_device(device)
+    network = Film(PUBLISHED_FILM).to(place).eval()
+    on_gpu = place.type == "cuda"
+    return MidFrames(network.half() if on_gpu else network, by_halves=True, batch=LARGEST_BATCH if on_gpu else 1)
+
+
+def print_quality(films: Iterable[Path], methods: Open) -> None:
+    """Print the table of all films."""
+    print(f"{'film':<20}{'method':<10}{'PSNR dB':>9}{'SSIM':>9}")
+    for film in films:
+        for name, decibels, similarity in quality(film, methods):
+            print(f"{film.name:<20}{name:<10}{decibels:>9.2f}{similarity:>9.4f}")
+
+
+def print_speed(methods: Open, device: str) -> None:
+    """Print output pictures per second."""
+    place = pick_device(device)
+    print(f"{torch.cuda.get_device_name(place) if place.type == 'cuda' else f'{os.cpu_count()} cores'}, {place}")
+    print(f"{'size':<12}{'method':<14}{'pictures/s':>11}")
+    for width, height in SIZES:
+        for name, method in (methods if FILM in methods else {**methods, "film, random": random_film(device)}).items():
+            print(f"{f'{width}x{height}':<12}{name:<14}{speed(method, width, height):>11.2f}")
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--media", type=Path, default=Path("../shared/media"))
+    parser.add_argument("--models", type=Path, default=Path("../shared/weights"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--speed-only", action="store_true")
+    options = parser.parse_args(arguments)
+    methods = open_methods(options.models if options.models.is_dir() else None, options.device)
+    films = [options.media / name for name in FILMS if (options.media / name).is_file()]
+    if not options.speed_only:
+        print_quality(films, methods)
+    print_speed(methods, options.device)
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])
