@@ -11,7 +11,7 @@ import pytest
 from soundreel.errors import InputError
 from soundreel.job import Job, prepare
 from soundreel.request_data import ROLES, Role, field_names, from_data, request_parts, to_data
-from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Server, Solver
+from soundreel.types import AvAlign, ClipSplit, Memory, Precision, RefFit, Request, Server, Solver
 
 OTHER: dict[str, Any] = {
     "prompt": "red",
@@ -30,6 +30,11 @@ OTHER: dict[str, Any] = {
     "solver": Solver.EULER,
     "sigmas": (1.0, 0.5),
     "turbo": True,
+    "attention": "sdpa",
+    "precision": Precision.BF16,
+    "memory": Memory.GB24,
+    "cache": 0.05,
+    "cfg_interval": (0.0, 0.5),
     "device": "cpu",
     "color_match": True,
     "crf": 30,

@@ -20,7 +20,7 @@ from soundreel import __version__, cli_models
 from soundreel.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
-from soundreel.types import BESIDE_THE_OUTPUT, AvAlign, ClipSplit, Keeping, RefFit, Request, Server, Solver
+from soundreel.types import BESIDE_THE_OUTPUT, AvAlign, ClipSplit, Keeping, Precision, RefFit, Request, Server, Solver
 
 DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
 """Set to anything, unexpected errors show their traceback."""
@@ -81,7 +81,7 @@ def _fail(message: str, exit_code: int) -> None:
 
 
 WHAT, LENGTH, PICTURE, MODEL, SERVER, OUTPUT = "What", "Length", "Picture", "Model", "ComfyUI server", "Output"
-WORK = "Interrupted renders"
+WORK, SPEED = "Interrupted renders", "Speed (native)"
 
 
 def _option(kind: Any, *names: str, does: str, panel: str) -> Any:
@@ -163,6 +163,12 @@ OPTIONS: dict[str, Any] = {
     ),
     "models": _option(str, "--models", "--ckpt-dir", does="Folder of the model, in any layout.", panel=MODEL),
     "device": _option(str, "--device", does="auto, cpu, cuda, cuda:1, mps (default auto).", panel=MODEL),
+    "attention": _option(
+        str, "--attention", does="auto (fastest exact), sdpa, cudnn, flash, sage, fp8 (default auto).", panel=SPEED
+    ),
+    "precision": _option(
+        Precision, "--precision", does="Of the large products (default auto: fp8 for fp8 files).", panel=SPEED
+    ),
     "solver": _option(Solver, "--solver", "--sample-solver", does="(default unipc)", panel=MODEL),
     "sigmas": _option(str, "--sigmas", does="Noise levels of few-step weights: 1.0,0.86,0.6,0.01", panel=MODEL),
     "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; several times if need be.", panel=MODEL),

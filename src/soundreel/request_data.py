@@ -58,6 +58,11 @@ ROLES: Mapping[str, Role] = {
     "loras": Role.ELSEWHERE,  # by the engine's model files
     "engine": Role.ELSEWHERE,  # by the engine that was chosen
     "models": Role.ELSEWHERE,
+    "attention": Role.VALUE,
+    "precision": Role.VALUE,
+    "memory": Role.VALUE,
+    "cache": Role.VALUE,
+    "cfg_interval": Role.VALUE,
     "device": Role.VALUE,  # other devices round otherwise
     "interpolate": Role.ELSEWHERE,  # by the method that is used
     "interpolate_weights": Role.ELSEWHERE,  # by the file's digest

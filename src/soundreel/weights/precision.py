@@ -19,13 +19,10 @@ def set_precision(model: WanS2VTransformer3DModel, wanted: Precision, device: to
     With "auto" those whose weights came in float8, with "fp8" all that run in every step. Embeddings, keys and values
     of text and sound, modulation and head stay as they are, and so do layers with an adapter beside them.
 
-    Raises:
-        InputError: "fp8" on a device that cannot multiply float8.
+    Raises `InputError` as `check_precision`.
     """
-    able = has_float8_products(device)
-    if wanted is Precision.FP8 and not able:
-        raise InputError(f"--precision fp8 needs a GPU with float8 products (Ada, Hopper or newer), {device} has none")
-    if wanted is Precision.BF16 or not able:
+    check_precision(wanted, device)
+    if wanted is Precision.BF16 or not has_float8_products(device):
         return False
     if wanted is Precision.FP8:
         round_layers(model)
@@ -33,6 +30,12 @@ def set_precision(model: WanS2VTransformer3DModel, wanted: Precision, device: to
     for layer in switched:
         layer.takes_rows = layer.in_features % SIDE_MULTIPLE == layer.out_features % SIDE_MULTIPLE == 0
     return any(layer.takes_rows for layer in switched)
+
+
+def check_precision(wanted: Precision, device: torch.device) -> None:
+    """Raise `InputError` for "fp8" on a device that cannot multiply float8."""
+    if wanted is Precision.FP8 and not has_float8_products(device):
+        raise InputError(f"--precision fp8 needs a GPU with float8 products (Ada, Hopper or newer), {device} has none")
 
 
 def round_layers(model: WanS2VTransformer3DModel) -> None:

@@ -102,6 +102,11 @@ def transformer_sizes(part: Part) -> Mapping[str, Any]:
     return config_from_official(part.config or None, shapes)
 
 
+def head_width(files: ModelFiles) -> int:
+    """Of the transformer's attention."""
+    return int(transformer_sizes(files[Component.TRANSFORMER])["attention_head_dim"])
+
+
 def count_flops(plan: Plan, sizes: Mapping[str, Any]) -> float:
     """Floating-point operations of all forward passes of `plan`: matrix products and attention of every block.
 

@@ -17,6 +17,7 @@ from soundreel.engines.native.device import (
     compute_dtype,
     count_flops,
     estimate_memory,
+    head_width,
     measure_flops_per_second,
     pick_device,
     release_memory,
@@ -37,6 +38,7 @@ from soundreel.media.audio import model_sound_blocks
 from soundreel.media.image import cover, load_image, load_plain_image
 from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
+from soundreel.models.attention import choose_kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, TURBO_SIGMAS, default_shift
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
@@ -59,6 +61,7 @@ from soundreel.weights.find import ModelFiles, find_model
 from soundreel.weights.load import LoadProgress, OnLoad
 from soundreel.weights.lora import apply_loras, open_lora
 from soundreel.weights.lora_files import LoraSource, lora_file
+from soundreel.weights.precision import check_precision, set_precision
 
 ATTAINED = 0.6
 """Share of a matrix product's speed that a whole forward pass reaches."""
@@ -86,10 +89,12 @@ class NativeEngine:
             lora_file(source.path)
         if request.pose_video is not None:
             probe_video(request.pose_video)
-        files = find_files(request)
+        files, device = find_files(request), pick_device(request.device)
         check_model(files)
+        check_precision(request.precision, device)
+        choose_kernel(request.attention, device, compute_dtype(device), head_width(files))
         plentiful = request.audio_start + 2 * request.infer_frames / MODEL_FPS
-        check_memory(files, planning.plan(request, plentiful), pick_device(request.device))
+        check_memory(files, planning.plan(request, plentiful), device)
 
     def estimate(self, plan: Plan) -> Estimate:
         """From the plan's arithmetic and the speed of a matrix product on the device."""
@@ -226,7 +231,7 @@ def read_reference(request: Request) -> Tensor:
 def load_transformer(
     files: ModelFiles, request: Request, device: torch.device, on_load: OnLoad | None = None
 ) -> WanS2VTransformer3DModel:
-    """The transformer with the request's LoRAs."""
+    """The transformer with the request's LoRAs, computing as the request says."""
     transformer: WanS2VTransformer3DModel = load_part(
         files[Component.TRANSFORMER],
         WanS2VTransformer3DModel,
@@ -235,6 +240,8 @@ def load_transformer(
         on_load=on_load,
     )
     apply_loras(transformer, [open_lora(LoraSource.parse(text), transformer) for text in request.loras])
+    set_precision(transformer, request.precision, device)
+    transformer.use_attention(request.attention)
     return transformer
 
 

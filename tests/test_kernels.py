@@ -1,0 +1,172 @@
+"""The transformer's row operations, and float8 products and attention: the plain form here, the fused one on a GPU."""
+
+import logging
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from soundreel.errors import InputError
+from soundreel.models.attention import AUTO, EXACT, Kernel, attend, choose_kernel, why_not
+from soundreel.models.kernels import door, plain
+from soundreel.models.kernels.rows import FLOAT8_MAX, Affine, Gate, Rows
+from soundreel.models.rope import Rotary, rotate
+from soundreel.types import Precision
+from soundreel.weights.precision import check_precision
+from soundreel.weights.quantized import Fp8Linear, has_float8_products, round_linear
+
+CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")
+needs_float8 = pytest.mark.skipif(
+    not (torch.cuda.is_available() and has_float8_products(torch.device("cuda"))), reason="no GPU with float8 is here"
+)
+
+FLOAT8_ROUNDING = 2**-4
+"""Half a step of the three bits that float8 keeps, relative."""
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def by_token(values: Tensor, run: int, tokens: int) -> Tensor:
+    """[B, N, D] → [B, tokens, D]: each token's own row, and the last one for all that follow."""
+    rows = (torch.arange(tokens) // run).clamp(max=values.shape[1] - 1)
+    return values[:, rows]
+
+
+class TestPlain:
+    @pytest.mark.parametrize(("tokens", "run", "runs"), [(7, 4, 2), (7, 7, 2), (8, 2, 4), (5, 9, 2), (3, 1, 1)])
+    def test_a_norm_is_changed_run_by_run(self, tokens: int, run: int, runs: int) -> None:
+        x, affine = draw(2, tokens, 6), Affine(draw(2, runs, 6, seed=1), draw(2, runs, 6, seed=2), run)
+        expected = functional.layer_norm(x, (6,), eps=1e-6) * by_token(affine.scale, run, tokens)
+        expected = expected + by_token(affine.shift, run, tokens)
+        torch.testing.assert_close(plain.norm(x, affine, 1e-6, torch.float32), expected)
+
+    def test_an_update_is_gated_run_by_run_and_may_be_shorter(self) -> None:
+        x, update, gate = draw(2, 7, 6), draw(2, 5, 6, seed=1), Gate(draw(1, 2, 6, seed=2), 3)
+        changed = plain.add(x, update, gate)
+        torch.testing.assert_close(changed[:, :5], x[:, :5] + update * by_token(gate.factor, 3, 5))
+        assert torch.equal(changed[:, 5:], x[:, 5:])
+
+    def test_add_and_norm_are_both(self) -> None:
+        x, update = draw(1, 4, 6), draw(1, 4, 6, seed=1)
+        affine = Affine.everywhere(draw(6, seed=2), draw(6, seed=3))
+        total, normed = plain.add_norm(x, update, None, affine, 1e-6, torch.float32)
+        assert torch.equal(total, x + update)
+        torch.testing.assert_close(normed, functional.layer_norm(total, (6,), affine.scale[0, 0], affine.shift[0, 0]))
+
+    def test_heads_are_normed_together_and_turned(self) -> None:
+        x, weight, rotary = draw(1, 3, 8), draw(8, seed=1), Rotary(draw(3, 2, seed=2), draw(3, 2, seed=3))
+        normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * weight
+        made = plain.rms_norm(x, weight, 1e-6, rotary, 4)
+        torch.testing.assert_close(made, rotate(normed.view(1, 3, 2, 4), rotary))
+
+    def test_rows_are_scaled_to_what_float8_holds(self) -> None:
+        x = draw(1, 5, 64) * torch.tensor([1e-3, 1.0, 1e4, 0.0, 1.0])[:, None]
+        rows = plain.quantize(x)
+        assert rows.values.float().abs().amax(-1)[0, :3].tolist() == [FLOAT8_MAX] * 3
+        small = x.abs() < rows.scale * 2**-6  # below float8's normal numbers steps are even
+        assert ((rows.widened() - x).abs() <= torch.where(small, rows.scale * 2**-10, FLOAT8_ROUNDING * x.abs())).all()
+
+
+class TestDoor:
+    def test_the_cpu_gets_the_plain_operations(self) -> None:
+        assert door.operations(draw(1, 1, 4)) is plain
+
+    def test_operations_that_are_wrong_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        door.check(plain, CPU)
+        monkeypatch.setattr(plain, "gelu", lambda x, rows=False: 1.1 * x)
+        wrong = type(plain)("wrong")
+        vars(wrong).update({name: value for name, value in vars(plain).items() if not name.startswith("__")})
+        monkeypatch.undo()
+        with pytest.raises(ArithmeticError, match="gelu is off by"):
+            door.check(wrong, CPU)
+
+    @needs_gpu
+    def test_fused_operations_agree_with_the_plain_ones(self) -> None:
+        assert door.is_fused(torch.device("cuda"))
+
+    @needs_gpu
+    def test_a_kernel_that_fails_is_one_line(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(door, "TOLERANCE", 0.0)
+        door.is_fused.cache_clear()
+        with caplog.at_level(logging.WARNING):
+            assert not door.is_fused(torch.device("cuda"))
+        assert len(caplog.records) == 1
+        door.is_fused.cache_clear()
+
+
+class TestAttention:
+    def test_auto_is_exact(self) -> None:
+        assert choose_kernel(AUTO, CPU, torch.float32, 16) is Kernel.SDPA
+
+    def test_unknown_kernels_are_named(self) -> None:
+        with pytest.raises(InputError, match="there is no attention 'quick': choose auto, sdpa, cudnn"):
+            choose_kernel("quick", CPU, torch.float32, 16)
+
+    @pytest.mark.parametrize("kernel", [Kernel.CUDNN, Kernel.FLASH, Kernel.SAGE, Kernel.FP8])
+    def test_a_kernel_that_does_not_run_here_is_refused(self, kernel: Kernel) -> None:
+        with pytest.raises(InputError, match=f"--attention {kernel} does not run on cpu: it needs an NVIDIA GPU"):
+            choose_kernel(kernel, CPU, torch.float32, 16)
+
+    @needs_gpu
+    @pytest.mark.parametrize("kernel", EXACT)
+    def test_exact_kernels_are_exact(self, kernel: Kernel) -> None:
+        assert error_of(kernel, 300, 300) < 0.01
+
+    @needs_float8
+    @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (64, 128), (300, 1000), (1000, 129), (4097, 4097)])
+    def test_float8_attention_is_near(self, queries: int, keys: int) -> None:
+        if why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128):
+            pytest.skip("the kernel does not run here")
+        assert error_of(Kernel.FP8, queries, keys) < 0.1
+
+
+def error_of(kernel: Kernel, queries: int, keys: int) -> float:
+    """Relative L2 from float32 attention; keys and values have means, as those of real models."""
+    q = draw(2, queries, 3, 128)
+    k, v = draw(2, keys, 3, 128, seed=1) + 2 * draw(1, 1, 3, 128, seed=2), draw(2, keys, 3, 128, seed=3)
+    expected = functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    made = attend(*(x.to("cuda", torch.bfloat16) for x in (q, k, v)), kernel).float().cpu()
+    return float((made - expected).norm() / expected.norm())
+
+
+class TestFloat8Products:
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_a_layer_is_rounded_row_by_row(self, bias: bool) -> None:
+        layer = nn.Linear(32, 48, bias=bias).requires_grad_(False)
+        layer.weight.mul_(torch.logspace(-3, 2, 48)[:, None])
+        rounded = round_linear(layer)
+        assert isinstance(rounded, Fp8Linear)
+        assert (
+            (rounded.dequantize(torch.float32) - layer.weight)
+            .abs()
+            .max(1)
+            .values.le(FLOAT8_ROUNDING * layer.weight.abs().amax(1))
+            .all()
+        )
+        x = draw(2, 5, 32)
+        torch.testing.assert_close(rounded(x), functional.linear(x, rounded.dequantize(torch.float32), layer.bias))
+
+    def test_the_cpu_does_not_multiply_float8(self) -> None:
+        with pytest.raises(InputError, match="--precision fp8 needs a GPU with float8 products"):
+            check_precision(Precision.FP8, CPU)
+        check_precision(Precision.AUTO, CPU)
+
+    @needs_float8
+    def test_products_of_rows_are_near(self) -> None:
+        layer = nn.Linear(64, 96, device="cuda", dtype=torch.bfloat16).requires_grad_(False)
+        rounded = round_linear(layer)
+        rounded.takes_rows = True
+        x = draw(1, 40, 64).to("cuda", torch.bfloat16)
+        exact = layer(x).float()
+        for given in (x, plain.quantize(x)):
+            assert isinstance(given, Tensor | Rows)
+            assert float((rounded(given).float() - exact).norm() / exact.norm()) < 0.06
