@@ -11,7 +11,7 @@ import pytest
 from soundreel.errors import InputError
 from soundreel.job import Job, prepare
 from soundreel.request_data import ROLES, Role, field_names, from_data, request_parts, to_data
-from soundreel.types import AvAlign, ClipSplit, Memory, Precision, RefFit, Request, Server, Solver
+from soundreel.types import AvAlign, ClipSplit, Memory, Precision, RefFit, Request, Server, Solver, VaePrecision
 
 OTHER: dict[str, Any] = {
     "prompt": "red",
@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "turbo": True,
     "attention": "sdpa",
     "precision": Precision.BF16,
+    "vae_precision": VaePrecision.FP32,
     "memory": Memory.GB24,
     "cache": 0.05,
     "cfg_interval": (0.0, 0.5),

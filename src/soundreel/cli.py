@@ -20,7 +20,18 @@ from soundreel import __version__, cli_models
 from soundreel.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
-from soundreel.types import BESIDE_THE_OUTPUT, AvAlign, ClipSplit, Keeping, Precision, RefFit, Request, Server, Solver
+from soundreel.types import (
+    BESIDE_THE_OUTPUT,
+    AvAlign,
+    ClipSplit,
+    Keeping,
+    Precision,
+    RefFit,
+    Request,
+    Server,
+    Solver,
+    VaePrecision,
+)
 
 DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
 """Set to anything, unexpected errors show their traceback."""
@@ -168,6 +179,9 @@ OPTIONS: dict[str, Any] = {
     ),
     "precision": _option(
         Precision, "--precision", does="Of the large products (default auto: fp8 for fp8 files).", panel=SPEED
+    ),
+    "vae_precision": _option(
+        VaePrecision, "--vae-precision", does="(default auto: bf16 on GPUs; preset high fp32)", panel=SPEED
     ),
     "solver": _option(Solver, "--solver", "--sample-solver", does="(default unipc)", panel=MODEL),
     "sigmas": _option(str, "--sigmas", does="Noise levels of few-step weights: 1.0,0.86,0.6,0.01", panel=MODEL),

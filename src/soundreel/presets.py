@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from soundreel.errors import InputError
+from soundreel.types import Precision, VaePrecision
 
 DEFAULT_FRAMES = 77
 """Length where the user names none: one clip of 80 less its lead-in, 4.8 s."""
@@ -31,6 +32,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "width": 1024,
             "height": 704,
             "shift": 5.0,
+            "precision": Precision.BF16,
+            "vae_precision": VaePrecision.FP32,
         },
         "long": {"infer_frames": 80, "steps": 35, "guide_scale": 4.5, "width": 480, "height": 832},
         # native: with a few-step --lora; comfyui: with the template's; experimental until judged on real weights

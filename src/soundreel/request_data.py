@@ -60,6 +60,7 @@ ROLES: Mapping[str, Role] = {
     "models": Role.ELSEWHERE,
     "attention": Role.VALUE,
     "precision": Role.VALUE,
+    "vae_precision": Role.VALUE,
     "memory": Role.VALUE,
     "cache": Role.VALUE,
     "cfg_interval": Role.VALUE,

@@ -79,6 +79,14 @@ class Precision(StrEnum):
     FP8 = "fp8"  # weights and activations, row by row
 
 
+class VaePrecision(StrEnum):
+    """What the VAE computes in."""
+
+    AUTO = "auto"  # bf16 on GPUs, else fp32
+    FP32 = "fp32"  # as the reference
+    BF16 = "bf16"
+
+
 class Memory(StrEnum):
     """How much of a GPU's memory a render may take, and so what is kept there."""
 
@@ -167,6 +175,7 @@ class Request:
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     attention: str = "auto"  # auto: the fastest exact kernel; sdpa, cudnn, flash, sage, fp8
     precision: Precision = Precision.AUTO
+    vae_precision: VaePrecision = VaePrecision.AUTO
     memory: Memory = Memory.AUTO
     cache: float = 0.0  # how much of a result may be guessed from the steps before: 0 nothing, 0.1 much
     cfg_interval: tuple[float, float] | None = None  # share of the steps that is guided, as (0.0, 0.8); None: all

@@ -7,8 +7,6 @@ Legend: T frames, H × W pixels, F = size / 4 latent frames, h × w latent size,
 Pixels are float32 [3, T, H, W] from −1 to 1. Source: Wan-Video/Wan2.2 (Apache-2.0), `WanS2V.generate`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -49,7 +47,7 @@ class ClipInput:
 
 
 class ClipRenderer:
-    """Renders the clips of one scene on `device`: the transformer stays there, the VAE comes when it is needed.
+    """Renders the clips of one scene on `device`, where transformer and VAE stay.
 
     Args:
         guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
@@ -67,7 +65,8 @@ class ClipRenderer:
     ) -> None:
         self._transformer, self._vae, self._scene = transformer, vae, scene
         self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
-        self._reference = None if scene.reference is None else self._encode(scene.reference)
+        vae.to(device)
+        self._reference = None if scene.reference is None else vae.encode(scene.reference)
 
     @torch.inference_mode()
     def render(self, given: ClipInput, height: int, width: int, on_step: OnStep | None = None) -> Tensor:
@@ -78,7 +77,7 @@ class ClipRenderer:
             Cancelled: by `on_step`.
         """
         clip = given.clip
-        motion = None if given.motion is None else self._encode(given.motion)
+        motion = None if given.motion is None else self._vae.encode(given.motion)
         shape = (clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
         positive, negative = self._conditions(given, motion, shape)
         noise = draw_noise((self._vae.channels, *shape), clip.seed).to(self._device)
@@ -91,7 +90,7 @@ class ClipRenderer:
         """The positive branch and, with guidance, the negative one: other words, and no sound."""
         scene, device = self._scene, self._device
         sound = scene.sound[..., given.first_sampled : given.first_sampled + given.clip.size].to(device)
-        pose = None if given.pose is None else self._encode(given.pose)[:, 1:]
+        pose = None if given.pose is None else self._vae.encode(given.pose)[:, 1:]
         frames, rows, columns = shape
 
         def condition(text: Tensor, audio: Tensor) -> Conditioning:
@@ -126,21 +125,8 @@ class ClipRenderer:
         left when the lead-in is dropped.
         """
         before = self._reference if motion is None else motion
-        with self._vae_here():
-            pixels = self._vae.decode(latents if before is None else torch.cat([before, latents], dim=1))
-        return pixels[:, pixels.shape[1] - (clip.size - clip.lead_in) :].cpu()
-
-    def _encode(self, pixels: Tensor) -> Tensor:
-        with self._vae_here():
-            return self._vae.encode(pixels)
-
-    @contextmanager
-    def _vae_here(self) -> Iterator[None]:
-        self._vae.to(self._device)
-        try:
-            yield
-        finally:
-            self._vae.to("cpu")
+        behind = latents if before is None else torch.cat([before, latents], dim=1)
+        return self._vae.decode(behind, keep=clip.size - clip.lead_in).cpu()
 
 
 def first_motion(reference: Tensor) -> Tensor:

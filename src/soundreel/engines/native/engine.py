@@ -22,6 +22,7 @@ from soundreel.engines.native.device import (
     pick_device,
     release_memory,
     transformer_sizes,
+    vae_dtype,
 )
 from soundreel.engines.native.inputs import (
     fit_reference,
@@ -135,7 +136,7 @@ class NativeEngine:
         files = find_files(request)
         loading = _loading(report)
         scene = prepare_scene(plan, files, device, loading)
-        vae = Vae.load(files, on_load=loading)
+        vae = Vae.load(files, dtype=vae_dtype(request.vae_precision, device), on_load=loading)
         transformer = load_transformer(files, request, device, loading)
         schedule = plan_schedule(request)
         renderer = ClipRenderer(

@@ -1,18 +1,28 @@
-"""Wan 2.1 VAE: pixels to latents and back, through diffusers' `AutoencoderKLWan`.
+"""Wan 2.1 VAE: pixels to latents and back, with the weights of diffusers' `AutoencoderKLWan`.
 
 Legend: T frames, H × W pixels, F = 1 + ⌊(T − 1)/4⌋ latent frames, h × w = H/8 × W/8, c latent channels (16).
 Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w], normalised to about unit variance.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final, Self
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from torch import Tensor
+from torch import Tensor, nn
 
 from soundreel.engines.native.network import Placed
+from soundreel.models.vae import LATENT_STEP, decode, encode
+from soundreel.types import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
+
+FEATURES_AT_ONCE: Final = 6
+"""Features of full size that are there at once, at most."""
 
 
 class Vae(Placed[AutoencoderKLWan]):
@@ -45,18 +55,59 @@ class Vae(Placed[AutoencoderKLWan]):
         stride = self.network.config["scale_factor_spatial"]
         return height // stride, width // stride
 
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network; a GPU gets the weights as its convolutions read them."""
+        super().to(device)
+        if self.device.type == "cuda":
+            for module in self.network.modules():
+                if isinstance(module, nn.Conv2d | nn.Conv3d):
+                    layout = torch.channels_last if isinstance(module, nn.Conv2d) else torch.channels_last_3d
+                    module.weight.data = module.weight.data.contiguous(memory_format=layout)
+        return self
+
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """[3, T, H, W] → the distribution's mean, [c, F, h, w]; frames beyond 1 + 4(F − 1) are ignored."""
-        moments: Tensor = self.network.encode(self._batch(pixels)).latent_dist.mean[0]
-        return (moments.float() - self._mean.to(moments.device)) / self._std.to(moments.device)
+        means = self._in_pieces(partial(encode, self.network, self._here(pixels)), *pixels.shape[2:])
+        return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """[c, F, h, w] → [3, 1 + 4(F − 1), H, W], clamped to −1..1."""
+    def decode(self, latents: Tensor, keep: int | None = None) -> Tensor:
+        """[c, F, h, w] → the last `keep` frames, or all: [3, T, H, W] of 1 + 4(F − 1), clamped to −1..1."""
+        stride = self.network.config["scale_factor_spatial"]
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
-        pixels: Tensor = self.network.decode(self._batch(moments)).sample[0]
-        return pixels.float()
+        size = (stride * latents.shape[2], stride * latents.shape[3])
+        return self._in_pieces(partial(decode, self.network, self._here(moments), keep), *size).float()
 
-    def _batch(self, tensor: Tensor) -> Tensor:
-        return tensor.unsqueeze(0).to(self.device, self.dtype)
+    def _in_pieces(self, work: Callable[[int], Tensor], height: int, width: int) -> Tensor:
+        """As many latent frames at once as memory is thought to have room for, and ever fewer if it has not."""
+        step = self._step(height, width)
+        while True:
+            try:
+                with convolutions_tried_out():
+                    return work(step)
+            except torch.OutOfMemoryError:
+                if step == 1:
+                    raise
+            step //= 2  # out of the handler, whose traceback would keep the tensors
+            torch.cuda.empty_cache()
+
+    def _step(self, height: int, width: int) -> int:
+        if self.device.type != "cuda":
+            return 1
+        one = FRAMES_PER_LATENT * height * width * self.network.config["base_dim"] * self.dtype.itemsize
+        free = torch.cuda.mem_get_info(self.device)[0]
+        return max(1, min(LATENT_STEP, int(free // (FEATURES_AT_ONCE * one))))
+
+    def _here(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype)
+
+
+@contextmanager
+def convolutions_tried_out() -> Iterator[None]:
+    """cuDNN times its convolutions on each new shape and takes the fastest."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

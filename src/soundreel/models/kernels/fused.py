@@ -13,6 +13,9 @@ from soundreel.models.rope import Rotary
 
 SMALLEST_SCALE = 1e-12
 
+NORM_ELEMENTS = 4096
+"""That a program of `norm_silu` takes."""
+
 
 @triton.jit
 def _row(
@@ -111,6 +114,20 @@ def _rms_rotate(
     tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def _norm_silu(x_ptr, gamma_ptr, out_ptr, places, channels, root, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
+    """Some places of channels-last features."""
+    place = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    channel = tl.arange(0, CHANNELS)
+    inside = (place[:, None] < places) & (channel[None, :] < channels)
+    at = place[:, None] * channels + channel[None, :]
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    length = tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-12)
+    gamma = tl.load(gamma_ptr + channel, mask=channel < channels, other=0.0).to(tl.float32)
+    x = x * (root / length)[:, None] * gamma[None, :]
+    tl.store(out_ptr + at, (x * tl.sigmoid(x)).to(out_ptr.dtype.element_ty), mask=inside)
+
+
 def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False) -> Tensor | Rows:
     """See `plain.norm`."""
     return _launch(x, affine=affine, eps=eps, dtype=dtype, rows=rows)[1]
@@ -162,6 +179,16 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
         num_warps=8,
     )
     return out
+
+
+def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:
+    """See `plain.norm_silu`; x and out are channels-last, one video."""
+    x, channels = x.contiguous(memory_format=torch.channels_last_3d), x.shape[1]
+    places = x.numel() // channels
+    block = triton.next_power_of_2(channels)
+    rows = max(1, NORM_ELEMENTS // block)
+    grid = (triton.cdiv(places, rows),)
+    _norm_silu[grid](x, gamma, out, places, channels, channels**0.5, ROWS=rows, CHANNELS=block, num_warps=4)
 
 
 def _launch(

@@ -64,6 +64,12 @@ def quantize(x: Tensor) -> Rows:
     return Rows((wide / scale).to(FLOAT8), scale)
 
 
+def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:
+    """silu(x / ‖x‖ · √C · gamma) over the channels of [1, C, T, H, W], into `out` of that shape."""
+    normed = functional.normalize(x, dim=1) * x.shape[1] ** 0.5 * gamma
+    out.copy_(functional.silu(normed, inplace=True))
+
+
 def _runs(count: int, run: int, length: int) -> list[tuple[int, slice]]:
     """Number and tokens of each run that is there; the last one takes all that is left."""
     starts = [k * run for k in range(count) if k * run < length]

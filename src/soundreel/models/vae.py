@@ -1,0 +1,231 @@
+"""The Wan 2.1 VAE's encoder and decoder in few large steps, over the weights of diffusers' `AutoencoderKLWan`.
+
+diffusers goes through a video latent frame by latent frame. Here as many go together as memory allows: every causal
+convolution remembers the two frames before, so that the pieces make the same numbers however they are cut. And what is
+not asked for is not made: of a video whose last frames alone are kept, each stage of the decoder computes only the
+frames that reach into them.
+
+Legend: T frames, F = 1 + ⌊(T − 1)/4⌋ latent frames, C channels, t frames of a piece. Features are [1, C, t, H, W].
+Source of the look-backs: the kernels (3 frames, so 2 back for each convolution) of the layers that follow.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    AutoencoderKLWan,
+    WanCausalConv3d,
+    WanResample,
+    WanResidualBlock,
+    WanRMS_norm,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+from soundreel.models.kernels.door import operations
+
+FULL_LOOK_BACK = 14
+"""Frames back that the full-size stage sees: 3 blocks of 2 convolutions, and the last one."""
+
+STAGE_LOOK_BACK = 12
+"""Of a stage of 3 blocks."""
+
+DOUBLING_LOOK_BACK = 2
+"""Of the convolution that doubles the frames."""
+
+LATENT_LOOK_BACK = 22
+"""Of the first stage: the first convolution, 2 blocks in the middle, 3 after them."""
+
+LATENT_STEP = 4
+"""Latent frames that go together."""
+
+
+@dataclass(frozen=True)
+class Starts:
+    """From which frame on each stage of the decoder works, in frames of that stage."""
+
+    latent: int
+    half_rate: int
+    half_size: int
+    full: int
+
+    @staticmethod
+    def of(frames: int, keep: int) -> "Starts":
+        """For the last `keep` of `frames`."""
+        full = max(0, frames - keep - FULL_LOOK_BACK)
+        half_size = max(0, full - STAGE_LOOK_BACK)
+        half_rate = max(0, _source(half_size) - DOUBLING_LOOK_BACK - STAGE_LOOK_BACK)
+        return Starts(
+            latent=max(0, _source(half_rate) - DOUBLING_LOOK_BACK - LATENT_LOOK_BACK),
+            half_rate=half_rate,
+            half_size=half_size,
+            full=full,
+        )
+
+
+def _source(frame: int) -> int:
+    """The frame that a frame comes from where their number was doubled: 0 from 0, 1 and 2 from 1."""
+    return (frame + 1) // 2
+
+
+def decode(network: AutoencoderKLWan, latents: Tensor, keep: int | None = None, step: int = LATENT_STEP) -> Tensor:
+    """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1)."""
+    frames = 1 + 4 * (latents.shape[1] - 1)
+    kept = frames if keep is None else min(keep, frames)
+    decoder = _Decoder(network, Starts.of(frames, kept))
+    pieces = [piece for first, last in _pieces(decoder.starts.latent, latents.shape[1], step)
+              if (piece := decoder(latents[None, :, first:last], first)) is not None]  # fmt: skip
+    return torch.cat(pieces, dim=2)[0, :, -kept:].clamp(-1, 1)
+
+
+def encode(network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP) -> Tensor:
+    """The distribution's mean [c, F, h, w] of pixels [3, T, H, W]; frames beyond 1 + 4(F − 1) are ignored."""
+    encoder = _Encoder(network)
+    latent_frames = 1 + (pixels.shape[1] - 1) // 4
+    pieces = [
+        encoder(pixels[None, :, max(0, 4 * first - 3) : 4 * last - 3], first)
+        for first, last in _pieces(0, latent_frames, step)
+    ]
+    return torch.cat(pieces, dim=2)[0]
+
+
+def _pieces(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
+    """Latent frames that go together, as spans; the very first one has rules of its own."""
+    if first == 0:
+        yield 0, 1
+    for start in range(max(first, 1), count, step):
+        yield start, min(start + step, count)
+
+
+class _Pieces:
+    """Layers that go through a video piece by piece."""
+
+    def __init__(self) -> None:
+        self._before: dict[nn.Module, Tensor] = {}
+
+    def convolve(self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None) -> Tensor:
+        """A causal convolution of x, or of silu(norm(x)), that sees the piece before."""
+        context = conv.kernel_size[0] - 1
+        shape = (*x.shape[:2], context + x.shape[2], *x.shape[3:])
+        joined = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
+        joined[:, :, :context] = self._before.get(conv, 0)
+        if norm is None:
+            joined[:, :, context:] = x
+        else:
+            operations(x).norm_silu(x, norm.gamma, joined[:, :, context:])
+        if context:
+            self._before[conv] = joined[:, :, -context:].clone(memory_format=torch.preserve_format)
+        padding = (0, conv._padding[2], conv._padding[0])
+        return functional.conv3d(joined, conv.weight, conv.bias, conv.stride, padding)
+
+    def residual(self, block: WanResidualBlock, x: Tensor) -> Tensor:
+        """x and what two convolutions make of it."""
+        inner = self.convolve(block.conv1, x, block.norm1)
+        shortcut = x if isinstance(block.conv_shortcut, nn.Identity) else self.convolve(block.conv_shortcut, x)
+        return self.convolve(block.conv2, inner, block.norm2).add_(shortcut)
+
+    def middle(self, block: Any, x: Tensor) -> Tensor:
+        """Two blocks with attention between them."""
+        first, *others = block.resnets
+        x = self.residual(first, x)
+        for attention, resnet in zip(block.attentions, others, strict=True):
+            x = self.residual(resnet, x if attention is None else _attend(attention, x))
+        return x
+
+
+class _Decoder(_Pieces):
+    def __init__(self, network: AutoencoderKLWan, starts: Starts) -> None:
+        super().__init__()
+        self._network, self._decoder, self.starts = network, network.decoder, starts
+
+    def __call__(self, latents: Tensor, first: int) -> Tensor | None:
+        """Pixels of a piece that begins at latent frame `first`; None: nobody needs any."""
+        starts, decoder = self.starts, self._decoder
+        latent_rate, half_rate, half_size, full = decoder.up_blocks
+        x = self.convolve(self._network.post_quant_conv, _channels_last(latents))
+        x = self.middle(decoder.mid_block, self.convolve(decoder.conv_in, x))
+        at = first
+        for block, start in ((latent_rate, starts.half_rate), (half_rate, starts.half_size)):
+            x = self._blocks(block, x)
+            x, at = self._double(block.upsamplers[0], x, at)
+            x, at = _from(x, at, start)
+            if x.shape[2] == 0:
+                return None
+            x = _per_frame(block.upsamplers[0].resample, x)
+        x, at = _from(self._blocks(half_size, x), at, starts.full)
+        if x.shape[2] == 0:
+            return None
+        x = self._blocks(full, _per_frame(half_size.upsamplers[0].resample, x))
+        return self.convolve(decoder.conv_out, x, decoder.norm_out)
+
+    def _blocks(self, block: Any, x: Tensor) -> Tensor:
+        for resnet in block.resnets:
+            x = self.residual(resnet, x)
+        return x
+
+    def _double(self, resample: WanResample, x: Tensor, at: int) -> tuple[Tensor, int]:
+        """Twice the frames, but of the video's very first one; and the number of the first of them."""
+        if at == 0:
+            return x, 0
+        x = self.convolve(resample.time_conv, x)
+        pairs = torch.unflatten(x, 1, (2, -1)).permute(0, 2, 3, 1, 4, 5)  # [1, C, t, 2, H, W]
+        return _channels_last(pairs.flatten(2, 3)), 2 * at - 1
+
+
+class _Encoder(_Pieces):
+    def __init__(self, network: AutoencoderKLWan) -> None:
+        super().__init__()
+        self._network, self._encoder = network, network.encoder
+
+    def __call__(self, pixels: Tensor, first: int) -> Tensor:
+        """The mean of a piece that begins at latent frame `first`."""
+        encoder = self._encoder
+        x = self.convolve(encoder.conv_in, _channels_last(pixels))
+        for block in encoder.down_blocks:
+            if isinstance(block, WanResidualBlock):
+                x = self.residual(block, x)
+            elif isinstance(block, WanResample):
+                x = self._halve(block, _per_frame(block.resample, x), first)
+            else:
+                x = _attend(block, x)
+        x = self.convolve(encoder.conv_out, self.middle(encoder.mid_block, x), encoder.norm_out)
+        moments = self.convolve(self._network.quant_conv, x)
+        return moments.chunk(2, dim=1)[0]
+
+    def _halve(self, resample: WanResample, x: Tensor, first: int) -> Tensor:
+        """Half the frames, each from three; the video's very first one stays alone."""
+        if resample.mode != "downsample3d":
+            return x
+        conv = resample.time_conv
+        joined = x if first == 0 else _channels_last(torch.cat([self._before[conv], x], dim=2))
+        self._before[conv] = x[:, :, -1:].clone(memory_format=torch.preserve_format)
+        return x if first == 0 else functional.conv3d(joined, conv.weight, conv.bias, conv.stride)
+
+
+def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:
+    """The frames from `start` on of those that begin at `at`."""
+    skipped = min(max(0, start - at), x.shape[2])
+    return x[:, :, skipped:], at + skipped
+
+
+def _per_frame(layers: nn.Module, x: Tensor) -> Tensor:
+    """Layers for pictures on each frame."""
+    pictures = x.transpose(1, 2).flatten(0, 1)
+    made: Tensor = layers(pictures)
+    return _channels_last(torch.unflatten(made, 0, (x.shape[0], -1)).transpose(1, 2))
+
+
+def _attend(attention: nn.Module, x: Tensor) -> Tensor:
+    attended: Tensor = attention(x)
+    return _channels_last(attended)
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    return torch.channels_last_3d if x.is_cuda else torch.contiguous_format
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Channels beside each other on a GPU, whose convolutions want them so."""
+    return x.contiguous(memory_format=_layout(x))
