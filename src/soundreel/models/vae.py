@@ -38,8 +38,8 @@ DOUBLING_LOOK_BACK = 2
 LATENT_LOOK_BACK = 22
 """Of the first stage: the first convolution, 2 blocks in the middle, 3 after them."""
 
-LATENT_STEP = 4
-"""Latent frames that go together."""
+LATENT_STEP = 2
+"""Latent frames that go together: more are no faster on an H200, one is 4 % slower."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ class _Decoder(_Pieces):
             x, at = _from(x, at, start)
             if x.shape[2] == 0:
                 return None
-            x = _per_frame(block.upsamplers[0].resample, x)
+            x = _enlarge(block.upsamplers[0], x)
         x, at = _from(self._blocks(half_size, x), at, starts.full)
         if x.shape[2] == 0:
             return None
-        x = self._blocks(full, _per_frame(half_size.upsamplers[0].resample, x))
+        x = self._blocks(full, _enlarge(half_size.upsamplers[0], x))
         return self.convolve(decoder.conv_out, x, decoder.norm_out)
 
     def _blocks(self, block: Any, x: Tensor) -> Tensor:
@@ -208,6 +208,12 @@ def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:
     """The frames from `start` on of those that begin at `at`."""
     skipped = min(max(0, start - at), x.shape[2])
     return x[:, :, skipped:], at + skipped
+
+
+def _enlarge(resample: WanResample, x: Tensor) -> Tensor:
+    """Each pixel four times, and a convolution; diffusers repeats them in float32, which changes nothing."""
+    _, convolution = resample.resample
+    return _per_frame(nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution), x)
 
 
 def _per_frame(layers: nn.Module, x: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from soundreel.weights.components import load_part
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
 
-FEATURES_AT_ONCE: Final = 6
-"""Features of full size that are there at once, at most."""
+FEATURES_AT_ONCE: Final = 10
+"""Features of full size, of one piece, that are there at once; measured."""
 
 
 class Vae(Placed[AutoencoderKLWan]):
