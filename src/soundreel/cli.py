@@ -183,6 +183,12 @@ OPTIONS: dict[str, Any] = {
     "vae_precision": _option(
         VaePrecision, "--vae-precision", does="(default auto: bf16 on GPUs; preset high fp32)", panel=SPEED
     ),
+    "cache": _option(
+        float, "--cache", does="Spare passes whose result is known to within this: 0.05 (default 0: none).", panel=SPEED
+    ),
+    "cfg_interval": _option(
+        str, "--cfg-interval", does="Guide only this share of the steps: 0.0,0.8 (default all).", panel=SPEED
+    ),
     "solver": _option(Solver, "--solver", "--sample-solver", does="(default unipc)", panel=MODEL),
     "sigmas": _option(str, "--sigmas", does="Noise levels of few-step weights: 1.0,0.86,0.6,0.01", panel=MODEL),
     "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; several times if need be.", panel=MODEL),
@@ -238,7 +244,9 @@ def build_request(audio: str | None, **options: Any) -> Request:
     if "size" in given:
         fields |= parse_size(given.pop("size"))
     if "sigmas" in given:
-        given["sigmas"] = parse_sigmas(given["sigmas"])
+        given["sigmas"] = parse_numbers(given["sigmas"], "--sigmas", "1.0,0.86,0.6")
+    if "cfg_interval" in given:
+        given["cfg_interval"] = parse_numbers(given["cfg_interval"], "--cfg-interval", "0.0,0.8")
     given |= {name: tuple(given[name]) for name in ("loras", "urls", "headers") if name in given}
     if "urls" in given:
         given.setdefault("engine", "comfyui")
@@ -283,12 +291,12 @@ def parse_size(text: str) -> dict[str, int]:
     return {"width": int(sides[0]), "height": int(sides[1])}
 
 
-def parse_sigmas(text: str) -> tuple[float, ...]:
+def parse_numbers(text: str, option: str, example: str) -> tuple[float, ...]:
     """`1.0,0.86,0.6` → (1.0, 0.86, 0.6)."""
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
-        raise InputError(f"--sigmas is {text!r}: expected numbers with commas between, as 1.0,0.86,0.6") from None
+        raise InputError(f"{option} is {text!r}: expected numbers with commas between, as {example}") from None
 
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:

@@ -93,7 +93,7 @@ def _keep(work: Work, rendered: RenderedClip, before: Mapping[str, Any]) -> Mapp
     """Finish, encode and store a clip; returns what it hands on."""
     finished = finish(work.job, rendered, before)
     handed_on = {**rendered.carry.tensors, **finished.handed_on}
-    facts: dict[str, Any] = {"look": finished.look.data}
+    facts: dict[str, Any] = {"look": finished.look.data, **rendered.facts}
     if finished.correction is not None:
         facts["correction"] = finished.correction.values.tolist()
 

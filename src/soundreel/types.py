@@ -177,7 +177,7 @@ class Request:
     precision: Precision = Precision.AUTO
     vae_precision: VaePrecision = VaePrecision.AUTO
     memory: Memory = Memory.AUTO
-    cache: float = 0.0  # how much of a result may be guessed from the steps before: 0 nothing, 0.1 much
+    cache: float = 0.0  # relative change of a step's result that may go by uncomputed; 0: every step is computed
     cfg_interval: tuple[float, float] | None = None  # share of the steps that is guided, as (0.0, 0.8); None: all
     interpolate: str = "none"  # none, or a method of `soundreel.interpolate`; none with fps above 16: motion
     interpolate_weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
@@ -272,6 +272,7 @@ class RenderedClip:
     clip: Clip
     frames: Frames
     carry: Carry = Carry()
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what the recipe is to tell of it, ready for JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,7 +361,16 @@ def _nearest_sizes(value: int) -> str:
     return f"{below}" if not below < value < above else f"{below} or {above}"
 
 
+def _check_savings(request: Request) -> None:
+    if not 0.0 <= request.cache <= 1.0:
+        raise InputError(f"cache is {request.cache}: expected 0 (nothing is guessed) to 1")
+    guided = request.cfg_interval
+    if guided is not None and not (len(guided) == 2 and 0.0 <= guided[0] < guided[1] <= 1.0):
+        raise InputError(f"cfg_interval is {guided}: expected two shares of the steps, from 0 to 1, rising")
+
+
 def _check_numbers(request: Request) -> None:
+    _check_savings(request)
     _expect(request, "audio_start", at_least=0.0)
     _expect(request, "audio_duration", above=0.0)
     _expect(request, "frames", whole=True, at_least=1)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from soundreel.engines.native.passes import NOTHING_SPARED, Branch, Passes, Saving
 from soundreel.engines.native.sound_store import StoredSound
 from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.sampling import OnStep, Schedule, Velocity, draw_noise, guide, sample
+from soundreel.sampling import OnStep, Schedule, draw_noise, sample
 from soundreel.types import FRAMES_PER_LATENT, Clip
 
 MOTION_FRAMES = 73
@@ -51,6 +52,7 @@ class ClipRenderer:
 
     Args:
         guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
+        saving: which passes to spare; `spared` then says how many the last clip did without.
     """
 
     def __init__(
@@ -62,9 +64,12 @@ class ClipRenderer:
         schedule: Schedule,
         guide_scale: float,
         device: torch.device,
+        saving: Saving = NOTHING_SPARED,
     ) -> None:
         self._transformer, self._vae, self._scene = transformer, vae, scene
         self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
+        self._saving = saving
+        self.spared = 0
         vae.to(device)
         self._reference = None if scene.reference is None else vae.encode(scene.reference)
 
@@ -81,7 +86,9 @@ class ClipRenderer:
         shape = (clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
         positive, negative = self._conditions(given, motion, shape)
         noise = draw_noise((self._vae.channels, *shape), clip.seed).to(self._device)
-        latents = sample(self._velocity(positive, negative), noise, self._schedule, on_step)
+        passes = self._passes(positive, negative)
+        latents = sample(passes, noise, self._schedule, on_step)
+        self.spared = passes.spared
         return self._decode(latents, motion, clip)
 
     def _conditions(
@@ -108,15 +115,20 @@ class ClipRenderer:
         negative = None if scene.negative is None else condition(scene.negative, torch.zeros_like(sound))
         return condition(scene.prompt, sound), negative
 
-    def _velocity(self, positive: Conditioning, negative: Conditioning | None) -> Velocity:
-        def velocity(latents: Tensor, timestep: Tensor) -> Tensor:
-            batch = latents.unsqueeze(0)
-            conditional: Tensor = self._transformer(batch, timestep, positive)[0]
-            if negative is None:
-                return conditional
-            return guide(conditional, self._transformer(batch, timestep, negative)[0], self._guide_scale)
+    def _passes(self, positive: Conditioning, negative: Conditioning | None) -> Passes:
+        def branch(conditioning: Conditioning) -> Branch:
+            def answer(latents: Tensor, timestep: Tensor) -> Tensor:
+                velocity: Tensor = self._transformer(latents.unsqueeze(0), timestep, conditioning)[0]
+                return velocity
 
-        return velocity
+            return answer
+
+        return Passes(
+            [branch(conditioning) for conditioning in (positive, negative) if conditioning is not None],
+            guide_scale=self._guide_scale,
+            steps=self._schedule.steps,
+            saving=self._saving,
+        )
 
     def _decode(self, latents: Tensor, motion: Tensor | None, clip: Clip) -> Tensor:
         """Decode behind what comes before, and keep the clip's own frames.

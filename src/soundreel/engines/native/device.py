@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from soundreel.engines.native.passes import Saving
 from soundreel.errors import EngineError, InputError
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.planning import count_tokens
@@ -120,7 +121,9 @@ def count_flops(plan: Plan, sizes: Mapping[str, Any]) -> float:
     layer; L² scores and sums. The table of the model's specification (§17) is met within 3 %.
     """
     width = sizes["num_attention_heads"] * sizes["attention_head_dim"]
-    passes = plan.request.steps * (2 if plan.request.guide_scale > 1 else 1)
+    request = plan.request
+    branches = 2 if request.guide_scale > 1 else 1
+    passes = Saving(guided=request.cfg_interval).passes(request.steps, branches)
     total = 0.0
     for clip in plan.clips:
         tokens = count_tokens(plan, clip).total

@@ -31,6 +31,7 @@ from soundreel.engines.native.inputs import (
     to_uint8,
 )
 from soundreel.engines.native.long_sound import encode_columns, survey
+from soundreel.engines.native.passes import Saving
 from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
 from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
 from soundreel.engines.native.text import TextEncoder
@@ -146,6 +147,7 @@ class NativeEngine:
             schedule=schedule,
             guide_scale=request.guide_scale,
             device=device,
+            saving=saving_of(request),
         )
         motion = motion_before(plan, start, carry, scene)
         for clip, pose in zip(plan.clips[start:], poses(plan, start), strict=True):
@@ -155,7 +157,8 @@ class NativeEngine:
             motion = next_motion(motion, pixels)
             frames = to_uint8(pixels)
             del pixels  # the pipeline is about to hold its uint8 copy
-            yield RenderedClip(clip=clip, frames=frames, carry=Carry(tensors={MOTION: motion.numpy()}))
+            facts = {"passes_spared": renderer.spared} if renderer.spared else {}
+            yield RenderedClip(clip=clip, frames=frames, carry=Carry(tensors={MOTION: motion.numpy()}), facts=facts)
             del frames
             gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
 
@@ -172,6 +175,11 @@ def plan_schedule(request: Request) -> Schedule:
         return explicit_schedule(sigmas)
     shift = default_shift(request.width, request.height) if request.shift is None else request.shift
     return shifted_schedule(request.solver, steps=request.steps, shift=shift)
+
+
+def saving_of(request: Request) -> Saving:
+    """Which passes the request lets a clip do without."""
+    return Saving(dial=request.cache, guided=request.cfg_interval)
 
 
 def prepare_scene(plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None) -> Scene:

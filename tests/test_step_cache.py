@@ -1,0 +1,170 @@
+"""Fewer passes: the step cache, guidance on a share of the steps, and what both leave as it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from soundreel.engines.native import NativeEngine
+from soundreel.engines.native.device import count_flops
+from soundreel.engines.native.passes import Passes, Saving
+from soundreel.errors import InputError
+from soundreel.pipeline import plan
+from soundreel.sampling import sample, shifted_schedule
+from soundreel.types import Progress, RenderedClip, Request, Solver
+from weight_files import GOLDEN, OFFICIAL, needs_golden
+
+SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
+STEPS = 20
+CHAIN: dict[str, Any] = {"width": 64, "height": 64, "frames": 9, "infer_frames": 8, "steps": 10}
+
+
+class Flow:
+    """A branch whose velocity turns slowly with the input, and that counts its calls."""
+
+    def __init__(self, turn: float = 0.0) -> None:
+        self.turn, self.calls = turn, 0
+
+    def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.roll(latents, 1, -1) * (1 + self.turn * torch.sin(timestep / 40))
+
+
+def passes(*branches: Flow, steps: int = STEPS, scale: float = 3.0, **saving: Any) -> Passes:
+    return Passes(branches, guide_scale=scale, steps=steps, saving=Saving(**saving))
+
+
+def sampled(velocity: Callable[[Tensor, Tensor], Tensor], solver: Solver = Solver.UNIPC, steps: int = STEPS) -> Tensor:
+    noise = torch.randn(4, 2, 3, 8, generator=torch.Generator().manual_seed(0))
+    return sample(velocity, noise, shifted_schedule(solver, steps=steps, shift=3.0))
+
+
+@pytest.mark.parametrize("solver", list(Solver))
+def test_without_saving_all_is_as_it_was(solver: Solver) -> None:
+    positive, negative = Flow(0.1), Flow()
+    made = passes(positive, negative)
+
+    def plain(latents: Tensor, timestep: Tensor) -> Tensor:
+        v, w = Flow(0.1)(latents, timestep), Flow()(latents, timestep)
+        return w + 3.0 * (v - w)
+
+    assert torch.equal(sampled(made, solver), sampled(plain, solver))
+    assert (positive.calls, negative.calls, made.spared) == (STEPS, STEPS, 0)
+
+
+@pytest.mark.parametrize("solver", list(Solver))
+def test_what_changes_evenly_is_spared_and_comes_out_near(solver: Solver) -> None:
+    exact = sampled(passes(Flow(), Flow(0.02)), solver)
+    positive, negative = Flow(), Flow(0.02)
+    made = passes(positive, negative, dial=0.3)
+    result = sampled(made, solver)
+    assert made.spared >= 6
+    assert positive.calls == negative.calls == STEPS - made.spared / 2
+    assert float((result - exact).norm() / exact.norm()) < 0.15
+
+
+def test_a_higher_dial_spares_more() -> None:
+    spared = []
+    for dial in (0.0, 0.1, 0.3, 1.0):
+        made = passes(Flow(0.05), dial=dial)
+        sampled(made)
+        spared.append(made.spared)
+    assert spared[0] == 0
+    assert spared == sorted(spared)
+    assert spared[1] < spared[-1]
+
+
+def test_first_and_last_steps_are_always_computed() -> None:
+    flow, seen = Flow(), list[int]()
+    made = passes(flow, dial=1.0)
+    for step in range(STEPS):
+        before = flow.calls
+        made(torch.full((1, 1, 1, 4), 1.0 + step / 1000), torch.tensor(500.0))
+        seen += [step] * (flow.calls - before)
+    assert set(range(4)) <= set(seen)
+    assert seen[-1] == STEPS - 1
+    assert len(seen) < STEPS / 2
+
+
+def test_what_jumps_is_computed() -> None:
+    made = passes(Flow(), dial=0.05)
+    for step in range(STEPS):
+        made(torch.randn(1, 1, 1, 64, generator=torch.Generator().manual_seed(step)), torch.tensor(500.0))
+    assert made.spared == 0
+
+
+def test_guidance_on_a_share_of_the_steps() -> None:
+    positive, negative = Flow(), Flow(0.1)
+    made = passes(positive, negative, guided=(0.25, 0.75))
+    sampled(made)
+    assert (positive.calls, negative.calls, made.spared) == (STEPS, STEPS / 2, STEPS / 2)
+    assert Saving(guided=(0.25, 0.75)).passes(STEPS, 2) == 30
+    assert Saving(guided=(0.25, 0.75)).passes(STEPS, 1) == Saving().passes(STEPS, 1) == STEPS
+
+
+def test_a_branch_that_was_not_computed_is_not_guessed() -> None:
+    """Guidance begins in the middle of the run: its branch has no answer to go by yet."""
+    positive, negative = Flow(), Flow()
+    made = passes(positive, negative, dial=1.0, guided=(0.5, 1.0))
+    assert sampled(made).isfinite().all()
+    assert negative.calls >= 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cache": -0.1},
+        {"cache": 1.5},
+        {"cfg_interval": (0.5, 0.2)},
+        {"cfg_interval": (0.0, 1.1)},
+        {"cfg_interval": (0.1,)},
+    ],
+)
+def test_dials_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        Request(audio="a.wav", **fields)
+
+
+@needs_golden
+class TestRenders:
+    """On tiny weights."""
+
+    def test_guidance_in_an_interval_costs_fewer_operations(self) -> None:
+        sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "ffn_dim": 32, "num_layers": 2}
+        whole, half = (count_flops(plan(request(**fields)), sizes) for fields in ({}, {"cfg_interval": (0.0, 0.5)}))
+        assert half == pytest.approx(0.75 * whole)
+
+    def test_a_clip_says_what_it_spared_and_stays_near(self) -> None:
+        exact, spared = rendered(), rendered(cache=0.5)
+        assert all(not clip.facts for clip in exact)
+        assert all(clip.facts["passes_spared"] >= 2 for clip in spared)
+        assert np.abs(exact[0].frames.astype(int) - spared[0].frames).mean() < 8
+
+    def test_every_clip_begins_anew(self) -> None:
+        """So a render that is resumed makes the clips of one that was not."""
+        whole = rendered(cache=0.5)
+        planned = plan(request(cache=0.5))
+        again = list(NativeEngine().render(planned, 1, whole[0].carry, ignore, Path()))
+        assert np.array_equal(again[0].frames, whole[1].frames)
+        assert again[0].facts == whole[1].facts
+
+
+def request(**fields: Any) -> Request:
+    given = {"audio": SPEECH, "engine": "native", "device": "cpu", "models": OFFICIAL, "guide_scale": 3.0}
+    return Request(**(given | CHAIN | fields))
+
+
+def rendered(**fields: Any) -> list[RenderedClip]:
+    return list(NativeEngine().render(plan(request(**fields)), 0, None, ignore, Path()))
+
+
+def ignore(_: Progress) -> None:
+    """No display."""
