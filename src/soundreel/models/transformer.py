@@ -196,9 +196,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         for index, block in enumerate(self._typed_blocks):
             live = noise_tokens if index == last else None
             for k, known in enumerate(branches):
-                streams[k] = block(
-                    streams[k], modulations[k], known.rotary, known.blocks[index], noise_tokens, live
-                )
+                streams[k] = block(streams[k], modulations[k], known.rotary, known.blocks[index], noise_tokens, live)
         grid = self._grid(latents.shape[2:])
         return [self._unpatchify(self.head(stream[:, :noise_tokens], embedding), grid) for stream in streams]
 

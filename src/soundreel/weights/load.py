@@ -297,7 +297,7 @@ def _fill(
     on_load: OnLoad | None,
     parts: _Parts,
 ) -> None:
-    """Read every tensor once, in the order in which they lie in the files, or where somebody waits for blocks in theirs."""
+    """Read every tensor once, in the order in which they lie in the files, or block after block if those are told."""
     work = [(tensor, slot) for slot in slots if (tensor := _value_of(slot, stored))]
     work.sort(key=lambda pair: (parts.turn(pair[1]), str(pair[0].file.header.path), pair[0].header.offset))
     total = sum(tensor.size_bytes for tensor, _ in work)

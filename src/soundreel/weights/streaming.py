@@ -49,7 +49,7 @@ class Place:
             values = GGUFParameter(values, quant_type=before.quant_type)
         elif isinstance(before, nn.Parameter):
             values = nn.Parameter(values, requires_grad=False)
-        (self.holder._parameters if self.leaf in self.holder._parameters else self.holder._buffers)[self.leaf] = values
+        setattr(self.holder, self.leaf, values)
 
 
 def places(module: nn.Module) -> Iterator[Place]:
@@ -102,14 +102,14 @@ class BlockStream:
 
     def __init__(
         self,
-        blocks: Sequence[nn.Module],
+        blocks: Iterable[nn.Module],
         device: torch.device,
         *,
         apart: Iterable[nn.Module] = (),
         buffers: int = BUFFERS,
         pinned: bool = True,
     ) -> None:
-        apart = list(apart)
+        blocks, apart = list(blocks), list(apart)
         self._blocks = [_Flat(matrices(block, apart)) for block in blocks]
         room = max((flat.size for flat in self._blocks), default=0)
         self._timeline = _GpuTimeline(device) if device.type == "cuda" else _HostTimeline()
@@ -166,7 +166,9 @@ class _Flat:
         spans = [-(-place.tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for place in found]
         self.size = sum(spans)
         self.memory = torch.empty(self.size, dtype=torch.uint8)
-        self._parts = [_Part(place, end - span) for place, span, end in zip(found, spans, accumulate(spans), strict=True)]
+        self._parts = [
+            _Part(place, end - span) for place, span, end in zip(found, spans, accumulate(spans), strict=True)
+        ]
         for part in self._parts:
             part.pack(self.memory)
 
@@ -223,12 +225,14 @@ class _GpuTimeline:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._copies = torch.cuda.Stream(device)
+        new_stream: Any = torch.cuda.Stream
+        self._copies = new_stream(device)
 
     def new_marks(self) -> tuple[Any, Any]:
-        used = torch.cuda.Event()
+        new_event: Any = torch.cuda.Event
+        used = new_event()
         used.record(torch.cuda.current_stream(self._device))  # the memory may have been another tensor's
-        return torch.cuda.Event(), used
+        return new_event(), used
 
     def copy(self, source: Tensor, buffer: _Buffer) -> None:
         buffer.memory.record_stream(self._copies)
@@ -275,7 +279,8 @@ class LockedMemory:
     """
 
     def __init__(self, buffers: Iterable[Tensor]) -> None:
-        runtime: Any = torch.cuda.cudart()
+        find_runtime: Any = torch.cuda.cudart
+        runtime = find_runtime()
         locked: list[Tensor] = []
         for buffer in buffers:
             status = runtime.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0)

@@ -51,6 +51,7 @@ class ClipRenderer:
 
     Args:
         guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
+        together: both branches of guidance go through each block before the next one: for blocks that are streamed.
     """
 
     def __init__(
@@ -62,8 +63,9 @@ class ClipRenderer:
         schedule: Schedule,
         guide_scale: float,
         device: torch.device,
+        together: bool = False,
     ) -> None:
-        self._transformer, self._vae, self._scene = transformer, vae, scene
+        self._transformer, self._vae, self._scene, self._together = transformer, vae, scene, together
         self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
         vae.to(device)
         self._reference = None if scene.reference is None else vae.encode(scene.reference)
@@ -111,6 +113,9 @@ class ClipRenderer:
     def _velocity(self, positive: Conditioning, negative: Conditioning | None) -> Velocity:
         def velocity(latents: Tensor, timestep: Tensor) -> Tensor:
             batch = latents.unsqueeze(0)
+            if negative is not None and self._together:
+                both = self._transformer.forward_branches(batch, timestep, [positive, negative])
+                return guide(both[0][0], both[1][0], self._guide_scale)
             conditional: Tensor = self._transformer(batch, timestep, positive)[0]
             if negative is None:
                 return conditional
