@@ -25,6 +25,7 @@ from soundreel.types import (
     AvAlign,
     ClipSplit,
     Keeping,
+    Memory,
     Precision,
     RefFit,
     Request,
@@ -189,6 +190,9 @@ OPTIONS: dict[str, Any] = {
     "cfg_interval": _option(
         str, "--cfg-interval", does="Guide only this share of the steps: 0.0,0.8 (default all).", panel=SPEED
     ),
+    "memory": _option(
+        Memory, "--memory", does="Of the GPU: all, or at most so much; less takes fp8 (default auto).", panel=SPEED
+    ),
     "solver": _option(Solver, "--solver", "--sample-solver", does="(default unipc)", panel=MODEL),
     "sigmas": _option(str, "--sigmas", does="Noise levels of few-step weights: 1.0,0.86,0.6,0.01", panel=MODEL),
     "loras": _option(list[str], "--lora", does="FILE or FILE:STRENGTH; several times if need be.", panel=MODEL),
@@ -344,6 +348,9 @@ KEEP_WORK = typer.Option("--keep-work", help="Keep the finished clips after succ
 RESUME = typer.Option(
     "--resume/--no-resume", help="Go on with an interrupted render, or begin anew.", rich_help_panel=WORK
 )
+CALIBRATE = typer.Option(
+    "--calibrate", help="Measure this machine for a minute, so that plans and the time left are right from then on."
+)
 REDO_CLIP = typer.Option(
     "--redo-clip",
     help="Render clip K of a kept render with another seed, and what depends on it.",
@@ -496,10 +503,19 @@ def info(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, AS_JSON] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, AS_JSON] = False,
+    calibrate: Annotated[bool, CALIBRATE] = False,
+    device: Annotated[str, typer.Option("--device", help="Of --calibrate: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
     """Show what this machine can run, and what mends what is missing."""
     from soundreel import reports
 
+    if calibrate:
+        reports.show(
+            reports.calibrate_machine(device, lambda what: sys.stderr.write(f"measuring: {what}\n")), as_json=as_json
+        )
+        return
     reports.show(reports.describe_machine(), as_json=as_json)
 
 

@@ -156,4 +156,5 @@ class _Clock:
         begun, done_before = self._stage_begun.setdefault(progress.stage, (self.elapsed, progress.done))
         done = progress.done - done_before  # a render that was resumed does not begin at 0
         eta = (self.elapsed - begun) / done * (progress.total - progress.done) if done > 0 else None
+        eta = eta if progress.eta_seconds is None else progress.eta_seconds  # the engine knows better
         self._on_progress(dataclasses.replace(progress, seconds=self.elapsed, eta_seconds=eta))

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,7 +18,8 @@ from rich.text import Text
 
 from soundreel import __version__, pipeline
 from soundreel.colour import Look
-from soundreel.engines.base import why_not_comfyui, why_not_native
+from soundreel.engines.base import INSTALL_NATIVE, why_not_comfyui, why_not_native
+from soundreel.errors import EngineError
 from soundreel.jobs import StoredJob
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
@@ -85,7 +87,9 @@ def describe_plan(request: Request) -> Report:
             "seed": request.seed,
             "pixels": request.width * request.height * job.plan.frames,
             "memory_bytes": estimate.memory_bytes,
+            "memory_mode": estimate.memory_mode,
             "estimated_seconds": estimate.seconds,
+            "estimate_basis": estimate.seconds_basis,
             "clips": [dataclasses.asdict(clip) | {"tokens": count.total} for clip, count in clips],
             "notes": list(job.notes),
         },
@@ -95,8 +99,16 @@ def describe_plan(request: Request) -> Report:
             ("length", f"{job.plan.seconds:.3f} s in {len(clips)} clip{'s' if len(clips) > 1 else ''}"),
             ("sound", f"from {request.audio_start:g} s, {job.plan.audio_seconds:.3f} s"),
             ("pixels", f"{request.width * request.height * job.plan.frames / 1e6:,.1f} million"),
-            ("memory", _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")),
-            ("time", _about(estimate.seconds, lambda seconds: f"{seconds:.0f} s on this machine")),
+            (
+                "memory",
+                _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")
+                + _in_brackets(estimate.memory_mode),
+            ),
+            (
+                "time",
+                _about(estimate.seconds, lambda seconds: f"{seconds:.0f} s on this machine")
+                + _in_brackets(estimate.seconds_basis),
+            ),
             *(("note", note) for note in job.notes),
         ],
         columns=("clip", "frames", "sampled", "from s", "to s", "seed", "tokens"),
@@ -117,6 +129,10 @@ def describe_plan(request: Request) -> Report:
 
 def _about(value: float | None, say: Callable[[float], str]) -> str:
     return "not known: the server has it" if value is None else f"about {say(value)}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def describe_video(path: StrPath) -> Report:
@@ -203,6 +219,42 @@ def describe_machine() -> Report:
         data={"checks": [dataclasses.asdict(check) for check in checks]},
         rows=[(f"{'✓' if check.ok else '✗'} {check.name}", check.says()) for check in checks],
     )
+
+
+def calibrate_machine(device: str, tell: Callable[[str], object]) -> Report:
+    """Measure the native engine's parts on a device, and keep the result.
+
+    Raises:
+        EngineError: the engine's packages are not installed.
+    """
+    try:
+        calibration = import_module("soundreel.engines.native.calibration")
+        devices = import_module("soundreel.engines.native.device")
+    except ModuleNotFoundError as error:
+        raise EngineError(f"--calibrate needs the package {error.name}: {INSTALL_NATIVE}") from error
+    found = calibration.measure(devices.pick_device(device), tell)
+    path = calibration.keep_calibration(found)
+    return Report(
+        data=dataclasses.asdict(found) | {"file": path},
+        rows=[
+            ("device", f"{found.device}, torch {found.torch}"),
+            *((f"products {name}", _tera(speed)) for name, speed in found.products.items()),
+            *(
+                (f"attention {kernel}", ", ".join(f"{_tera(speed)} at {int(n):,} tokens" for n, speed in at.items()))
+                for kernel, at in found.attention.items()
+            ),
+            ("row operations", f"{found.rows / 1e9:,.0f} GB/s"),
+            *((f"VAE {name}", _tera(speed)) for name, speed in found.vae.items()),
+            ("copies to the device", f"{found.to_device / 1e9:.1f} GB/s"),
+            ("reading weights", "no weights here" if found.read is None else f"{found.read / 1e9:.1f} GB/s"),
+            ("start", f"{found.start:.1f} s"),
+            ("kept in", str(path)),
+        ],
+    )
+
+
+def _tera(speed: float) -> str:
+    return f"{speed / 1e12:.3g} TFLOP/s"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ class Estimate:
 
     seconds: float | None  # None: nothing is known
     memory_bytes: int | None
+    seconds_basis: str = ""  # what the seconds are known from
+    memory_mode: str = ""  # what is kept where, in a few words
 
 
 class Engine(Protocol):

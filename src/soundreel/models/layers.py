@@ -96,8 +96,23 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
 class FusedFeedForward(FeedForward):
     """diffusers' feed-forward layers with GELU (tanh): activation and what follows it in one pass."""
 
+    tokens_at_once: int | None = None
+    """The inner layer is made for so many tokens at a time, where memory is short; None: for all."""
+
     def forward(self, hidden_states: Tensor | Rows, *_: Any, **__: Any) -> Tensor:
         """[B, L, D] → [B, L, D]."""
+        length, step = hidden_states.shape[1], self.tokens_at_once
+        if step is None or step >= length:
+            return self._through(hidden_states)
+        result: Tensor | None = None
+        for begin in range(0, length, step):
+            piece = self._through(some_tokens(hidden_states, slice(begin, begin + step)))
+            result = piece.new_empty(piece.shape[0], length, piece.shape[2]) if result is None else result
+            result[:, begin : begin + step] = piece
+        assert result is not None
+        return result
+
+    def _through(self, hidden_states: Tensor | Rows) -> Tensor:
         up, down = self.net[0].proj, self.net[2]
         if isinstance(hidden_states, Tensor) and _takes_gelu(up, hidden_states) and not takes_rows(down):
             flat = torch._addmm_activation(up.bias, hidden_states.flatten(0, 1), up.weight.t(), use_gelu=True)
@@ -121,6 +136,11 @@ def takes_rows(*layers: nn.Module) -> bool:
 
 def first_tokens(x: Tensor | Rows, count: int | None) -> Tensor | Rows:
     """[B, L, D] → [B, count, D]; all for None."""
+    return some_tokens(x, slice(count))
+
+
+def some_tokens(x: Tensor | Rows, span: slice) -> Tensor | Rows:
+    """[B, L, D] → [B, those of the span, D]."""
     if isinstance(x, Rows):
-        return Rows(x.values[:, :count], x.scale[:, :count])
-    return x[:, :count]
+        return Rows(x.values[:, span], x.scale[:, span])
+    return x[:, span]

@@ -175,19 +175,30 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
 
         `t` is 0…1000, a scalar or [B]. Latents and `t` of batch 1 serve all branches of `conditioning`.
         """
-        embedding, modulation = self.condition_embedder.time(t.reshape(-1).to(latents.device))
-        clean = conditioning.clean_modulation
-        clean = modulation if clean is None else clean.expand_as(modulation)
-        modulation = torch.stack([modulation, clean], dim=1)
+        return self.forward_branches(latents, t, [conditioning])[0]
 
-        noise = self.patches(self.patch_embedding, latents).float() + conditioning.noise_offset.float()
-        noise_tokens = noise.shape[1]
-        hidden_states = torch.cat([noise, conditioning.clean_tokens], dim=1)
-        last = len(self.blocks) - 1
-        for index, (block, known) in enumerate(zip(self._typed_blocks, conditioning.blocks, strict=True)):
+    def forward_branches(self, latents: Tensor, t: Tensor, branches: Sequence[Conditioning]) -> list[Tensor]:
+        """`forward` for each of `branches`, the same numbers: every block runs for all of them before the next one.
+
+        For blocks that are streamed: their weights come once for all branches.
+        """
+        embedding, noise_modulation = self.condition_embedder.time(t.reshape(-1).to(latents.device))
+        patches = self.patches(self.patch_embedding, latents).float()
+        noise_tokens, last = patches.shape[1], len(self.blocks) - 1
+        modulations: list[Tensor] = []
+        streams: list[Tensor] = []
+        for known in branches:
+            clean = known.clean_modulation
+            clean = noise_modulation if clean is None else clean.expand_as(noise_modulation)
+            modulations.append(torch.stack([noise_modulation, clean], dim=1))
+            streams.append(torch.cat([patches + known.noise_offset.float(), known.clean_tokens], dim=1))
+        del patches
+        for index, block in enumerate(self._typed_blocks):
             live = noise_tokens if index == last else None
-            hidden_states = block(hidden_states, modulation, conditioning.rotary, known, noise_tokens, live)
-        return self._unpatchify(self.head(hidden_states[:, :noise_tokens], embedding), self._grid(latents.shape[2:]))
+            for k, known in enumerate(branches):
+                streams[k] = block(streams[k], modulations[k], known.rotary, known.blocks[index], noise_tokens, live)
+        grid = self._grid(latents.shape[2:])
+        return [self._unpatchify(self.head(stream[:, :noise_tokens], embedding), grid) for stream in streams]
 
     def use_attention(self, wanted: str) -> Kernel:
         """Compute self-attention by the kernel of that name, or with "auto" by the fastest exact one.

@@ -15,8 +15,18 @@ from soundreel.weights import audio_keys, text_keys, transformer_keys, vae_keys
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.keys import Shapes
-from soundreel.weights.load import Blueprint, ComponentSpec, OnLoad, Rename, check_component, load_component
+from soundreel.weights.load import (
+    Blueprint,
+    ComponentSpec,
+    OnLoad,
+    OnPart,
+    Rename,
+    check_component,
+    load_component,
+    named_tensors,
+)
 from soundreel.weights.scan import Part
+from soundreel.weights.stored import Stored
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -82,13 +92,27 @@ def load_part(
     device: torch.device | str,
     dtype: torch.dtype,
     on_load: OnLoad | None = None,
+    on_part: OnPart | None = None,
 ) -> NetworkT:
     """Load a part of the model as `kind`, to compute in `dtype` on `device`; raises `WeightsError`."""
     network = load_component(
-        SPECS[part.component], part.files, config=part.config, device=device, dtype=dtype, on_load=on_load
+        SPECS[part.component],
+        part.files,
+        config=part.config,
+        device=device,
+        dtype=dtype,
+        on_load=on_load,
+        on_part=on_part,
     )
     assert isinstance(network, kind)
     return network
+
+
+def outline_part(part: Part, kind: type[NetworkT]) -> tuple[NetworkT, Mapping[str, Stored]]:
+    """The network of a part without memory, and by our names where its tensors lie; raises `WeightsError`."""
+    network, stored = named_tensors(SPECS[part.component], part.files, part.config)
+    assert isinstance(network, kind)
+    return network, stored
 
 
 def check_model(model: ModelFiles) -> None:

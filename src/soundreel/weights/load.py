@@ -1,6 +1,8 @@
 """Build a network without memory, check its weights strictly, and read them straight to their device."""
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,13 @@ OnLoad: TypeAlias = Callable[[LoadProgress], None]
 """Hears of every tensor read; may raise `Cancelled`."""
 
 
+OnPart: TypeAlias = Callable[[str, nn.Module], None]
+"""Gets every block of a network, with its name, when its last tensor was read: to change it, or to move it."""
+
+PART_NAME = re.compile(r"(?:.*?\.)?\w+\.\d+(?=\.)")
+"""`blocks.3` of `blocks.3.ffn.net.2.weight`."""
+
+
 class Rename(Protocol):
     """Our name for a stored tensor; None where it is known and not needed."""
 
@@ -72,20 +81,33 @@ def load_component(
     device: torch.device | str = CPU,
     dtype: torch.dtype = torch.float32,
     on_load: OnLoad | None = None,
+    on_part: OnPart | None = None,
 ) -> nn.Module:
     """Load a network from one file or its shards, ready to compute in `dtype` on `device`.
 
-    Each byte is read once. Float8 and GGUF weights of linear layers stay as they are in memory; all other tensors
-    are converted to `dtype`. `WeightsError` names every missing, unexpected or misshapen tensor.
+    Each byte is read once; with `on_part` block after block, so that what it moves elsewhere need not fit `device` as
+    a whole. Float8 and GGUF weights of linear layers stay as they are in memory; all other tensors are converted to
+    `dtype`. `WeightsError` names every missing, unexpected or misshapen tensor.
     """
     module, stored = _build(spec, [open_tensors(path) for path in paths], config or {})
     target = _Target(torch.device(device), dtype)
     _keep_quantized(module, stored, target)
     slots = _slots(module)
     _check(spec, slots, stored)
-    _fill(spec, slots, stored, target, on_load)
+    _fill(spec, slots, stored, target, on_load, _Parts(module, slots, on_part))
     assert not any(tensor.is_meta for tensor in module.buffers()), "a buffer outside the state dict has no value"
     return module.eval()
+
+
+def named_tensors(
+    spec: ComponentSpec, paths: Sequence[Path], config: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, Mapping[str, Stored]]:
+    """The network without memory, and by our names where its tensors lie; only headers are read.
+
+    Raises:
+        WeightsError: the files hold no such network.
+    """
+    return _build(spec, [open_tensors(path) for path in paths], config or {})
 
 
 def check_component(spec: ComponentSpec, paths: Sequence[Path], config: Mapping[str, Any] | None = None) -> None:
@@ -241,20 +263,48 @@ def _fits(tensor: Stored, slot: _Slot) -> bool:
     return tensor.header.shape == expected
 
 
+class _Parts:
+    """Tells when a block is whole."""
+
+    def __init__(self, module: nn.Module, slots: Sequence[_Slot], on_part: OnPart | None) -> None:
+        self._module, self._on_part = module, on_part
+        self._missing = Counter(part for slot in slots if (part := _part_name(slot)))
+        self._turns = {part: number for number, part in enumerate(self._missing, start=1)}
+
+    def turn(self, slot: _Slot) -> int:
+        """When a tensor is to be read: block after block, after all that is in none."""
+        return self._turns.get(_part_name(slot) or "", 0) if self._on_part is not None else 0
+
+    def arrived(self, slot: _Slot) -> None:
+        part = _part_name(slot)
+        if part is None or self._on_part is None:
+            return
+        self._missing[part] -= 1
+        if self._missing[part] == 0:
+            self._on_part(part, self._module.get_submodule(part))
+
+
+def _part_name(slot: _Slot) -> str | None:
+    found = PART_NAME.match(slot.names[0])
+    return found.group() if found else None
+
+
 def _fill(
     spec: ComponentSpec,
     slots: Sequence[_Slot],
     stored: Mapping[str, Stored],
     target: _Target,
     on_load: OnLoad | None,
+    parts: _Parts,
 ) -> None:
-    """Read every tensor once, in the order in which they lie in the files."""
+    """Read every tensor once, in the order in which they lie in the files, or block after block if those are told."""
     work = [(tensor, slot) for slot in slots if (tensor := _value_of(slot, stored))]
-    work.sort(key=lambda pair: (str(pair[0].file.header.path), pair[0].header.offset))
+    work.sort(key=lambda pair: (parts.turn(pair[1]), str(pair[0].file.header.path), pair[0].header.offset))
     total = sum(tensor.size_bytes for tensor, _ in work)
     done = 0
     for tensor, slot in work:
         _put(tensor, slot, target)
+        parts.arrived(slot)
         done += tensor.size_bytes
         if on_load is not None:
             on_load(LoadProgress(component=spec.name, done_bytes=done, total_bytes=total))

@@ -6,7 +6,7 @@ Letters: O outputs and I inputs of a layer, r rank of its change.
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,8 +110,10 @@ def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
 
 
 @torch.no_grad()
-def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, fuse: bool = True) -> None:
-    """Change `model` by all `loras`, once.
+def apply_loras(
+    model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, fuse: bool = True, done: Container[str] = ()
+) -> None:
+    """Change `model` by all `loras`, once; layers that are `done` have been changed by `fuse_loras`.
 
     Fused, they cost nothing per step; sums are formed in float32 and rounded once. Linear layers with
     quantized weights, and all linear layers unless `fuse`, compute the product beside the weight: through
@@ -121,7 +123,7 @@ def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, fuse:
         WeightsError: a quantized weight is changed as a whole, a bias is not there, or a file ends early.
     """
     beside: list[str] = []
-    for name in dict.fromkeys(name for lora in loras for name in lora.layers):
+    for name in dict.fromkeys(name for lora in loras for name in lora.layers if name not in done):
         layer = model.get_submodule(name)
         changing = [lora for lora in loras if name in lora.layers]
         _add_differences(layer, name, changing)
@@ -130,6 +132,23 @@ def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, fuse:
         else:
             beside.append(name)
     _attach(model, loras, beside)
+
+
+@torch.no_grad()
+def fuse_loras(part: nn.Module, part_name: str, loras: Sequence[Lora]) -> set[str]:
+    """Add `loras` to those weights of a part of the model that are not quantized; returns the layers' full names.
+
+    For blocks that are changed as they arrive, before their weights are rounded. Raises as `apply_loras`.
+    """
+    prefix = f"{part_name}."
+    inside = {name for lora in loras for name in lora.layers if name.startswith(prefix)}
+    layers = {name: part.get_submodule(name.removeprefix(prefix)) for name in sorted(inside)}
+    fusable = {name: layer for name, layer in layers.items() if _weight(layer).is_floating_point()}
+    for name, layer in fusable.items():
+        changing = [lora for lora in loras if name in lora.layers]
+        _add_differences(layer, name, changing)
+        _add_products(layer, name, changing)
+    return set(fusable)
 
 
 def _scaling(

@@ -15,7 +15,7 @@ from soundreel.weights.stored import Stored, collect
 def weight_bytes(part: Part, dtype: torch.dtype) -> int:
     """Bytes that a part takes once loaded to compute in `dtype`: float8 and GGUF matrices stay as they are stored."""
     stored = collect([open_tensors(path) for path in part.files])
-    return sum(_loaded_bytes(tensor, dtype) for tensor in stored.values() if tensor.is_float)
+    return sum(loaded_bytes(tensor, dtype) for tensor in stored.values() if tensor.is_float)
 
 
 def model_bytes(model: ModelFiles, dtypes: Mapping[Component, torch.dtype]) -> dict[Component, int]:
@@ -23,7 +23,8 @@ def model_bytes(model: ModelFiles, dtypes: Mapping[Component, torch.dtype]) -> d
     return {component: weight_bytes(part, dtypes[component]) for component, part in model.parts.items()}
 
 
-def _loaded_bytes(tensor: Stored, dtype: torch.dtype) -> int:
+def loaded_bytes(tensor: Stored, dtype: torch.dtype) -> int:
+    """Bytes that a tensor takes once loaded to compute in `dtype`."""
     is_matrix = len(tensor.header.shape) == 2  # of a linear layer; the embeddings are not stored quantized
     if is_matrix and (tensor.is_float8 or tensor.is_quantized_gguf):
         return tensor.size_bytes

@@ -40,7 +40,13 @@ def check_precision(wanted: Precision, device: torch.device) -> None:
 
 def round_layers(model: WanS2VTransformer3DModel) -> None:
     """Round the weights of `step_layers` that are not in 8 bits yet, layer by layer."""
-    for holder, name in step_layers(model):
+    for block in model.blocks:
+        round_block(block)
+
+
+def round_block(block: nn.Module) -> None:
+    """`round_layers` of one block."""
+    for holder, name in block_layers(block):
         layer = getattr(holder, name)
         if type(layer) is nn.Linear:
             setattr(holder, name, round_linear(layer))
@@ -49,11 +55,27 @@ def round_layers(model: WanS2VTransformer3DModel) -> None:
 def step_layers(model: WanS2VTransformer3DModel) -> Iterator[tuple[nn.Module, str]]:
     """Linear layers that all tokens pass in every step, each as its holder and its name there."""
     for block in model.blocks:
-        assert isinstance(block, WanS2VTransformerBlock)
-        yield from ((block.attn1, name) for name in ("to_k", "to_v"))
-        for attention in (block.attn1, block.attn2, block.audio_attn):
-            if isinstance(attention, Attention):
-                yield attention, "to_q"
-                yield attention.to_out, "0"
-        yield block.ffn.net[0], "proj"
-        yield block.ffn.net, "2"
+        yield from block_layers(block)
+
+
+def block_layers(block: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """`step_layers` of one block."""
+    assert isinstance(block, WanS2VTransformerBlock)
+    yield from ((block.attn1, name) for name in ("to_k", "to_v"))
+    for attention in (block.attn1, block.attn2, block.audio_attn):
+        if isinstance(attention, Attention):
+            yield attention, "to_q"
+            yield attention.to_out, "0"
+    yield block.ffn.net[0], "proj"
+    yield block.ffn.net, "2"
+
+
+def clip_layers(block: nn.Module) -> Iterator[nn.Module]:
+    """Linear layers of a block that only `condition` uses, once per clip: keys and values of text and sound."""
+    assert isinstance(block, WanS2VTransformerBlock)
+    for attention in (block.attn2, block.audio_attn):
+        if isinstance(attention, Attention):
+            yield attention.to_k
+            yield attention.to_v
+    if block.audio_norm is not None and block.audio_norm.linear is not None:
+        yield block.audio_norm.linear

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from soundreel.engines.native.passes import NOTHING_SPARED, Branch, Passes, Saving
+from soundreel.engines.native.passes import NOTHING_SPARED, Passes, Saving
 from soundreel.engines.native.sound_store import StoredSound
 from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
@@ -53,6 +53,7 @@ class ClipRenderer:
     Args:
         guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
         saving: which passes to spare; `spared` then says how many the last clip did without.
+        together: both branches of guidance go through each block before the next one: for blocks that are streamed.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class ClipRenderer:
         guide_scale: float,
         device: torch.device,
         saving: Saving = NOTHING_SPARED,
+        together: bool = False,
     ) -> None:
-        self._transformer, self._vae, self._scene = transformer, vae, scene
+        self._transformer, self._vae, self._scene, self._together = transformer, vae, scene, together
         self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
         self._saving = saving
         self.spared = 0
@@ -116,15 +118,17 @@ class ClipRenderer:
         return condition(scene.prompt, sound), negative
 
     def _passes(self, positive: Conditioning, negative: Conditioning | None) -> Passes:
-        def branch(conditioning: Conditioning) -> Branch:
-            def answer(latents: Tensor, timestep: Tensor) -> Tensor:
-                velocity: Tensor = self._transformer(latents.unsqueeze(0), timestep, conditioning)[0]
-                return velocity
+        branches = [branch for branch in (positive, negative) if branch is not None]
 
-            return answer
+        def answer(latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:
+            batch, model = latents.unsqueeze(0), self._transformer
+            if self._together and count > 1:
+                return [velocity[0] for velocity in model.forward_branches(batch, timestep, branches[:count])]
+            return [model(batch, timestep, branch)[0] for branch in branches[:count]]
 
         return Passes(
-            [branch(conditioning) for conditioning in (positive, negative) if conditioning is not None],
+            answer,
+            branches=len(branches),
             guide_scale=self._guide_scale,
             steps=self._schedule.steps,
             saving=self._saving,

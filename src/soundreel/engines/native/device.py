@@ -1,37 +1,21 @@
-"""Where the native engine computes, in which float type, and what fits there."""
+"""Where the native engine computes, and in which float type."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from soundreel.engines.native.passes import Saving
-from soundreel.errors import EngineError, InputError
+from soundreel.errors import InputError
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.planning import count_tokens
-from soundreel.types import Plan, VaePrecision
+from soundreel.types import VaePrecision
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
-from soundreel.weights.placement import model_bytes
 from soundreel.weights.read import open_tensors
 from soundreel.weights.scan import Part
 from soundreel.weights.stored import collect
 from soundreel.weights.transformer_keys import config_from_official, without_prefix
 
 AUTO = "auto"
-
-KEPT_WHILE_SAMPLING = (Component.TRANSFORMER, Component.VAE)
-"""Networks that are on the device together; the encoders have it to themselves before."""
-
-WORKING_BYTES_PER_TOKEN = 90 * 5120
-"""What a clip takes on the device beside the weights, by the tokens of a forward pass of the 14B model. Measured on an
-H200 with 35,074 tokens (480×832, 80 frames): 15.4 GiB, the VAE's decoding and the allocator's reserve included."""
-
-TEXT_ROWS = 512
-"""Rows of text that every token attends to."""
-
-GIB = 2**30
 
 
 def pick_device(name: str) -> torch.device:
@@ -78,28 +62,6 @@ def component_dtypes(device: torch.device, vae: VaePrecision = VaePrecision.AUTO
     }
 
 
-def estimate_memory(files: ModelFiles, plan: Plan, device: torch.device) -> int:
-    """Bytes at the peak: the networks that are there together, and what a clip of `plan` takes beside them."""
-    weights = model_bytes(files, component_dtypes(device, plan.request.vae_precision))
-    sampling = sum(weights[component] for component in KEPT_WHILE_SAMPLING)
-    tokens = max(count_tokens(plan, clip).total for clip in plan.clips)
-    return max(
-        sampling + tokens * WORKING_BYTES_PER_TOKEN, weights[Component.TEXT_ENCODER], weights[Component.AUDIO_ENCODER]
-    )
-
-
-def check_memory(files: ModelFiles, plan: Plan, device: torch.device) -> None:
-    """Raise `EngineError` if a GPU has less memory free than `plan` needs."""
-    needed, free = estimate_memory(files, plan, device), free_memory(device)
-    if free is not None and needed > free:
-        request = plan.request
-        raise EngineError(
-            f"{request.width}×{request.height} in clips of {request.infer_frames} needs about {needed / GIB:.1f} GiB, "
-            f"{device} has {free / GIB:.1f} GiB free: take the fp8 weights (soundreel models download s2v-fp8), "
-            "a smaller --width and --height or shorter --infer-frames"
-        )
-
-
 def transformer_sizes(part: Part) -> Mapping[str, Any]:
     """The transformer's own configuration, from its config.json or its tensors' shapes."""
     if part.config.get("_class_name") == WanS2VTransformer3DModel.__name__:
@@ -114,42 +76,15 @@ def head_width(files: ModelFiles) -> int:
     return int(transformer_sizes(files[Component.TRANSFORMER])["attention_head_dim"])
 
 
-def count_flops(plan: Plan, sizes: Mapping[str, Any]) -> float:
-    """Floating-point operations of all forward passes of `plan`: matrix products and attention of every block.
-
-    A multiply-add is 2. Per token and block: 4 projections of self-attention, 2 of text attention, 2 of the inner
-    layer; L² scores and sums. The table of the model's specification (§17) is met within 3 %.
-    """
-    width = sizes["num_attention_heads"] * sizes["attention_head_dim"]
-    request = plan.request
-    branches = 2 if request.guide_scale > 1 else 1
-    passes = Saving(guided=request.cfg_interval).passes(request.steps, branches)
-    total = 0.0
-    for clip in plan.clips:
-        tokens = count_tokens(plan, clip).total
-        products = 2 * tokens * (6 * width**2 + 2 * width * sizes["ffn_dim"])
-        attention = 4 * tokens * (tokens + TEXT_ROWS) * width
-        total += sizes["num_layers"] * (products + attention)
-    return passes * total
-
-
-def measure_flops_per_second(device: torch.device) -> float:
-    """What a large matrix product reaches here, right now."""
-    size = 256 if device.type == "cpu" else 8192
-    factor = torch.randn(size, size, device=device, dtype=compute_dtype(device))
-    for _ in range(2):
-        _wait(device)
-        begun = time.perf_counter()
-        for _ in range(4):
-            factor @ factor
-        _wait(device)
-        seconds = time.perf_counter() - begun
-    return 4 * 2 * size**3 / seconds
-
-
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until everything that was asked of a device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def release_memory(device: torch.device) -> None:

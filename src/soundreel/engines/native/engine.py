@@ -1,7 +1,9 @@
 """The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
 
 import gc
+import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +13,13 @@ from torch import Tensor
 from soundreel import planning
 from soundreel.digests import sampled_digest
 from soundreel.engines.base import Estimate
+from soundreel.engines.native.arrival import Arrival
+from soundreel.engines.native.calibration import find_speeds
 from soundreel.engines.native.clips import ClipInput, ClipRenderer, Scene, first_motion, next_motion
+from soundreel.engines.native.cost import Forecast, clip_seconds
 from soundreel.engines.native.device import (
-    check_memory,
     compute_dtype,
-    count_flops,
-    estimate_memory,
     head_width,
-    measure_flops_per_second,
     pick_device,
     release_memory,
     transformer_sizes,
@@ -31,6 +32,7 @@ from soundreel.engines.native.inputs import (
     to_uint8,
 )
 from soundreel.engines.native.long_sound import encode_columns, survey
+from soundreel.engines.native.memory import EVERYTHING, MemoryPlan, capped, choose_memory
 from soundreel.engines.native.passes import Saving
 from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
 from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
@@ -50,23 +52,24 @@ from soundreel.types import (
     Carry,
     Clip,
     Plan,
+    Precision,
     Progress,
     RefFit,
     RenderedClip,
     Report,
     Request,
     Stage,
+    VaePrecision,
 )
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import check_model, load_part
+from soundreel.weights.components import check_model, load_part, outline_part
 from soundreel.weights.find import ModelFiles, find_model
+from soundreel.weights.identify import Storage
 from soundreel.weights.load import LoadProgress, OnLoad
 from soundreel.weights.lora import apply_loras, open_lora
 from soundreel.weights.lora_files import LoraSource, lora_file
 from soundreel.weights.precision import check_precision, set_precision
-
-ATTAINED = 0.6
-"""Share of a matrix product's speed that a whole forward pass reaches."""
+from soundreel.weights.quantized import has_float8_products
 
 AFTERSOUND_SECONDS = 0.04
 """Sound heard after the window: features are rounded to 1/30 s, and the last frame's own must not be missing."""
@@ -96,15 +99,18 @@ class NativeEngine:
         check_precision(request.precision, device)
         choose_kernel(request.attention, device, compute_dtype(device), head_width(files))
         plentiful = request.audio_start + 2 * request.infer_frames / MODEL_FPS
-        check_memory(files, planning.plan(request, plentiful), device)
+        choose_memory(files, planning.plan(request, plentiful), device)
 
     def estimate(self, plan: Plan) -> Estimate:
-        """From the plan's arithmetic and the speed of a matrix product on the device."""
+        """From the plan's arithmetic and what this machine was measured to attain."""
         device, files = pick_device(plan.request.device), find_files(plan.request)
-        flops = count_flops(plan, transformer_sizes(files[Component.TRANSFORMER]))
+        memory = choose_memory(files, plan, device)
+        seconds, basis = forecast(plan, files, device, memory)
         return Estimate(
-            seconds=flops / (ATTAINED * measure_flops_per_second(device)),
-            memory_bytes=estimate_memory(files, plan, device),
+            seconds=seconds.total,
+            memory_bytes=memory.peak_bytes,
+            seconds_basis=basis,
+            memory_mode=memory.says(),
         )
 
     def model_files(self, request: Request) -> Mapping[str, str]:
@@ -116,8 +122,9 @@ class NativeEngine:
         return {name: sampled_digest(path) for name, path in (parts | loras).items()}
 
     def notes(self, plan: Plan) -> Iterator[str]:
-        """Say where the pose video ends before the render does."""
+        """Say what memory is saved by, and where the pose video ends before the render does."""
         request = plan.request
+        yield from choose_memory(find_files(request), plan, pick_device(request.device)).notes()
         if request.pose_video is None:
             return
         match, lead_in = _pose_match(request), plan.clips[0].lead_in
@@ -133,12 +140,25 @@ class NativeEngine:
     ) -> Iterator[RenderedClip]:
         """Yield the clips from index `start` on; the carry holds the motion frames."""
         del scratch
-        request, device = plan.request, pick_device(plan.request.device)
-        files = find_files(request)
+        device, files = pick_device(plan.request.device), find_files(plan.request)
+        memory = choose_memory(files, plan, device)
+        try:
+            with capped(device, memory):
+                yield from self._clips(plan, start, carry, report, Setting(files=files, device=device, memory=memory))
+        finally:
+            gc.collect()  # what waited in host memory is in cycles with the blocks that it waited for
+            release_memory(device)
+
+    @torch.inference_mode()
+    def _clips(
+        self, plan: Plan, start: int, carry: Carry | None, report: Report, setting: "Setting"
+    ) -> Iterator[RenderedClip]:
+        request, files, device, memory = plan.request, setting.files, setting.device, setting.memory
         loading = _loading(report)
-        scene = prepare_scene(plan, files, device, loading)
+        scene = prepare_scene(plan, files, device, loading, memory)
         vae = Vae.load(files, dtype=vae_dtype(request.vae_precision, device), on_load=loading)
-        transformer = load_transformer(files, request, device, loading)
+        vae.most_at_once = memory.vae_step or vae.most_at_once
+        transformer = load_transformer(files, request, device, loading, memory)
         schedule = plan_schedule(request)
         renderer = ClipRenderer(
             transformer=transformer,
@@ -148,11 +168,12 @@ class NativeEngine:
             guide_scale=request.guide_scale,
             device=device,
             saving=saving_of(request),
+            together=memory.together,
         )
-        motion = motion_before(plan, start, carry, scene)
+        motion, clock = motion_before(plan, start, carry, scene), StepClock(forecast(plan, files, device, memory)[0])
         for clip, pose in zip(plan.clips[start:], poses(plan, start), strict=True):
             given = ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)
-            on_step = _stepping(plan, clip, schedule.steps, report)
+            on_step = _stepping(plan, clip, schedule.steps, report, clock)
             pixels = renderer.render(given, request.height, request.width, on_step)[:, : clip.frames]
             motion = next_motion(motion, pixels)
             frames = to_uint8(pixels)
@@ -161,6 +182,15 @@ class NativeEngine:
             yield RenderedClip(clip=clip, frames=frames, carry=Carry(tensors={MOTION: motion.numpy()}), facts=facts)
             del frames
             gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a render computes with and where."""
+
+    files: ModelFiles
+    device: torch.device
+    memory: MemoryPlan
 
 
 def find_files(request: Request) -> ModelFiles:
@@ -182,13 +212,54 @@ def saving_of(request: Request) -> Saving:
     return Saving(dial=request.cache, guided=request.cfg_interval)
 
 
-def prepare_scene(plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None) -> Scene:
+def forecast(plan: Plan, files: ModelFiles, device: torch.device, memory: MemoryPlan) -> tuple[Forecast, str]:
+    """What a render takes, and what that is known from."""
+    request = plan.request
+    sizes = transformer_sizes(files[Component.TRANSFORMER])
+    kernel = choose_kernel(request.attention, device, compute_dtype(device), int(sizes["attention_head_dim"]))
+    float8 = computes_in_float8(files, request, device, memory)
+    precision = Precision.FP8 if float8 else Precision.BF16
+    kind = VaePrecision.FP32 if vae_dtype(request.vae_precision, device) is torch.float32 else VaePrecision.BF16
+    basis = find_speeds(device, precision=precision, kernel=kernel, vae=kind)
+    speeds = basis.speeds
+    read = sum(path.stat().st_size for part in files.parts.values() for path in part.files)
+    seconds = partial(
+        clip_seconds,
+        plan,
+        sizes=sizes,
+        speeds=speeds,
+        steps=plan_schedule(request).steps,
+        float8=float8,
+        streamed_bytes=memory.streamed_bytes,
+        together=memory.together,
+    )
+    clips = tuple(seconds(clip) for clip in plan.clips)
+    return Forecast(load=speeds.start + read / speeds.read, clips=clips), basis.says
+
+
+def computes_in_float8(files: ModelFiles, request: Request, device: torch.device, memory: MemoryPlan) -> bool:
+    """Whether the transformer's large products will run in float8."""
+    if request.precision is Precision.BF16 or not has_float8_products(device):
+        return False
+    is_stored = files[Component.TRANSFORMER].storage is Storage.FP8
+    return request.precision is Precision.FP8 or memory.rounds or is_stored
+
+
+def prepare_scene(
+    plan: Plan,
+    files: ModelFiles,
+    device: torch.device,
+    on_load: OnLoad | None = None,
+    memory: MemoryPlan = EVERYTHING,
+) -> Scene:
     """Encode words and sound; each encoder has the device to itself and leaves it."""
     request = plan.request
     prompt = request.prompt or DEFAULT_PROMPT
     negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
     prompts = [prompt, negative] if request.guide_scale > 1 else [prompt]
-    encoder = TextEncoder.load(files, device=device, dtype=compute_dtype(device), on_load=on_load)
+    encoder = TextEncoder.load(
+        files, device=device, dtype=compute_dtype(device), on_load=on_load, streamed=memory.text_streamed
+    )
     texts = [encoder.encode(text) for text in prompts]
     del encoder
     release_memory(device)
@@ -238,19 +309,28 @@ def read_reference(request: Request) -> Tensor:
 
 
 def load_transformer(
-    files: ModelFiles, request: Request, device: torch.device, on_load: OnLoad | None = None
+    files: ModelFiles,
+    request: Request,
+    device: torch.device,
+    on_load: OnLoad | None = None,
+    memory: MemoryPlan = EVERYTHING,
 ) -> WanS2VTransformer3DModel:
-    """The transformer with the request's LoRAs, computing as the request says."""
+    """The transformer with the request's LoRAs, computing as the request says, its weights where `memory` has them."""
+    part, sources = files[Component.TRANSFORMER], [LoraSource.parse(text) for text in request.loras]
+    outline = outline_part(part, WanS2VTransformer3DModel)[0] if sources else None
+    arrival = Arrival(memory, [] if outline is None else [open_lora(source, outline) for source in sources])
     transformer: WanS2VTransformer3DModel = load_part(
-        files[Component.TRANSFORMER],
+        part,
         WanS2VTransformer3DModel,
         device=device,
         dtype=compute_dtype(device),
         on_load=on_load,
+        on_part=arrival,
     )
-    apply_loras(transformer, [open_lora(LoraSource.parse(text), transformer) for text in request.loras])
+    apply_loras(transformer, arrival.loras, done=arrival.changed)
     set_precision(transformer, request.precision, device)
     transformer.use_attention(request.attention)
+    arrival.settle(transformer, device)
     return transformer
 
 
@@ -301,7 +381,26 @@ def _loading(report: Report) -> OnLoad:
     return on_load
 
 
-def _stepping(plan: Plan, clip: Clip, steps: int, report: Report) -> Callable[[int, Tensor], None]:
+class StepClock:
+    """What is left of a render, by the forecast and how long steps really take."""
+
+    def __init__(self, forecast: Forecast) -> None:
+        self._forecast = forecast
+        self._last: float | None = None
+        self._spent = self._foreseen = 0.0
+
+    def __call__(self, clip: int, step: int) -> float:
+        """Seconds left after step `step`, from 1, of the clip with index `clip`."""
+        now = time.monotonic()
+        if self._last is not None and step > 1:  # before the first step of a clip there is more than a step
+            self._spent += now - self._last
+            self._foreseen += self._forecast.clips[clip].steps[step - 1]
+        self._last = now
+        pace = self._spent / self._foreseen if self._foreseen > 0 else 1.0
+        return self._forecast.remaining(clip, step, pace)
+
+
+def _stepping(plan: Plan, clip: Clip, steps: int, report: Report, clock: StepClock) -> Callable[[int, Tensor], None]:
     def on_step(step: int, _: Tensor) -> None:
         report(
             Progress(
@@ -312,6 +411,7 @@ def _stepping(plan: Plan, clip: Clip, steps: int, report: Report) -> Callable[[i
                 steps=steps,
                 done=clip.index * steps + step,
                 total=len(plan.clips) * steps,
+                eta_seconds=clock(clip.index, step),
             )
         )
 

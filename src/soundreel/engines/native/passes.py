@@ -7,7 +7,7 @@ are trained for. It needs no calibration and knows nothing of the network: passe
 the steps and the last one are always computed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
@@ -20,8 +20,8 @@ from soundreel.sampling import guide
 ALWAYS_AT_FIRST: Final = 0.2
 """Share of the steps, from the first on, that are always computed: there the picture is laid out."""
 
-Branch = Callable[[Tensor, Tensor], Tensor]
-"""A pass: latents [16, F, h, w], timestep → velocity of the latents' shape."""
+Answer = Callable[[Tensor, Tensor, int], list[Tensor]]
+"""Latents [16, F, h, w], timestep and a number of branches (the conditional one comes first) → their velocities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,49 +36,46 @@ class Saving:
     dial: float = 0.0
     guided: tuple[float, float] | None = None
 
-    def is_guided(self, step: int, steps: int) -> bool:
-        """Whether step number `step` of `steps`, from 0, takes a pass without the words and the sound, too."""
-        return self.guided is None or self.guided[0] <= step / steps < self.guided[1]
-
-    def passes(self, steps: int, branches: int) -> int:
-        """Passes of a clip, the cache not counted: nobody knows before what it spares."""
-        return steps + (branches - 1) * sum(self.is_guided(step, steps) for step in range(steps))
-
 
 NOTHING_SPARED: Final = Saving()
+
+
+def is_guided(step: int, steps: int, interval: tuple[float, float] | None) -> bool:
+    """Whether step number `step` of `steps`, from 0, lies in the share of the steps that is guided."""
+    return interval is None or interval[0] <= step / steps < interval[1]
 
 
 class Passes:
     """The velocity of one clip's steps, called once for each, in order.
 
     Args:
-        branches: the conditional pass and, with guidance, the unconditional one.
+        answer: computes passes.
+        branches: 1, or 2 with guidance.
         steps: how often it will be called.
     """
 
-    def __init__(self, branches: Sequence[Branch], *, guide_scale: float, steps: int, saving: Saving) -> None:
-        self._branches, self._guide_scale, self._steps, self._saving = branches, guide_scale, steps, saving
-        self._step = 0
+    def __init__(self, answer: Answer, *, branches: int, guide_scale: float, steps: int, saving: Saving) -> None:
+        self._answer, self._branches, self._guide_scale = answer, branches, guide_scale
+        self._steps, self._saving = steps, saving
+        self._step = self._taken = 0
         self._memory = _Memory() if saving.dial > 0 else None
-        self.taken = 0
 
     @property
     def spared(self) -> int:
         """Passes fewer than without any saving, up to the last step."""
-        return self._step * len(self._branches) - self.taken
+        return self._step * self._branches - self._taken
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """The velocity at `latents`, with guidance where this step has it."""
-        is_guided = len(self._branches) > 1 and self._saving.is_guided(self._step, self._steps)
-        branches = self._branches[: 2 if is_guided else 1]
-        answers = self._guessed(latents, len(branches))
+        count = self._branches if is_guided(self._step, self._steps, self._saving.guided) else 1
+        answers = self._guessed(latents, count)
         if answers is None:
-            answers = [branch(latents, timestep) for branch in branches]
-            self.taken += len(branches)
+            answers = self._answer(latents, timestep, count)
+            self._taken += count
             if self._memory is not None:
                 self._memory.note(latents, answers)
         self._step += 1
-        return guide(answers[0], answers[1], self._guide_scale) if is_guided else answers[0]
+        return guide(answers[0], answers[1], self._guide_scale) if count > 1 else answers[0]
 
     def _guessed(self, latents: Tensor, count: int) -> list[Tensor] | None:
         """The answers of `count` branches without a pass; None: they must be computed."""

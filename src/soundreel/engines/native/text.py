@@ -18,6 +18,7 @@ from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
+from soundreel.weights.streaming import BlockStream
 
 TEXT_LENGTH = 512
 """Most tokens of a prompt, the end token included; a longer one is cut."""
@@ -48,11 +49,18 @@ class TextEncoder(Placed[UMT5EncoderModel]):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         on_load: OnLoad | None = None,
+        streamed: bool = False,
     ) -> "TextEncoder":
-        """Load the model's text encoder and tokenizer; raises `WeightsError`."""
+        """Load the model's text encoder and tokenizer; raises `WeightsError`.
+
+        `streamed`, its blocks wait in host memory and come to the device one after the other.
+        """
         tokenizer = load_tokenizer(model.tokenizer)
-        part = model[Component.TEXT_ENCODER]
-        network = load_part(part, UMT5EncoderModel, device=device, dtype=dtype, on_load=on_load)
+        part, home = model[Component.TEXT_ENCODER], "cpu" if streamed else device
+        network = load_part(part, UMT5EncoderModel, device=home, dtype=dtype, on_load=on_load)
+        if streamed:
+            BlockStream(network.encoder.block, torch.device(device), pinned=False)  # a few uses: locking takes longer
+            cls(network, tokenizer).to(device)
         return cls(network, tokenizer)
 
     def tokenize(self, prompt: str) -> list[int]:

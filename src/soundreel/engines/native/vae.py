@@ -26,12 +26,13 @@ FEATURES_AT_ONCE: Final = 10
 
 
 class Vae(Placed[AutoencoderKLWan]):
-    """Encodes and decodes videos."""
+    """Encodes and decodes videos, at most `most_at_once` latent frames at a time."""
 
     def __init__(self, network: AutoencoderKLWan) -> None:
         super().__init__(network)
         self._mean = torch.tensor(network.config["latents_mean"]).view(-1, 1, 1, 1)
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
+        self.most_at_once = LATENT_STEP
 
     @classmethod
     def load(
@@ -97,7 +98,7 @@ class Vae(Placed[AutoencoderKLWan]):
             return 1
         one = FRAMES_PER_LATENT * height * width * self.network.config["base_dim"] * self.dtype.itemsize
         free = torch.cuda.mem_get_info(self.device)[0]
-        return max(1, min(LATENT_STEP, int(free // (FEATURES_AT_ONCE * one))))
+        return max(1, min(self.most_at_once, int(free // (FEATURES_AT_ONCE * one))))
 
     def _here(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)

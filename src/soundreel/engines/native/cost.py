@@ -1,0 +1,211 @@
+"""What a render computes and how long that takes: pure arithmetic on a plan, the network's sizes and measured speeds.
+
+A multiply-add is 2 operations. L tokens, D model width, I inner width of the feed-forward layers. The table of the
+model's specification (§17) is met within 3 %.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from soundreel.engines.native.passes import is_guided
+from soundreel.models.vae import Starts
+from soundreel.planning import Tokens, count_tokens
+from soundreel.types import FRAMES_PER_LATENT, SIZE_MULTIPLE, Clip, Plan
+
+MOTION_FRAMES = 73
+"""Frames before a clip that it continues: 19 latent frames."""
+
+MOTION_LATENTS = 1 + (MOTION_FRAMES - 1) // FRAMES_PER_LATENT
+
+TEXT_ROWS = 100
+"""Rows of text that a token attends to, about: the words, and one row for all that pads them."""
+
+ROW_BYTES_PER_WIDTH = 56
+"""Bytes that the row operations of a block read and write per token and unit of D: 6 for the first norm, 12 for each
+of two sums with a norm, 10 for the last sum, 4 for each of three RMS norms, 4 for the attention to text."""
+
+AUDIO_ROW_BYTES_PER_WIDTH = 24
+"""Of noise tokens in a block that hears the sound: norm, RMS norm, attention and sum."""
+
+FLOAT8_ROW_BYTES_PER_WIDTH = 6
+"""Of rounding what attention made to float8, twice."""
+
+AREA_480P = 480 * 832
+ENCODE_FLOPS = 2.7e12, 8.07e12
+"""Of the VAE at 480×832: for the first latent frame, and for each further one (§17)."""
+
+DECODE_FLOPS = 4.0e12, 13.55e12
+
+FULL_SHARE, HALF_SIZE_SHARE, HALF_RATE_SHARE, LATENT_SHARE = 0.43, 0.40, 0.11, 0.06
+"""Of a decode's operations, by the stage of the decoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One forward pass."""
+
+    products: float  # operations
+    attention: float
+    tokens: int
+    row_bytes: float  # that the operations between them read and write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speeds:
+    """What a machine attains, for one precision and one attention kernel."""
+
+    products: float  # operations per second
+    attention: Mapping[int, float]  # operations per second, by the number of tokens
+    rows: float  # bytes per second that row operations read and write
+    vae: float  # operations per second
+    to_device: float  # bytes per second from locked host memory
+    read: float  # bytes per second of weights, from files to the device
+    start: float  # seconds until the first operation has run
+
+    def attention_at(self, tokens: int) -> float:
+        """Between two measured lengths by the logarithm; beyond them as at the nearer one."""
+        lengths = sorted(self.attention)
+        if tokens <= lengths[0]:
+            return self.attention[lengths[0]]
+        for below, above in pairwise(lengths):
+            if tokens <= above:
+                share = math.log(tokens / below) / math.log(above / below)
+                return self.attention[below] + share * (self.attention[above] - self.attention[below])
+        return self.attention[lengths[-1]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSeconds:
+    """What a clip takes."""
+
+    steps: tuple[float, ...]
+    before: float  # encoding what it continues
+    after: float  # decoding
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.before + sum(self.steps) + self.after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a render takes, before it begins and while it runs."""
+
+    load: float
+    clips: tuple[ClipSeconds, ...]
+
+    @property
+    def total(self) -> float:
+        """Seconds from the command to the last frame."""
+        return self.load + sum(clip.total for clip in self.clips)
+
+    def remaining(self, clip: int, step: int, pace: float = 1.0) -> float:
+        """Seconds after step number `step` (from 1) of the clip with index `clip`.
+
+        `pace` is how many times longer steps have taken than they were said to.
+        """
+        here, later = self.clips[clip], self.clips[clip + 1 :]
+        steps = sum(here.steps[step:]) + sum(sum(other.steps) for other in later)
+        return pace * steps + here.after + sum(other.before + other.after for other in later)
+
+
+def block_work(sizes: Mapping[str, Any], tokens: Tokens, *, float8: bool = False, text_rows: int = TEXT_ROWS) -> Work:
+    """One forward pass of a transformer of these sizes."""
+    width, inner = sizes["num_attention_heads"] * sizes["attention_head_dim"], sizes["ffn_dim"]
+    blocks, hearing = sizes["num_layers"], len(sizes["audio_inject_layers"])
+    length = tokens.total
+    rows = (ROW_BYTES_PER_WIDTH + (FLOAT8_ROW_BYTES_PER_WIDTH if float8 else 0)) * blocks * length
+    return Work(
+        products=blocks * 2 * length * (6 * width**2 + 2 * width * inner) + hearing * 4 * tokens.noise * width**2,
+        attention=blocks * 4 * length * (length + text_rows) * width,
+        tokens=length,
+        row_bytes=width * (rows + AUDIO_ROW_BYTES_PER_WIDTH * hearing * tokens.noise),
+    )
+
+
+def pass_seconds(work: Work, speeds: Speeds) -> float:
+    """Of one forward pass with all weights at hand."""
+    attention = work.attention / speeds.attention_at(work.tokens)
+    return work.products / speeds.products + attention + work.row_bytes / speeds.rows
+
+
+def step_passes(steps: int, *, guided: bool, interval: tuple[float, float] | None = None) -> tuple[int, ...]:
+    """Forward passes of each step: two where it is guided; `interval` is the share of the steps that is."""
+    return tuple(2 if guided and is_guided(step, steps, interval) else 1 for step in range(steps))
+
+
+def encode_flops(width: int, height: int, frames: int) -> float:
+    """Of the VAE for pixels [3, frames, height, width]."""
+    first, further = ENCODE_FLOPS
+    return width * height / AREA_480P * (first + further * ((frames - 1) // FRAMES_PER_LATENT))
+
+
+def decode_flops(width: int, height: int, latent_frames: int, keep: int | None = None) -> float:
+    """Of the VAE for latents of so many frames, of whose pictures the last `keep` are made."""
+    first, further = DECODE_FLOPS
+    frames = 1 + FRAMES_PER_LATENT * (latent_frames - 1)
+    starts = Starts.of(frames, frames if keep is None else min(keep, frames))
+    half_rate = (frames + 1) // 2
+    done = (
+        FULL_SHARE * (1 - starts.full / frames)
+        + HALF_SIZE_SHARE * (1 - starts.half_size / frames)
+        + HALF_RATE_SHARE * (1 - starts.half_rate / half_rate)
+        + LATENT_SHARE * (1 - starts.latent / latent_frames)
+    )
+    return done * width * height / AREA_480P * (first + further * (latent_frames - 1))
+
+
+def clip_seconds(
+    plan: Plan,
+    clip: Clip,
+    *,
+    sizes: Mapping[str, Any],
+    speeds: Speeds,
+    steps: int,
+    float8: bool = False,
+    streamed_bytes: float = 0.0,
+    together: bool = False,
+) -> ClipSeconds:
+    """What `clip` takes.
+
+    `streamed_bytes` come to the device for every pass, or with `together` for every step; meanwhile it computes.
+    """
+    request = plan.request
+    one = pass_seconds(block_work(sizes, count_tokens(plan, clip), float8=float8), speeds)
+    copies = streamed_bytes / speeds.to_device
+    passes = step_passes(steps, guided=request.guide_scale > 1, interval=request.cfg_interval)
+    continues = clip.index > 0 or request.start_from_ref
+    encoded = encode_flops(request.width, request.height, MOTION_FRAMES) if continues else 0.0
+    if request.pose_video is not None:
+        encoded += encode_flops(request.width, request.height, 1 + clip.size)
+    before = MOTION_LATENTS if continues else int(request.ref_image is not None)
+    latents = before + clip.size // FRAMES_PER_LATENT
+    decoded = decode_flops(request.width, request.height, latents, clip.size - clip.lead_in)
+    return ClipSeconds(
+        steps=tuple(max(n * one, copies) if together else n * max(one, copies) for n in passes),
+        before=encoded / speeds.vae,
+        after=decoded / speeds.vae,
+    )
+
+
+def total_flops(plan: Plan, sizes: Mapping[str, Any], steps: int) -> float:
+    """Of all forward passes of `plan`."""
+    works = [block_work(sizes, count_tokens(plan, clip)) for clip in plan.clips]
+    interval = plan.request.cfg_interval
+    passes = sum(step_passes(steps, guided=plan.request.guide_scale > 1, interval=interval))
+    return passes * sum(work.products + work.attention for work in works)
+
+
+def tokens_of(width: int, height: int, latent_frames: int, *, reference: bool = False, motion: int = 0) -> Tokens:
+    """Tokens of a clip without a plan, for measurements."""
+    per_frame = (width // SIZE_MULTIPLE) * (height // SIZE_MULTIPLE)
+    return Tokens(noise=latent_frames * per_frame, reference=per_frame if reference else 0, motion=motion)
+
+
+def longest(tokens: Sequence[Tokens]) -> Tokens:
+    """Those of the clip that takes the most."""
+    return max(tokens, key=lambda count: count.total)

@@ -1,0 +1,375 @@
+"""What of a render is on the GPU, and when: decided once, from the files' sizes, the plan's tokens and what is free.
+
+Modes with a number are caps: of so many gigabytes (10⁹ bytes) nothing more is taken, the CUDA context included. They
+round the transformer's large matrices to float8 unless they are stored in 8 bits or bf16 is asked for, keep as many
+blocks on the GPU as fit, and stream the others from host memory.
+
+Legend: D model width, I inner width of the feed-forward layers, L tokens of a pass.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import UMT5EncoderModel
+
+from soundreel.engines.native import device as devices
+from soundreel.engines.native.cost import MOTION_LATENTS, TEXT_ROWS, longest
+from soundreel.errors import EngineError
+from soundreel.models.attention import Kernel
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.planning import Tokens, count_tokens
+from soundreel.types import FRAMES_PER_LATENT, Memory, Plan, Precision, Request
+from soundreel.weights.catalog import Component
+from soundreel.weights.components import outline_part
+from soundreel.weights.find import ModelFiles
+from soundreel.weights.placement import loaded_bytes, weight_bytes
+from soundreel.weights.precision import block_layers, clip_layers
+from soundreel.weights.quantized import has_float8_products
+from soundreel.weights.stored import Stored
+from soundreel.weights.streaming import BUFFERS, spread
+
+CAPS: Mapping[Memory, int] = {Memory.GB24: 24 * 10**9, Memory.GB16: 16 * 10**9, Memory.GB12: 12 * 10**9}
+"""Bytes of a GPU that a mode may take."""
+
+CONTEXT_BYTES = 600 * 10**6
+"""Of them for the CUDA context and the libraries' kernels, which PyTorch does not count."""
+
+SLACK = 0.05
+"""Of a budget, for what the allocator cannot use."""
+
+TOKENS_AT_ONCE = 8192
+"""Of the feed-forward layers where memory is short: enough to keep a GPU busy."""
+
+TOGETHER_TOKENS = 12_000
+"""Below so many tokens a pass over the streamed blocks may be shorter than their copies (H100 on PCIe 4): then the two
+branches of guidance share them."""
+
+VAE_STEPS = (4, 2, 1)
+"""Latent frames that the VAE takes at once, fastest first."""
+
+VAE_FEATURES = 6
+"""Features of the decoder's full size that are there at once, for each latent frame of a step."""
+
+VAE_REMEMBERED = 6
+"""Features of one latent frame that the VAE's convolutions remember."""
+
+VAE_WIDTH = 96
+"""Channels of the VAE at full size."""
+
+SOUND_BYTES = 1.2e9
+"""What wav2vec2 takes beside its weights, for a window of sound."""
+
+ROUNDING_BYTES_PER_WEIGHT = 9
+"""What rounding takes beside the matrix: it and its quotient in float32, and the result."""
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """What stays on the device, what comes to it, and what is cut in pieces."""
+
+    mode: Memory = Memory.HIGH
+    rounds: bool = False  # large matrices are rounded to float8 while they are loaded
+    blocks: int = 0  # of the transformer
+    streamed: int = 0  # of them that wait in host memory
+    visits: bool = False  # layers that are used once per clip wait there, too
+    text_streamed: bool = False  # the text encoder's blocks wait there
+    tokens_at_once: int | None = None  # of the feed-forward layers; None: all
+    vae_step: int | None = None  # latent frames that the VAE takes at once; None: as many as fit
+    together: bool = False  # both branches of guidance go through each block before the next one comes
+    peak_bytes: int = 0  # most that is allocated at once
+    streamed_bytes: int = 0  # that come to the device for each pass
+    cap_bytes: int | None = None  # of PyTorch's allocations
+
+    def says(self) -> str:
+        """In a few words."""
+        facts = [
+            "fp8 weights" if self.rounds else "",
+            f"{self.streamed} of {self.blocks} blocks streamed" if self.streamed else "",
+            "text encoder streamed" if self.text_streamed else "",
+        ]
+        return ", ".join([f"{self.mode}", *filter(None, facts)])
+
+    def notes(self) -> Iterator[str]:
+        """What a user should know."""
+        if self.rounds:
+            yield (
+                f"memory {self.mode}: the transformer's large matrices are rounded to fp8; --precision bf16 keeps "
+                "them, and streams more of them"
+            )
+        if self.streamed:
+            yield f"memory {self.mode}: {self.streamed} of {self.blocks} blocks are streamed from host memory"
+
+
+EVERYTHING = MemoryPlan()
+"""All on the device, as it is stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Bytes of the networks, as loaded."""
+
+    step: tuple[int, ...]  # of each block: matrices that every step uses
+    rounded: tuple[int, ...]  # the same, rounded to float8
+    clip: int  # layers that are used once per clip
+    others: int  # the rest of the transformer
+    text: int
+    text_streamed: int  # of the text encoder, with room for some of its blocks only
+    sound: int
+    vae: int
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether rounding would gain nothing."""
+        return sum(self.rounded) > 0.9 * sum(self.step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a render asks for beside weights."""
+
+    tokens: Tokens  # of the longest clip
+    width: int
+    inner: int
+    blocks: int
+    hearing: int  # blocks that hear the sound
+    branches: int  # of guidance
+    pixels: int
+    latents: int  # most latent frames that are decoded at once
+    kept: int  # pictures of a clip
+    has_pose: bool
+    float8_rows: bool  # products take float8 rows
+    float8_attention: bool
+    vae_dtype: torch.dtype
+
+
+def weigh(files: ModelFiles, device: torch.device, request: Request) -> Weights:
+    """Bytes of the networks of `files`, from their headers."""
+    dtypes = devices.component_dtypes(device, request.vae_precision)
+    dtype = dtypes[Component.TRANSFORMER]
+    network, stored = outline_part(files[Component.TRANSFORMER], WanS2VTransformer3DModel)
+    names = {id(module): name for name, module in network.named_modules()}
+
+    def weight(module: Any) -> Stored | None:
+        return stored.get(f"{names[id(module)]}.weight")
+
+    step, rounded, clip = [], [], 0
+    for block in network.blocks:
+        matrices = [found for holder, leaf in block_layers(block) if (found := weight(getattr(holder, leaf)))]
+        step.append(sum(loaded_bytes(matrix, dtype) for matrix in matrices))
+        rounded.append(sum(min(_float8_bytes(matrix), loaded_bytes(matrix, dtype)) for matrix in matrices))
+        clip += sum(loaded_bytes(found, dtype) for layer in clip_layers(block) if (found := weight(layer)))
+    total = sum(loaded_bytes(tensor, dtype) for tensor in stored.values())
+    text, text_streamed = _text_bytes(files, dtypes[Component.TEXT_ENCODER])
+    return Weights(
+        step=tuple(step),
+        rounded=tuple(rounded),
+        clip=clip,
+        others=total - sum(step) - clip,
+        text=text,
+        text_streamed=text_streamed,
+        sound=weight_bytes(files[Component.AUDIO_ENCODER], dtypes[Component.AUDIO_ENCODER]),
+        vae=weight_bytes(files[Component.VAE], dtypes[Component.VAE]),
+    )
+
+
+def _float8_bytes(matrix: Stored) -> int:
+    rows, columns = matrix.header.shape
+    return rows * (columns + 4)
+
+
+def _text_bytes(files: ModelFiles, dtype: torch.dtype) -> tuple[int, int]:
+    """Of the text encoder as a whole, and with room for `BUFFERS` of its blocks."""
+    _, stored = outline_part(files[Component.TEXT_ENCODER], UMT5EncoderModel)
+    blocks: dict[str, int] = {}
+    for name, tensor in stored.items():
+        if name.startswith("encoder.block."):
+            block = name.split(".")[2]
+            blocks[block] = blocks.get(block, 0) + loaded_bytes(tensor, dtype)
+    total = sum(loaded_bytes(tensor, dtype) for tensor in stored.values())
+    room = BUFFERS * max(blocks.values(), default=0)
+    return total, min(total, total - sum(blocks.values()) + room)
+
+
+def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device) -> Demand:
+    """What `plan` asks for beside weights, with a transformer of these sizes."""
+    request = plan.request
+    continues = len(plan.clips) > 1 or request.start_from_ref
+    latents = max(clip.size for clip in plan.clips) // FRAMES_PER_LATENT
+    return Demand(
+        tokens=longest([count_tokens(plan, clip) for clip in plan.clips]),
+        width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
+        inner=sizes["ffn_dim"],
+        blocks=sizes["num_layers"],
+        hearing=len(sizes["audio_inject_layers"]),
+        branches=2 if request.guide_scale > 1 else 1,
+        pixels=request.width * request.height,
+        latents=latents + (MOTION_LATENTS if continues else 1),
+        kept=max(clip.size for clip in plan.clips),
+        has_pose=request.pose_video is not None,
+        float8_rows=request.precision is not Precision.BF16 and has_float8_products(device),
+        float8_attention=request.attention in (Kernel.FP8, Kernel.SAGE),
+        vae_dtype=devices.vae_dtype(request.vae_precision, device),
+    )
+
+
+def peak_bytes(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
+    """Most that is allocated at once: by an encoder, by a step, or by the VAE."""
+    resident = resident_bytes(weights, memory) + weights.vae + conditioning_bytes(asked)
+    rounding = ROUNDING_BYTES_PER_WEIGHT * asked.width * asked.inner + max(weights.step) if memory.rounds else 0
+    return int(
+        max(
+            weights.text_streamed if memory.text_streamed else weights.text,
+            weights.sound + SOUND_BYTES,
+            resident + max(activation_bytes(asked, memory), rounding),
+            resident + vae_bytes(asked, memory.vae_step or VAE_STEPS[0]),
+        )
+    )
+
+
+def resident_bytes(weights: Weights, memory: MemoryPlan) -> int:
+    """Of the transformer on the device, buffers for streamed blocks included."""
+    step = weights.rounded if memory.rounds else weights.step
+    waiting = set(spread(len(step), memory.streamed))
+    stays = sum(size for k, size in enumerate(step) if k not in waiting)
+    buffers = min(BUFFERS, len(waiting)) * max((step[k] for k in waiting), default=0)
+    return weights.others + (0 if memory.visits else weights.clip) + stays + buffers
+
+
+def conditioning_bytes(asked: Demand) -> int:
+    """What `condition` makes for all branches: clean tokens, poses, keys and values of text and sound."""
+    width, clean = asked.width, asked.tokens.reference + asked.tokens.motion
+    text = asked.blocks * TEXT_ROWS * 2 * 2 * width
+    sound = asked.hearing * asked.latents * (5 * 2 * 2 + 2 * 4) * width
+    pose = 2 * width * asked.tokens.noise if asked.has_pose else 0
+    return asked.branches * (4 * width * clean + text + sound + pose)
+
+
+def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
+    """What a pass takes beside weights and conditioning, at the larger of its two peaks.
+
+    Between self-attention and feed-forward: the residual stream (float32) before the block, before the sum and after
+    it, the update and the normed rows. In the feed-forward layers: the residual stream before the block and now, the
+    normed rows, the inner layer, the output.
+    """
+    width, tokens = asked.width, asked.tokens.total
+    row = 1 if asked.float8_rows else 2
+    attention = (4 + 3 * 2 + 2 * 2 + row + (3 if asked.float8_attention else 0)) * width * tokens
+    sums = (3 * 4 + 2 + row) * width * tokens
+    inner = asked.inner * min(memory.tokens_at_once or tokens, tokens) * (2 + (1 if asked.float8_rows else 0))
+    feed_forward = (2 * 4 + row + 2) * width * tokens + inner
+    other_branch = 4 * width * tokens if memory.together else 0
+    return max(attention, sums, feed_forward) + other_branch
+
+
+def vae_bytes(asked: Demand, step: int) -> int:
+    """What a decode takes beside weights: features of the full size, those that are remembered, and the pictures."""
+    size = asked.vae_dtype.itemsize
+    feature = FRAMES_PER_LATENT * asked.pixels * VAE_WIDTH * size
+    pictures = 3 * asked.pixels * asked.kept * (2 * size + 4)
+    return (VAE_FEATURES * step + VAE_REMEMBERED) * feature + pictures
+
+
+def choose_memory(files: ModelFiles, plan: Plan, device: torch.device) -> MemoryPlan:
+    """What of `plan` is on the device: with "auto" by the first of `Memory` that fits what is free there.
+
+    Raises:
+        EngineError: the mode, or any, does not fit; says what would.
+    """
+    weights = weigh(files, device, plan.request)
+    asked = demand(plan, devices.transformer_sizes(files[Component.TRANSFORMER]), device)
+    free = devices.free_memory(device)
+    wanted = plan.request.memory
+    modes = [mode for mode in Memory if mode is not Memory.AUTO] if wanted is Memory.AUTO else [wanted]
+    for mode in modes:
+        found = fit(weights, asked, plan.request, mode, free)
+        if found is not None:
+            return found if mode is wanted else replace(found, cap_bytes=None)
+    raise EngineError(_too_small(weights, asked, plan.request, device, free))
+
+
+def fit(weights: Weights, asked: Demand, request: Request, mode: Memory, free: int | None = None) -> MemoryPlan | None:
+    """The plan of a mode that is fastest within its cap and within `free` bytes; None: it does not fit."""
+    budget = budget_of(mode, free)
+    for candidate in _candidates(weights, asked, request, mode):
+        found = replace(candidate, peak_bytes=peak_bytes(weights, asked, candidate))
+        if budget is None or found.peak_bytes <= budget * (1 - SLACK):
+            return found
+    return None
+
+
+def budget_of(mode: Memory, free: int | None) -> int | None:
+    """Bytes that PyTorch may allocate; None: as many as it likes."""
+    cap = CAPS[mode] - CONTEXT_BYTES if mode in CAPS else None
+    limits = [limit for limit in (cap, free) if limit is not None]
+    return min(limits, default=None)
+
+
+def _candidates(weights: Weights, asked: Demand, request: Request, mode: Memory) -> Iterator[MemoryPlan]:
+    """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
+    blocks = len(weights.step)
+    if mode is Memory.HIGH:
+        for step in VAE_STEPS:
+            rounds = request.precision is Precision.FP8 and not weights.is_quantized
+            yield MemoryPlan(blocks=blocks, rounds=rounds, vae_step=None if step == VAE_STEPS[0] else step)
+        return
+    rounds = request.precision is not Precision.BF16 and not weights.is_quantized
+    common = MemoryPlan(
+        mode=mode,
+        rounds=rounds,
+        blocks=blocks,
+        visits=True,
+        tokens_at_once=TOKENS_AT_ONCE,
+        cap_bytes=CAPS[mode] - CONTEXT_BYTES,
+    )
+    common = replace(common, text_streamed=weights.text > (common.cap_bytes or 0) * (1 - SLACK))
+    sizes = weights.rounded if rounds else weights.step
+    for streamed in range(blocks + 1):
+        together = streamed > 0 and asked.branches > 1 and asked.tokens.total < TOGETHER_TOKENS
+        for step in VAE_STEPS:
+            yield replace(
+                common,
+                streamed=streamed,
+                vae_step=step,
+                together=together,
+                streamed_bytes=sum(sizes[k] for k in spread(blocks, streamed)),
+            )
+
+
+def _too_small(weights: Weights, asked: Demand, request: Request, device: torch.device, free: int | None) -> str:
+    wanted = request.memory
+    last = Memory.GB12 if wanted is Memory.AUTO else wanted
+    *_, least = _candidates(weights, asked, request, last)
+    needed = peak_bytes(weights, asked, least)
+    budget = budget_of(wanted, free)
+    limit = f"--memory {wanted} leaves" if wanted in CAPS else f"{device} has"
+    others = [mode for mode in Memory if mode not in (Memory.AUTO, wanted) and fit(weights, asked, request, mode, free)]
+    instead = f"--memory {others[0]} fits; or " if others else ""
+    return (
+        f"{request.width}×{request.height} in clips of {request.infer_frames} needs about {needed / GIB:.1f} GiB, "
+        f"{limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 weights "
+        "(soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
+    )
+
+
+@contextmanager
+def capped(device: torch.device, memory: MemoryPlan) -> Iterator[None]:
+    """Let PyTorch allocate no more than the plan's cap, and make running out of memory an `EngineError`."""
+    has_cap = memory.cap_bytes is not None and device.type == "cuda"
+    if has_cap:
+        total = torch.cuda.mem_get_info(device)[1]
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (memory.cap_bytes or total) / total), device)
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"{device} ran out of memory ({memory.says()}): take a smaller --memory, a smaller --width and --height "
+            "or shorter --infer-frames; finished clips are kept"
+        ) from error
+    finally:
+        if has_cap:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)

@@ -1,0 +1,297 @@
+"""Weights that wait in host memory until a step needs them: applied from outside, the networks know nothing of it.
+
+Of a block's tensors the matrices of its linear layers are nearly all bytes; only these travel, everything else stays
+on the device. Each block's matrices lie in one flat host buffer and are copied at once into one of a few device
+buffers, on a stream of their own, while the blocks before it compute. A block's parameters are views of its buffer
+from the beginning: nothing is exchanged during a step, and the host never waits.
+"""
+
+import logging
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from diffusers.quantizers.gguf.utils import GGUFParameter
+from torch import Tensor, nn
+
+ALIGNMENT_BYTES = 256
+"""Of every tensor in a flat buffer: what kernels and float8 products expect of memory of their own."""
+
+BUFFERS = 2
+"""Blocks that have room on the device at once: one computes, one arrives."""
+
+CPU = torch.device("cpu")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module holds a tensor."""
+
+    holder: nn.Module
+    leaf: str
+
+    @property
+    def tensor(self) -> Tensor:
+        """What is there."""
+        value = getattr(self.holder, self.leaf)
+        assert isinstance(value, Tensor)
+        return value
+
+    def put(self, values: Tensor) -> None:
+        """Put `values` there, as a parameter or buffer of the kind that was there, quantized or not."""
+        before = self.tensor
+        if isinstance(before, GGUFParameter):
+            values = GGUFParameter(values, quant_type=before.quant_type)
+        elif isinstance(before, nn.Parameter):
+            values = nn.Parameter(values, requires_grad=False)
+        setattr(self.holder, self.leaf, values)
+
+
+def places(module: nn.Module) -> Iterator[Place]:
+    """Every parameter and buffer of a module and of those in it."""
+    for holder in module.modules():
+        for leaf, tensor in (*holder._parameters.items(), *holder._buffers.items()):
+            if tensor is not None:
+                yield Place(holder, leaf)
+
+
+def matrices(block: nn.Module, apart: Iterable[nn.Module] = ()) -> list[Place]:
+    """The weights of a block's layers, those of adapters included; without layers that are held `apart`."""
+    elsewhere = {id(module) for layer in apart for module in layer.modules()}
+    return [
+        place
+        for place in places(block)
+        if place.leaf == "weight" and place.tensor.ndim > 1 and id(place.holder) not in elsewhere
+    ]
+
+
+def to_host(found: Iterable[Place]) -> None:
+    """Move tensors to host memory."""
+    for place in found:
+        place.put(plain(place.tensor).to(CPU))
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """A tensor's values without the kind of parameter that it is."""
+    values = tensor.as_tensor() if isinstance(tensor, GGUFParameter) else tensor
+    return values.detach()
+
+
+def spread(count: int, streamed: int) -> list[int]:
+    """Which of `count` blocks are streamed: evenly spread, so that those that stay give the copies time."""
+    return [k for k in range(count) if (k + 1) * streamed // count > k * streamed // count]
+
+
+class BlockStream:
+    """Blocks whose matrices come to the device for each use, in the order in which they are called.
+
+    Hold it as long as the blocks are used. Any order is right, the usual one is fast. Without a GPU the copies are
+    plain ones.
+
+    Args:
+        blocks: of one network, in the order of their use, their other tensors on `device` already.
+        apart: layers in them that are somebody else's concern.
+        buffers: blocks that have room on the device at once.
+        pinned: whether the host memory is locked for the GPU: worth it for more than a few uses.
+    """
+
+    def __init__(
+        self,
+        blocks: Iterable[nn.Module],
+        device: torch.device,
+        *,
+        apart: Iterable[nn.Module] = (),
+        buffers: int = BUFFERS,
+        pinned: bool = True,
+    ) -> None:
+        blocks, apart = list(blocks), list(apart)
+        self._blocks = [_Flat(matrices(block, apart)) for block in blocks]
+        room = max((flat.size for flat in self._blocks), default=0)
+        self._timeline = _GpuTimeline(device) if device.type == "cuda" else _HostTimeline()
+        count = min(buffers, len(self._blocks))
+        self._buffers = [_Buffer(room, device, self._timeline) for _ in range(count)]
+        for number, flat in enumerate(self._blocks):
+            flat.settle(self._buffers[number % count].memory)
+        if pinned and device.type == "cuda":
+            self._locked = LockedMemory(flat.memory for flat in self._blocks if flat.size)
+        self._handles = [handle for number, block in enumerate(blocks) for handle in self._hook(number, block)]
+        for number in range(count):
+            self._load(number)
+
+    @property
+    def host_bytes(self) -> int:
+        """What waits in host memory."""
+        return sum(flat.size for flat in self._blocks)
+
+    @property
+    def device_bytes(self) -> int:
+        """Of the buffers."""
+        return sum(buffer.memory.nbytes for buffer in self._buffers)
+
+    def _hook(self, number: int, block: nn.Module) -> Iterator[Any]:
+        yield block.register_forward_pre_hook(lambda *_: self._before(number))
+        yield block.register_forward_hook(lambda *_: self._after(number))
+
+    def _before(self, number: int) -> None:
+        if self._buffer(number).holds != number:
+            self._load(number)
+        self._timeline.await_copy(self._buffer(number))
+
+    def _after(self, number: int) -> None:
+        """The buffer is free: what uses it next may come."""
+        self._timeline.mark_used(self._buffer(number))
+        following = number + len(self._buffers)
+        following = following if following < len(self._blocks) else number % len(self._buffers)
+        if following != number:
+            self._load(following)
+
+    def _load(self, number: int) -> None:
+        buffer = self._buffer(number)
+        buffer.holds = number
+        self._timeline.copy(self._blocks[number].memory, buffer)
+
+    def _buffer(self, number: int) -> "_Buffer":
+        return self._buffers[number % len(self._buffers)]
+
+
+class _Flat:
+    """The matrices of one block, one after the other in host memory."""
+
+    def __init__(self, found: Sequence[Place]) -> None:
+        spans = [-(-place.tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for place in found]
+        self.size = sum(spans)
+        self.memory = torch.empty(self.size, dtype=torch.uint8)
+        self._parts = [
+            _Part(place, end - span) for place, span, end in zip(found, spans, accumulate(spans), strict=True)
+        ]
+        for part in self._parts:
+            part.pack(self.memory)
+
+    def settle(self, memory: Tensor) -> None:
+        """Let the parameters be views of a device buffer."""
+        for part in self._parts:
+            part.settle(memory)
+
+
+class _Part:
+    """One matrix in a flat buffer."""
+
+    def __init__(self, place: Place, begin: int) -> None:
+        values = plain(place.tensor)
+        self._place, self._span = place, slice(begin, begin + values.nbytes)
+        self._shape, self._dtype = values.shape, values.dtype
+
+    def pack(self, memory: Tensor) -> None:
+        values = plain(self._place.tensor)
+        memory[self._span].copy_(values.contiguous().flatten().view(torch.uint8))
+        self._place.put(values.new_empty(self._shape[0], 0))  # or host memory would hold the values twice
+
+    def settle(self, memory: Tensor) -> None:
+        self._place.put(memory[self._span].view(self._dtype).view(self._shape))
+
+
+class _Buffer:
+    """Device memory for one block at a time."""
+
+    def __init__(self, size: int, device: torch.device, timeline: "_GpuTimeline | _HostTimeline") -> None:
+        self.memory = torch.empty(size, dtype=torch.uint8, device=device)
+        self.holds: int | None = None
+        self.copied, self.used = timeline.new_marks()
+
+
+class _HostTimeline:
+    """Everything happens when it is asked for."""
+
+    def new_marks(self) -> tuple[Any, Any]:
+        return None, None
+
+    def copy(self, source: Tensor, buffer: _Buffer) -> None:
+        buffer.memory[: len(source)].copy_(source)
+
+    def await_copy(self, buffer: _Buffer) -> None:
+        """It was there when `copy` returned."""
+
+    def mark_used(self, buffer: _Buffer) -> None:
+        """It was used when the block returned."""
+
+
+class _GpuTimeline:
+    """Copies on a stream of their own; events keep both streams from what the other has not finished."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        new_stream: Any = torch.cuda.Stream
+        self._copies = new_stream(device)
+
+    def new_marks(self) -> tuple[Any, Any]:
+        new_event: Any = torch.cuda.Event
+        used = new_event()
+        used.record(torch.cuda.current_stream(self._device))  # the memory may have been another tensor's
+        return new_event(), used
+
+    def copy(self, source: Tensor, buffer: _Buffer) -> None:
+        buffer.memory.record_stream(self._copies)
+        with torch.cuda.stream(self._copies):
+            self._copies.wait_event(buffer.used)
+            buffer.memory[: len(source)].copy_(source, non_blocking=True)
+            buffer.copied.record(self._copies)
+
+    def await_copy(self, buffer: _Buffer) -> None:
+        torch.cuda.current_stream(self._device).wait_event(buffer.copied)
+
+    def mark_used(self, buffer: _Buffer) -> None:
+        buffer.used.record(torch.cuda.current_stream(self._device))
+
+
+class VisitingLayers:
+    """Layers that are used once per clip: their tensors are on the device only while they compute."""
+
+    def __init__(self, layers: Iterable[nn.Module], device: torch.device) -> None:
+        self._device = device
+        for layer in layers:
+            to_host(places(layer))
+            layer.register_forward_pre_hook(self._come)
+            layer.register_forward_hook(self._leave)
+
+    def _come(self, layer: nn.Module, _: Any) -> None:
+        found = list(places(layer))
+        layer.at_home = [plain(place.tensor) for place in found]  # type: ignore[assignment]
+        for place in found:
+            place.put(plain(place.tensor).to(self._device))
+
+    def _leave(self, layer: nn.Module, *_: Any) -> None:
+        waiting: Any = layer.at_home
+        del layer.at_home
+        for place, values in zip(list(places(layer)), waiting, strict=True):
+            place.put(values)
+
+
+class LockedMemory:
+    """Host memory locked for the GPU until this object is gone, so that copies run beside computation.
+
+    In place, as PyTorch's own pinned memory is rounded up to powers of two. Says so where the system refuses:
+    copies are right then, and slower.
+    """
+
+    def __init__(self, buffers: Iterable[Tensor]) -> None:
+        find_runtime: Any = torch.cuda.cudart
+        runtime = find_runtime()
+        locked: list[Tensor] = []
+        for buffer in buffers:
+            status = runtime.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0)
+            if status != runtime.cudaError.success:
+                log.warning("host memory cannot be locked for the GPU (%s): streaming weights is slower", status)
+                break
+            locked.append(buffer)
+        self._finalizer = weakref.finalize(self, _unlock, runtime, locked)
+
+
+def _unlock(runtime: Any, buffers: Sequence[Tensor]) -> None:
+    torch.cuda.synchronize()  # a copy may still read it
+    for buffer in buffers:
+        runtime.cudaHostUnregister(buffer.data_ptr())
