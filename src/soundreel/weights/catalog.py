@@ -208,6 +208,16 @@ _RIFE_FILE = KnownFile(
 """Size and checksum are of the file itself. Which names the author's repository has could not be looked up when this
 was written: the checksum keeps anything else out, and a path always works."""
 
+_TINY_DECODER_FILE = KnownFile(
+    path="vae_approx/taew2_1.pth",
+    component=None,
+    repo="lightx2v/Autoencoders",
+    remote="taew2_1.pth",
+    size_bytes=22_700_000,
+    about=True,
+)
+"""madebyollin's tiny autoencoder for Wan 2.1's latents; the repository could not be looked up when this was written."""
+
 TOKENIZER_BUNDLE = "s2v-tokenizer"
 
 BUNDLES: Mapping[str, Bundle] = MappingProxyType(
@@ -232,6 +242,7 @@ BUNDLES: Mapping[str, Bundle] = MappingProxyType(
             ),
             Bundle(name=TOKENIZER_BUNDLE, what="the tokenizer alone", files=_TOKENIZER_FILES),
             Bundle(name="film", what="frame interpolation for large motion", files=(_FILM_FILE,)),
+            Bundle(name="tae", what="a tiny decoder for previews", files=(_TINY_DECODER_FILE,)),
             Bundle(name="rife", what="quick frame interpolation, RIFE 4.14", files=(_RIFE_FILE,)),
         )
     }

@@ -79,6 +79,8 @@ class ClipRenderer:
     def render(self, given: ClipInput, height: int, width: int, on_step: OnStep | None = None) -> Tensor:
         """Pixels [3, size − lead-in, H, W] of one clip, on the CPU.
 
+        `on_step` gets what the step takes for the finished latents.
+
         Raises:
             EngineError: the latents are no longer finite.
             Cancelled: by `on_step`.
@@ -89,7 +91,12 @@ class ClipRenderer:
         positive, negative = self._conditions(given, motion, shape)
         noise = draw_noise((self._vae.channels, *shape), clip.seed).to(self._device)
         passes = self._passes(positive, negative)
-        latents = sample(passes, noise, self._schedule, on_step)
+
+        def after_step(step: int, latents: Tensor) -> None:
+            if on_step is not None:
+                on_step(step, latents if passes.picture is None else passes.picture)
+
+        latents = sample(passes, noise, self._schedule, after_step)
         self.spared = passes.spared
         return self._decode(latents, motion, clip)
 

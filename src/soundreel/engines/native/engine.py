@@ -34,6 +34,7 @@ from soundreel.engines.native.inputs import (
 from soundreel.engines.native.long_sound import encode_columns, survey
 from soundreel.engines.native.memory import EVERYTHING, MemoryPlan, capped, choose_memory
 from soundreel.engines.native.passes import Saving
+from soundreel.engines.native.preview import STEPS_BETWEEN, Previewer, open_previewer, preview_note
 from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
 from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
 from soundreel.engines.native.text import TextEncoder
@@ -122,9 +123,12 @@ class NativeEngine:
         return {name: sampled_digest(path) for name, path in (parts | loras).items()}
 
     def notes(self, plan: Plan) -> Iterator[str]:
-        """Say what memory is saved by, and where the pose video ends before the render does."""
+        """Say what memory is saved by, whether previews are rough, and where the pose video ends too early."""
         request = plan.request
         yield from choose_memory(find_files(request), plan, pick_device(request.device)).notes()
+        rough = preview_note(request.models) if request.preview else None
+        if rough is not None:
+            yield rough
         if request.pose_video is None:
             return
         match, lead_in = _pose_match(request), plan.clips[0].lead_in
@@ -139,12 +143,14 @@ class NativeEngine:
         self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
     ) -> Iterator[RenderedClip]:
         """Yield the clips from index `start` on; the carry holds the motion frames."""
-        del scratch
-        device, files = pick_device(plan.request.device), find_files(plan.request)
+        request = plan.request
+        device, files = pick_device(request.device), find_files(request)
         memory = choose_memory(files, plan, device)
         try:
             with capped(device, memory):
-                yield from self._clips(plan, start, carry, report, Setting(files=files, device=device, memory=memory))
+                previewer = open_previewer(request.models, scratch, device) if request.preview else None
+                setting = Setting(files=files, device=device, memory=memory, previewer=previewer)
+                yield from self._clips(plan, start, carry, report, setting)
         finally:
             gc.collect()  # what waited in host memory is in cycles with the blocks that it waited for
             release_memory(device)
@@ -173,7 +179,7 @@ class NativeEngine:
         motion, clock = motion_before(plan, start, carry, scene), StepClock(forecast(plan, files, device, memory)[0])
         for clip, pose in zip(plan.clips[start:], poses(plan, start), strict=True):
             given = ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)
-            on_step = _stepping(plan, clip, schedule.steps, report, clock)
+            on_step = _stepping(plan, clip, schedule.steps, report, clock, setting.previewer)
             pixels = renderer.render(given, request.height, request.width, on_step)[:, : clip.frames]
             motion = next_motion(motion, pixels)
             frames = to_uint8(pixels)
@@ -191,6 +197,7 @@ class Setting:
     files: ModelFiles
     device: torch.device
     memory: MemoryPlan
+    previewer: Previewer | None
 
 
 def find_files(request: Request) -> ModelFiles:
@@ -400,8 +407,14 @@ class StepClock:
         return self._forecast.remaining(clip, step, pace)
 
 
-def _stepping(plan: Plan, clip: Clip, steps: int, report: Report, clock: StepClock) -> Callable[[int, Tensor], None]:
-    def on_step(step: int, _: Tensor) -> None:
+def _stepping(
+    plan: Plan, clip: Clip, steps: int, report: Report, clock: StepClock, previewer: Previewer | None
+) -> Callable[[int, Tensor], None]:
+    shown: list[Path] = []
+
+    def on_step(step: int, picture: Tensor) -> None:
+        if previewer is not None and (step % STEPS_BETWEEN == 0 or step == steps):
+            shown[:] = [previewer.show(picture)]
         report(
             Progress(
                 stage=Stage.RENDER,
@@ -412,6 +425,7 @@ def _stepping(plan: Plan, clip: Clip, steps: int, report: Report, clock: StepClo
                 done=clip.index * steps + step,
                 total=len(plan.clips) * steps,
                 eta_seconds=clock(clip.index, step),
+                preview=shown[0] if shown else None,
             )
         )
 

@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from soundreel.sampling import guide
+from soundreel.sampling import TRAIN_TIMESTEPS, guide
 
 ALWAYS_AT_FIRST: Final = 0.2
 """Share of the steps, from the first on, that are always computed: there the picture is laid out."""
@@ -59,6 +59,7 @@ class Passes:
         self._steps, self._saving = steps, saving
         self._step = self._taken = 0
         self._memory = _Memory() if saving.dial > 0 else None
+        self.picture: Tensor | None = None  # what the last step took for the finished latents
 
     @property
     def spared(self) -> int:
@@ -75,7 +76,9 @@ class Passes:
             if self._memory is not None:
                 self._memory.note(latents, answers)
         self._step += 1
-        return guide(answers[0], answers[1], self._guide_scale) if count > 1 else answers[0]
+        velocity = guide(answers[0], answers[1], self._guide_scale) if count > 1 else answers[0]
+        self.picture = latents - timestep / TRAIN_TIMESTEPS * velocity.float()
+        return velocity
 
     def _guessed(self, latents: Tensor, count: int) -> list[Tensor] | None:
         """The answers of `count` branches without a pass; None: they must be computed."""
