@@ -9,6 +9,7 @@ from the beginning: nothing is exchanged during a step, and the host never waits
 import logging
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -301,6 +302,8 @@ class LockedMemory:
             status = runtime.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0)
             if status != runtime.cudaError.success:
                 log.warning("host memory cannot be locked for the GPU (%s): streaming weights is slower", status)
+                with suppress(RuntimeError):  # the next kernel would be blamed for it
+                    torch.zeros(1, device="cuda")
                 break
             locked.append(buffer)
         self._finalizer = weakref.finalize(self, _unlock, runtime, locked)
