@@ -44,7 +44,7 @@ OnLoad: TypeAlias = Callable[[LoadProgress], None]
 OnPart: TypeAlias = Callable[[str, nn.Module], None]
 """Gets every block of a network, with its name, when its last tensor was read: to change it, or to move it."""
 
-PART_NAME = re.compile(r"(?:.*?\.)?\w+\.\d+(?=\.)")
+PART_NAME = re.compile(r"(?:.*?\.)??\w+\.\d+(?=\.)")
 """`blocks.3` of `blocks.3.ffn.net.2.weight`."""
 
 

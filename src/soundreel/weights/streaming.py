@@ -9,6 +9,7 @@ from the beginning: nothing is exchanged during a step, and the host never waits
 import logging
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -96,6 +97,7 @@ class BlockStream:
     Args:
         blocks: of one network, in the order of their use, their other tensors on `device` already.
         apart: layers in them that are somebody else's concern.
+        uses: calls of a block, one after the other, before the next one's turn.
         buffers: blocks that have room on the device at once.
         pinned: whether the host memory is locked for the GPU: worth it for more than a few uses.
     """
@@ -106,9 +108,12 @@ class BlockStream:
         device: torch.device,
         *,
         apart: Iterable[nn.Module] = (),
+        uses: int = 1,
         buffers: int = BUFFERS,
         pinned: bool = True,
     ) -> None:
+        self._uses, self._calls = uses, 0
+        self._at: int | None = None
         blocks, apart = list(blocks), list(apart)
         self._blocks = [_Flat(matrices(block, apart)) for block in blocks]
         room = max((flat.size for flat in self._blocks), default=0)
@@ -138,13 +143,24 @@ class BlockStream:
         yield block.register_forward_hook(lambda *_: self._after(number))
 
     def _before(self, number: int) -> None:
+        if self._at != number:
+            self._leave()
+            self._at, self._calls = number, 0
         if self._buffer(number).holds != number:
             self._load(number)
         self._timeline.await_copy(self._buffer(number))
 
     def _after(self, number: int) -> None:
-        """The buffer is free: what uses it next may come."""
         self._timeline.mark_used(self._buffer(number))
+        self._calls += 1
+        if self._calls == self._uses:
+            self._leave()
+
+    def _leave(self) -> None:
+        """The block is done with: what has its buffer next may come."""
+        number, self._at = self._at, None
+        if number is None:
+            return
         following = number + len(self._buffers)
         following = following if following < len(self._blocks) else number % len(self._buffers)
         if following != number:
@@ -286,6 +302,8 @@ class LockedMemory:
             status = runtime.cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0)
             if status != runtime.cudaError.success:
                 log.warning("host memory cannot be locked for the GPU (%s): streaming weights is slower", status)
+                with suppress(RuntimeError):  # the next kernel would be blamed for it
+                    torch.zeros(1, device="cuda")
                 break
             locked.append(buffer)
         self._finalizer = weakref.finalize(self, _unlock, runtime, locked)

@@ -54,7 +54,7 @@ class Arrival:
             VisitingLayers(apart, device)
         waiting = [block for number, block in enumerate(blocks) if number in self._waiting]
         if waiting:
-            BlockStream(waiting, device, apart=apart)
+            BlockStream(waiting, device, apart=apart, uses=2 if self._memory.together else 1)
         for module in transformer.modules():
             if isinstance(module, FusedFeedForward):
                 module.tokens_at_once = self._memory.tokens_at_once

@@ -314,7 +314,9 @@ def _vae(sample: Sample, device: torch.device) -> Iterator[tuple[str, float]]:
     kinds = (VaePrecision.FP32,) if device.type == "cpu" else (VaePrecision.FP32, VaePrecision.BF16)
     network = AutoencoderKLWan().eval().requires_grad_(False)
     for kind in kinds:
-        vae = Vae(network.to(vae_dtype(kind, device))).to(device)
+        for parameter in network.parameters():
+            parameter.data = parameter.data.to(vae_dtype(kind, device))
+        vae = Vae(network).to(device)
         latents = torch.randn(vae.channels, sample.latents, *vae.latent_size(height, width), device=device)
         yield kind, flops / _seconds(_decoding(vae, latents), device)
 

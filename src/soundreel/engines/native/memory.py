@@ -275,7 +275,9 @@ def vae_bytes(asked: Demand, step: int) -> int:
 
 
 def choose_memory(files: ModelFiles, plan: Plan, device: torch.device) -> MemoryPlan:
-    """What of `plan` is on the device: with "auto" by the first of `Memory` that fits what is free there.
+    """What of `plan` is on the device: as the mode says, or with "auto" by what is free there.
+
+    "auto" is "high" where all fits, else the largest of the others that is free, down to 12 GB; it has no cap.
 
     Raises:
         EngineError: the mode, or any, does not fit; says what would.
@@ -283,19 +285,30 @@ def choose_memory(files: ModelFiles, plan: Plan, device: torch.device) -> Memory
     weights = weigh(files, device, plan.request)
     asked = demand(plan, devices.transformer_sizes(files[Component.TRANSFORMER]), device)
     free = devices.free_memory(device)
-    wanted = plan.request.memory
-    modes = [mode for mode in Memory if mode is not Memory.AUTO] if wanted is Memory.AUTO else [wanted]
-    for mode in modes:
-        found = fit(weights, asked, plan.request, mode, free)
-        if found is not None:
-            return found if mode is wanted else replace(found, cap_bytes=None)
-    raise EngineError(_too_small(weights, asked, plan.request, device, free))
+    found = choose(weights, asked, plan.request, free)
+    if found is None:
+        raise EngineError(_too_small(weights, asked, plan.request, device, free))
+    return found
 
 
-def fit(weights: Weights, asked: Demand, request: Request, mode: Memory, free: int | None = None) -> MemoryPlan | None:
-    """The plan of a mode that is fastest within its cap and within `free` bytes; None: it does not fit."""
-    budget = budget_of(mode, free)
-    for candidate in _candidates(weights, asked, request, mode):
+def choose(weights: Weights, asked: Demand, request: Request, free: int | None) -> MemoryPlan | None:
+    """`choose_memory` by the figures; None: it does not fit."""
+    if request.memory is not Memory.AUTO:
+        return fit(weights, asked, request, request.memory, budget_of(request.memory, free))
+    everything = fit(weights, asked, request, Memory.HIGH, free)
+    if everything is not None or free is None:
+        return everything
+    mode = next((mode for mode, cap in CAPS.items() if cap - CONTEXT_BYTES <= free), Memory.GB12)
+    smaller = fit(weights, asked, request, mode, free)
+    return None if smaller is None else replace(smaller, cap_bytes=None)
+
+
+def fit(
+    weights: Weights, asked: Demand, request: Request, mode: Memory, budget: int | None = None
+) -> MemoryPlan | None:
+    """The way of a mode that is fastest within `budget` bytes, or its cap; None: it does not fit."""
+    budget = budget_of(mode, None) if budget is None else budget
+    for candidate in _candidates(weights, asked, request, mode, budget):
         found = replace(candidate, peak_bytes=peak_bytes(weights, asked, candidate))
         if budget is None or found.peak_bytes <= budget * (1 - SLACK):
             return found
@@ -309,7 +322,9 @@ def budget_of(mode: Memory, free: int | None) -> int | None:
     return min(limits, default=None)
 
 
-def _candidates(weights: Weights, asked: Demand, request: Request, mode: Memory) -> Iterator[MemoryPlan]:
+def _candidates(
+    weights: Weights, asked: Demand, request: Request, mode: Memory, budget: int | None
+) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
     blocks = len(weights.step)
     if mode is Memory.HIGH:
@@ -326,7 +341,7 @@ def _candidates(weights: Weights, asked: Demand, request: Request, mode: Memory)
         tokens_at_once=TOKENS_AT_ONCE,
         cap_bytes=CAPS[mode] - CONTEXT_BYTES,
     )
-    common = replace(common, text_streamed=weights.text > (common.cap_bytes or 0) * (1 - SLACK))
+    common = replace(common, text_streamed=budget is not None and weights.text > budget * (1 - SLACK))
     sizes = weights.rounded if rounds else weights.step
     for streamed in range(blocks + 1):
         together = streamed > 0 and asked.branches > 1 and asked.tokens.total < TOGETHER_TOKENS
@@ -342,13 +357,13 @@ def _candidates(weights: Weights, asked: Demand, request: Request, mode: Memory)
 
 def _too_small(weights: Weights, asked: Demand, request: Request, device: torch.device, free: int | None) -> str:
     wanted = request.memory
-    last = Memory.GB12 if wanted is Memory.AUTO else wanted
-    *_, least = _candidates(weights, asked, request, last)
-    needed = peak_bytes(weights, asked, least)
     budget = budget_of(wanted, free)
+    *_, least = _candidates(weights, asked, request, Memory.GB12 if wanted is Memory.AUTO else wanted, budget)
+    needed = peak_bytes(weights, asked, least)
     limit = f"--memory {wanted} leaves" if wanted in CAPS else f"{device} has"
-    others = [mode for mode in Memory if mode not in (Memory.AUTO, wanted) and fit(weights, asked, request, mode, free)]
-    instead = f"--memory {others[0]} fits; or " if others else ""
+    others = [replace(request, memory=mode) for mode in Memory if mode is not wanted]
+    fitting = next((other.memory for other in others if choose(weights, asked, other, free)), None)
+    instead = "" if fitting is None else f"--memory {fitting} fits; or "
     return (
         f"{request.width}×{request.height} in clips of {request.infer_frames} needs about {needed / GIB:.1f} GiB, "
         f"{limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 weights "

@@ -1,0 +1,314 @@
+"""Time: the arithmetic against the specification's table, how it scales, and plans that read what was measured."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
+
+import torch
+
+from command import run_here
+from soundreel.engines.native import NativeEngine, calibration
+from soundreel.engines.native.calibration import (
+    Calibration,
+    calibration_file,
+    find_speeds,
+    keep_calibration,
+    measure,
+    read_calibration,
+)
+from soundreel.engines.native.cost import (
+    ClipSeconds,
+    Forecast,
+    Speeds,
+    block_work,
+    clip_seconds,
+    decode_flops,
+    encode_flops,
+    pass_seconds,
+    step_passes,
+)
+from soundreel.engines.native.engine import StepClock
+from soundreel.errors import WeightsError
+from soundreel.models.attention import Kernel
+from soundreel.pipeline import plan
+from soundreel.planning import Tokens
+from soundreel.planning import plan as plan_clips
+from soundreel.reports import describe_plan
+from soundreel.types import Plan, Precision, Request, VaePrecision
+from soundreel.weights.find import find_model
+from weight_files import GOLDEN, OFFICIAL, needs_golden
+
+CPU = torch.device("cpu")
+SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
+TERA = 1e12
+WAYS: dict[str, Any] = {"precision": Precision.BF16, "kernel": Kernel.SDPA, "vae": VaePrecision.FP32}
+
+SIZES: dict[str, Any] = {
+    "num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40,
+    "audio_inject_layers": (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39),
+}  # fmt: skip
+
+SPEEDS = Speeds(
+    products=7e14, attention={16_384: 5e14, 65_536: 6e14}, rows=3e12, vae=2e14, to_device=5e10, read=5e9, start=10.0
+)
+
+
+@pytest.fixture(autouse=True)
+def own_measurements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+
+
+# operations
+
+
+@pytest.mark.parametrize(
+    ("tokens", "total", "scores", "linears_and_ffn", "audio"),
+    [  # the specification's table, §17
+        ((31200, 1560, 0), 1718, 893, 414 + 371, 39.5),
+        ((31200, 1560, 2314), 1903, 1023, 444 + 397, 39.5),
+        ((56320, 2816, 0), 4377, 2890, 746 + 670, 71.1),
+        ((56320, 2816, 4224), 4904, 3315, 799 + 718, 71.1),
+        ((79040, 3952, 0), 7764, 5677, 1046 + 940, 99.7),
+        ((79040, 3952, 5928), 8743, 6515, 1121 + 1007, 99.7),
+    ],
+)
+def test_a_pass_by_the_table(
+    tokens: tuple[int, int, int], total: float, scores: float, linears_and_ffn: float, audio: float
+) -> None:
+    noise, reference, motion = tokens
+    work = block_work(SIZES, Tokens(noise=noise, reference=reference, motion=motion), text_rows=512)
+    assert work.attention / TERA == pytest.approx(scores, rel=0.005)
+    assert work.products / TERA == pytest.approx(linears_and_ffn + audio, rel=0.005)
+    assert (work.products + work.attention) / TERA == pytest.approx(total, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "encodes", "decodes"),
+    [
+        (480, 832, {1: 2.7, 73: 148, 81: 164}, {21: 275, 39: 519}),
+        (1024, 704, {1: 5.0, 73: 268, 81: 297}, {21: 499, 39: 941}),
+        (832, 1216, {1: 7.1, 73: 378, 81: 420}, {21: 702, 39: 1325}),
+    ],
+)
+def test_the_vae_by_the_table(width: int, height: int, encodes: dict[int, float], decodes: dict[int, float]) -> None:
+    for frames, expected in encodes.items():
+        assert encode_flops(width, height, frames) / TERA == pytest.approx(expected, rel=0.05)
+    for latents, expected in decodes.items():
+        assert decode_flops(width, height, latents) / TERA == pytest.approx(expected, rel=0.02)
+
+
+def test_a_later_clip_is_decoded_for_its_own_frames_only() -> None:
+    """367 of 519 TFLOP (§18, item 8)."""
+    assert decode_flops(480, 832, 39, keep=80) / TERA == pytest.approx(367, rel=0.03)
+    assert decode_flops(480, 832, 39, keep=153) == decode_flops(480, 832, 39)
+
+
+# seconds
+
+
+def one_clip(**fields: Any) -> Plan:
+    return plan_clips(Request(**{"audio": "", "ref_image": "", "frames": 157, **fields}), 100.0)
+
+
+def seconds(planned: Plan, clip: int = 1, **options: Any) -> ClipSeconds:
+    given: dict[str, Any] = {"sizes": SIZES, "speeds": SPEEDS, "steps": planned.request.steps, **options}
+    return clip_seconds(planned, planned.clips[clip], **given)
+
+
+def test_a_pass_is_the_sum_of_its_parts() -> None:
+    work = block_work(SIZES, Tokens(noise=31200, reference=1560, motion=2314))
+    attained = SPEEDS.attention_at(work.tokens)
+    assert 5e14 < attained < 6e14
+    expected = work.products / 7e14 + work.attention / attained + work.row_bytes / 3e12
+    assert pass_seconds(work, SPEEDS) == pytest.approx(expected)
+    assert work.row_bytes / 1e12 == pytest.approx(0.44, rel=0.1), "60 bytes per element (§18, item 3), about"
+
+
+def test_attention_between_and_beyond_the_measured_lengths() -> None:
+    assert [SPEEDS.attention_at(n) for n in (1, 16_384, 32_768, 65_536, 10**6)] == pytest.approx(
+        [5e14, 5e14, 5.5e14, 6e14, 6e14]
+    )
+
+
+def test_steps_and_guidance_multiply() -> None:
+    base, twice = seconds(one_clip(steps=20)), seconds(one_clip(steps=40))
+    assert sum(twice.steps) == pytest.approx(2 * sum(base.steps))
+    assert sum(seconds(one_clip(steps=20, guide_scale=1.0)).steps) == pytest.approx(sum(base.steps) / 2)
+    assert (twice.before, twice.after) == (base.before, base.after)
+
+
+def test_unguided_steps_take_one_pass() -> None:
+    assert step_passes(5, guided=True) == (2, 2, 2, 2, 2)
+    assert step_passes(5, guided=False) == (1, 1, 1, 1, 1)
+    assert step_passes(5, guided=True, interval=(0.2, 0.6)) == (1, 2, 2, 1, 1)
+    assert step_passes(5, guided=True, interval=(0.0, 1.0)) == (2, 2, 2, 2, 2)
+    half = seconds(one_clip(steps=20, cfg_interval=(0.0, 0.5)))
+    assert sum(half.steps) == pytest.approx(0.75 * sum(seconds(one_clip(steps=20)).steps))
+
+
+def test_larger_pictures_and_later_clips_take_longer() -> None:
+    totals = [seconds(one_clip(width=w, height=h)).total for w, h in ((480, 832), (704, 1024), (832, 1216))]
+    assert totals == sorted(totals)
+    first, later = seconds(one_clip(), clip=0), seconds(one_clip(), clip=1)
+    assert first.total < later.total
+    assert first.before == 0 < later.before
+
+
+def test_copies_hide_behind_computation_until_they_do_not() -> None:
+    free = seconds(one_clip()).steps[0]
+    assert seconds(one_clip(), streamed_bytes=14e9).steps[0] == free
+    slow = replace(SPEEDS, to_device=2e9)
+    assert seconds(one_clip(), streamed_bytes=14e9, speeds=slow).steps[0] == pytest.approx(2 * 14e9 / 2e9)
+    together = seconds(one_clip(), streamed_bytes=14e9, speeds=slow, together=True).steps[0]
+    assert together == pytest.approx(14e9 / 2e9)
+
+
+# while it runs
+
+FORECAST = Forecast(
+    load=20.0,
+    clips=(
+        ClipSeconds(steps=(2.0, 2.0, 1.0), before=0.0, after=3.0),
+        ClipSeconds(steps=(4.0, 4.0, 2.0), before=1.0, after=5.0),
+    ),
+)
+
+
+def test_what_is_left_falls_to_the_last_decode() -> None:
+    assert FORECAST.total == 20 + 5 + 3 + 1 + 10 + 5
+    left = [FORECAST.remaining(clip, step) for clip in range(2) for step in (1, 2, 3)]
+    assert left == [3 + 3 + 16, 1 + 3 + 16, 3 + 16, 6 + 5, 2 + 5, 5]
+    assert FORECAST.remaining(0, 2, pace=2.0) == 2 * (1 + 10) + 3 + 6
+
+
+def test_the_clock_goes_by_measured_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 103.0, 104.5, 200.0, 206.0])
+    monkeypatch.setattr("soundreel.engines.native.engine.time.monotonic", lambda: next(times))
+    clock = StepClock(FORECAST)
+    assert clock(0, 1) == FORECAST.remaining(0, 1), "nothing is measured yet"
+    assert clock(0, 2) == FORECAST.remaining(0, 2, pace=1.5)
+    assert clock(0, 3) == FORECAST.remaining(0, 3, pace=1.5)
+    assert clock(1, 1) == FORECAST.remaining(1, 1, pace=1.5), "the decode between clips is no step"
+    assert clock(1, 2) == FORECAST.remaining(1, 2, pace=1.5)
+
+
+# what was measured
+
+
+def some_calibration(**fields: Any) -> Calibration:
+    made = Calibration(
+        device="cpu",
+        torch=torch.__version__,
+        when="2026-11-27T01:02:03+00:00",
+        products={Precision.BF16: 5e10},
+        attention={Kernel.SDPA: {"256": 1e10, "1024": 2e10}},
+        rows=1e10,
+        vae={VaePrecision.FP32: 3e10},
+        to_device=1e10,
+        read=1e9,
+        start=1.0,
+    )
+    return replace(made, **fields)
+
+
+def test_measurements_are_kept_by_device_and_torch() -> None:
+    assert read_calibration(CPU) is None
+    path = keep_calibration(some_calibration())
+    keep_calibration(some_calibration(device="NVIDIA H200"))
+    assert path == calibration_file()
+    assert set(json.loads(path.read_text())) == {
+        f"{name}, torch {torch.__version__}" for name in ("cpu", "NVIDIA H200")
+    }
+    found = read_calibration(CPU)
+    assert found is not None
+    assert asdict(found) == json.loads(json.dumps(asdict(some_calibration())))
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"cpu, torch": 3}'])
+def test_a_damaged_file_is_none(damage: str) -> None:
+    calibration_file().parent.mkdir(parents=True)
+    calibration_file().write_text(damage)
+    assert read_calibration(CPU) is None
+    keep_calibration(some_calibration())
+    assert read_calibration(CPU) is not None
+
+
+def test_another_format_is_none() -> None:
+    keep_calibration(some_calibration(format=0))
+    assert read_calibration(CPU) is None
+
+
+def test_speeds_are_the_calibrated_ones_where_they_are() -> None:
+    keep_calibration(some_calibration())
+    basis = find_speeds(CPU, **WAYS)
+    assert basis.says == "calibrated 2026-11-27"
+    assert basis.speeds.products == 5e10
+    assert basis.speeds.attention == {256: 1e10, 1024: 2e10}
+    other = find_speeds(CPU, **WAYS | {"precision": Precision.FP8})
+    assert other.says.startswith("uncalibrated"), "fp8 was not measured"
+
+
+def test_without_a_calibration_a_known_gpu_goes_by_what_was_measured_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "MEASURED", {"cpu": some_calibration(start=7.0)})
+    basis = find_speeds(CPU, **WAYS)
+    assert (basis.speeds.start, basis.says.split(":")[0]) == (7.0, "uncalibrated")
+
+
+def test_everything_is_measured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(calibration, "find_model", lambda: _model())
+    told: list[str] = []
+    found = measure(CPU, told.append)
+    assert set(found.products) == {Precision.BF16}
+    assert set(found.attention[Kernel.SDPA]) == {"256", "1024"}
+    numbers = [found.rows, found.to_device, found.start, *found.products.values(), *found.vae.values()]
+    assert all(1e-4 < number < 1e14 for number in numbers)
+    assert told == ["start", "products", "attention", "row operations", "VAE", "copies", "reading weights"]
+    assert found.speeds(**WAYS) is not None
+
+
+def _model() -> Any:
+    if not GOLDEN.is_dir():
+        raise WeightsError("none here")
+    return find_model(OFFICIAL)
+
+
+# what plans and people see
+
+
+@needs_golden
+def test_a_plan_reads_the_calibration() -> None:
+    asked = Request(audio=SPEECH, engine="native", device="cpu", models=OFFICIAL, width=64, height=64, steps=3)
+    assert "uncalibrated" in NativeEngine().estimate(plan(asked)).seconds_basis
+    keep_calibration(some_calibration(start=100.0))
+    slow = NativeEngine().estimate(plan(asked))
+    keep_calibration(some_calibration(start=1.0))
+    quick = NativeEngine().estimate(plan(asked))
+    assert slow.seconds is not None
+    assert quick.seconds is not None
+    assert slow.seconds - quick.seconds == pytest.approx(99.0)
+    assert quick.seconds_basis == "calibrated 2026-11-27"
+    shown = dict(describe_plan(asked).rows)
+    assert shown["time"].endswith("s on this machine (calibrated 2026-11-27)")
+    assert shown["memory"].endswith("GiB (high)")
+    assert describe_plan(asked).data["estimate_basis"] == "calibrated 2026-11-27"
+
+
+def test_doctor_calibrates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def measured(_: torch.device, tell: Callable[[str], object]) -> Calibration:
+        tell("products")
+        return some_calibration()
+
+    monkeypatch.setattr(calibration, "measure", measured)
+    done = run_here(capsys, "doctor", "--calibrate", "--device", "cpu")
+    assert done.code == 0
+    assert "measuring: products" in done.err
+    assert "products bf16" in done.out
+    assert read_calibration(CPU) is not None

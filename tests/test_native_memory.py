@@ -1,0 +1,334 @@
+"""Memory modes: what is kept where, that caps hold by the plan's own arithmetic, and that pictures stay the same."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
+
+import torch
+from torch import Tensor
+
+from soundreel.engines.native import NativeEngine, engine, memory
+from soundreel.engines.native.device import transformer_sizes
+from soundreel.engines.native.engine import find_files, load_transformer
+from soundreel.engines.native.memory import (
+    CAPS,
+    CONTEXT_BYTES,
+    EVERYTHING,
+    Demand,
+    MemoryPlan,
+    Weights,
+    activation_bytes,
+    choose,
+    choose_memory,
+    demand,
+    fit,
+    peak_bytes,
+    resident_bytes,
+    vae_bytes,
+    weigh,
+)
+from soundreel.engines.native.text import TextEncoder
+from soundreel.errors import EngineError
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.pipeline import plan
+from soundreel.planning import plan as plan_clips
+from soundreel.types import Memory, Plan, Precision, Progress, RenderedClip, Request
+from soundreel.weights.catalog import Component
+from soundreel.weights.placement import weight_bytes
+from soundreel.weights.precision import block_layers, clip_layers, round_layers
+from soundreel.weights.quantized import Fp8Linear
+from weight_files import COMFY, GOLDEN, OFFICIAL, needs_golden
+
+SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
+CPU = torch.device("cpu")
+MB, GB = 10**6, 10**9
+SMALL = (Memory.GB24, Memory.GB16, Memory.GB12)
+
+FULL_SIZES: dict[str, Any] = {
+    "num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40,
+    "audio_inject_layers": (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39),
+}  # fmt: skip
+
+
+def full_weights() -> Weights:
+    """Of the bf16 files, by the shapes: 26.2 M in a projection, 70.8 M in a feed-forward layer."""
+    projection, feed_forward = 5120**2, 5120 * 13824
+    heard = [k in FULL_SIZES["audio_inject_layers"] for k in range(40)]
+    matrices = [(8 if hears else 6) * projection + 2 * feed_forward for hears in heard]
+    return Weights(
+        step=tuple(2 * count for count in matrices),
+        rounded=tuple(count + 300_000 for count in matrices),
+        clip=6_712 * MB,
+        others=713 * MB,
+        text=11_361 * MB,
+        text_streamed=2_900 * MB,
+        sound=1_260 * MB,
+        vae=254 * MB,
+    )
+
+
+def full_plan(**fields: Any) -> Plan:
+    return plan_clips(Request(**{"audio": "", "ref_image": "", "frames": 157, **fields}), 20.0)
+
+
+def full_demand(planned: Plan) -> Demand:
+    """As on a GPU with float8 products."""
+    float8 = planned.request.precision is not Precision.BF16
+    return replace(demand(planned, FULL_SIZES, CPU), float8_rows=float8, vae_dtype=torch.bfloat16)
+
+
+def fitted(mode: Memory, **fields: Any) -> MemoryPlan | None:
+    planned = full_plan(memory=mode, **fields)
+    return fit(full_weights(), full_demand(planned), planned.request, mode)
+
+
+# the arithmetic
+
+
+@pytest.mark.parametrize("mode", SMALL)
+@pytest.mark.parametrize("precision", [Precision.AUTO, Precision.BF16])
+def test_a_480p_clip_fits_every_cap(mode: Memory, precision: Precision) -> None:
+    found = fitted(mode, precision=precision)
+    assert found is not None
+    assert found.peak_bytes < CAPS[mode] - CONTEXT_BYTES
+    assert found.cap_bytes == CAPS[mode] - CONTEXT_BYTES
+    assert found.rounds == (precision is Precision.AUTO)
+
+
+def test_less_memory_streams_more_and_only_the_smallest_streams_the_text_encoder() -> None:
+    plans = [found for mode in SMALL if (found := fitted(mode))]
+    assert [found.streamed for found in plans] == sorted(found.streamed for found in plans)
+    assert plans[0].streamed == 0, "in 24 GB all fp8 blocks stay"
+    assert plans[2].streamed > plans[1].streamed > 0
+    assert [found.text_streamed for found in plans] == [False, False, True]
+    assert plans[1].says() == f"16gb, fp8 weights, {plans[1].streamed} of 40 blocks streamed"
+
+
+def test_no_more_blocks_are_streamed_than_must_be() -> None:
+    planned = full_plan()
+    weights, asked = full_weights(), full_demand(planned)
+    found = fit(weights, asked, planned.request, Memory.GB16)
+    assert found is not None
+    one_less = replace(found, streamed=found.streamed - 1)
+    assert peak_bytes(weights, asked, one_less) > (CAPS[Memory.GB16] - CONTEXT_BYTES) * 0.95
+    assert found.peak_bytes > 0.9 * (CAPS[Memory.GB16] - CONTEXT_BYTES)
+
+
+def test_bf16_streams_more_than_fp8() -> None:
+    rounded, exact = fitted(Memory.GB16), fitted(Memory.GB16, precision=Precision.BF16)
+    assert rounded is not None
+    assert exact is not None
+    assert exact.streamed > rounded.streamed
+    assert exact.streamed_bytes > 2 * rounded.streamed_bytes
+
+
+def test_high_is_never_another_quality() -> None:
+    found = fitted(Memory.HIGH)
+    assert found is not None
+    assert (found.rounds, found.streamed, found.visits, found.tokens_at_once) == (False, 0, False, None)
+    assert list(found.notes()) == []
+    assert 40 * GB < found.peak_bytes < 50 * GB
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(80, Memory.HIGH), (39, Memory.GB24), (17, Memory.GB16), (13, Memory.GB12), (9, Memory.GB12), (4, None)],
+)
+def test_auto_takes_the_first_that_is_free(free: int, expected: Memory | None) -> None:
+    planned = full_plan()
+    found = choose(full_weights(), full_demand(planned), planned.request, free * GB)
+    assert (found and found.mode) == expected
+    assert found is None or (found.peak_bytes < free * GB and found.cap_bytes is None)
+
+
+@pytest.mark.parametrize("mode", SMALL)
+def test_memory_grows_with_the_picture_and_the_clip(mode: Memory) -> None:
+    asked = [full_demand(full_plan(width=w, height=h, infer_frames=n, frames=221)) for w, h, n in
+             ((480, 832, 48), (480, 832, 80), (704, 1024, 80), (832, 1216, 80), (832, 1216, 112))]  # fmt: skip
+    memory_plan = MemoryPlan(mode=mode, blocks=40, tokens_at_once=8192)
+    needed = [peak_bytes(full_weights(), one, memory_plan) for one in asked]
+    assert needed == sorted(needed)
+    assert len(set(needed)) == len(needed)
+
+
+def test_every_saving_saves() -> None:
+    weights, asked = full_weights(), full_demand(full_plan())
+    base = MemoryPlan(blocks=40)
+    assert resident_bytes(weights, replace(base, streamed=20)) < resident_bytes(weights, base) - 10 * GB
+    assert resident_bytes(weights, replace(base, visits=True)) == resident_bytes(weights, base) - weights.clip
+    assert resident_bytes(weights, replace(base, rounds=True)) < resident_bytes(weights, base) - 12 * GB
+    assert activation_bytes(asked, replace(base, tokens_at_once=8192)) < activation_bytes(asked, base)
+    assert vae_bytes(asked, 1) < vae_bytes(asked, 4) / 2
+    assert activation_bytes(asked, replace(base, together=True)) > activation_bytes(asked, base)
+
+
+def test_the_transformer_s_bytes_are_those_of_its_file() -> None:
+    assert resident_bytes(full_weights(), EVERYTHING) == pytest.approx(32.6 * GB, rel=0.002)
+
+
+# what the files say
+
+
+@needs_golden
+@pytest.mark.parametrize("folder", [OFFICIAL, COMFY])
+def test_weighing_is_loading(folder: Path) -> None:
+    request = Request(audio=SPEECH, models=folder, device="cpu")
+    files = find_files(request)
+    weights, loaded = weigh(files, CPU, request), load_transformer(files, request, CPU)
+    assert sum(weights.step) + weights.clip + weights.others == weight_bytes(
+        files[Component.TRANSFORMER], torch.float32
+    )
+    assert weights.step == tuple(
+        sum(getattr(holder, leaf).weight.nbytes for holder, leaf in block_layers(block)) for block in loaded.blocks
+    )
+    clip = sum(layer.weight.nbytes for block in loaded.blocks for layer in clip_layers(block))
+    assert weights.clip == clip
+    round_layers(loaded)
+    assert weights.rounded == tuple(
+        sum(layer.weight.nbytes + layer.scale.nbytes for holder, leaf in block_layers(block)
+            if isinstance(layer := getattr(holder, leaf), Fp8Linear))
+        for block in loaded.blocks
+    )  # fmt: skip
+    assert 0 < weights.text_streamed < weights.text
+
+
+# what is loaded
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def tiny_request(**fields: Any) -> Request:
+    return Request(**{"audio": SPEECH, "engine": "native", "device": "cpu", "models": OFFICIAL, "seed": 3} | fields)
+
+
+def loaded(memory_plan: MemoryPlan, **fields: Any) -> WanS2VTransformer3DModel:
+    asked = tiny_request(**fields)
+    return load_transformer(find_files(asked), asked, CPU, memory=memory_plan)
+
+
+def velocity(model: WanS2VTransformer3DModel) -> Tensor:
+    generator, config = torch.Generator().manual_seed(0), model.config
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    conditioning = model.condition(
+        text=draw(5, config["text_dim"]),
+        audio=draw(config["num_audio_states"], config["audio_dim"], 8),
+        frames=2,
+        height=8,
+        width=8,
+        reference=draw(16, 1, 8, 8),
+        motion=draw(16, 19, 8, 8),
+    )
+    return model(draw(1, 16, 2, 8, 8), torch.tensor(500.0), conditioning)
+
+
+@needs_golden
+@pytest.mark.parametrize("streamed", [1, 2])
+def test_a_streamed_load_computes_the_same(streamed: int) -> None:
+    expected = velocity(loaded(EVERYTHING))
+    count = len(loaded(EVERYTHING).blocks)
+    cut = MemoryPlan(mode=Memory.GB12, blocks=count, streamed=streamed, visits=True, tokens_at_once=7)
+    assert torch.allclose(velocity(loaded(cut)), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(velocity(loaded(replace(cut, tokens_at_once=None))), expected)
+
+
+@needs_golden
+def test_weights_are_rounded_as_they_arrive() -> None:
+    model = loaded(EVERYTHING)
+    round_layers(model)
+    cut = MemoryPlan(mode=Memory.GB24, blocks=len(model.blocks), rounds=True, visits=True, streamed=1)
+    assert torch.equal(velocity(loaded(cut)), velocity(model))
+
+
+@needs_golden
+def test_a_streamed_text_encoder_says_the_same() -> None:
+    files = find_files(tiny_request())
+    expected = TextEncoder.load(files).encode("a red boat")
+    assert torch.equal(TextEncoder.load(files, streamed=True).encode("a red boat"), expected)
+
+
+# whole renders
+
+
+QUICK: dict[str, Any] = {"width": 32, "height": 32, "frames": 5, "steps": 2}
+
+
+def rendered(planned: Plan, heard: list[Progress] | None = None) -> list[RenderedClip]:
+    report = (lambda _: None) if heard is None else heard.append
+    return list(NativeEngine().render(planned, 0, None, report, Path()))
+
+
+@needs_golden
+def test_a_render_in_little_memory_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan(tiny_request(**QUICK, precision=Precision.BF16))
+    expected = rendered(planned)
+    count = transformer_sizes(find_files(planned.request)[Component.TRANSFORMER])["num_layers"]
+    little = MemoryPlan(
+        mode=Memory.GB12, blocks=count, streamed=count, visits=True, text_streamed=True, together=True, vae_step=1
+    )
+    monkeypatch.setattr(engine, "choose_memory", lambda *_: little)
+    (clip,) = rendered(planned)
+    assert (clip.frames == expected[0].frames).all()
+
+
+@needs_golden
+def test_a_small_mode_rounds_and_says_so() -> None:
+    asked = plan(tiny_request(**QUICK, memory=Memory.GB24))
+    (note,) = NativeEngine().notes(asked)
+    assert note.startswith("memory 24gb: the transformer's large matrices are rounded to fp8; --precision bf16 keeps")
+    estimate = NativeEngine().estimate(asked)
+    assert estimate.memory_mode == "24gb, fp8 weights"
+    assert list(NativeEngine().notes(plan(tiny_request(**QUICK, memory=Memory.GB24, precision=Precision.BF16)))) == []
+    assert list(NativeEngine().notes(plan(tiny_request(**QUICK)))) == []
+
+
+@needs_golden
+def test_files_in_fp8_are_not_rounded_again(tmp_path: Path) -> None:
+    for kind, name in (
+        ("diffusion_models", "wan2.2_s2v_14B_fp8_scaled"),
+        ("text_encoders", "umt5_xxl_fp8_e4m3fn_scaled"),
+        ("vae", "wan_2.1_vae"),
+        ("audio_encoders", "wav2vec2_large_english_fp16"),
+    ):
+        (tmp_path / kind).mkdir()
+        shutil.copyfile(COMFY / kind / f"{name}.safetensors", tmp_path / kind / f"{name}.safetensors")
+    asked = tiny_request(**QUICK, models=tmp_path, memory=Memory.GB24)
+    found = choose_memory(find_files(asked), plan(asked), CPU)
+    assert not found.rounds
+    assert found.says() == "24gb"
+
+
+@needs_golden
+def test_the_time_left_is_in_the_progress_of_every_step() -> None:
+    heard: list[Progress] = []
+    rendered(plan(tiny_request(**QUICK)), heard)
+    left = [progress.eta_seconds for progress in heard if progress.step]
+    assert len(left) == 2
+    assert all(seconds is not None and seconds >= 0 for seconds in left)
+    assert left[1] < left[0]
+
+
+@needs_golden
+def test_what_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 24 * GB)
+    monkeypatch.setattr(memory, "weigh", lambda *_: full_weights())
+    asked = tiny_request(width=832, height=1216, memory=Memory.GB12, models=OFFICIAL)
+    sizes: Mapping[str, Any] = FULL_SIZES
+    monkeypatch.setattr(memory.devices, "transformer_sizes", lambda *_: sizes)
+    with pytest.raises(
+        EngineError, match=r"832×1216 in clips of 80 needs about \d+\.\d GiB, --memory 12gb leaves 10\.6 GiB: "
+    ):
+        choose_memory(find_files(asked), plan_clips(asked, 20.0), CPU)
