@@ -20,6 +20,7 @@ from soundreel.engines.native.cost import MOTION_LATENTS, TEXT_ROWS, longest
 from soundreel.errors import EngineError
 from soundreel.models.attention import Kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.models.vae import LATENT_STEP
 from soundreel.planning import Tokens, count_tokens
 from soundreel.types import FRAMES_PER_LATENT, Memory, Plan, Precision, Request
 from soundreel.weights.catalog import Component
@@ -47,13 +48,13 @@ TOGETHER_TOKENS = 12_000
 """Below so many tokens a pass over the streamed blocks may be shorter than their copies (H100 on PCIe 4): then the two
 branches of guidance share them."""
 
-VAE_STEPS = (4, 2, 1)
+VAE_STEPS = (LATENT_STEP, 1)
 """Latent frames that the VAE takes at once, fastest first."""
 
-VAE_FEATURES = 6
+VAE_FEATURES = 6.5
 """Features of the decoder's full size that are there at once, for each latent frame of a step."""
 
-VAE_REMEMBERED = 6
+VAE_REMEMBERED = 7
 """Features of one latent frame that the VAE's convolutions remember."""
 
 VAE_WIDTH = 96
@@ -271,7 +272,7 @@ def vae_bytes(asked: Demand, step: int) -> int:
     size = asked.vae_dtype.itemsize
     feature = FRAMES_PER_LATENT * asked.pixels * VAE_WIDTH * size
     pictures = 3 * asked.pixels * asked.kept * (2 * size + 4)
-    return (VAE_FEATURES * step + VAE_REMEMBERED) * feature + pictures
+    return int((VAE_FEATURES * step + VAE_REMEMBERED) * feature + pictures)
 
 
 def choose_memory(files: ModelFiles, plan: Plan, device: torch.device) -> MemoryPlan:
