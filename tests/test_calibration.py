@@ -263,7 +263,7 @@ def test_without_a_calibration_a_known_gpu_goes_by_what_was_measured_on_one(monk
 
 def test_everything_is_measured_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "LEAST_SECONDS", 0.01)
-    monkeypatch.setattr(calibration, "find_model", lambda: _model())
+    monkeypatch.setattr(calibration, "find_model", _model)
     told: list[str] = []
     found = measure(CPU, told.append)
     assert set(found.products) == {Precision.BF16}
