@@ -4,7 +4,7 @@
 
 Weights are random and made on the device: times and memory are those of trained ones, errors are not, since trained
 weights have outliers. Errors are relative L2 of a pass from the plain PyTorch operations in bfloat16. The share of the
-ceiling is the pass's arithmetic (`count_flops`) at the speed of large products, measured just before: bfloat16's for
+ceiling is the pass's arithmetic (`block_work`) at the speed of large products, measured just before: bfloat16's for
 the exact modes, float8's for those with both fp8 products and fp8 attention.
 """
 
@@ -143,7 +143,7 @@ def condition(model: WanS2VTransformer3DModel, inputs: dict[str, Tensor]) -> Con
 
 
 def pass_flops(model: WanS2VTransformer3DModel, tokens: int) -> float:
-    """Products and attention of all blocks; as `count_flops`."""
+    """Products and attention of all blocks; as `block_work`."""
     width, config = model.head_width * model.config["num_attention_heads"], model.config
     products = 2 * tokens * (6 * width**2 + 2 * width * config["ffn_dim"])
     return float(config["num_layers"] * (products + 4 * tokens * (tokens + 512) * width))

@@ -12,6 +12,7 @@ pytest.importorskip("torch", reason="the packages of soundreel[native] are not h
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from soundreel.engines.native import NativeEngine, engine, memory
@@ -41,6 +42,9 @@ from soundreel.pipeline import plan
 from soundreel.planning import plan as plan_clips
 from soundreel.types import Memory, Plan, Precision, Progress, RenderedClip, Request
 from soundreel.weights.catalog import Component
+from soundreel.weights.components import load_part
+from soundreel.weights.lora import apply_loras, open_lora
+from soundreel.weights.lora_files import LoraSource
 from soundreel.weights.placement import weight_bytes
 from soundreel.weights.precision import block_layers, clip_layers, round_layers
 from soundreel.weights.quantized import Fp8Linear
@@ -251,6 +255,49 @@ def test_weights_are_rounded_as_they_arrive() -> None:
     round_layers(model)
     cut = MemoryPlan(mode=Memory.GB24, blocks=len(model.blocks), rounds=True, visits=True, streamed=1)
     assert torch.equal(velocity(loaded(cut)), velocity(model))
+
+
+LORA_LAYERS = {
+    "blocks.0.self_attn.q": "blocks.0.attn1.to_q",
+    "blocks.1.ffn.2": "blocks.1.ffn.net.2",
+    "blocks.1.cross_attn.k": "blocks.1.attn2.to_k",
+    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+}
+"""Official name → ours: layers that are rounded, used once per clip, and outside the blocks."""
+
+
+@needs_golden
+def test_loras_are_added_before_weights_are_rounded(tmp_path: Path) -> None:
+    path, down, up = tmp_path / "lora.safetensors", "lora_A.weight", "lora_B.weight"
+    generator, model = torch.Generator().manual_seed(5), loaded(EVERYTHING)
+    tensors: dict[str, Tensor] = {}
+    for name, ours in LORA_LAYERS.items():
+        layer = model.get_submodule(ours)
+        tensors[f"diffusion_model.{name}.{down}"] = torch.randn(2, layer.in_features, generator=generator) / 8
+        tensors[f"diffusion_model.{name}.{up}"] = torch.randn(layer.out_features, 2, generator=generator) / 8
+    save_file(tensors, path)
+    expected = loaded(EVERYTHING, loras=(str(path),))
+    assert not torch.equal(velocity(expected), velocity(model))
+    apply_loras(model, [open_lora(LoraSource.parse(str(path)), model)])
+    assert torch.equal(velocity(expected), velocity(model)), "block by block as all at once"
+    round_layers(model)
+    cut = MemoryPlan(mode=Memory.GB24, blocks=len(model.blocks), rounds=True, visits=True, streamed=1)
+    assert torch.equal(velocity(loaded(cut, loras=(str(path),))), velocity(model))
+
+
+@needs_golden
+@pytest.mark.parametrize("folder", [OFFICIAL, COMFY])
+def test_blocks_arrive_whole_and_one_after_the_other(folder: Path) -> None:
+    """Though files keep the layers for the sound apart from the blocks that they belong to."""
+    part, arrived = find_files(tiny_request(models=folder))[Component.TRANSFORMER], list[str]()
+
+    def on_part(name: str, module: torch.nn.Module) -> None:
+        assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+        arrived.append(name)
+
+    model = load_part(part, WanS2VTransformer3DModel, device=CPU, dtype=torch.float32, on_part=on_part)
+    blocks = [name for name in arrived if name.startswith("blocks.")]
+    assert blocks == [f"blocks.{k}" for k in range(len(model.blocks))]
 
 
 @needs_golden

@@ -1,12 +1,9 @@
 """How much memory the weights take, from the headers of their files."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 
-from soundreel.weights.catalog import Component
-from soundreel.weights.find import ModelFiles
 from soundreel.weights.read import open_tensors
 from soundreel.weights.scan import Part
 from soundreel.weights.stored import Stored, collect
@@ -16,11 +13,6 @@ def weight_bytes(part: Part, dtype: torch.dtype) -> int:
     """Bytes that a part takes once loaded to compute in `dtype`: float8 and GGUF matrices stay as they are stored."""
     stored = collect([open_tensors(path) for path in part.files])
     return sum(loaded_bytes(tensor, dtype) for tensor in stored.values() if tensor.is_float)
-
-
-def model_bytes(model: ModelFiles, dtypes: Mapping[Component, torch.dtype]) -> dict[Component, int]:
-    """`weight_bytes` of every part, each in the element type that it is given."""
-    return {component: weight_bytes(part, dtypes[component]) for component, part in model.parts.items()}
 
 
 def loaded_bytes(tensor: Stored, dtype: torch.dtype) -> int:

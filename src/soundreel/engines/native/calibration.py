@@ -224,11 +224,12 @@ def measure(device: torch.device, tell: Callable[[str], object] = lambda _: None
     )
 
 
-def _seconds(run: Run, device: torch.device, least: float = LEAST_SECONDS) -> float:
+def _seconds(run: Run, device: torch.device, least: float | None = None) -> float:
     """Of one run, from as many as take `least` seconds, after two that warm up."""
     run()
     one = _time(run, device, 1)
-    return _time(run, device, max(1, min(MOST_RUNS, round(least / max(one, 1e-6)))))
+    runs = round((LEAST_SECONDS if least is None else least) / max(one, 1e-6))
+    return _time(run, device, max(1, min(MOST_RUNS, runs)))
 
 
 def _time(run: Run, device: torch.device, count: int) -> float:

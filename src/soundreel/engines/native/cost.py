@@ -13,7 +13,7 @@ from typing import Any
 from soundreel.engines.native.passes import is_guided
 from soundreel.models.vae import Starts
 from soundreel.planning import Tokens, count_tokens
-from soundreel.types import FRAMES_PER_LATENT, SIZE_MULTIPLE, Clip, Plan
+from soundreel.types import FRAMES_PER_LATENT, Clip, Plan
 
 MOTION_FRAMES = 73
 """Frames before a clip that it continues: 19 latent frames."""
@@ -190,20 +190,6 @@ def clip_seconds(
         before=encoded / speeds.vae,
         after=decoded / speeds.vae,
     )
-
-
-def total_flops(plan: Plan, sizes: Mapping[str, Any], steps: int) -> float:
-    """Of all forward passes of `plan`."""
-    works = [block_work(sizes, count_tokens(plan, clip)) for clip in plan.clips]
-    interval = plan.request.cfg_interval
-    passes = sum(step_passes(steps, guided=plan.request.guide_scale > 1, interval=interval))
-    return passes * sum(work.products + work.attention for work in works)
-
-
-def tokens_of(width: int, height: int, latent_frames: int, *, reference: bool = False, motion: int = 0) -> Tokens:
-    """Tokens of a clip without a plan, for measurements."""
-    per_frame = (width // SIZE_MULTIPLE) * (height // SIZE_MULTIPLE)
-    return Tokens(noise=latent_frames * per_frame, reference=per_frame if reference else 0, motion=motion)
 
 
 def longest(tokens: Sequence[Tokens]) -> Tokens:
