@@ -51,10 +51,10 @@ branches of guidance share them."""
 VAE_STEPS = (LATENT_STEP, 1)
 """Latent frames that the VAE takes at once, fastest first."""
 
-VAE_FEATURES = 6.5
+VAE_FEATURES = 6.4
 """Features of the decoder's full size that are there at once, for each latent frame of a step."""
 
-VAE_REMEMBERED = 7
+VAE_REMEMBERED = 4.5
 """Features of one latent frame that the VAE's convolutions remember."""
 
 VAE_WIDTH = 96
@@ -376,9 +376,10 @@ def _too_small(weights: Weights, asked: Demand, request: Request, device: torch.
 def capped(device: torch.device, memory: MemoryPlan) -> Iterator[None]:
     """Let PyTorch allocate no more than the plan's cap, and make running out of memory an `EngineError`."""
     has_cap = memory.cap_bytes is not None and device.type == "cuda"
+    index = (torch.cuda.current_device() if device.index is None else device.index) if has_cap else None
     if has_cap:
-        total = torch.cuda.mem_get_info(device)[1]
-        torch.cuda.set_per_process_memory_fraction(min(1.0, (memory.cap_bytes or total) / total), device)
+        total = torch.cuda.mem_get_info(index)[1]
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (memory.cap_bytes or total) / total), index)
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -388,4 +389,4 @@ def capped(device: torch.device, memory: MemoryPlan) -> Iterator[None]:
         ) from error
     finally:
         if has_cap:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.set_per_process_memory_fraction(1.0, index)
