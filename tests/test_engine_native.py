@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from command import Outcome, run_here
 from soundreel.engines.native import NativeEngine
+from soundreel.engines.native.arrival import Arrival
 from soundreel.engines.native.clips import MOTION_FRAMES, REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
 from soundreel.engines.native.engine import (
     MOTION,
@@ -30,6 +32,7 @@ from soundreel.engines.native.engine import (
     prepare_scene,
 )
 from soundreel.engines.native.inputs import NO_POSE, to_uint8
+from soundreel.engines.native.memory import MemoryPlan
 from soundreel.engines.native.sound import feature_index, frame_features
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import EngineError, InputError
@@ -38,6 +41,9 @@ from soundreel.models.audio_tokens import with_lead
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.pipeline import generate, plan
 from soundreel.types import LEAD_IN_FRAMES, MODEL_FPS, AvAlign, Carry, Plan, Progress, RenderedClip, Request, Solver
+from soundreel.weights.catalog import Component
+from soundreel.weights.components import load_part
+from soundreel.weights.precision import block_layers
 from weight_files import COMFY, GOLDEN, OFFICIAL, needs_golden, relative_error, shape_only_file, writable_copy
 
 pytestmark = needs_golden
@@ -432,3 +438,19 @@ def test_a_gpu_that_is_too_small_is_named_before_anything_is_loaded(monkeypatch:
 def test_an_unknown_device_is_wrong_input() -> None:
     with pytest.raises(InputError, match="--device is 'gpu': expected auto, cpu, cuda"):
         NativeEngine().check(request(**QUICK, device="gpu"))
+
+
+def test_weights_that_were_rounded_are_let_go_at_once() -> None:
+    """Or all of the 16-bit weights would be in memory at the end, which a capped GPU has no room for."""
+    part = find_files(request())[Component.TRANSFORMER]
+    arrival = Arrival(MemoryPlan(rounds=True, blocks=4), [])
+    before: list[weakref.ref[torch.nn.Parameter]] = []
+
+    def on_part(name: str, block: torch.nn.Module) -> None:
+        assert all(weight() is None for weight in before)
+        before.extend(weakref.ref(getattr(holder, leaf).weight) for holder, leaf in block_layers(block))
+        arrival(name, block)
+
+    load_part(part, WanS2VTransformer3DModel, device=CPU, dtype=torch.float32, on_part=on_part)
+    assert before
+    assert all(weight() is None for weight in before)

@@ -50,6 +50,7 @@ def round_block(block: nn.Module) -> None:
         layer = getattr(holder, name)
         if type(layer) is nn.Linear:
             setattr(holder, name, round_linear(layer))
+            layer.register_parameter("weight", None)  # the loader still holds the layer, and 16 bits of it otherwise
 
 
 def step_layers(model: WanS2VTransformer3DModel) -> Iterator[tuple[nn.Module, str]]:
