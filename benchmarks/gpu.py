@@ -20,6 +20,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
 from benchmarks import official
+from soundreel.engines.native.cost import TEXT_ROWS
 from soundreel.engines.native.vae import Vae, convolutions_tried_out
 from soundreel.models.attention import Kernel, attend, why_not
 from soundreel.models.conditioning import Conditioning
@@ -51,7 +52,6 @@ class Mode:
     precision: Precision = Precision.BF16
     attention: str = "auto"
     fused: bool = True
-    is_float8: bool = False  # wholly
 
 
 MODES = (
@@ -59,7 +59,7 @@ MODES = (
     Mode("exact"),
     Mode("fp8-attention", attention="fp8"),
     Mode("fp8-products", Precision.FP8),
-    Mode("fp8", Precision.FP8, attention="fp8", is_float8=True),
+    Mode("fp8", Precision.FP8, attention="fp8"),
 )
 """In this order: weights, once rounded, stay so. The first is the yardstick of all errors."""
 
@@ -142,11 +142,13 @@ def condition(model: WanS2VTransformer3DModel, inputs: dict[str, Tensor]) -> Con
     return model.condition(frames=frames, height=height, width=width, **{name: inputs[name] for name in names})
 
 
-def pass_flops(model: WanS2VTransformer3DModel, tokens: int) -> float:
-    """Products and attention of all blocks; as `block_work`."""
+def ceiling_seconds(model: WanS2VTransformer3DModel, mode: Mode, tokens: int, speeds: dict[bool, float]) -> float:
+    """What the products and the attention of all blocks would take at the speed of large products."""
     width, config = model.head_width * model.config["num_attention_heads"], model.config
-    products = 2 * tokens * (6 * width**2 + 2 * width * config["ffn_dim"])
-    return float(config["num_layers"] * (products + 4 * tokens * (tokens + 512) * width))
+    products = config["num_layers"] * 2 * tokens * (6 * width**2 + 2 * width * config["ffn_dim"])
+    attention = config["num_layers"] * 4 * tokens * (tokens + TEXT_ROWS) * width
+    float8_products, float8_attention = mode.precision is Precision.FP8, mode.attention == Kernel.FP8
+    return float(products / speeds[float8_products] + attention / speeds[float8_attention])
 
 
 def product_speeds(device: torch.device) -> dict[bool, float]:
@@ -228,7 +230,7 @@ def print_pass(
     error = relative(made, expected.setdefault(size, made))
     taken = milliseconds(work, device, options.repeat, is_warm=True)
     tokens = conditioning.rotary.cos.shape[0]
-    share = pass_flops(model, tokens) / (taken / 1000) / speeds.get(mode.is_float8, speeds[False])
+    share = ceiling_seconds(model, mode, tokens, speeds) / (taken / 1000)
     _print_row(mode.name, size, taken, f"{error:>9.4f}{share:>11.0%}", device)
 
 
