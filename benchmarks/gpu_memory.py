@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from benchmarks.gpu import TINY, randomize
@@ -171,7 +171,8 @@ class Bench:
 
     def _render(self, planned: Plan, model: WanS2VTransformer3DModel, memory: MemoryPlan) -> dict[str, float]:
         request, clip = planned.request, planned.clips[1]
-        vae = Vae(AutoencoderKLWan(**self._vae_sizes()).eval().to(vae_dtype(VaePrecision.AUTO, self.device)))
+        network = AutoencoderKLWan(**self._vae_sizes()).eval()
+        vae = Vae(nn.Module.to(network, vae_dtype(VaePrecision.AUTO, self.device)))  # diffusers' own warns of it
         randomize(vae.network)
         vae.most_at_once = memory.vae_step or vae.most_at_once
         config = model.config

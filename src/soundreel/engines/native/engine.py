@@ -78,6 +78,11 @@ AFTERSOUND_SECONDS = 0.04
 REPORTED_SHARE = 0.02
 """Of a network's bytes, how many more are read between two reports."""
 
+TURBO_NEEDS_WEIGHTS = (
+    "turbo takes few-step weights: without their LoRA (--lora FILE, as "
+    "wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise.safetensors) four steps give unfinished pictures"
+)
+
 MOTION = "motion"
 """Name of the carry's tensor: the motion frames for the next clip, float32 [3, 73, H, W]."""
 
@@ -99,8 +104,7 @@ class NativeEngine:
         check_model(files)
         check_precision(request.precision, device)
         choose_kernel(request.attention, device, compute_dtype(device), head_width(files))
-        plentiful = request.audio_start + 2 * request.infer_frames / MODEL_FPS
-        choose_memory(files, planning.plan(request, plentiful), device)
+        choose_memory(files, _any_plan(request), device)
 
     def estimate(self, plan: Plan) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
@@ -115,17 +119,21 @@ class NativeEngine:
         )
 
     def model_files(self, request: Request) -> Mapping[str, str]:
-        """The parts that `find_files` finds, and the LoRAs with their strengths."""
+        """The parts that `find_files` finds, in which form they compute, and the LoRAs with their strengths."""
         files = find_files(request)
+        is_rounded = choose_memory(files, _any_plan(request), pick_device(request.device)).rounds
+        forms = {"matrices": "rounded to fp8"} if is_rounded else {}
         parts = {f"{name} {path.name}": path for name, part in files.parts.items() for path in part.files}
         sources = enumerate(map(LoraSource.parse, request.loras), start=1)
         loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
-        return {name: sampled_digest(path) for name, path in (parts | loras).items()}
+        return forms | {name: sampled_digest(path) for name, path in (parts | loras).items()}
 
     def notes(self, plan: Plan) -> Iterator[str]:
-        """Say what memory is saved by, whether previews are rough, and where the pose video ends too early."""
+        """Say what memory is saved by, what turbo lacks, whether previews are rough, and where poses end too early."""
         request = plan.request
         yield from choose_memory(find_files(request), plan, pick_device(request.device)).notes()
+        if request.turbo and not request.loras:
+            yield TURBO_NEEDS_WEIGHTS
         rough = preview_note(request.models) if request.preview else None
         if rough is not None:
             yield rough
@@ -203,6 +211,11 @@ class Setting:
 def find_files(request: Request) -> ModelFiles:
     """The model's files, in the places that the request names or else in the default one."""
     return find_model(*([] if request.models is None else [request.models]))
+
+
+def _any_plan(request: Request) -> Plan:
+    """A plan before the sound's length is known: two clips of it, where the request does not say how long."""
+    return planning.plan(request, request.audio_start + 2 * request.infer_frames / MODEL_FPS)
 
 
 def plan_schedule(request: Request) -> Schedule:

@@ -1,0 +1,40 @@
+"""Benchmarks of the native engine run on sizes that a CPU has time for: their tables are whole."""
+
+import re
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
+
+from benchmarks import fewer_passes, gpu, gpu_memory
+
+from weight_files import GOLDEN, needs_golden
+
+
+def test_every_mode_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(["--tiny", "--device", "cpu", "--repeat", "1", "--no-vae", "--modes", "plain", "exact", "fp8"])
+    table = capsys.readouterr().out
+    exact = re.search(r"^exact +64x64 +\d+ +\d+ +0\.0 +(\S+) +\d+%$", table, re.MULTILINE)
+    assert exact is not None
+    assert float(exact[1]) < 1e-4
+    assert "--precision fp8 needs a GPU" in table, "a mode that does not run is a row, not the table's end"
+    assert re.search(r"^sdpa +300 ", table, re.MULTILINE)
+
+
+def test_a_memory_mode_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu_memory.main(["--tiny", "--steps", "3", "--modes", "12gb"])
+    table = capsys.readouterr().out
+    assert re.search(r"^12gb +\d+", table, re.MULTILINE)
+
+
+@needs_golden
+def test_dials_have_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    models, sound = str(GOLDEN / "tiny_official"), str(GOLDEN / "inputs" / "speech_2s.wav")
+    fewer_passes.main(["--models", models, "--audio", sound, "--device", "cpu", "--steps", "5", "--frames", "5"])
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert len(rows) == len(fewer_passes.DIALS)
+    passes, spared = zip(*((int(row.split()[2]), int(row.split()[3])) for row in rows), strict=True)
+    assert rows[0].endswith("equal")
+    assert all(p + s == 10 for p, s in zip(passes, spared, strict=True))
+    assert min(passes) < 10
