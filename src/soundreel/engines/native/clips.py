@@ -72,14 +72,13 @@ class ClipRenderer:
         self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
         self._saving = saving
         self.spared = 0
+        self._under_way: Passes | None = None
         vae.to(device)
         self._reference = None if scene.reference is None else vae.encode(scene.reference)
 
     @torch.inference_mode()
     def render(self, given: ClipInput, height: int, width: int, on_step: OnStep | None = None) -> Tensor:
         """Pixels [3, size − lead-in, H, W] of one clip, on the CPU.
-
-        `on_step` gets what the step takes for the finished latents.
 
         Raises:
             EngineError: the latents are no longer finite.
@@ -91,14 +90,15 @@ class ClipRenderer:
         positive, negative = self._conditions(given, motion, shape)
         noise = draw_noise((self._vae.channels, *shape), clip.seed).to(self._device)
         passes = self._passes(positive, negative)
-
-        def after_step(step: int, latents: Tensor) -> None:
-            if on_step is not None:
-                on_step(step, latents if passes.picture is None else passes.picture)
-
-        latents = sample(passes, noise, self._schedule, after_step)
+        self._under_way = passes
+        latents = sample(passes, noise, self._schedule, on_step)
         self.spared = passes.spared
         return self._decode(latents, motion, clip)
+
+    @property
+    def picture(self) -> Tensor | None:
+        """What the last step took for the finished latents, [16, F, h, w]; None before the first one."""
+        return None if self._under_way is None else self._under_way.picture
 
     def _conditions(
         self, given: ClipInput, motion: Tensor | None, shape: tuple[int, int, int]

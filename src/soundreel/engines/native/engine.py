@@ -184,10 +184,11 @@ class NativeEngine:
             saving=saving_of(request),
             together=memory.together,
         )
+        show = None if setting.previewer is None else partial(_show, setting.previewer, renderer)
         motion, clock = motion_before(plan, start, carry, scene), StepClock(forecast(plan, files, device, memory)[0])
         for clip, pose in zip(plan.clips[start:], poses(plan, start), strict=True):
             given = ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)
-            on_step = _stepping(plan, clip, schedule.steps, report, clock, setting.previewer)
+            on_step = _stepping(plan, clip, schedule.steps, report, clock, show)
             pixels = renderer.render(given, request.height, request.width, on_step)[:, : clip.frames]
             motion = next_motion(motion, pixels)
             frames = to_uint8(pixels)
@@ -420,14 +421,19 @@ class StepClock:
         return self._forecast.remaining(clip, step, pace)
 
 
+def _show(previewer: Previewer, renderer: ClipRenderer) -> Path:
+    assert renderer.picture is not None, "a step has been taken"
+    return previewer.show(renderer.picture)
+
+
 def _stepping(
-    plan: Plan, clip: Clip, steps: int, report: Report, clock: StepClock, previewer: Previewer | None
+    plan: Plan, clip: Clip, steps: int, report: Report, clock: StepClock, show: Callable[[], Path] | None
 ) -> Callable[[int, Tensor], None]:
     shown: list[Path] = []
 
-    def on_step(step: int, picture: Tensor) -> None:
-        if previewer is not None and (step % STEPS_BETWEEN == 0 or step == steps):
-            shown[:] = [previewer.show(picture)]
+    def on_step(step: int, _: Tensor) -> None:
+        if show is not None and (step % STEPS_BETWEEN == 0 or step == steps):
+            shown[:] = [show()]
         report(
             Progress(
                 stage=Stage.RENDER,
