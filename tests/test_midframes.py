@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from conftest import SHARED
 from soundreel import midframes
+from soundreel.devices import pick_device
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.interpolate import check_method, interpolate, open_method
 from soundreel.media.motion import Gap, Picture
@@ -152,7 +153,7 @@ class TestMidFrames:
 
     def test_devices_that_are_not_there_are_named(self):
         with pytest.raises(InputError, match="'warp-drive'"):
-            midframes.pick_device("warp-drive")
+            pick_device("warp-drive")
 
 
 def tiny_rife() -> Rife:

@@ -182,7 +182,7 @@ OPTIONS: dict[str, Any] = {
         Precision, "--precision", does="Of the large products (default auto: fp8 for fp8 files).", panel=SPEED
     ),
     "vae_precision": _option(
-        VaePrecision, "--vae-precision", does="(default auto: bf16 on GPUs; preset high fp32)", panel=SPEED
+        VaePrecision, "--vae-precision", does="Of the VAE (default auto: bf16 on GPUs; preset high fp32).", panel=SPEED
     ),
     "cache": _option(
         float, "--cache", does="Spare passes whose result is known to within this: 0.05 (default 0: none).", panel=SPEED

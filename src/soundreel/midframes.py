@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from soundreel.errors import EngineError, InputError
+from soundreel.devices import pick_device
+from soundreel.errors import EngineError
 from soundreel.media.motion import Gap, Picture
 from soundreel.weights.frame_networks import FILM, load_network
 
@@ -54,20 +55,6 @@ def open_network(name: str, path: Path, *, device: str = "auto") -> "MidFrames":
         batch=1 if place.type == "cpu" else LARGEST_BATCH,
         pixels=_pixels_that_fit(place, bytes_per_pixel),
     )
-
-
-def pick_device(name: str) -> torch.device:
-    """The device for a `--device` option. Raises `InputError`: it is none, or there is none of that kind."""
-    if name == "auto":
-        backends = (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
-        return torch.device(next((kind for kind, is_there in backends if is_there), "cpu"))
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device is {name!r}: expected auto, cpu, cuda, cuda:N or mps ({reason})") from error
-    return device
 
 
 def _pixels_that_fit(device: torch.device, bytes_per_pixel: int) -> int | None:

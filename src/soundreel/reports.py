@@ -229,7 +229,7 @@ def calibrate_machine(device: str, tell: Callable[[str], object]) -> Report:
     """
     try:
         calibration = import_module("soundreel.engines.native.calibration")
-        devices = import_module("soundreel.engines.native.device")
+        devices = import_module("soundreel.devices")
     except ModuleNotFoundError as error:
         raise EngineError(f"--calibrate needs the package {error.name}: {INSTALL_NATIVE}") from error
     found = calibration.measure(devices.pick_device(device), tell)

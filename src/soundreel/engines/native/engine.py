@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from soundreel import planning
+from soundreel.devices import pick_device
 from soundreel.digests import sampled_digest
 from soundreel.engines.base import Estimate
 from soundreel.engines.native.arrival import Arrival
@@ -20,7 +21,6 @@ from soundreel.engines.native.cost import Forecast, clip_seconds
 from soundreel.engines.native.device import (
     compute_dtype,
     head_width,
-    pick_device,
     release_memory,
     transformer_sizes,
     vae_dtype,
