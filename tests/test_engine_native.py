@@ -20,6 +20,7 @@ from torch import Tensor
 
 from command import Outcome, run_here
 from soundreel.engines.native import NativeEngine
+from soundreel.engines.native import engine as native_engine
 from soundreel.engines.native.arrival import Arrival
 from soundreel.engines.native.clips import MOTION_FRAMES, REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
 from soundreel.engines.native.engine import (
@@ -454,3 +455,44 @@ def test_weights_that_were_rounded_are_let_go_at_once() -> None:
     load_part(part, WanS2VTransformer3DModel, device=CPU, dtype=torch.float32, on_part=on_part)
     assert before
     assert all(weight() is None for weight in before)
+
+
+class TestBeginning:
+    """On a GPU a clip's first step runs while the clip before is written."""
+
+    def test_clips_that_were_begun_are_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        expected = render(**CHAIN, guide_scale=3.0)
+        begun: list[int] = []
+
+        def begin(renderer: ClipRenderer, given: ClipInput, height: int, width: int) -> None:
+            begun.append(given.clip.index)
+            plain_begin(renderer, given, height, width)
+
+        plain_begin = ClipRenderer.begin
+        monkeypatch.setattr(ClipRenderer, "begin", begin)
+        monkeypatch.setattr(native_engine, "runs_aside", lambda _: True)
+        made = render(**CHAIN, guide_scale=3.0)
+        assert begun == [1]
+        assert all(np.array_equal(one.frames, other.frames) for one, other in zip(made, expected, strict=True))
+
+    def test_what_fails_then_fails_when_the_clip_s_turn_has_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The finished clip comes first: it is not lost to the next one's failure."""
+        monkeypatch.setattr(native_engine, "runs_aside", lambda _: True)
+        clips = NativeEngine().render(plan(request(**CHAIN)), 0, None, ignore, Path())
+        plain_encode = Vae.encode
+
+        def encode(vae: Vae, pixels: Tensor) -> Tensor:
+            if pixels.shape[1] == MOTION_FRAMES:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return plain_encode(vae, pixels)
+
+        monkeypatch.setattr(Vae, "encode", encode)
+        assert next(clips).clip.index == 0
+        with pytest.raises(EngineError, match="ran out of memory"):
+            next(clips)
+
+    def test_another_clip_than_the_one_begun_is_begun_anew(self) -> None:
+        made = render(**CHAIN)
+        planned = plan(request(**CHAIN))
+        again = rendered(planned, 1, made[0].carry)
+        assert np.array_equal(again[0].frames, made[1].frames)

@@ -153,6 +153,11 @@ def sample(velocity: Velocity, noise: Tensor, schedule: Schedule, on_step: OnSte
     return latents
 
 
+def first_timestep(schedule: Schedule, device: torch.device) -> Tensor:
+    """That `sample` begins with, as it hands it to the velocity."""
+    return torch.tensor(schedule.timesteps)[0].to(device)
+
+
 def _scheduler(schedule: Schedule) -> Any:
     """A fresh diffusers scheduler that walks `schedule`."""
     scheduler = _DIFFUSERS[schedule.solver]()

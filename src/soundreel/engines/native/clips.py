@@ -17,7 +17,7 @@ from soundreel.engines.native.sound_store import StoredSound
 from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.sampling import OnStep, Schedule, draw_noise, sample
+from soundreel.sampling import OnStep, Schedule, draw_noise, first_timestep, sample
 from soundreel.types import FRAMES_PER_LATENT, Clip
 
 MOTION_FRAMES = 73
@@ -47,6 +47,16 @@ class ClipInput:
     pose: Tensor | None = None  # pixels [3, 1 + size, H, W]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Start:
+    """All that a clip's first step needs."""
+
+    given: ClipInput
+    motion: Tensor | None  # latents
+    noise: Tensor
+    passes: Passes
+
+
 class ClipRenderer:
     """Renders the clips of one scene on `device`, where transformer and VAE stay.
 
@@ -73,6 +83,7 @@ class ClipRenderer:
         self._saving = saving
         self.spared = 0
         self._under_way: Passes | None = None
+        self._begun: _Start | None = None
         vae.to(device)
         self._reference = None if scene.reference is None else vae.encode(scene.reference)
 
@@ -84,16 +95,32 @@ class ClipRenderer:
             EngineError: the latents are no longer finite.
             Cancelled: by `on_step`.
         """
-        clip = given.clip
+        begun, self._begun = self._begun, None
+        start = begun if begun is not None and begun.given is given else self._start(given, height, width)
+        self._under_way = start.passes
+        latents = sample(start.passes, start.noise, self._schedule, on_step)
+        self.spared = start.passes.spared
+        return self._decode(latents, start.motion, given.clip)
+
+    @torch.inference_mode()
+    def begin(self, given: ClipInput, height: int, width: int) -> None:
+        """Let the GPU begin with the clip that is rendered next, and do not wait for it.
+
+        What fails here fails again when the clip is rendered, and is raised then: the clip before is not yet kept.
+        """
+        try:
+            start = self._start(given, height, width)
+            start.passes.begin(start.noise, first_timestep(self._schedule, self._device))
+        except RuntimeError:
+            return
+        self._begun = start
+
+    def _start(self, given: ClipInput, height: int, width: int) -> "_Start":
         motion = None if given.motion is None else self._vae.encode(given.motion)
-        shape = (clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
+        shape = (given.clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
         positive, negative = self._conditions(given, motion, shape)
-        noise = draw_noise((self._vae.channels, *shape), clip.seed).to(self._device)
-        passes = self._passes(positive, negative)
-        self._under_way = passes
-        latents = sample(passes, noise, self._schedule, on_step)
-        self.spared = passes.spared
-        return self._decode(latents, motion, clip)
+        noise = draw_noise((self._vae.channels, *shape), given.clip.seed).to(self._device)
+        return _Start(given=given, motion=motion, noise=noise, passes=self._passes(positive, negative))
 
     @property
     def picture(self) -> Tensor | None:

@@ -22,6 +22,7 @@ from soundreel.engines.native.device import (
     compute_dtype,
     head_width,
     release_memory,
+    runs_aside,
     transformer_sizes,
     vae_dtype,
 )
@@ -186,14 +187,19 @@ class NativeEngine:
         )
         show = None if setting.previewer is None else partial(_show, setting.previewer, renderer)
         motion, clock = motion_before(plan, start, carry, scene), StepClock(forecast(plan, files, device, memory)[0])
-        for clip, pose in zip(plan.clips[start:], poses(plan, start), strict=True):
-            given = ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)
+        upcoming = zip(plan.clips[start:], poses(plan, start), strict=True)
+        given = _next_input(plan, upcoming, motion)
+        while given is not None:
+            clip = given.clip
             on_step = _stepping(plan, clip, schedule.steps, report, clock, show)
             pixels = renderer.render(given, request.height, request.width, on_step)[:, : clip.frames]
             motion = next_motion(motion, pixels)
             frames = to_uint8(pixels)
             del pixels  # the pipeline is about to hold its uint8 copy
             facts = {"passes_spared": renderer.spared} if renderer.spared else {}
+            given = _next_input(plan, upcoming, motion)
+            if given is not None and runs_aside(device):
+                renderer.begin(given, request.height, request.width)
             yield RenderedClip(clip=clip, frames=frames, carry=Carry(tensors={MOTION: motion.numpy()}), facts=facts)
             del frames
             gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
@@ -364,6 +370,14 @@ def motion_before(plan: Plan, start: int, carry: Carry | None, scene: Scene) -> 
         assert scene.reference is not None
         return first_motion(scene.reference)
     return None
+
+
+def _next_input(plan: Plan, upcoming: Iterator[tuple[Clip, Tensor | None]], motion: Tensor | None) -> ClipInput | None:
+    """What the next clip is rendered from; None: there is none."""
+    clip, pose = next(upcoming, (None, None))
+    if clip is None:
+        return None
+    return ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)
 
 
 def poses(plan: Plan, start: int) -> Iterator[Tensor | None]:

@@ -60,14 +60,22 @@ class Passes:
         self._step = self._taken = 0
         self._memory = _Memory() if saving.dial > 0 else None
         self.picture: Tensor | None = None  # what the last step took for the finished latents
+        self._begun: Tensor | None = None
 
     @property
     def spared(self) -> int:
         """Passes fewer than without any saving, up to the last step."""
         return self._step * self._branches - self._taken
 
+    def begin(self, latents: Tensor, timestep: Tensor) -> None:
+        """Compute the first step's velocity before it is asked for: a GPU does so while the CPU does something else."""
+        self._begun = self(latents, timestep)
+
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """The velocity at `latents`, with guidance where this step has it."""
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            return begun
         count = self._branches if is_guided(self._step, self._steps, self._saving.guided) else 1
         answers = self._guessed(latents, count)
         if answers is None:
