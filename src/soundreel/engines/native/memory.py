@@ -8,7 +8,7 @@ Legend: D model width, I inner width of the feed-forward layers, L tokens of a p
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -374,14 +374,18 @@ def _too_small(weights: Weights, asked: Demand, request: Request, device: torch.
 
 @contextmanager
 def capped(device: torch.device, memory: MemoryPlan) -> Iterator[None]:
-    """Let PyTorch allocate no more than the plan's cap, and make running out of memory an `EngineError`."""
+    """Let PyTorch allocate no more than the plan's cap, and make running out of memory an `EngineError`.
+
+    Within, `device` is the current GPU, the one that Triton's kernels run on.
+    """
     has_cap = memory.cap_bytes is not None and device.type == "cuda"
     index = (torch.cuda.current_device() if device.index is None else device.index) if has_cap else None
     if has_cap:
         total = torch.cuda.mem_get_info(index)[1]
         torch.cuda.set_per_process_memory_fraction(min(1.0, (memory.cap_bytes or total) / total), index)
     try:
-        yield
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
     except torch.OutOfMemoryError as error:
         raise EngineError(
             f"{device} ran out of memory ({memory.says()}): take a smaller --memory, a smaller --width and --height "
