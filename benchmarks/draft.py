@@ -17,7 +17,9 @@ from PIL import Image
 
 from soundreel import planning
 from soundreel.engines.draft import DraftEngine
-from soundreel.types import MODEL_FPS, Progress, Request
+from soundreel.request import Request
+from soundreel.types import Progress
+from soundreel.units import MODEL_FPS
 
 SIZES = ((832, 1216, 1.0), (480, 832, 3.0))
 """Width, height and the goal in multiples of real time."""

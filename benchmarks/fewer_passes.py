@@ -17,7 +17,8 @@ import numpy as np
 
 from soundreel.engines.native import NativeEngine
 from soundreel.pipeline import plan
-from soundreel.types import Progress, RenderedClip, Request
+from soundreel.request import Request
+from soundreel.types import Progress, RenderedClip
 
 GOLDEN = Path("../shared/golden")
 

@@ -26,7 +26,7 @@ from soundreel.models.attention import Kernel, attend, why_not
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.kernels import door, plain
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.types import Precision
+from soundreel.request import Precision
 from soundreel.weights.precision import set_precision
 
 GIB = 2**30

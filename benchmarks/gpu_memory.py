@@ -33,8 +33,9 @@ from soundreel.engines.native.vae import Vae
 from soundreel.models.attention import choose_kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.planning import plan as plan_clips
+from soundreel.request import Memory, Precision, Request, Solver, VaePrecision
 from soundreel.sampling import shifted_schedule
-from soundreel.types import Memory, Plan, Precision, Request, Solver, VaePrecision
+from soundreel.types import Plan
 from soundreel.weights.precision import block_layers, clip_layers, set_precision
 from soundreel.weights.quantized import has_float8_products
 from soundreel.weights.streaming import BUFFERS, BlockStream

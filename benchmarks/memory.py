@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.long_sound import peak_megabytes
 from soundreel import pipeline, publish
-from soundreel.types import MODEL_FPS, Request
+from soundreel.request import Request
+from soundreel.units import MODEL_FPS
 
 LENGTHS_SECONDS = (10, 600)
 RATE = 44_100

@@ -17,7 +17,7 @@ from soundreel.display import Style
 from soundreel.errors import EngineError, InputError, SoundreelError
 from soundreel.media.image import load_plain_image
 from soundreel.planning import size_for_area
-from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+from soundreel.request import AvAlign, ClipSplit, RefFit, Request, Solver
 
 TASK = "s2v-14B"
 

@@ -11,7 +11,7 @@ from soundreel.cli import guard, render
 from soundreel.display import Style
 from soundreel.errors import WeightsError
 from soundreel.interpolate import check_method
-from soundreel.types import DEFAULT_SERVER_URL, Request, Server
+from soundreel.request import DEFAULT_SERVER_URL, Request, Server
 
 
 def parse(arguments: list[str] | None = None) -> Request:

@@ -11,7 +11,9 @@ from soundreel import planning
 from soundreel.engines.comfyui import ComfyUIEngine
 from soundreel.engines.comfyui.client import Graph
 from soundreel.media.audio import probe_sound
-from soundreel.types import Frames, Plan, Progress, Report, Request, Stage
+from soundreel.request import Request
+from soundreel.types import Plan, Progress, Report, Stage
+from soundreel.units import Frames
 
 
 class CrashError(Exception):

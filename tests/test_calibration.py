@@ -41,7 +41,8 @@ from soundreel.pipeline import plan
 from soundreel.planning import Tokens
 from soundreel.planning import plan as plan_clips
 from soundreel.reports import describe_plan
-from soundreel.types import Plan, Precision, Request, VaePrecision
+from soundreel.request import Precision, Request, VaePrecision
+from soundreel.types import Plan
 from soundreel.weights.find import find_model
 from weight_files import GOLDEN, OFFICIAL, needs_golden
 

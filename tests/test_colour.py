@@ -11,7 +11,8 @@ from command import Outcome, run_here
 from soundreel.colour import LARGEST_GAIN, TO_LINEAR, Correction, Look, measure
 from soundreel.finishing import finish
 from soundreel.job import Job, prepare
-from soundreel.types import RenderedClip, Request
+from soundreel.request import Request
+from soundreel.types import RenderedClip
 
 
 def linear(value: float) -> float:

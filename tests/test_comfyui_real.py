@@ -23,7 +23,8 @@ from soundreel.engines.comfyui.record import Record
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.pipeline import generate
-from soundreel.types import Progress, Request, Server, Stage
+from soundreel.request import Request, Server
+from soundreel.types import Progress, Stage
 
 URL = os.environ.get("COMFYUI_URL")
 

@@ -27,7 +27,8 @@ from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.audio import read_model_sound
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
 from soundreel.pipeline import generate
-from soundreel.types import AvAlign, Keeping, Progress, Report, Request, Server, Stage
+from soundreel.request import AvAlign, Keeping, Request, Server
+from soundreel.types import Progress, Report, Stage
 
 CAPTURES = SHARED / "comfyui" / "samples"
 VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}

@@ -21,7 +21,9 @@ from soundreel.engines.draft.motion import choreograph
 from soundreel.engines.draft.palette import choose_palette, read_colours
 from soundreel.errors import Cancelled, InputError
 from soundreel.media.audio import probe_sound
-from soundreel.types import MODEL_FPS, Plan, Progress, Request, Stage
+from soundreel.request import Request
+from soundreel.types import Plan, Progress, Stage
+from soundreel.units import MODEL_FPS
 
 RATE = 22_050
 LOOKS = ("abstract", "image")

@@ -41,7 +41,9 @@ from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.models.audio_tokens import with_lead
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.pipeline import generate, plan
-from soundreel.types import LEAD_IN_FRAMES, MODEL_FPS, AvAlign, Carry, Plan, Progress, RenderedClip, Request, Solver
+from soundreel.request import AvAlign, Request, Solver
+from soundreel.types import Carry, Plan, Progress, RenderedClip
+from soundreel.units import LEAD_IN_FRAMES, MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.precision import block_layers

@@ -15,7 +15,7 @@ from soundreel.models.attention import AUTO, EXACT, Kernel, attend, choose_kerne
 from soundreel.models.kernels import door, plain
 from soundreel.models.kernels.rows import FLOAT8_MAX, Affine, Gate, Rows
 from soundreel.models.rope import Rotary, rotate
-from soundreel.types import Precision
+from soundreel.request import Precision
 from soundreel.weights.precision import check_precision
 from soundreel.weights.quantized import Fp8Linear, has_float8_products, round_linear
 

@@ -19,7 +19,7 @@ from media_files import tone, write_sound
 from soundreel.errors import InputError, MediaError
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.media.video import SegmentWriter, check_size, probe_video, read_frames, read_swscale_frames
-from soundreel.types import Frames
+from soundreel.units import Frames
 
 HEIGHT, WIDTH = 48, 64
 

@@ -24,7 +24,8 @@ from soundreel.engines.native.text import TEXT_LENGTH, TextEncoder, clean_prompt
 from soundreel.engines.native.tokenizer import load_tokenizer
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import WeightsError
-from soundreel.types import MODEL_FPS, AvAlign
+from soundreel.request import AvAlign
+from soundreel.units import MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import SPECS
 from soundreel.weights.find import find_model

@@ -22,7 +22,7 @@ from soundreel.engines.native.sound import SoundEncoder, frame_features, normali
 from soundreel.engines.native.sound_store import StoredSound, cached_features
 from soundreel.errors import EngineError
 from soundreel.pipeline import plan
-from soundreel.types import Request
+from soundreel.request import Request
 from soundreel.weights.find import find_model
 from weight_files import OFFICIAL, needs_golden, random_floats, relative_error
 

@@ -40,7 +40,8 @@ from soundreel.errors import EngineError
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.pipeline import plan
 from soundreel.planning import plan as plan_clips
-from soundreel.types import Memory, Plan, Precision, Progress, RenderedClip, Request
+from soundreel.request import Memory, Precision, Request
+from soundreel.types import Plan, Progress, RenderedClip
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.lora import apply_loras, open_lora

@@ -19,7 +19,8 @@ from soundreel.engines.native.preview import NAME, Previewer, mix, preview_note
 from soundreel.errors import WeightsError
 from soundreel.models.tiny_decoder import TinyDecoder
 from soundreel.pipeline import plan
-from soundreel.types import Progress, Request
+from soundreel.request import Request
+from soundreel.types import Progress
 from soundreel.weights.preview_decoder import find_decoder, load_decoder
 from weight_files import GOLDEN, OFFICIAL, needs_golden
 

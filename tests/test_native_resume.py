@@ -15,7 +15,8 @@ from command import files_below
 from soundreel.errors import Cancelled
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
-from soundreel.types import Keeping, Progress, Request, Result, Stage
+from soundreel.request import Keeping, Request
+from soundreel.types import Progress, Result, Stage
 from weight_files import GOLDEN, OFFICIAL, needs_golden
 
 pytestmark = needs_golden

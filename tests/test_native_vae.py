@@ -16,7 +16,7 @@ from soundreel.engines.native.device import vae_dtype
 from soundreel.engines.native.vae import Vae
 from soundreel.models.vae import Starts, decode, encode
 from soundreel.presets import preset
-from soundreel.types import VaePrecision
+from soundreel.request import VaePrecision
 
 LIMIT = 1e-5
 """Of the largest difference; float32 rounding leaves 4e-6."""

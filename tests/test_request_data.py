@@ -10,8 +10,8 @@ import pytest
 
 from soundreel.errors import InputError
 from soundreel.job import Job, prepare
+from soundreel.request import AvAlign, ClipSplit, Memory, Precision, RefFit, Request, Server, Solver, VaePrecision
 from soundreel.request_data import ROLES, Role, field_names, from_data, request_parts, to_data
-from soundreel.types import AvAlign, ClipSplit, Memory, Precision, RefFit, Request, Server, Solver, VaePrecision
 
 OTHER: dict[str, Any] = {
     "prompt": "red",

@@ -19,7 +19,8 @@ from soundreel.errors import Cancelled, InputError
 from soundreel.jobs import find_jobs, load_job
 from soundreel.media.video import probe_video, read_frames
 from soundreel.pipeline import generate
-from soundreel.types import Keeping, Progress, Request, Result, Stage
+from soundreel.request import Keeping, Request
+from soundreel.types import Progress, Result, Stage
 
 CLIPS = 5
 MODES: dict[str, dict[str, Any]] = {

@@ -18,8 +18,9 @@ from soundreel.engines.native.cost import step_passes
 from soundreel.engines.native.passes import Passes, Saving
 from soundreel.errors import InputError
 from soundreel.pipeline import plan
+from soundreel.request import Request, Solver
 from soundreel.sampling import sample, shifted_schedule
-from soundreel.types import Progress, RenderedClip, Request, Solver
+from soundreel.types import Progress, RenderedClip
 from weight_files import GOLDEN, OFFICIAL, needs_golden
 
 SPEECH = GOLDEN / "inputs" / "speech_2s.wav"

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from soundreel.errors import InputError
-from soundreel.types import Request
+from soundreel.request import Request
 
 
 @pytest.mark.parametrize(

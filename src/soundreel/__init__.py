@@ -23,19 +23,20 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from soundreel.pipeline import generate, plan
-    from soundreel.types import Clip, ClipSplit, Keeping, Plan, Progress, Request, Result, Stage
+    from soundreel.request import ClipSplit, Keeping, Request
+    from soundreel.types import Clip, Plan, Progress, Result, Stage
 
 _MODULE_OF = {
     "Cancelled": "errors",
     "Clip": "types",
-    "ClipSplit": "types",
+    "ClipSplit": "request",
     "EngineError": "errors",
     "InputError": "errors",
-    "Keeping": "types",
+    "Keeping": "request",
     "MediaError": "errors",
     "Plan": "types",
     "Progress": "types",
-    "Request": "types",
+    "Request": "request",
     "Result": "types",
     "SoundreelError": "errors",
     "Stage": "types",

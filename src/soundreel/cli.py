@@ -20,7 +20,7 @@ from soundreel import __version__, cli_models
 from soundreel.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
-from soundreel.types import (
+from soundreel.request import (
     BESIDE_THE_OUTPUT,
     AvAlign,
     ClipSplit,

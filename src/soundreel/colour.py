@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from soundreel.types import Frames
+from soundreel.units import Frames
 
 FRAME_STEP: Final = 4
 PIXEL_STEP: Final = 2

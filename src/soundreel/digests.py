@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 BLOCK_BYTES: Final = 2**20
 

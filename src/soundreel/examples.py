@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from soundreel.errors import InputError
-from soundreel.types import Request
+from soundreel.request import Request
 
 SOUND, PICTURE = "tune.flac", "cover.png"
 

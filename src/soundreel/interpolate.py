@@ -21,7 +21,7 @@ from soundreel.digests import sampled_digest
 from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Gap, Picture, compensate_motion
-from soundreel.types import MODEL_FPS, StrPath
+from soundreel.units import MODEL_FPS, StrPath
 from soundreel.weights.frame_networks import find_weights
 
 NONE, MOTION, RIFE, FILM = "none", "motion", "rife", "film"

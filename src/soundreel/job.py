@@ -12,8 +12,10 @@ from soundreel.errors import InputError
 from soundreel.interpolate import FILM, MOTION, NONE, Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
+from soundreel.request import Request
 from soundreel.request_data import Fingerprint, request_parts
-from soundreel.types import MODEL_FPS, Plan, Request
+from soundreel.types import Plan
+from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
 INTERPOLATED_FPS = 2 * MODEL_FPS

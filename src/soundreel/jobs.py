@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from soundreel.errors import InputError
 from soundreel.locks import holder
+from soundreel.request import Keeping, Request
 from soundreel.request_data import from_data
 from soundreel.store import PLAN_NAME, WORK_FOLDER, read_plan
-from soundreel.types import Keeping, Request, StrPath
+from soundreel.units import StrPath
 
 DEPTH: Final = 4
 """Folders below the one named that are looked into."""

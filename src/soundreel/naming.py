@@ -4,7 +4,8 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from soundreel.types import MODEL_FPS, Plan
+from soundreel.types import Plan
+from soundreel.units import MODEL_FPS
 
 MAX_NAME_BYTES = 255
 """Longest file name on the file systems that people use, in UTF-8."""

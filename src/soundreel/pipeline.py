@@ -17,19 +17,9 @@ from soundreel.media.audio import probe_sound
 from soundreel.media.video import SegmentWriter
 from soundreel.publish import EarlyLook, publish, write_video
 from soundreel.recipe import RECIPE_KEY, differences, write_recipe
+from soundreel.request import BESIDE_THE_OUTPUT, Keeping, Request
 from soundreel.store import Start, Work, open_work
-from soundreel.types import (
-    BESIDE_THE_OUTPUT,
-    Carry,
-    Keeping,
-    Plan,
-    Progress,
-    RenderedClip,
-    Report,
-    Request,
-    Result,
-    Stage,
-)
+from soundreel.types import Carry, Plan, Progress, RenderedClip, Report, Result, Stage
 from soundreel.version import __version__
 
 

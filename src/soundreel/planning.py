@@ -12,7 +12,9 @@ from itertools import accumulate
 
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
-from soundreel.types import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS, Clip, ClipSplit, Plan, Request
+from soundreel.request import ClipSplit, Request
+from soundreel.types import Clip, Plan
+from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS
 
 MIN_SOUND_SECONDS = 1e-6
 """Less sound than this is rounding, not sound: well under one sample at any rate."""

@@ -15,7 +15,7 @@ from soundreel.errors import MediaError
 from soundreel.job import Job
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.store import Work, output_folder
-from soundreel.types import MODEL_FPS
+from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
 FREE_SECONDS: Final = 5.0

@@ -14,8 +14,9 @@ from soundreel.errors import InputError
 from soundreel.job import Job
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
+from soundreel.request import Request
 from soundreel.request_data import ROLES, Role, from_data, to_data, value_of
-from soundreel.types import Request, StrPath
+from soundreel.units import StrPath
 from soundreel.version import __version__
 
 RECIPE_KEY: Final = "soundreel"

@@ -25,7 +25,8 @@ from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
 from soundreel.recipe import parse_recipe
-from soundreel.types import MODEL_FPS, Request, StrPath
+from soundreel.request import Request
+from soundreel.units import MODEL_FPS, StrPath
 
 GIB = 2**30
 

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from soundreel.digests import data_digest, file_digest
 from soundreel.errors import InputError
-from soundreel.types import Request, without_password
+from soundreel.request import Request, without_password
 
 
 class Role(StrEnum):

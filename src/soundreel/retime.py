@@ -20,7 +20,8 @@ from soundreel.media.motion import Picture
 from soundreel.media.remux import KINDS, holds, other_tracks, replace_pictures, sound_codecs, verify_replaced
 from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
 from soundreel.naming import numbered
-from soundreel.types import MAX_FPS, Progress, Report, Stage, StrPath
+from soundreel.types import Progress, Report, Stage
+from soundreel.units import MAX_FPS, StrPath
 from soundreel.version import __version__
 
 METADATA_KEY = "soundreel_interpolation"

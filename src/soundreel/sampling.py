@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from soundreel.errors import EngineError, InputError
-from soundreel.types import Solver
+from soundreel.request import Solver
 
 TRAIN_TIMESTEPS: Final = 1000
 """Timesteps the model was trained with: timestep = 1000·σ."""

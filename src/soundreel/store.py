@@ -35,8 +35,10 @@ from soundreel.durable import TEMPORARY, uninterrupted, write_durably
 from soundreel.errors import InputError
 from soundreel.job import Job
 from soundreel.locks import LOCK_NAME, locked
+from soundreel.request import Keeping, Request
 from soundreel.request_data import to_data
-from soundreel.types import MODEL_FPS, Clip, Keeping, Request
+from soundreel.types import Clip
+from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
 WORK_FOLDER: Final = ".soundreel"

@@ -21,7 +21,7 @@ from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import probe_sound
 from soundreel.media.image import probe_image
 from soundreel.planning import plan, size_for_area
-from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+from soundreel.request import AvAlign, ClipSplit, RefFit, Request, Solver
 
 LIMIT = 1e-4
 VIDEO_LIMIT = 1e-3

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from soundreel.errors import EngineError, InputError, SoundreelError
-from soundreel.types import Carry, Plan, RenderedClip, Report, Request
+from soundreel.request import Request
+from soundreel.types import Carry, Plan, RenderedClip, Report
 
 
 @dataclass(frozen=True, kw_only=True)

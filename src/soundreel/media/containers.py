@@ -15,7 +15,7 @@ from av.container import InputContainer, OutputContainer
 
 from soundreel.errors import InputError, MediaError
 from soundreel.media.files import check_file, reason
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 _SHORT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Failures where it helps to know how much room there is."""

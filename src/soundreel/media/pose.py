@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.media.video import probe_video
-from soundreel.types import MODEL_FPS, StrPath
+from soundreel.units import MODEL_FPS, StrPath
 
 
 class PoseMatch(StrEnum):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soundreel.errors import InputError, WeightsError
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 from soundreel.weights.catalog import (
     BUNDLES,
     DEFAULT_BUNDLE,

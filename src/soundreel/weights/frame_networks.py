@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soundreel.errors import InputError, WeightsError
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 from soundreel.weights.catalog import BUNDLES, default_folder, download_command
 
 if TYPE_CHECKING:  # finding the weights needs no torch

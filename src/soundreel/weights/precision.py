@@ -9,7 +9,7 @@ from soundreel.errors import InputError
 from soundreel.models.attention import Attention
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.types import Precision
+from soundreel.request import Precision
 from soundreel.weights.quantized import SIDE_MULTIPLE, Fp8Linear, has_float8_products, round_linear
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from soundreel.models.tiny_decoder import BLOCKS, TinyDecoder
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 from soundreel.weights.catalog import default_folder
 from soundreel.weights.keys import KeyTable, Shapes
 from soundreel.weights.load import Blueprint, ComponentSpec, load_component

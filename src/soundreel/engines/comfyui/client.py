@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import httpx
 
 from soundreel.errors import EngineError, InputError
-from soundreel.types import Server, without_password
+from soundreel.request import Server, without_password
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 60.0

@@ -23,7 +23,8 @@ from soundreel.errors import InputError
 from soundreel.media.image import load_image
 from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
-from soundreel.types import AvAlign, Carry, Plan, RefFit, RenderedClip, Report, Request
+from soundreel.request import AvAlign, RefFit, Request
+from soundreel.types import Carry, Plan, RenderedClip, Report
 
 LAST_FRAME = "last_frame"
 """Name of the carry's tensor, uint8 [H, W, 3]."""

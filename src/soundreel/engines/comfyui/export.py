@@ -14,7 +14,8 @@ from soundreel.engines.comfyui.servers import open_server
 from soundreel.engines.comfyui.work import Abilities, Work
 from soundreel.errors import MediaError
 from soundreel.media.audio import probe_sound
-from soundreel.types import Request, StrPath
+from soundreel.request import Request
+from soundreel.units import StrPath
 
 PREFIX = "video/soundreel"
 

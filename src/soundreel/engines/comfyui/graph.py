@@ -17,7 +17,9 @@ from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.inventory import ModelNames
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, default_shift
-from soundreel.types import FRAMES_PER_LATENT, MODEL_FPS, Clip, Plan, Request, Solver
+from soundreel.request import Request, Solver
+from soundreel.types import Clip, Plan
+from soundreel.units import FRAMES_PER_LATENT, MODEL_FPS
 
 FIRST_FRAME_FIX_DROPS: Final = 4
 """Pictures dropped when the first latent frame is decoded twice.

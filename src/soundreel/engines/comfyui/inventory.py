@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from soundreel.engines.comfyui.client import Client, Graph
 from soundreel.errors import EngineError, InputError, WeightsError
-from soundreel.types import Request
+from soundreel.request import Request
 
 OLDEST_VERSION: Final = "0.3.64"
 

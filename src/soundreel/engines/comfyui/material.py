@@ -18,7 +18,8 @@ from soundreel.media.audio import MODEL_SAMPLE_RATE, read_model_sound, wav_bytes
 from soundreel.media.image import cover, load_image
 from soundreel.media.pose import pick_pictures, pose_frame_indices
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
-from soundreel.types import MODEL_FPS, Plan
+from soundreel.types import Plan
+from soundreel.units import MODEL_FPS
 
 AFTERSOUND_SECONDS: Final = 0.04
 """Sound after the last picture: features are rounded to 1/30 s, and the last picture's own must not be missing."""

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 from soundreel.engines.comfyui.client import Client
 from soundreel.errors import EngineError
-from soundreel.types import Server
+from soundreel.request import Server
 
 
 @contextmanager

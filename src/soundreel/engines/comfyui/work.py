@@ -11,7 +11,8 @@ from soundreel.engines.comfyui.graph import LARGEST_BATCH, Saving, compose, drop
 from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory, ModelNames, find_models, official_models
 from soundreel.engines.comfyui.material import InputFiles
 from soundreel.engines.comfyui.user_graph import check_outputs, fill, read_graph
-from soundreel.types import Plan, Request
+from soundreel.request import Request
+from soundreel.types import Plan
 
 CHAIN_NODES = ("WanSoundImageToVideo", "WanSoundImageToVideoExtend", "AudioEncoderLoader", "AudioEncoderEncode")
 """What a server too old for sound to video lacks; asked for before the rest, for the clearest message."""

@@ -23,7 +23,9 @@ from soundreel.engines.draft.motion import choreograph
 from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
 from soundreel.media.image import load_image
-from soundreel.types import MODEL_FPS, Carry, Clip, Frames, Plan, Progress, RenderedClip, Report, Request, Stage
+from soundreel.request import Request
+from soundreel.types import Carry, Clip, Plan, Progress, RenderedClip, Report, Stage
+from soundreel.units import MODEL_FPS, Frames
 
 BYTES_PER_PIXEL = 3
 """uint8 RGB."""

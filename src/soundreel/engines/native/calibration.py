@@ -27,7 +27,7 @@ from soundreel.models.attention import AUTO, Kernel, attend, choose_kernel, why_
 from soundreel.models.kernels.door import operations
 from soundreel.models.kernels.rows import Affine, Gate
 from soundreel.models.layers import FusedFeedForward
-from soundreel.types import Precision, VaePrecision
+from soundreel.request import Precision, VaePrecision
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import find_model
 from soundreel.weights.quantized import Fp8Linear, has_float8_products, round_linear

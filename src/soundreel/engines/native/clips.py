@@ -18,7 +18,8 @@ from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.sampling import OnStep, Schedule, draw_noise, first_timestep, sample
-from soundreel.types import FRAMES_PER_LATENT, Clip
+from soundreel.types import Clip
+from soundreel.units import FRAMES_PER_LATENT
 
 MOTION_FRAMES = 73
 """Frames before a clip that it continues: 19 latent frames."""

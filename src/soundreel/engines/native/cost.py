@@ -13,7 +13,8 @@ from typing import Any
 from soundreel.engines.native.passes import is_guided
 from soundreel.models.vae import Starts
 from soundreel.planning import Tokens, count_tokens
-from soundreel.types import FRAMES_PER_LATENT, Clip, Plan
+from soundreel.types import Clip, Plan
+from soundreel.units import FRAMES_PER_LATENT
 
 MOTION_FRAMES = 73
 """Frames before a clip that it continues: 19 latent frames."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.types import VaePrecision
+from soundreel.request import VaePrecision
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.read import open_tensors

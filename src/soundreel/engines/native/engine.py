@@ -47,22 +47,10 @@ from soundreel.media.video import probe_video
 from soundreel.models.attention import choose_kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, TURBO_SIGMAS, default_shift
+from soundreel.request import AvAlign, Precision, RefFit, Request, VaePrecision
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
-from soundreel.types import (
-    MODEL_FPS,
-    AvAlign,
-    Carry,
-    Clip,
-    Plan,
-    Precision,
-    Progress,
-    RefFit,
-    RenderedClip,
-    Report,
-    Request,
-    Stage,
-    VaePrecision,
-)
+from soundreel.types import Carry, Clip, Plan, Progress, RenderedClip, Report, Stage
+from soundreel.units import MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import check_model, load_part, outline_part
 from soundreel.weights.find import ModelFiles, find_model

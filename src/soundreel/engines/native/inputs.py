@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from soundreel.media.pose import PoseMatch, pick_pictures, pose_frame_indices
 from soundreel.media.video import probe_video, read_frames
-from soundreel.types import Frames, StrPath
+from soundreel.units import Frames, StrPath
 
 NO_POSE: Final = -1.0
 """Pixel value, black, of pose frames that are not there."""

@@ -22,7 +22,9 @@ from soundreel.models.attention import Kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP
 from soundreel.planning import Tokens, count_tokens
-from soundreel.types import FRAMES_PER_LATENT, Memory, Plan, Precision, Request
+from soundreel.request import Memory, Precision, Request
+from soundreel.types import Plan
+from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import outline_part
 from soundreel.weights.find import ModelFiles

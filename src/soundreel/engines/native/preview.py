@@ -12,7 +12,7 @@ from torch import Tensor
 
 from soundreel.engines.native.device import compute_dtype
 from soundreel.models.tiny_decoder import TinyDecoder
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 from soundreel.weights.catalog import default_folder, download_command
 from soundreel.weights.preview_decoder import find_decoder, load_decoder
 

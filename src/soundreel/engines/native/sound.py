@@ -13,7 +13,8 @@ from torch.nn import functional
 from transformers import Wav2Vec2Model
 
 from soundreel.engines.native.network import Placed
-from soundreel.types import MODEL_FPS, AvAlign
+from soundreel.request import AvAlign
+from soundreel.units import MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.find import ModelFiles

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from soundreel.engines.native.network import Placed
 from soundreel.models.vae import LATENT_STEP, decode, encode
-from soundreel.types import FRAMES_PER_LATENT
+from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.find import ModelFiles
