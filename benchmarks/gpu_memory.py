@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from benchmarks.gpu import TINY, randomize
-from soundreel.engines.native.arrival import Arrival
+from soundreel.engines.native.block_placement import Arrival
 from soundreel.engines.native.calibration import find_speeds
 from soundreel.engines.native.clips import MOTION_FRAMES, ClipInput, ClipRenderer, Scene
 from soundreel.engines.native.cost import clip_seconds

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from soundreel.devices import pick_device
 from soundreel.errors import SoundreelError
-from soundreel.interpolate import FILM, METHODS, Method, interpolate, open_method
+from soundreel.interpolation.frames import FILM, METHODS, Method, interpolate, open_method
+from soundreel.interpolation.network import LARGEST_BATCH, MidFrames
 from soundreel.media.motion import Picture
 from soundreel.media.video import read_frames
-from soundreel.midframes import LARGEST_BATCH, MidFrames
+from soundreel.models.devices import pick_device
 from soundreel.models.film import Film, FilmSizes
 
 FILMS = ("bikes.mp4", "bigbuckbunny.mp4")

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.long_sound import peak_megabytes
-from soundreel import pipeline, publish
+from soundreel import pipeline
+from soundreel.render import publish
 from soundreel.request import Request
 from soundreel.units import MODEL_FPS
 

@@ -12,8 +12,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from soundreel.cli import draw_seed, guard, parse_size, render
-from soundreel.display import Style
+from soundreel.cli.app import draw_seed, guard, parse_size, render
+from soundreel.cli.display import Style
 from soundreel.errors import EngineError, InputError, SoundreelError
 from soundreel.media.image import load_plain_image
 from soundreel.planning import size_for_area

@@ -7,10 +7,10 @@ A thin door to `soundreel`: it keeps its options and file names, whichever engin
 import argparse
 import sys
 
-from soundreel.cli import guard, render
-from soundreel.display import Style
+from soundreel.cli.app import guard, render
+from soundreel.cli.display import Style
 from soundreel.errors import WeightsError
-from soundreel.interpolate import check_method
+from soundreel.interpolation.frames import check_method
 from soundreel.request import DEFAULT_SERVER_URL, Request, Server
 
 

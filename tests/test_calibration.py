@@ -14,6 +14,7 @@ pytest.importorskip("diffusers", reason="the packages of soundreel[native] are n
 import torch
 
 from command import run_here
+from soundreel.cli.reports import describe_plan
 from soundreel.engines.native import NativeEngine, calibration
 from soundreel.engines.native.calibration import (
     Calibration,
@@ -34,13 +35,12 @@ from soundreel.engines.native.cost import (
     pass_seconds,
     step_passes,
 )
-from soundreel.engines.native.engine import StepClock
+from soundreel.engines.native.progress import StepClock
 from soundreel.errors import WeightsError
 from soundreel.models.attention import Kernel
 from soundreel.pipeline import plan
 from soundreel.planning import Tokens
 from soundreel.planning import plan as plan_clips
-from soundreel.reports import describe_plan
 from soundreel.request import Precision, Request, VaePrecision
 from soundreel.types import Plan
 from soundreel.weights.find import find_model

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from command import Outcome, run_here
-from soundreel.colour import LARGEST_GAIN, TO_LINEAR, Correction, Look, measure
-from soundreel.finishing import finish
-from soundreel.job import Job, prepare
+from soundreel.render.colour import LARGEST_GAIN, TO_LINEAR, Correction, Look, measure
+from soundreel.render.post_processing import finish
+from soundreel.render.prepared import Job, prepare
 from soundreel.request import Request
 from soundreel.types import RenderedClip
 

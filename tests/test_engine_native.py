@@ -21,19 +21,12 @@ from torch import Tensor
 from command import Outcome, run_here
 from soundreel.engines.native import NativeEngine
 from soundreel.engines.native import engine as native_engine
-from soundreel.engines.native.arrival import Arrival
+from soundreel.engines.native.block_placement import Arrival, load_transformer
 from soundreel.engines.native.clips import MOTION_FRAMES, REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
-from soundreel.engines.native.engine import (
-    MOTION,
-    find_files,
-    load_transformer,
-    motion_before,
-    plan_schedule,
-    poses,
-    prepare_scene,
-)
 from soundreel.engines.native.inputs import NO_POSE, to_uint8
 from soundreel.engines.native.memory import MemoryPlan
+from soundreel.engines.native.prepared import find_files, plan_schedule
+from soundreel.engines.native.scene import MOTION, motion_before, poses, prepare_scene
 from soundreel.engines.native.sound import feature_index, frame_features
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import EngineError, InputError

@@ -106,7 +106,7 @@ def test_a_stopped_render_says_how_to_go_on(
 def test_a_signal_in_the_middle_of_a_write_waits_for_its_end() -> None:
     program = """if True:
         import os, signal, sys
-        from soundreel.durable import uninterrupted
+        from soundreel.disk.durable import uninterrupted
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with uninterrupted():

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from media_files import write_sound
 from soundreel.engines.native import long_sound, sound_store
-from soundreel.engines.native.engine import encode_sound, find_files
 from soundreel.engines.native.long_sound import Survey, encode_columns, pick_columns, survey
+from soundreel.engines.native.prepared import find_files
+from soundreel.engines.native.scene import encode_sound
 from soundreel.engines.native.sound import SoundEncoder, frame_features, normalize, to_feature_rate
 from soundreel.engines.native.sound_store import StoredSound, cached_features
 from soundreel.errors import EngineError

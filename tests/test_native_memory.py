@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from soundreel.engines.native import NativeEngine, engine, memory
+from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.device import transformer_sizes
-from soundreel.engines.native.engine import find_files, load_transformer
 from soundreel.engines.native.memory import (
     CAPS,
     CONTEXT_BYTES,
@@ -35,6 +35,7 @@ from soundreel.engines.native.memory import (
     vae_bytes,
     weigh,
 )
+from soundreel.engines.native.prepared import find_files
 from soundreel.engines.native.text import TextEncoder
 from soundreel.errors import EngineError
 from soundreel.models.transformer import WanS2VTransformer3DModel

@@ -16,9 +16,9 @@ import pytest
 
 from command import files_below
 from soundreel.errors import Cancelled, InputError
-from soundreel.jobs import find_jobs, load_job
 from soundreel.media.video import probe_video, read_frames
 from soundreel.pipeline import generate
+from soundreel.render.unfinished import find_jobs, load_job
 from soundreel.request import Keeping, Request
 from soundreel.types import Progress, Result, Stage
 
@@ -423,8 +423,8 @@ def test_an_early_look_is_the_beginning_of_the_video(render: Render) -> None:
 
 
 def test_early_looks_have_a_share_of_the_time(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("soundreel.publish.FREE_SECONDS", 0.0)
-    monkeypatch.setattr("soundreel.publish.SHARE", 0.0)
+    monkeypatch.setattr("soundreel.render.publish.FREE_SECONDS", 0.0)
+    monkeypatch.setattr("soundreel.render.publish.SHARE", 0.0)
     render.break_off(clip=5)
     assert probe_video(render.folder / "a.partial.mp4").frames == 13
 

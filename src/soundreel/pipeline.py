@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from soundreel import job, planning
-from soundreel.durable import uninterrupted
-from soundreel.finishing import OWN, FinishedClip, finish
-from soundreel.job import Job
+from soundreel import planning
+from soundreel.disk.durable import uninterrupted
 from soundreel.media.audio import probe_sound
 from soundreel.media.video import SegmentWriter
-from soundreel.publish import EarlyLook, publish, write_video
-from soundreel.recipe import RECIPE_KEY, differences, write_recipe
+from soundreel.render import prepared
+from soundreel.render.post_processing import OWN, FinishedClip, finish
+from soundreel.render.prepared import Job
+from soundreel.render.publish import EarlyLook, publish, write_video
+from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
+from soundreel.render.work_folder import Start, Work, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Keeping, Request
-from soundreel.store import Start, Work, open_work
 from soundreel.types import Carry, Plan, Progress, RenderedClip, Report, Result, Stage
 from soundreel.version import __version__
 
@@ -30,8 +31,8 @@ def plan(request: Request, audio_seconds: float | None = None) -> Plan:
 
 def prepare(request: Request) -> Job:
     """Open and check all that a render needs; nothing is written."""
-    prepared = job.prepare(request)
-    return dataclasses.replace(prepared, notes=(*prepared.notes, *differences(prepared)))
+    job = prepared.prepare(request)
+    return dataclasses.replace(job, notes=(*job.notes, *differences(job)))
 
 
 def generate(

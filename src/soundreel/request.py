@@ -135,7 +135,7 @@ class Request:
     memory: Memory = Memory.AUTO
     cache: float = 0.0  # relative change of a step's result that may go by uncomputed; 0: every step is computed
     cfg_interval: tuple[float, float] | None = None  # share of the steps that is guided, as (0.0, 0.8); None: all
-    interpolate: str = "none"  # none, or a method of `soundreel.interpolate`; none with fps above 16: motion
+    interpolate: str = "none"  # none, or a method of `soundreel.interpolation.frames`; none with fps above 16: motion
     interpolate_weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
     fps: int | None = None  # of the file; None: 32 with interpolation, else 16
     color_match: bool = False  # bring every clip to the first one's brightness, contrast and tint

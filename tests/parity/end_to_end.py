@@ -7,16 +7,11 @@ import torch
 from torch import Tensor
 
 from parity.case import Case, Comparison, equal, largest, relative
+from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.clips import ClipInput, ClipRenderer, next_motion
-from soundreel.engines.native.engine import (
-    find_files,
-    load_transformer,
-    motion_before,
-    plan_schedule,
-    poses,
-    prepare_scene,
-)
 from soundreel.engines.native.inputs import to_uint8
+from soundreel.engines.native.prepared import find_files, plan_schedule
+from soundreel.engines.native.scene import motion_before, poses, prepare_scene
 from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import probe_sound
 from soundreel.media.image import probe_image

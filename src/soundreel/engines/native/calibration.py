@@ -18,7 +18,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
-from soundreel.durable import write_durably
+from soundreel.disk.durable import write_durably
 from soundreel.engines.native.cost import Speeds, decode_flops
 from soundreel.engines.native.device import compute_dtype, device_name, vae_dtype, wait
 from soundreel.engines.native.vae import Vae

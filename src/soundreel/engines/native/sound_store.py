@@ -20,8 +20,8 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from soundreel.digests import data_digest, sampled_digest
-from soundreel.durable import TEMPORARY, rename_durably
+from soundreel.disk.digests import data_digest, sampled_digest
+from soundreel.disk.durable import TEMPORARY, rename_durably
 from soundreel.engines.native.long_sound import Survey
 from soundreel.errors import EngineError
 

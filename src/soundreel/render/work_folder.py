@@ -30,13 +30,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from soundreel import planning
-from soundreel.digests import data_digest, file_digest
-from soundreel.durable import TEMPORARY, uninterrupted, write_durably
+from soundreel.disk.digests import data_digest, file_digest
+from soundreel.disk.durable import TEMPORARY, uninterrupted, write_durably
+from soundreel.disk.locks import LOCK_NAME, locked
 from soundreel.errors import InputError
-from soundreel.job import Job
-from soundreel.locks import LOCK_NAME, locked
+from soundreel.render.fingerprint import to_data
+from soundreel.render.prepared import Job
 from soundreel.request import Keeping, Request
-from soundreel.request_data import to_data
 from soundreel.types import Clip
 from soundreel.units import MODEL_FPS
 from soundreel.version import __version__

@@ -37,10 +37,5 @@ def _name(plan: Plan, engine: str, end: str) -> str:
     return _in_one_name(source.decode("utf-8", "ignore")) + ending
 
 
-def numbered(path: Path, number: int) -> Path:
-    """`video.mp4` → `video_2.mp4`, for when the name is taken."""
-    return path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
-
-
 def _in_one_name(text: str) -> str:
     return re.sub(r"[/\\\0]", "-", text)

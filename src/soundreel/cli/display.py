@@ -18,8 +18,8 @@ from soundreel.types import Progress, Result, Stage
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from soundreel.job import Job
-    from soundreel.retime import Retiming
+    from soundreel.interpolation.video import Retiming
+    from soundreel.render.prepared import Job
 
 
 class Style(StrEnum):

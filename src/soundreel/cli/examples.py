@@ -23,7 +23,7 @@ def example_requests(output_dir: Path, frames: int | None = None) -> list[Reques
 def _folder() -> Path:
     """Inside the installed package, or beside `src/` in a working copy."""
     packaged = Path(str(files("soundreel"))) / "example"
-    working_copy = Path(__file__).parents[2] / "examples"
+    working_copy = Path(__file__).parents[3] / "examples"
     for folder in (packaged, working_copy):
         if (folder / SOUND).is_file():
             return folder

@@ -13,7 +13,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from soundreel.digests import data_digest, file_digest
+from soundreel.disk.digests import data_digest, file_digest
 from soundreel.errors import InputError
 from soundreel.request import Request, without_password
 

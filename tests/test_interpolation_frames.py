@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from soundreel.errors import InputError, WeightsError
-from soundreel.interpolate import Method, Rates, check_method, interpolate, open_method
+from soundreel.interpolation.frames import Method, Rates, check_method, interpolate, open_method
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Gap, compensate_motion
 from soundreel.media.video import read_frames
@@ -251,7 +251,7 @@ def test_rates_that_cannot_be_are_refused(arguments: dict[str, Any]) -> None:
 def test_motion_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import numpy as np; from soundreel.interpolate import interpolate\n"
+        "import numpy as np; from soundreel.interpolation.frames import interpolate\n"
         "rng = np.random.default_rng(0); pictures = [rng.integers(0, 9, (64, 64, 3), np.uint8) for _ in range(3)]\n"
         "print(len(list(interpolate(pictures, fps=24))))"
     )

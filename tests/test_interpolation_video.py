@@ -11,10 +11,10 @@ import pytest
 from command import files_below, run_here
 from media_files import sound_frames, tone
 from soundreel.errors import InputError, MediaError, WeightsError
+from soundreel.interpolation.video import METADATA_KEY, Retime, interpolate_video
 from soundreel.media import remux
 from soundreel.media.video import probe_video, read_frames
-from soundreel.retime import METADATA_KEY, Retime, interpolate_video
-from test_interpolate import panning
+from test_interpolation_frames import panning
 
 SIZE = (96, 64)
 

@@ -20,19 +20,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from conftest import SHARED
-from soundreel import midframes
-from soundreel.devices import pick_device
 from soundreel.errors import EngineError, InputError, WeightsError
-from soundreel.interpolate import check_method, interpolate, open_method
+from soundreel.interpolation import network as networks
+from soundreel.interpolation.frames import check_method, interpolate, open_method
+from soundreel.interpolation.network import MidFrames, tiles
 from soundreel.media.motion import Gap, Picture
 from soundreel.media.video import read_frames
-from soundreel.midframes import MidFrames, tiles
+from soundreel.models.devices import pick_device
 from soundreel.models.film import Film, FilmSizes
 from soundreel.models.rife import Rife, RifeSizes
 from soundreel.models.warp import warp
 from soundreel.weights.frame_networks import find_weights, load_network
 from soundreel.weights.torchscript import read_torchscript
-from test_interpolate import panning, psnr
+from test_interpolation_frames import panning, psnr
 
 FILM_FILE = SHARED / "golden" / "film" / "film_tiny.safetensors"
 RIFE_FILE = SHARED / "weights" / "rife" / "flownet_v4.14.pkl"
@@ -135,7 +135,7 @@ class TestMidFrames:
     def test_the_cpu_runs_out_of_memory_in_words_of_its_own(self):
         with pytest.raises(RuntimeError) as error:
             torch.empty(2**56, dtype=torch.uint8)
-        assert midframes.is_out_of_memory(error.value)
+        assert networks.is_out_of_memory(error.value)
 
     @pytest.mark.parametrize("count", [1, 2, 4, 8, 16])
     def test_tiles_cover_all(self, count):

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from soundreel import __version__, cli_models
-from soundreel.display import Style, open_display
+from soundreel import __version__
+from soundreel.cli import models
+from soundreel.cli.display import Style, open_display
 from soundreel.errors import Cancelled, InputError, SoundreelError
 from soundreel.presets import PRESETS, preset
 from soundreel.request import (
@@ -66,7 +67,7 @@ app = typer.Typer(
 )
 
 
-app.add_typer(cli_models.app, name="models")
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:
@@ -273,7 +274,7 @@ LENGTHS = ("frames", "audio_duration", "full", "num_clip")
 
 def _from_recipe(video: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The request of a finished video; what was given anew takes along what hangs on it."""
-    from soundreel.recipe import request_fields
+    from soundreel.render.recipe import request_fields
 
     fields = request_fields(video)
     dropped = {name for name in LENGTHS if given.keys() & set(LENGTHS)}
@@ -419,7 +420,7 @@ def resume(
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Go on with an interrupted render."""
-    from soundreel.jobs import load_job
+    from soundreel.render.unfinished import load_job
 
     request, keeping = load_job(folder)
     render(request, progress, quiet=quiet, keeping=keeping)
@@ -431,8 +432,8 @@ def jobs(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """List unfinished renders, how far they are, and how to go on."""
-    from soundreel import reports
-    from soundreel.jobs import find_jobs
+    from soundreel.cli import reports
+    from soundreel.render.unfinished import find_jobs
 
     reports.show(reports.describe_jobs(find_jobs(folder)), as_json=as_json)
 
@@ -441,7 +442,7 @@ def jobs(
 @takes_request
 def plan(request: Request, as_json: Annotated[bool, AS_JSON] = False) -> None:
     """Show what a render would make and take; render nothing."""
-    from soundreel import reports
+    from soundreel.cli import reports
 
     reports.show(reports.describe_plan(request), as_json=as_json)
 
@@ -466,8 +467,8 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a video smoother: frames between its frames, its sound copied bit for bit."""
-    from soundreel.display import retiming_lines
-    from soundreel.retime import Retime, Retiming, interpolate_video
+    from soundreel.cli.display import retiming_lines
+    from soundreel.interpolation.video import Retime, Retiming, interpolate_video
 
     def tell(job: Retiming) -> None:
         for line in [] if quiet else retiming_lines(job):
@@ -497,7 +498,7 @@ def info(
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Show what is in a video: picture, sound, and the recipe it was made by."""
-    from soundreel import reports
+    from soundreel.cli import reports
 
     reports.show(reports.describe_video(video), as_json=as_json)
 
@@ -509,7 +510,7 @@ def doctor(
     device: Annotated[str, typer.Option("--device", help="Of --calibrate: auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
     """Show what this machine can run, and what mends what is missing."""
-    from soundreel import reports
+    from soundreel.cli import reports
 
     if calibrate:
         reports.show(
@@ -525,7 +526,7 @@ def demo(
     frames: Annotated[int | None, typer.Option(help="Only so many frames.", show_default=False)] = None,
 ) -> None:
     """Render the example sound, without and with a reference image."""
-    from soundreel.examples import example_requests
+    from soundreel.cli.examples import example_requests
 
     for request in example_requests(Path(output_dir), frames):
         render(request)

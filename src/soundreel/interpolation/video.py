@@ -14,12 +14,12 @@ from typing import Final
 
 import numpy as np
 
+from soundreel.disk.durable import numbered
 from soundreel.errors import InputError, MediaError
-from soundreel.interpolate import MOTION, NONE, Filler, Method, check_method, open_method, rounded
+from soundreel.interpolation.frames import MOTION, NONE, Filler, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
 from soundreel.media.remux import KINDS, holds, other_tracks, replace_pictures, sound_codecs, verify_replaced
 from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
-from soundreel.naming import numbered
 from soundreel.types import Progress, Report, Stage
 from soundreel.units import MAX_FPS, StrPath
 from soundreel.version import __version__

@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from soundreel.colour import Correction, Look, measure
-from soundreel.interpolate import NONE, interpolate
-from soundreel.job import Job
+from soundreel.interpolation.frames import NONE, interpolate
+from soundreel.render.colour import Correction, Look, measure
+from soundreel.render.prepared import Job
 from soundreel.types import RenderedClip
 
 OWN: Final = "soundreel."

@@ -84,3 +84,8 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
+
+
+def numbered(path: Path, number: int) -> Path:
+    """`video.mp4` → `video_2.mp4`, for when the name is taken."""
+    return path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")

@@ -9,13 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from soundreel.colour import measure
 from soundreel.errors import InputError
-from soundreel.job import Job
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
+from soundreel.render.colour import measure
+from soundreel.render.fingerprint import ROLES, Role, from_data, to_data, value_of
+from soundreel.render.prepared import Job
 from soundreel.request import Request
-from soundreel.request_data import ROLES, Role, from_data, to_data, value_of
 from soundreel.units import StrPath
 from soundreel.version import __version__
 

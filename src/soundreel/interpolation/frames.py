@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from soundreel.digests import sampled_digest
+from soundreel.disk.digests import sampled_digest
 from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Gap, Picture, compensate_motion
@@ -105,7 +105,7 @@ def open_method(
         return _Motion()
     path = find_weights(method, weights=weights, models=models)
     _need_torch(method)
-    from soundreel.midframes import open_network  # noqa: PLC0415 - takes torch
+    from soundreel.interpolation.network import open_network  # noqa: PLC0415 - takes torch
 
     return open_network(method, path, device=device)
 

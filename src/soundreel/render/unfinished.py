@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from soundreel.disk.locks import holder
 from soundreel.errors import InputError
-from soundreel.locks import holder
+from soundreel.render.fingerprint import from_data
+from soundreel.render.work_folder import PLAN_NAME, WORK_FOLDER, read_plan
 from soundreel.request import Keeping, Request
-from soundreel.request_data import from_data
-from soundreel.store import PLAN_NAME, WORK_FOLDER, read_plan
 from soundreel.units import StrPath
 
 DEPTH: Final = 4

@@ -9,11 +9,11 @@ from pathlib import Path
 from soundreel import planning
 from soundreel.engines.base import Choice, Engine, open_engine
 from soundreel.errors import InputError
-from soundreel.interpolate import FILM, MOTION, NONE, Method, Rates, check_method, method_files, open_method
+from soundreel.interpolation.frames import FILM, MOTION, NONE, Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
+from soundreel.render.fingerprint import Fingerprint, request_parts
 from soundreel.request import Request
-from soundreel.request_data import Fingerprint, request_parts
 from soundreel.types import Plan
 from soundreel.units import MODEL_FPS
 from soundreel.version import __version__

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from soundreel.devices import pick_device
 from soundreel.errors import EngineError
 from soundreel.media.motion import Gap, Picture
+from soundreel.models.devices import pick_device
 from soundreel.weights.frame_networks import FILM, load_network
 
 LARGEST_BATCH: Final = 8
@@ -79,7 +79,7 @@ class _Step:
 
 
 class MidFrames:
-    """A network as a method of `soundreel.interpolate`.
+    """A network as a method of `soundreel.interpolation.frames`.
 
     Args:
         network: picture 0, picture 1, times [B, 1] → pictures; with a `multiple` that their sides must have.

@@ -9,12 +9,12 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from soundreel import naming
-from soundreel.durable import rename_durably, sync
+from soundreel.disk.durable import numbered, rename_durably, sync
 from soundreel.errors import MediaError
-from soundreel.job import Job
 from soundreel.media.mux import SoundTrack, assemble, verify
-from soundreel.store import Work, output_folder
+from soundreel.render import naming
+from soundreel.render.prepared import Job
+from soundreel.render.work_folder import Work, output_folder
 from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
@@ -84,7 +84,7 @@ def publish(finished: Path, job: Job) -> Path:
             rename_durably(finished, output)
             return output
         wanted = folder / naming.output_name(job.plan, job.engine.name, datetime.now())
-        path = next(path for k in count(1) if _claim(finished, path := naming.numbered(wanted, k)))
+        path = next(path for k in count(1) if _claim(finished, path := numbered(wanted, k)))
         sync(folder)
     except OSError as error:
         raise MediaError(f"cannot save the video in {str(folder)!r}: {error.strerror}") from error

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from soundreel.errors import InputError
-from soundreel.job import Job, prepare
+from soundreel.render.fingerprint import ROLES, Role, field_names, from_data, request_parts, to_data
+from soundreel.render.prepared import Job, prepare
 from soundreel.request import AvAlign, ClipSplit, Memory, Precision, RefFit, Request, Server, Solver, VaePrecision
-from soundreel.request_data import ROLES, Role, field_names, from_data, request_parts, to_data
 
 OTHER: dict[str, Any] = {
     "prompt": "red",
@@ -129,7 +129,7 @@ def test_model_files_and_version_count(request_: Request, monkeypatch: pytest.Mo
     job = changed(request_)
     other = dataclasses.replace(job, models={"transformer a.safetensors": "1-abc"})
     assert other.fingerprint.differences(job.fingerprint.parts) == ["models"]
-    monkeypatch.setattr("soundreel.job.__version__", "99")
+    monkeypatch.setattr("soundreel.render.prepared.__version__", "99")
     assert changed(request_).fingerprint.differences(job.fingerprint.parts) == ["soundreel"]
 
 

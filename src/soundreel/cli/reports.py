@@ -17,14 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from soundreel import __version__, pipeline
-from soundreel.colour import Look
 from soundreel.engines.base import INSTALL_NATIVE, why_not_comfyui, why_not_native
 from soundreel.errors import EngineError
-from soundreel.jobs import StoredJob
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
-from soundreel.recipe import parse_recipe
+from soundreel.render.colour import Look
+from soundreel.render.recipe import parse_recipe
+from soundreel.render.unfinished import StoredJob
 from soundreel.request import Request
 from soundreel.units import MODEL_FPS, StrPath
 
@@ -230,7 +230,7 @@ def calibrate_machine(device: str, tell: Callable[[str], object]) -> Report:
     """
     try:
         calibration = import_module("soundreel.engines.native.calibration")
-        devices = import_module("soundreel.devices")
+        devices = import_module("soundreel.models.devices")
     except ModuleNotFoundError as error:
         raise EngineError(f"--calibrate needs the package {error.name}: {INSTALL_NATIVE}") from error
     found = calibration.measure(devices.pick_device(device), tell)
