@@ -115,7 +115,9 @@ class Bench:
         planned = plan_clips(request, 1000.0)
         asked, weights = demand(planned, dict(self.outline.config), self.device), self.weights()
         asked = replace(asked, float8_rows=is_fp8 and has_float8_products(self.device))
-        found = fit(weights, asked, request, request.memory, budget_of(request.memory, free_memory(self.device)))
+        found = fit(
+            weights, asked, request, request.compute.memory, budget_of(request.compute.memory, free_memory(self.device))
+        )
         if found is None:
             raise ValueError(f"{mode} does not fit {self.options.size}")
         return planned, replace(found, peak_bytes=peak_bytes(weights, asked, found))
@@ -165,8 +167,8 @@ class Bench:
         table = torch.zeros(model.scale_shift_table.shape, dtype=self.dtype, device=self.device)
         model.scale_shift_table = torch.nn.Parameter(table, requires_grad=False)
         if has_float8_products(self.device):
-            set_precision(model, request.precision, self.device)
-        model.use_attention(request.attention)
+            set_precision(model, request.compute.precision, self.device)
+        model.use_attention(request.compute.attention)
         arrival.settle(model, self.device)
         return model
 
@@ -186,8 +188,8 @@ class Bench:
                 sound=torch.randn(config["num_audio_states"], config["audio_dim"], sum(c.size for c in planned.clips)),
                 reference=torch.rand(3, 1, request.height, request.width) * 2 - 1,
             ),
-            schedule=shifted_schedule(Solver.UNIPC, steps=request.steps, shift=3.0),
-            guide_scale=request.guide_scale,
+            schedule=shifted_schedule(Solver.UNIPC, steps=request.sampling.steps, shift=3.0),
+            guide_scale=request.sampling.guide_scale,
             device=self.device,
             together=memory.together,
         )
@@ -238,7 +240,7 @@ class Bench:
     def foreseen(self, planned: Plan, memory: MemoryPlan) -> float:
         """Milliseconds of a pass, as the plan says."""
         kernel = self.outline_kernel(planned.request)
-        is_fp8 = planned.request.precision is Precision.FP8
+        is_fp8 = planned.request.compute.precision is Precision.FP8
         kind = VaePrecision.BF16 if self.device.type != "cpu" else VaePrecision.FP32
         precision = Precision.FP8 if is_fp8 else Precision.BF16
         speeds = find_speeds(self.device, precision=precision, kernel=kernel, vae=kind).speeds
@@ -247,7 +249,7 @@ class Bench:
             planned.clips[1],
             sizes=dict(self.outline.config),
             speeds=speeds,
-            steps=planned.request.steps,
+            steps=planned.request.sampling.steps,
             float8=is_fp8,
             streamed_bytes=memory.streamed_bytes,
             together=memory.together,
@@ -256,7 +258,7 @@ class Bench:
 
     def outline_kernel(self, request: Request) -> Any:
         """The attention that is used."""
-        return choose_kernel(request.attention, self.device, self.dtype, self.outline.head_width)
+        return choose_kernel(request.compute.attention, self.device, self.dtype, self.outline.head_width)
 
 
 def main(arguments: Sequence[str] = ()) -> None:

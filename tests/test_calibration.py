@@ -119,7 +119,7 @@ def one_clip(**fields: Any) -> Plan:
 
 
 def seconds(planned: Plan, clip: int = 1, **options: Any) -> ClipSeconds:
-    given: dict[str, Any] = {"sizes": SIZES, "speeds": SPEEDS, "steps": planned.request.steps, **options}
+    given: dict[str, Any] = {"sizes": SIZES, "speeds": SPEEDS, "steps": planned.request.sampling.steps, **options}
     return clip_seconds(planned, planned.clips[clip], **given)
 
 

@@ -337,7 +337,7 @@ def test_sound_changes_its_own_clip_and_no_other(
         vae=Vae.load(files),
         scene=dataclasses.replace(scene, sound=sound),
         schedule=plan_schedule(planned.request),
-        guide_scale=planned.request.guide_scale,
+        guide_scale=planned.request.sampling.guide_scale,
         device=CPU,
     )
     motions = [None, torch.from_numpy(chain[0].carry.tensors[MOTION])]

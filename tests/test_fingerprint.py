@@ -143,8 +143,8 @@ def test_a_request_survives_json(request_: Request) -> None:
     assert {name: str(value) for name, value in vars(back).items()} == {
         name: str(value) for name, value in vars(rich).items()
     }
-    assert type(back.solver) is Solver
-    assert type(back.sigmas) is tuple
+    assert type(back.sampling.solver) is Solver
+    assert type(back.sampling.sigmas) is tuple
 
 
 def test_what_another_version_knows_is_left_out(request_: Request) -> None:

@@ -86,7 +86,7 @@ def full_plan(**fields: Any) -> Plan:
 
 def full_demand(planned: Plan) -> Demand:
     """As on a GPU with float8 products."""
-    float8 = planned.request.precision is not Precision.BF16
+    float8 = planned.request.compute.precision is not Precision.BF16
     return replace(demand(planned, FULL_SIZES, CPU), float8_rows=float8, vae_dtype=torch.bfloat16)
 
 

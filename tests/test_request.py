@@ -41,7 +41,7 @@ def test_wrong_values_are_named(option: str, value: object, says: str) -> None:
 
 
 def test_defaults_are_valid() -> None:
-    assert Request(audio="a.wav").frames is None
+    assert Request(audio="a.wav").window.frames is None
 
 
 def test_input_errors_are_value_errors() -> None:

@@ -14,55 +14,93 @@ from typing import TYPE_CHECKING
 from soundreel.version import __version__
 
 if TYPE_CHECKING:
-    from soundreel.errors import (
-        Cancelled,
-        EngineError,
-        InputError,
-        MediaError,
-        SoundreelError,
-        WeightsError,
+    from soundreel.errors import Cancelled, EngineError, InputError, MediaError, SoundreelError, WeightsError
+    from soundreel.pipeline import generate, plan, redo
+    from soundreel.request import (
+        Attention,
+        AvAlign,
+        ClipSplit,
+        Compute,
+        EngineName,
+        Guide,
+        Interpolation,
+        Memory,
+        Output,
+        Precision,
+        RefFit,
+        Request,
+        Sampling,
+        Server,
+        Solver,
+        VaePrecision,
+        Window,
+        WorkOptions,
     )
-    from soundreel.pipeline import generate, plan
-    from soundreel.request import ClipSplit, Keeping, Request
-    from soundreel.types import Clip, Plan, Progress, Result, Stage
+    from soundreel.types import Clip, Plan, Progress, Report, Result, Shot, Stage
 
-_MODULE_OF = {
-    "Cancelled": "errors",
-    "Clip": "types",
-    "ClipSplit": "request",
-    "EngineError": "errors",
-    "InputError": "errors",
-    "Keeping": "request",
-    "MediaError": "errors",
-    "Plan": "types",
-    "Progress": "types",
-    "Request": "request",
-    "Result": "types",
-    "SoundreelError": "errors",
-    "Stage": "types",
-    "WeightsError": "errors",
-    "generate": "pipeline",
-    "plan": "pipeline",
+_MODULES = {
+    "errors": ("Cancelled", "EngineError", "InputError", "MediaError", "SoundreelError", "WeightsError"),
+    "pipeline": ("generate", "plan", "redo"),
+    "request": (
+        "Attention",
+        "AvAlign",
+        "ClipSplit",
+        "Compute",
+        "EngineName",
+        "Guide",
+        "Interpolation",
+        "Memory",
+        "Output",
+        "Precision",
+        "RefFit",
+        "Request",
+        "Sampling",
+        "Server",
+        "Solver",
+        "VaePrecision",
+        "Window",
+        "WorkOptions",
+    ),
+    "types": ("Clip", "Plan", "Progress", "Report", "Result", "Shot", "Stage"),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Attention",
+    "AvAlign",
     "Cancelled",
     "Clip",
     "ClipSplit",
+    "Compute",
     "EngineError",
+    "EngineName",
+    "Guide",
     "InputError",
-    "Keeping",
+    "Interpolation",
     "MediaError",
+    "Memory",
+    "Output",
     "Plan",
+    "Precision",
     "Progress",
+    "RefFit",
+    "Report",
     "Request",
     "Result",
+    "Sampling",
+    "Server",
+    "Shot",
+    "Solver",
     "SoundreelError",
     "Stage",
+    "VaePrecision",
     "WeightsError",
+    "Window",
+    "WorkOptions",
     "__version__",
     "generate",
     "plan",
+    "redo",
 ]
 
 

@@ -1,17 +1,39 @@
-"""What a user asks for, checked: wrong values raise `InputError` before anything is opened."""
+"""What a user asks for: `Request` and its groups. Wrong values raise `InputError` before anything is opened.
 
-import math
-from dataclasses import dataclass, field
+Each field is declared once. The command line, JSON, recipes and fingerprints follow from its declaration.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from soundreel.errors import InputError
+from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle, wrong
 from soundreel.units import FRAMES_PER_LATENT, MAX_FPS, MAX_SIDE_PIXELS, MODEL_FPS, SIZE_MULTIPLE, StrPath
+
+WHAT, LENGTH, PICTURE, MODEL, SPEED, SERVER, OUTPUT = (
+    "What", "Length", "Picture", "Model", "Speed (native)", "ComfyUI server", "Output",
+)  # fmt: skip
+"""Headings of the command line's help."""
+
+
+class EngineName(StrEnum):
+    """What renders."""
+
+    AUTO = "auto"  # the first of the others that can run here
+    NATIVE = "native"
+    COMFYUI = "comfyui"
+    DRAFT = "draft"
 
 
 class ClipSplit(StrEnum):
-    """How N frames are spread over clips."""
+    """How the frames of a shot are spread over clips."""
 
     EVEN = "even"  # equal clips, nothing rendered only to be cut
     FULL = "full"  # the reference's way: every clip `infer_frames` long, the surplus cut
@@ -37,6 +59,17 @@ class Solver(StrEnum):
     UNIPC = "unipc"  # second order with a corrector; the official default
     DPMPP = "dpm++"  # second order, midpoint
     EULER = "euler"  # first order, for few-step weights
+
+
+class Attention(StrEnum):
+    """What computes the attention."""
+
+    AUTO = "auto"  # the fastest exact kernel
+    SDPA = "sdpa"
+    CUDNN = "cudnn"
+    FLASH = "flash"
+    SAGE = "sage"
+    FP8 = "fp8"
 
 
 class Precision(StrEnum):
@@ -65,7 +98,135 @@ class Memory(StrEnum):
     GB12 = "12gb"
 
 
-DEFAULT_SERVER_URL = "http://localhost:8188"
+class Interpolation(StrEnum):
+    """What makes frames between frames."""
+
+    NONE = "none"
+    MOTION = "motion"  # libavfilter's motion compensation
+    RIFE = "rife"
+    FILM = "film"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Which part of the sound, and how long the video is: `frames`, else `duration`, else `full`, else 77 frames."""
+
+    start: Seconds = option(
+        0.0, "Seconds into the sound where the video begins",
+        role=Role.PIXELS, panel=LENGTH, flags=("audio-start",), at_least=0,
+    )  # fmt: skip
+    duration: Seconds | None = option(  # also decides what is heard, with av_align reference
+        None, "Seconds of sound to use", role=Role.PIXELS, panel=LENGTH, flags=("audio-duration",), above=0
+    )
+    frames: int | None = option(
+        None, "Exact length at 16 fps",
+        role=Role.PLAN, panel=LENGTH, default_says="77, or what the sound has", at_least=1,
+    )  # fmt: skip
+    full: bool = option(False, "All the sound from the start on", role=Role.PLAN, panel=LENGTH)
+    num_clip: int | None = option(None, "At most what this many clips yield", role=Role.PLAN, panel=LENGTH, at_least=1)
+
+    def __post_init__(self) -> None:
+        settle(self, "window.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """What the pictures follow beside sound and words."""
+
+    pose_video: StrPath | None = option(
+        None, "Video whose movements to follow", role=Role.PIXELS, panel=WHAT, is_path=True, is_file=True
+    )
+    start_from_ref: bool = option(False, "Begin with the reference image", role=Role.PIXELS, panel=WHAT)
+    ref_fit: RefFit = option(RefFit.COVER, "Cover the frame, or bars as the reference", role=Role.PIXELS, panel=PICTURE)
+    av_align: AvAlign = option(
+        AvAlign.SOUND, "Pair frame j with its own sound, or as the reference", role=Role.PIXELS, panel=MODEL
+    )
+
+    def __post_init__(self) -> None:
+        settle(self, "guide.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How clips are drawn from noise."""
+
+    steps: int = option(
+        30, "Denoising steps per clip", role=Role.PIXELS, panel=MODEL, flags=("steps", "sample-steps"), at_least=1
+    )
+    guide_scale: float = option(
+        4.5, "Guidance, 1 is off",
+        role=Role.PIXELS, panel=MODEL, flags=("guide-scale", "sample-guide-scale"), at_least=0,
+    )  # fmt: skip
+    shift: float | None = option(
+        None, "Flow shift",
+        role=Role.PIXELS, panel=MODEL, flags=("shift", "sample-shift"), default_says="3, from 720p 5", above=0,
+    )  # fmt: skip
+    solver: Solver = option(
+        Solver.UNIPC, "How the noise is followed", role=Role.PIXELS, panel=MODEL, flags=("solver", "sample-solver")
+    )
+    sigmas: tuple[float, ...] | None = option(  # they replace steps and shift
+        None, "Noise levels of few-step weights, falling: 1.0,0.86,0.6,0.01", role=Role.PIXELS, panel=MODEL
+    )
+    turbo: bool = option(False, "Few-step weights with the engine's own noise levels", role=Role.PIXELS)
+    cache: float = option(
+        0.0, "Step cache: do without passes whose result is known to within this, as 0.05; 0 is off",
+        role=Role.PIXELS, panel=SPEED, at_least=0, at_most=1,
+    )  # fmt: skip
+    cfg_interval: tuple[float, float] | None = option(
+        None, "Guide only this share of the steps: 0.0,0.8", role=Role.PIXELS, panel=SPEED, default_says="all"
+    )
+    infer_frames: int = option(
+        80, "Longest clip, a multiple of 4",
+        role=Role.PLAN, panel=MODEL, at_least=FRAMES_PER_LATENT, multiple_of=FRAMES_PER_LATENT,
+    )  # fmt: skip
+    clip_split: ClipSplit = option(
+        ClipSplit.EVEN, "Equal clips, or full ones as the reference", role=Role.PLAN, panel=MODEL
+    )
+
+    def __post_init__(self) -> None:
+        settle(self, "sampling.")
+        guided = self.cfg_interval
+        if guided is not None and not 0.0 <= guided[0] < guided[1] <= 1.0:
+            raise wrong("sampling.cfg_interval", guided, "two shares of the steps, from 0 to 1, rising")
+
+
+def _absolute_lora(lora: str) -> str:
+    """`FILE` or `FILE:strength`; what is no file here is a name on a server, and stays as it is."""
+    is_here = any(Path(name).is_file() for name in (lora, lora.rpartition(":")[0]) if name)
+    return str(Path(lora).absolute()) if is_here else lora
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """What computes, and from which files."""
+
+    models: StrPath | None = option(
+        None, "Folder of the model, in any layout",
+        role=Role.IDENTITY, panel=MODEL, flags=("models", "ckpt-dir"), is_path=True,
+    )  # fmt: skip
+    loras: tuple[str, ...] = option(
+        (), "FILE or FILE:STRENGTH; several times if need be",
+        role=Role.IDENTITY, panel=MODEL, flags=("lora",), make_absolute=_absolute_lora,
+    )  # fmt: skip
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps", role=Role.IDENTITY, panel=MODEL)
+    attention: Attention = option(
+        Attention.AUTO, "auto is the fastest exact kernel; sage and fp8 round", role=Role.PIXELS, panel=SPEED
+    )
+    precision: Precision = option(
+        Precision.AUTO, "Of the large products; auto is fp8 for fp8 files", role=Role.PIXELS, panel=SPEED
+    )
+    vae_precision: VaePrecision = option(
+        VaePrecision.AUTO, "Of the VAE; auto is bf16 on GPUs, preset high fp32", role=Role.PIXELS, panel=SPEED
+    )
+    memory: Memory = option(
+        Memory.AUTO, "Of the GPU: all, or at most so much; less takes fp8", role=Role.IDENTITY, panel=SPEED
+    )
+
+    def __post_init__(self) -> None:
+        settle(self, "compute.")
+
+
+DEFAULT_SERVER_URL: Final = "http://localhost:8188"
 """Where a ComfyUI listens that was started without options."""
 
 
@@ -73,120 +234,213 @@ DEFAULT_SERVER_URL = "http://localhost:8188"
 class Server:
     """One ComfyUI server or several, and what the comfyui engine asks of them. Model files are named as there."""
 
-    urls: tuple[str, ...] = (DEFAULT_SERVER_URL,)  # the least busy one renders; http or https, with a path if need be
-    headers: tuple[str, ...] = field(default=(), repr=False)  # "Name: value", sent along: proxies that ask who you are
-    timeout: float | None = None  # seconds without any progress; None: by the size of the render
-    workflow: StrPath | None = None  # a graph of the user's own in API format; None: ours
-    diffusion_model: str | None = None  # None: the first official name that the server has; so for all four
-    text_encoder: str | None = None
-    vae: str | None = None
-    audio_encoder: str | None = None
-    first_frame_fix: bool = True  # decode the first latent frame twice, or the first picture comes out too contrasty
+    urls: tuple[str, ...] = option(  # http or https, with a path if need be
+        (DEFAULT_SERVER_URL,), "A server; of several the least busy",
+        role=Role.NEITHER, panel=SERVER, flags=("url",), is_address=True,
+    )  # fmt: skip
+    headers: tuple[str, ...] = option(
+        (), "'Name: value' for a proxy that asks who you are",
+        role=Role.NEITHER, panel=SERVER, flags=("header",), is_secret=True,
+    )  # fmt: skip
+    timeout: float | None = option(
+        None, "Longest time without progress, in seconds",
+        role=Role.NEITHER, panel=SERVER, default_says="by the size of the render", above=0,
+    )  # fmt: skip
+    workflow: StrPath | None = option(
+        None, "Your own graph in API format, filled in", role=Role.PIXELS, panel=SERVER, is_path=True, is_file=True
+    )
+    diffusion_model: str | None = option(  # None: the first official name that the server has; so for all four
+        None, "File on the server", role=Role.PIXELS, panel=SERVER, flags=("diffusion-model", "unet")
+    )
+    text_encoder: str | None = option(
+        None, "File on the server", role=Role.PIXELS, panel=SERVER, flags=("text-encoder", "clip")
+    )
+    vae: str | None = option(None, "File on the server", role=Role.PIXELS, panel=SERVER)
+    audio_encoder: str | None = option(None, "File on the server", role=Role.PIXELS, panel=SERVER)
+    first_frame_fix: bool = option(  # or the first picture comes out too contrasty
+        True, "Decode the first latent frame twice", role=Role.PIXELS, panel=SERVER,
+        flags=("first-frame-fix", "no-first-frame-fix"),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        _check_server(self)
+        settle(self, "server.")
+        if not self.urls:
+            raise wrong("server.urls", self.urls, f"at least one, for example {DEFAULT_SERVER_URL}")
+        for url in self.urls:
+            if not _is_server_url(url):
+                raise InputError(
+                    f"--url is {url!r}: expected http://HOST:PORT or https://HOST/PATH", field="server.urls"
+                )
+        for header in self.headers:
+            name, colon, _ = header.partition(":")  # the value may be a password: never in a message
+            if not colon or not name.strip() or not header.isprintable() or not header.isascii():
+                raise InputError(
+                    "a --header is not understood: expected 'Name: value' in plain characters", field="server.headers"
+                )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How pictures become a file, and where it goes."""
+
+    path: StrPath | None = option(  # None: a new name in `dir`
+        None, "Name of the video, replaced if it is there",
+        role=Role.NEITHER, panel=OUTPUT, flags=("output", "o", "save-file"), is_path=True,
+    )  # fmt: skip
+    dir: StrPath = option(
+        Path("output/video"), "Folder for automatic names",
+        role=Role.NEITHER, panel=OUTPUT, flags=("output-dir",), is_path=True,
+    )  # fmt: skip
+    settings: str | None = option(
+        None, "Tag in the automatic name", role=Role.NEITHER, panel=OUTPUT, default_says="the engine"
+    )
+    crf: int = option(18, "H.264 quality, 0 best to 51", role=Role.ENCODING, panel=PICTURE, at_least=0, at_most=51)
+    fps: int | None = option(
+        None, "Of the video, from 16: 24, 25, 30, 32, 60 …",
+        role=Role.ENCODING, panel=PICTURE, default_says="16, interpolated 32", at_least=MODEL_FPS, at_most=MAX_FPS,
+    )  # fmt: skip
+    interpolate: Interpolation = option(  # none with fps above 16: motion
+        Interpolation.NONE, "Frames between frames", role=Role.ENCODING, panel=PICTURE
+    )
+    weights: StrPath | None = option(
+        None, "File of the rife or film network",
+        role=Role.ENCODING, panel=PICTURE, flags=("interpolate-weights",), default_says="found", is_path=True,
+    )  # fmt: skip
+    color_match: bool = option(
+        False, "Hold the first clip's colours and contrast",
+        role=Role.ENCODING, panel=PICTURE, flags=("color-match", "no-color-match"),
+    )  # fmt: skip
+    preview: bool = option(False, "Keep a small picture of what is being rendered", role=Role.NEITHER, panel=OUTPUT)
+
+    def __post_init__(self) -> None:
+        settle(self, "output.")
+
+
+T = TypeVar("T", bound=type)
+
+
+def _takes_flat_names(kind: T) -> T:
+    """Let a dataclass of groups take the fields of its groups as well: `Request(steps=4)`, as version 0.1.0 did."""
+    init: Any = kind.__init__  # type: ignore[misc]
+
+    @functools.wraps(init)
+    def take(self: Any, **given: Any) -> None:
+        init(self, **grouped(given))
+
+    kind.__init__ = take  # type: ignore[misc]
+    return kind
+
+
+@_takes_flat_names
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asks for. Wrong values raise `InputError` here, before anything is opened.
+    """What the user asks for. Paths are checked when they are opened.
 
-    Paths may be `str` or `Path`; they are checked when they are opened.
+    Fields of the groups may be given by themselves, under the names of version 0.1.0: `Request(audio=…, steps=4)`.
     """
 
-    audio: StrPath  # any file with sound in it
-    ref_image: StrPath | None = None  # style and subject; covers the picture, centre-cropped
-    prompt: str | None = None  # None: the engine's default
-    negative_prompt: str | None = None
+    audio: StrPath = required("Any file with sound in it", role=Role.PIXELS, is_path=True, is_file=True)
+    ref_image: StrPath | None = option(
+        None, "Picture that gives style and subject",
+        role=Role.PIXELS, panel=WHAT, flags=("ref-image", "image"), is_path=True, is_file=True,
+    )  # fmt: skip
+    prompt: str | None = option(  # None: the engine's default; so for the negative one
+        None, "What to see", role=Role.PIXELS, panel=WHAT, flags=("prompt", "positive")
+    )
+    negative_prompt: str | None = option(
+        None, "What not to see", role=Role.PIXELS, panel=WHAT, flags=("negative-prompt", "negative")
+    )
+    width: int = option(480, "Pixels, a multiple of 16", role=Role.PIXELS, panel=PICTURE)
+    height: int = option(832, "Pixels, a multiple of 16", role=Role.PIXELS, panel=PICTURE)
+    seed: int = option(  # clip k is drawn with seed + k
+        0, "Same seed, same video; -1 draws one", role=Role.PIXELS, panel=MODEL, flags=("seed", "base-seed"), at_least=0
+    )
+    clip_seeds: tuple[int, ...] = option(  # every clip's fingerprint has its own
+        (), "Seeds of the first clips, where they are others", role=Role.PLAN, at_least=0
+    )
+    cuts: tuple[Seconds, ...] = option(
+        (), "Hard cut at this time of the sound, in seconds or as 1:23.5; several times if need be",
+        role=Role.PLAN, panel=LENGTH, flags=("cut",), above=0,
+    )  # fmt: skip
+    engine: EngineName = option(EngineName.AUTO, "What renders", role=Role.IDENTITY, panel=MODEL)
+    recipe: StrPath | None = option(  # what differs from it by now is said
+        None, "A finished video to render again; single options win over its recipe",
+        role=Role.NEITHER, panel=WHAT, is_path=True,
+    )  # fmt: skip
 
-    audio_start: float = 0.0  # seconds into the file where the video begins
-    frames: int | None = None  # exact length; else audio_duration, else full, else 77 or what the sound has
-    audio_duration: float | None = None  # seconds of sound to use
-    full: bool = False  # all the sound from audio_start on
-    num_clip: int | None = None  # at most what this many clips yield
+    window: Window = group(Window)
+    guide: Guide = group(Guide)
+    sampling: Sampling = group(Sampling)
+    compute: Compute = group(Compute)
+    server: Server = group(Server)
+    output: Output = group(Output)
 
-    width: int = 480  # pixels, multiple of 16
-    height: int = 832
-    infer_frames: int = 80  # longest clip the model samples at once, multiple of 4
-    clip_split: ClipSplit = ClipSplit.EVEN
-    seed: int = 0  # clip k is drawn with seed + k
-    clip_seeds: tuple[int, ...] = ()  # of the first clips, where they are others
-
-    pose_video: StrPath | None = None  # whose movements to follow
-    start_from_ref: bool = False  # the first frames are the reference image
-    ref_fit: RefFit = RefFit.COVER
-    av_align: AvAlign = AvAlign.SOUND
-
-    steps: int = 30  # denoising steps per clip
-    guide_scale: float = 4.5  # 1 turns guidance off
-    shift: float | None = None  # None: 3 below 720p, 5 from there
-    solver: Solver = Solver.UNIPC
-    sigmas: tuple[float, ...] | None = None  # noise levels of few-step weights, falling; replace steps and shift
-    turbo: bool = False  # few-step weights: the engine's own noise levels, and where it has one its LoRA
-    loras: tuple[str, ...] = ()  # FILE or FILE:strength
-
-    engine: str = "auto"  # auto, or an engine's name
-    server: Server = field(default_factory=Server)  # for the comfyui engine
-    models: StrPath | None = None  # folder of the model, in any layout; None: the default one
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    attention: str = "auto"  # auto: the fastest exact kernel; sdpa, cudnn, flash, sage, fp8
-    precision: Precision = Precision.AUTO
-    vae_precision: VaePrecision = VaePrecision.AUTO
-    memory: Memory = Memory.AUTO
-    cache: float = 0.0  # relative change of a step's result that may go by uncomputed; 0: every step is computed
-    cfg_interval: tuple[float, float] | None = None  # share of the steps that is guided, as (0.0, 0.8); None: all
-    interpolate: str = "none"  # none, or a method of `soundreel.interpolation.frames`; none with fps above 16: motion
-    interpolate_weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
-    fps: int | None = None  # of the file; None: 32 with interpolation, else 16
-    color_match: bool = False  # bring every clip to the first one's brightness, contrast and tint
-    preview: bool = False  # keep a small picture of what is being rendered, and name it in the progress
-    crf: int = 18  # H.264 quality: 0 lossless … 51 worst
-    output: StrPath | None = None  # None: a new name in output_dir
-    output_dir: StrPath = Path("output/video")
-    settings: str | None = None  # tag in the file name; None: the engine's name
-    recipe: StrPath | None = None  # video that this is to be like: what differs by now is said
+    def replace(self, **given: Any) -> "Request":
+        """A copy with other fields; fields of the groups may be given by themselves."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Request(**grouped(given, fields))
 
     def __post_init__(self) -> None:
-        _validate(self)
+        settle(self)
+        for name in ("width", "height"):
+            _check_side(name, getattr(self, name))
+        if self.guide.start_from_ref and self.ref_image is None:
+            raise InputError(
+                "start_from_ref begins with the reference image: give one with --ref-image",
+                field="guide.start_from_ref",
+            )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keeping:
-    """How a render is kept while it is under way, and whether one that was interrupted goes on."""
+RENAMED: Final = {
+    "audio_start": "window.start",
+    "audio_duration": "window.duration",
+    "output_dir": "output.dir",
+    "interpolate_weights": "output.weights",
+}
+"""Names of version 0.1.0 → where they are now, where the leaf is another word."""
 
-    work_dir: StrPath | None = None  # of this render alone; None: beside the output
-    keep_work: bool = False  # after success too
-    resume: bool = True  # False: what was rendered before is thrown away
-    redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
-    only_resume: bool = False  # where there is nothing to go on with, that is an error
-
-    def __post_init__(self) -> None:
-        if self.redo_clip is not None and not self.resume:
-            raise InputError("--redo-clip goes on with a kept render, --no-resume throws it away: give one of them")
-
-
-BESIDE_THE_OUTPUT = Keeping()
-"""Kept until the video is there, and gone on with."""
+FLAT_NAMES: Final[Mapping[str, str]] = RENAMED | {
+    field.leaf: field.name
+    for field in fields_of(Request)
+    if "." in field.name and not field.name.startswith("server.") and field.name not in RENAMED.values()
+}
+"""Names under which the fields of the groups may be given to `Request`; not those of `Server`, which never were."""
 
 
-def _check_server(server: Server) -> None:
-    if not server.urls:
-        raise InputError(f"no server url is given: expected at least one, for example {DEFAULT_SERVER_URL}")
-    for url in server.urls:
-        if not _is_server_url(url):
-            raise InputError(f"--url is {url!r}: expected http://HOST:PORT or https://HOST/PATH")
-    for header in server.headers:
-        name, colon, _ = header.partition(":")  # the value may be a password: never in a message
-        if not colon or not name.strip() or not header.isprintable() or not header.isascii():
-            raise InputError("a --header is not understood: expected 'Name: value' in plain characters")
-    if server.timeout is not None and not 0 < server.timeout < math.inf:
-        raise InputError(f"--timeout is {server.timeout}: expected seconds, more than 0")
+def grouped(given: Mapping[str, Any], before: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Fields of `Request`: those `before`, with the ones given put over them, flat names into their groups."""
+    flat = {name: value for name, value in given.items() if name in FLAT_NAMES}
+    if isinstance(given.get("output"), str | Path):
+        flat["path"] = given["output"]
+    moved = {*flat, "output"} if "path" in flat else flat
+    kept = {name: value for name, value in given.items() if name not in moved}
+    fields = {**before, **kept}
+    for name, value in flat.items():
+        place, _, leaf = FLAT_NAMES[name].partition(".")
+        fields[place] = {**members(fields.get(place, {})), leaf: value}
+    return fields
 
 
-def without_password(url: str) -> str:
-    """A url as messages and files may show it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def members(group_or_data: Any) -> Mapping[str, Any]:
+    """The fields of a group by name, whether it is one already or its data."""
+    if isinstance(group_or_data, Mapping):
+        return group_or_data
+    return {field.name: getattr(group_or_data, field.name) for field in dataclasses.fields(group_or_data)}
+
+
+def _check_side(name: str, value: int) -> None:
+    if not SIZE_MULTIPLE <= value <= MAX_SIDE_PIXELS or value % SIZE_MULTIPLE:
+        raise InputError(
+            f"{name} is {value}: expected a multiple of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to "
+            f"{MAX_SIDE_PIXELS}; nearest: {_nearest_sizes(value)}",
+            field=name,
+        )
+
+
+def _nearest_sizes(value: int) -> str:
+    below = min(max(value // SIZE_MULTIPLE * SIZE_MULTIPLE, SIZE_MULTIPLE), MAX_SIDE_PIXELS)
+    above = min(below + SIZE_MULTIPLE, MAX_SIDE_PIXELS)
+    return f"{below}" if not below < value < above else f"{below} or {above}"
 
 
 def _is_server_url(url: str) -> bool:
@@ -197,81 +451,49 @@ def _is_server_url(url: str) -> bool:
         return False
 
 
-def _validate(request: Request) -> None:
-    _check_sizes(request)
-    _check_numbers(request)
+def from_data(data: Any) -> Request:
+    """The request that `to_data` made data of; fields that this version does not know are left out.
+
+    Raises:
+        InputError: the data are of no request.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"this is no request that soundreel wrote: {type(data).__name__}, expected an object")
+    try:
+        return Request(**_known(grouped(data), Request))
+    except TypeError as error:
+        raise InputError(f"this is no request that soundreel wrote: {error}") from error
 
 
-def _check_sizes(request: Request) -> None:
-    for name in ("width", "height"):
-        value = getattr(request, name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise InputError(f"{name} is {value!r}: expected a whole number of pixels")
-        if not SIZE_MULTIPLE <= value <= MAX_SIDE_PIXELS or value % SIZE_MULTIPLE:
-            raise InputError(
-                f"{name} is {value}: expected a multiple of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to "
-                f"{MAX_SIDE_PIXELS}; nearest: {_nearest_sizes(value)}"
-            )
+def _known(data: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """Those of the data that are fields of a group, groups in it likewise."""
+    kinds = {field.name: field.type for field in dataclasses.fields(kind)}
+    return {
+        name: _known(value, kinds[name]) if _is_group(kinds[name]) and isinstance(value, Mapping) else value
+        for name, value in data.items()
+        if name in kinds
+    }
 
 
-def _nearest_sizes(value: int) -> str:
-    below = min(max(value // SIZE_MULTIPLE * SIZE_MULTIPLE, SIZE_MULTIPLE), MAX_SIDE_PIXELS)
-    above = min(below + SIZE_MULTIPLE, MAX_SIDE_PIXELS)
-    return f"{below}" if not below < value < above else f"{below} or {above}"
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
-def _check_savings(request: Request) -> None:
-    if not 0.0 <= request.cache <= 1.0:
-        raise InputError(f"cache is {request.cache}: expected 0 (nothing is guessed) to 1")
-    guided = request.cfg_interval
-    if guided is not None and not (len(guided) == 2 and 0.0 <= guided[0] < guided[1] <= 1.0):
-        raise InputError(f"cfg_interval is {guided}: expected two shares of the steps, from 0 to 1, rising")
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """How a render is kept while it is under way, and whether one that was interrupted goes on."""
+
+    work_dir: StrPath | None = None  # of this render alone; None: beside the output
+    keep_work: bool = False  # after success too
+    resume: bool = True  # False: what was rendered before is thrown away
+    redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
+    redo_seed: int | None = None  # None: one that no take of the clip has had
+    only_resume: bool = False  # where there is nothing to go on with, that is an error
+
+    def __post_init__(self) -> None:
+        if self.redo_clip is not None and not self.resume:
+            raise InputError("--redo-clip goes on with a kept render, --no-resume throws it away: give one of them")
 
 
-def _check_numbers(request: Request) -> None:
-    _check_savings(request)
-    _expect(request, "audio_start", at_least=0.0)
-    _expect(request, "audio_duration", above=0.0)
-    _expect(request, "frames", whole=True, at_least=1)
-    _expect(request, "num_clip", whole=True, at_least=1)
-    _expect(request, "infer_frames", whole=True, at_least=FRAMES_PER_LATENT, multiple_of=FRAMES_PER_LATENT)
-    _expect(request, "seed", whole=True, at_least=0)
-    _expect(request, "steps", whole=True, at_least=1)
-    _expect(request, "guide_scale", at_least=0.0)
-    _expect(request, "shift", above=0.0)
-    for strength in request.sigmas or ():
-        if not math.isfinite(strength):
-            raise InputError(f"sigmas hold {strength}: expected finite numbers, falling from at most 1")
-    if not all(isinstance(seed, int) and seed >= 0 for seed in request.clip_seeds):
-        raise InputError(f"clip_seeds are {request.clip_seeds}: expected whole numbers, at least 0")
-    if request.start_from_ref and request.ref_image is None:
-        raise InputError("start_from_ref begins with the reference image: give one with --ref-image")
-    _expect(request, "fps", whole=True, at_least=MODEL_FPS, at_most=MAX_FPS)
-    _expect(request, "crf", whole=True, at_least=0, at_most=51)
-
-
-def _expect(
-    request: Request,
-    name: str,
-    *,
-    whole: bool = False,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    multiple_of: int | None = None,
-) -> None:
-    """Raise `InputError` unless field `name` is None (where optional) or a number in range."""
-    value = getattr(request, name)
-    if value is None:
-        return
-    conditions = [
-        ("a whole number", not whole or (isinstance(value, int) and not isinstance(value, bool))),
-        ("a finite number", math.isfinite(value)),
-        (f"at least {at_least}", at_least is None or value >= at_least),
-        (f"more than {above}", above is None or value > above),
-        (f"at most {at_most}", at_most is None or value <= at_most),
-        (f"a multiple of {multiple_of}", multiple_of is None or value % multiple_of == 0),
-    ]
-    broken = next((text for text, holds in conditions if not holds), None)
-    if broken is not None:
-        raise InputError(f"{name} is {value}: expected {broken}")
+BESIDE_THE_OUTPUT: Final = WorkOptions()
+"""Kept until the video is there, and gone on with."""

@@ -6,6 +6,7 @@ Shapes: T frames, H rows, W columns, 3 = RGB. Times are in seconds, counts in fr
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +33,13 @@ class Stage(StrEnum):
 class Clip:
     """One stretch that the model samples at once."""
 
-    index: int
+    index: int  # of all clips
     start: int  # first output frame
     frames: int  # output frames it yields
     size: int  # frames sampled: a multiple of 4, lead-in and surplus included
     lead_in: int  # decoded frames dropped at its beginning
     seed: int
+    shot: int = 0  # index of the shot that it belongs to
 
     @property
     def stop(self) -> int:
@@ -46,21 +48,67 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shot:
+    """What lies between two hard cuts. Its clips continue each other; nothing passes from one shot to the next."""
+
+    index: int
+    clips: tuple[Clip, ...]
+
+    @property
+    def start(self) -> int:
+        """First output frame."""
+        return self.clips[0].start
+
+    @property
+    def stop(self) -> int:
+        """First output frame after the shot."""
+        return self.clips[-1].stop
+
+    @property
+    def frames(self) -> int:
+        """Output frames."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A request turned into clips: pure arithmetic, the same for every engine."""
+    """A request turned into shots and clips: pure arithmetic."""
 
     request: Request
-    clips: tuple[Clip, ...]
+    shots: tuple[Shot, ...]
     audio_seconds: float  # sound in the chosen window; at most the length of the video
 
+    @cached_property
+    def clips(self) -> tuple[Clip, ...]:
+        """The clips of all shots, in order."""
+        return tuple(clip for shot in self.shots for clip in shot.clips)
+
+    @property
+    def lead_in(self) -> int:
+        """Decoded frames that the first clip of every shot drops."""
+        return self.clips[0].lead_in
+
+    def continues(self, clip: Clip) -> bool:
+        """Whether `clip` continues the one before: all do but the first of each shot."""
+        return clip.index != self.shots[clip.shot].clips[0].index
+
+    def is_last_of_shot(self, clip: Clip) -> bool:
+        """Whether a cut, or the end, follows `clip`."""
+        return clip.stop == self.shots[clip.shot].stop
+
     def first_sampled(self, clip: Clip) -> int:
-        """The first frame that the model samples for `clip`, counted over all clips, lead-in included."""
-        return clip.start + self.clips[0].lead_in - clip.lead_in
+        """The first frame that the model samples for `clip`, on a count in which output frame 0 is frame `lead_in`."""
+        return clip.start + self.lead_in - clip.lead_in
+
+    @property
+    def sampled_frames(self) -> int:
+        """Length of that count: lead-ins and surplus frames need sound, too."""
+        return max(self.first_sampled(clip) + clip.size for clip in self.clips)
 
     @property
     def frames(self) -> int:
         """Output frames before interpolation."""
-        return self.clips[-1].stop
+        return self.shots[-1].stop
 
     @property
     def seconds(self) -> float:
@@ -117,9 +165,9 @@ class Result:
 
     path: Path
     engine: str
-    plan: Plan
+    plan: Plan = field(repr=False)
     frames: int  # in the file: 2N at 32 per second
     fps: int
     seconds: float  # what the render took
     notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -75,7 +75,7 @@ def run_end_to_end(case: Case) -> list[Comparison]:
         vae=vae,
         scene=scene,
         schedule=schedule,
-        guide_scale=request.guide_scale,
+        guide_scale=request.sampling.guide_scale,
         device=CPU,
     )
     checks = [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from soundreel.interpolation.video import Retiming
-    from soundreel.render.prepared import Job
+    from soundreel.render.prepared import PreparedRender
 
 
 class Style(StrEnum):
@@ -35,7 +35,7 @@ class Style(StrEnum):
 class Display(Protocol):
     """What a render tells while it runs; used as a context manager."""
 
-    def start(self, job: "Job") -> None:
+    def start(self, render: "PreparedRender") -> None:
         """All checks are passed, rendering begins."""
 
     def __call__(self, progress: Progress) -> None:
@@ -68,7 +68,7 @@ def open_display(style: Style, *, quiet: bool) -> Display:
 class Silent:
     """Only the path of the result."""
 
-    def start(self, job: "Job") -> None:
+    def start(self, render: "PreparedRender") -> None:
         """Say nothing."""
 
     def __call__(self, progress: Progress) -> None:
@@ -97,9 +97,9 @@ class Lines(Silent):
         self._shown: tuple[Stage, str, int] | None = None
         self._preview: Path | None = None
 
-    def start(self, job: "Job") -> None:
+    def start(self, render: "PreparedRender") -> None:
         """Say what will be rendered, by which engine and why."""
-        for line in start_lines(job):
+        for line in start_lines(render):
             _write_error(line)
 
     def __call__(self, progress: Progress) -> None:
@@ -138,9 +138,9 @@ class Bar(Silent):
         self._task: TaskID | None = None
         self._preview: Path | None = None
 
-    def start(self, job: "Job") -> None:
+    def start(self, render: "PreparedRender") -> None:
         """Say what will be rendered and show the bar."""
-        for line in start_lines(job):
+        for line in start_lines(render):
             self._console.print(line, markup=False, soft_wrap=True)
         self._task = self._bar.add_task("starting", total=None, left="")
 
@@ -182,17 +182,17 @@ class Bar(Silent):
 class JsonLines(Silent):
     """Every event as one JSON object per line on standard output, for programs."""
 
-    def start(self, job: "Job") -> None:
+    def start(self, render: "PreparedRender") -> None:
         """{"event": "start", …}"""
         self._emit(
             "start",
-            engine=job.engine.name,
-            why=job.choice.why,
-            frames=job.frames_written,
-            fps=job.fps,
-            clips=len(job.plan.clips),
-            resumed=job.resumed,
-            notes=list(job.notes),
+            engine=render.engine.name,
+            why=render.choice.why,
+            frames=render.frames_written,
+            fps=render.fps,
+            clips=len(render.plan.clips),
+            resumed=render.resumed,
+            notes=list(render.notes),
         )
 
     def __call__(self, progress: Progress) -> None:
@@ -215,16 +215,16 @@ class JsonLines(Silent):
         _write_out(json.dumps({"event": event, **fields}, ensure_ascii=False, default=os.fspath))
 
 
-def start_lines(job: "Job") -> list[str]:
+def start_lines(render: "PreparedRender") -> list[str]:
     """What is about to be rendered, as lines for people."""
-    plan = job.plan
+    plan = render.plan
     clips = f"{len(plan.clips)} clip{'s' if len(plan.clips) > 1 else ''}"
     return [
-        f"engine: {job.engine.name} ({job.choice.why})",
-        f"{job.request.width}×{job.request.height}, {job.frames_written} frames at {job.fps} fps = "
-        f"{plan.seconds:.2f} s in {clips}, seed {job.request.seed}",
-        *([job.resumed] if job.resumed else []),
-        *(f"note: {note}" for note in job.notes),
+        f"engine: {render.engine.name} ({render.choice.why})",
+        f"{render.request.width}×{render.request.height}, {render.frames_written} frames at {render.fps} fps = "
+        f"{plan.seconds:.2f} s in {clips}, seed {render.request.seed}",
+        *([render.resumed] if render.resumed else []),
+        *(f"note: {note}" for note in render.notes),
     ]
 
 

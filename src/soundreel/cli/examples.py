@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from soundreel.errors import InputError
-from soundreel.request import Request
+from soundreel.request import Output, Request, Window
 
 SOUND, PICTURE = "tune.flac", "cover.png"
 
@@ -13,10 +13,12 @@ SOUND, PICTURE = "tune.flac", "cover.png"
 def example_requests(output_dir: Path, frames: int | None = None) -> list[Request]:
     """Two renders of the example sound, whole or `frames` long: abstract, and of its own picture."""
     folder = _folder()
-    shared: dict[str, Any] = {"audio": folder / SOUND, "engine": "draft", "frames": frames, "full": True}
+    shared: dict[str, Any] = {"audio": folder / SOUND, "engine": "draft", "window": Window(frames=frames, full=True)}
     return [
-        Request(**shared, prompt="dusk, teal and amber light", output=output_dir / "tune_no_ref_draft.mp4"),
-        Request(**shared, ref_image=folder / PICTURE, output=output_dir / "tune_with_ref_draft.mp4"),
+        Request(
+            **shared, prompt="dusk, teal and amber light", output=Output(path=output_dir / "tune_no_ref_draft.mp4")
+        ),
+        Request(**shared, ref_image=folder / PICTURE, output=Output(path=output_dir / "tune_with_ref_draft.mp4")),
     ]
 
 

@@ -22,10 +22,11 @@ from soundreel.errors import EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
-from soundreel.render.colour import Look
+from soundreel.render.colour import ColourStats
 from soundreel.render.recipe import parse_recipe
-from soundreel.render.unfinished import StoredJob
+from soundreel.render.unfinished import StoredRender
 from soundreel.request import Request
+from soundreel.types import Plan
 from soundreel.units import MODEL_FPS, StrPath
 
 GIB = 2**30
@@ -68,38 +69,38 @@ def show(report: Report, *, as_json: bool) -> None:
 
 def describe_plan(request: Request) -> Report:
     """The plan of a request, and what it takes on this machine. Raises what rendering it would raise."""
-    job = pipeline.prepare(request)
-    estimate = job.engine.estimate(job.plan)
-    tokens = [count_tokens(job.plan, clip) for clip in job.plan.clips]
-    clips = list(zip(job.plan.clips, tokens, strict=True))
+    render = pipeline.prepare(request)
+    estimate = render.engine.estimate(render.prepared)
+    tokens = [count_tokens(render.plan, clip) for clip in render.plan.clips]
+    clips = list(zip(render.plan.clips, tokens, strict=True))
     return Report(
         data={
-            "engine": job.engine.name,
+            "engine": render.engine.name,
             "width": request.width,
             "height": request.height,
-            "frames": job.plan.frames,
+            "frames": render.plan.frames,
             "fps": MODEL_FPS,
-            "seconds": job.plan.seconds,
-            "frames_written": job.frames_written,
-            "fps_written": job.fps,
-            "audio_start": request.audio_start,
-            "audio_seconds": job.plan.audio_seconds,
-            "silence_seconds": job.plan.silence_seconds,
+            "seconds": render.plan.seconds,
+            "frames_written": render.frames_written,
+            "fps_written": render.fps,
+            "audio_start": request.window.start,
+            "audio_seconds": render.plan.audio_seconds,
+            "silence_seconds": render.plan.silence_seconds,
             "seed": request.seed,
-            "pixels": request.width * request.height * job.plan.frames,
+            "pixels": request.width * request.height * render.plan.frames,
             "memory_bytes": estimate.memory_bytes,
             "memory_mode": estimate.memory_mode,
             "estimated_seconds": estimate.seconds,
             "estimate_basis": estimate.seconds_basis,
             "clips": [dataclasses.asdict(clip) | {"tokens": count.total} for clip, count in clips],
-            "notes": list(job.notes),
+            "notes": list(render.notes),
         },
         rows=[
-            ("engine", f"{job.engine.name} ({job.choice.why})"),
-            ("picture", f"{request.width}×{request.height}, {job.frames_written} frames at {job.fps} fps"),
-            ("length", f"{job.plan.seconds:.3f} s in {len(clips)} clip{'s' if len(clips) > 1 else ''}"),
-            ("sound", f"from {request.audio_start:g} s, {job.plan.audio_seconds:.3f} s"),
-            ("pixels", f"{request.width * request.height * job.plan.frames / 1e6:,.1f} million"),
+            ("engine", f"{render.engine.name} ({render.choice.why})"),
+            ("picture", f"{request.width}×{request.height}, {render.frames_written} frames at {render.fps} fps"),
+            ("length", f"{render.plan.seconds:.3f} s in {_counted(len(clips), 'clip')}{_in_shots(render.plan)}"),
+            ("sound", f"from {request.window.start:g} s, {render.plan.audio_seconds:.3f} s"),
+            ("pixels", f"{request.width * request.height * render.plan.frames / 1e6:,.1f} million"),
             (
                 "memory",
                 _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")
@@ -110,7 +111,7 @@ def describe_plan(request: Request) -> Report:
                 _about(estimate.seconds, lambda seconds: f"{seconds:.0f} s on this machine")
                 + _in_brackets(estimate.seconds_basis),
             ),
-            *(("note", note) for note in job.notes),
+            *(("note", note) for note in render.notes),
         ],
         columns=("clip", "frames", "sampled", "from s", "to s", "seed", "tokens"),
         cells=[
@@ -130,6 +131,14 @@ def describe_plan(request: Request) -> Report:
 
 def _about(value: float | None, say: Callable[[float], str]) -> str:
     return "not known: the server has it" if value is None else f"about {say(value)}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _in_shots(plan: Plan) -> str:
+    return f", {_counted(len(plan.shots), 'shot')}" if len(plan.shots) > 1 else ""
 
 
 def _in_brackets(text: str) -> str:
@@ -156,7 +165,7 @@ DRIFT_COLUMNS = ("clip", "seed", "red", "green", "blue", "brightness", "contrast
 def _drift(recipe: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """How far the looks of the clips have drifted, as rendered: a line for each."""
     clips = [clip for clip in recipe["plan"]["clips"] if "look" in clip]
-    looks = [Look.from_data(clip["look"]) for clip in clips]
+    looks = [ColourStats.from_data(clip["look"]) for clip in clips]
     reference = recipe.get("reference_look")
     for clip, look in zip(clips, looks, strict=True):
         yield (
@@ -164,31 +173,31 @@ def _drift(recipe: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             str(clip["seed"]),
             *(f"{value:.3f}" for value in (*look.mean, look.brightness, look.contrast)),
             _against(look, looks[0]),
-            "" if reference is None else _against(look, Look.from_data(reference)),
+            "" if reference is None else _against(look, ColourStats.from_data(reference)),
         )
 
 
-def _against(look: Look, other: Look) -> str:
+def _against(look: ColourStats, other: ColourStats) -> str:
     pairs = ((look.brightness, other.brightness), (look.contrast, other.contrast))
     return " ".join(f"{mine / theirs:.2f}" if theirs > 0 else "–" for mine, theirs in pairs)
 
 
-def describe_jobs(found: Sequence[StoredJob]) -> Report:
+def describe_renders(found: Sequence[StoredRender]) -> Report:
     """Renders that are not finished, and how to go on with each."""
     return Report(
-        data={"jobs": [dataclasses.asdict(job) | {"state": job.state} for job in found]},
-        rows=[] if found else [("jobs", "none here")],
+        data={"renders": [dataclasses.asdict(render) | {"state": render.state} for render in found]},
+        rows=[] if found else [("unfinished", "none here")],
         columns=("clips", "state", "engine", "sound", "MB", "go on with") if found else (),
         cells=[
             (
-                f"{job.done}/{job.clips}",
-                job.state,
-                job.engine,
-                os.path.basename(job.audio),  # noqa: PTH119 - a text for people
-                f"{job.bytes / 1e6:.1f}",
-                f"soundreel resume {shlex.quote(str(job.folder))}",
+                f"{render.done}/{render.clips}",
+                render.state,
+                render.engine,
+                os.path.basename(render.audio),  # noqa: PTH119 - a text for people
+                f"{render.bytes / 1e6:.1f}",
+                render.problem or f"soundreel resume {shlex.quote(str(render.folder))}",
             )
-            for job in found
+            for render in found
         ],
     )
 

@@ -1,14 +1,15 @@
 """Files that are either whole and on the disk or not there, whenever the power fails or the user stops."""
 
+import json
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from safetensors import SafetensorError
 
@@ -89,3 +90,9 @@ def uninterrupted() -> Iterator[None]:
 def numbered(path: Path, number: int) -> Path:
     """`video.mp4` → `video_2.mp4`, for when the name is taken."""
     return path if number == 1 else path.with_name(f"{path.stem}_{number}{path.suffix}")
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write plain data, whole or not at all."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, default=os.fspath)
+    write_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), needed_bytes=len(text.encode()))

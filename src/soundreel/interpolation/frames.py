@@ -21,13 +21,12 @@ from soundreel.disk.digests import sampled_digest
 from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Gap, Picture, compensate_motion
+from soundreel.request import Interpolation
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.weights.frame_networks import find_weights
 
-NONE, MOTION, RIFE, FILM = "none", "motion", "rife", "film"
-
-METHODS: Final = (MOTION, RIFE, FILM)
-"""What makes pictures between pictures: libavfilter's motion compensation, or a network."""
+NETWORKS: Final = (Interpolation.RIFE, Interpolation.FILM)
+"""Methods that need weights."""
 
 NEAR: Final = Fraction(1, 64)
 """A source picture this near, in distances between source pictures, is shown as it is: nobody sees the difference."""
@@ -66,6 +65,10 @@ class Rates:
         """Pictures that `frames` source pictures become: those that keep their length, rounded half up."""
         return rounded(frames * self.target / self.source)
 
+    def first_at(self, frame: int) -> int:
+        """The first output position at or after source picture `frame`."""
+        return ceil(frame * self.target / self.source)
+
     def first_after(self, frame: int) -> int:
         """The first output position later than source picture `frame`; 0 for -1."""
         return 0 if frame < 0 else floor(frame * self.target / self.source) + 1
@@ -79,8 +82,7 @@ def rounded(number: Fraction) -> int:
 def check_method(method: str, *, weights: StrPath | None = None, models: StrPath | None = None) -> None:
     """Raise `InputError` for an unknown method, `WeightsError` for one whose weights are missing or not what they
     should be, `EngineError` where it cannot run."""
-    _check_name(method)
-    if method in {FILM, RIFE}:
+    if check_name(method) in NETWORKS:
         path = find_weights(method, weights=weights, models=models)
         _need_torch(method)
         from soundreel.weights.frame_networks import check_network  # noqa: PLC0415 - takes torch
@@ -90,7 +92,7 @@ def check_method(method: str, *, weights: StrPath | None = None, models: StrPath
 
 def method_files(method: str, *, weights: StrPath | None = None, models: StrPath | None = None) -> Mapping[str, str]:
     """Digest of the file with the method's weights, by a name for it; empty where it has none."""
-    if method not in {FILM, RIFE}:
+    if method not in NETWORKS:
         return {}
     path = find_weights(method, weights=weights, models=models)
     return {f"{method} {path.name}": sampled_digest(path)}
@@ -100,8 +102,7 @@ def open_method(
     method: str, *, weights: StrPath | None = None, models: StrPath | None = None, device: str = "auto"
 ) -> Method:
     """The method of this name, ready to work. Errors as in `check_method`."""
-    _check_name(method)
-    if method not in {FILM, RIFE}:
+    if check_name(method) not in NETWORKS:
         return _Motion()
     path = find_weights(method, weights=weights, models=models)
     _need_torch(method)
@@ -110,16 +111,35 @@ def open_method(
     return open_network(method, path, device=device)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Piece:
+    """Which piece of a longer video pictures are; by default the whole of it.
+
+    Attributes:
+        start: place of the first picture in the whole video.
+        before: the picture before it; None: it begins the video, or comes after a cut.
+        is_last: the last picture is held to the end of its time; else another piece follows, which begins at output
+            position `Rates.first_after(start + count - 1)`.
+        until: where a cut follows, the output position that the next piece begins at: the last picture is held to it.
+    """
+
+    start: int = 0
+    before: Picture | None = None
+    is_last: bool = True
+    until: int | None = None
+
+
+WHOLE: Final = Piece()
+
+
 def interpolate(
     pictures: Iterable[Picture],
     factor: int | None = None,
-    method: str | Method = MOTION,
+    method: str | Method = Interpolation.MOTION,
     *,
     fps: int | Fraction | None = None,
     source_fps: int | Fraction = MODEL_FPS,
-    before: Picture | None = None,
-    start: int = 0,
-    is_last: bool = True,
+    piece: Piece = WHOLE,
 ) -> Iterator[Picture]:
     """Yield the pictures [H, W, 3] at the higher rate; see the module's text for how many and which.
 
@@ -128,11 +148,7 @@ def interpolate(
     Args:
         pictures: all of one size, at `source_fps`.
         factor: output pictures per source picture; or `fps`: their rate.
-        method: "none", one of `METHODS`, or one that `open_method` opened.
-        before: in a later piece of a video, the picture before the first of `pictures`.
-        start: the place of the first of `pictures` in the whole video.
-        is_last: hold the last picture to the end of its time; False if another piece follows, which begins at output
-            position `Rates.first_after(start + count - 1)`.
+        method: the name of a method, or one that `open_method` opened.
 
     Raises:
         InputError: an unknown method, or a factor or rate that is too low.
@@ -140,22 +156,22 @@ def interpolate(
         EngineError: out of memory, after all that saves some was tried.
     """
     rates = _rates(factor, fps, Fraction(source_fps))
-    if method == NONE or rates.source == rates.target:
+    if method == Interpolation.NONE or rates.source == rates.target:
         return iter(pictures)
     maker = open_method(method) if isinstance(method, str) else method
-    return _interpolated(pictures, rates, maker, before, start, is_last)
+    return _interpolated(pictures, rates, maker, piece)
 
 
-def _interpolated(
-    pictures: Iterable[Picture], rates: Rates, method: Method, before: Picture | None, start: int, is_last: bool
-) -> Iterator[Picture]:
-    filler = Filler(rates.target, method, position=rates.first_after(start - 1))
+def _interpolated(pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece) -> Iterator[Picture]:
+    start, before = piece.start, piece.before
+    position = rates.first_at(start) if before is None else rates.first_after(start - 1)
+    filler = Filler(rates.target, method, position=position)
     if before is not None:
         yield from filler.add((start - 1) / rates.source, before)
     frame = start - 1
     for frame, picture in enumerate(pictures, start=start):
         yield from filler.add(frame / rates.source, picture)
-    yield from filler.finish(rates.count(frame + 1) if is_last else None)
+    yield from filler.finish(rates.count(frame + 1) if piece.is_last else piece.until)
 
 
 class Filler:
@@ -255,9 +271,12 @@ def _rates(factor: int | None, fps: int | Fraction | None, source: Fraction) -> 
     return Rates(source=source, target=Fraction(fps) if fps is not None else source * Fraction(factor or 1))
 
 
-def _check_name(method: str) -> None:
-    if method != NONE and method not in METHODS:
-        raise InputError(f"there is no interpolation {method!r}: choose {NONE}, {', '.join(METHODS)}")
+def check_name(method: str) -> Interpolation:
+    """The method of that name; `InputError` where there is none."""
+    try:
+        return Interpolation(method)
+    except ValueError:
+        raise InputError(f"there is no interpolation {method!r}: choose {', '.join(Interpolation)}") from None
 
 
 def _need_torch(method: str) -> None:

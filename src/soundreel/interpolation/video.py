@@ -16,10 +16,11 @@ import numpy as np
 
 from soundreel.disk.durable import numbered
 from soundreel.errors import InputError, MediaError
-from soundreel.interpolation.frames import MOTION, NONE, Filler, Method, check_method, open_method, rounded
+from soundreel.interpolation.frames import Filler, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
 from soundreel.media.remux import KINDS, holds, other_tracks, replace_pictures, sound_codecs, verify_replaced
 from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
+from soundreel.request import Interpolation
 from soundreel.types import Progress, Report, Stage
 from soundreel.units import MAX_FPS, StrPath
 from soundreel.version import __version__
@@ -44,7 +45,7 @@ class Retime:
     video: StrPath  # any video, with any sound or none
     fps: int | None = None  # frames per second to make
     factor: int | None = None  # or how many times the rate it has
-    method: str = MOTION
+    method: str = Interpolation.MOTION
     weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
     models: StrPath | None = None
     device: str = "auto"
@@ -52,7 +53,7 @@ class Retime:
     output: StrPath | None = None  # None: a new name beside the video
 
     def __post_init__(self) -> None:
-        if self.method == NONE:
+        if self.method == Interpolation.NONE:
             raise InputError("--method is none: expected motion, rife or film")
         if self.fps is not None and self.factor is not None:
             raise InputError(f"--fps {self.fps} and --factor {self.factor}: expected one of them")

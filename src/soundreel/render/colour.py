@@ -34,7 +34,7 @@ LUMA: Final = np.array([0.2126, 0.7152, 0.0722])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ColourStats:
     """Mean and standard deviation of each channel in linear light."""
 
     mean: tuple[float, ...]
@@ -61,7 +61,7 @@ class Look:
         return float(LUMA @ self.std)
 
 
-def measure(frames: Frames) -> Look:
+def measure(frames: Frames) -> ColourStats:
     """The look of pictures, uint8 [T, H, W, 3]."""
     counts = np.zeros((256, 3))
     for frame in frames[::FRAME_STEP, ::PIXEL_STEP, ::PIXEL_STEP]:
@@ -70,7 +70,7 @@ def measure(frames: Frames) -> Look:
     shares = counts / counts.sum(axis=0)
     mean = TO_LINEAR @ shares
     variance = (TO_LINEAR**2) @ shares - mean**2
-    return Look(mean=tuple(mean.tolist()), std=tuple(np.sqrt(np.maximum(variance, 0)).tolist()))
+    return ColourStats(mean=tuple(mean.tolist()), std=tuple(np.sqrt(np.maximum(variance, 0)).tolist()))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Correction:
         return cls(np.array([[1.0] * 3, [0.0] * 3]))
 
     @classmethod
-    def between(cls, look: Look, wanted: Look) -> Self:
+    def between(cls, look: ColourStats, wanted: ColourStats) -> Self:
         """Brings `look` to the mean and, as far as `LARGEST_GAIN` allows, the contrast of `wanted`."""
         std, wanted_std = np.array(look.std), np.array(wanted.std)
         flat = np.minimum(std, wanted_std) < SMALLEST_STD

@@ -30,7 +30,7 @@ def partial_name(plan: Plan, engine: str, fingerprint: str) -> str:
 def _name(plan: Plan, engine: str, end: str) -> str:
     request = plan.request
     reference = "no_ref" if request.ref_image is None else "with_ref"
-    tag = _in_one_name(request.settings or engine)
+    tag = _in_one_name(request.output.settings or engine)
     ending = f"_{request.width}x{request.height}_{plan.frames}f_{plan.frames / MODEL_FPS:.1f}s_{reference}_{tag}_{end}"
     room = MAX_NAME_BYTES - ROOM_FOR_COPIES_BYTES - len(ending.encode())
     source = Path(request.audio).stem.encode("utf-8", "surrogateescape")[:room]

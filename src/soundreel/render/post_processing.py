@@ -1,8 +1,8 @@
-"""What happens to a rendered clip before it is encoded: its look is measured, matched if asked for, frames are added.
+"""What happens to a rendered clip before it is encoded: colours are measured and matched, frames are added.
 
-Each clip is finished by itself, from its frames and what the one before handed on; so one that is rendered again after
-an interruption comes out the same. Of an interpolated clip's frames, those between the clip before and its own first
-one come first; only the last clip holds its last picture.
+Each clip is processed by itself, from its frames and what the one before in its shot handed on; so one that is rendered
+again after an interruption comes out the same, and shots do not need each other. Of an interpolated clip's frames,
+those between the clip before and its own first one come first; a shot's last clip holds its last picture to the cut.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from soundreel.interpolation.frames import NONE, interpolate
-from soundreel.render.colour import Correction, Look, measure
-from soundreel.render.prepared import Job
+from soundreel.interpolation.frames import Piece, interpolate
+from soundreel.render.colour import ColourStats, Correction, measure
+from soundreel.render.prepared import PreparedRender
+from soundreel.request import Interpolation
 from soundreel.types import RenderedClip
 
 OWN: Final = "soundreel."
@@ -29,20 +30,21 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedClip:
+class ProcessedClip:
     """Pictures to encode, and what is kept beside them."""
 
     pictures: Iterator[Picture]
-    look: Look  # as rendered
+    colours: ColourStats  # as rendered
     correction: Correction | None  # at the end of the clip
     handed_on: Tensors
 
 
-def finish(job: Job, rendered: RenderedClip, before: Tensors) -> FinishedClip:
-    """Finish a clip; `before` is what the clip before handed on."""
-    look = measure(rendered.frames)
+def post_process(render: PreparedRender, rendered: RenderedClip, before: Tensors) -> ProcessedClip:
+    """Process a clip; `before` is what the clip before it in its shot handed on."""
+    colours = measure(rendered.frames)
     handed_on: dict[str, NDArray[Any]] = {}
-    correct = _Matching(look, before, len(rendered.frames)) if job.request.color_match else None
+    count = len(rendered.frames)
+    correct = _Matching(colours, before, count) if render.request.output.color_match else None
     if correct is not None:
         handed_on |= correct.handed_on
 
@@ -50,21 +52,21 @@ def finish(job: Job, rendered: RenderedClip, before: Tensors) -> FinishedClip:
         frame = rendered.frames[index]
         return frame if correct is None else correct(frame, index)
 
-    count = len(rendered.frames)
     pictures: Iterator[Picture] = map(picture, range(count))
-    if job.interpolation != NONE:
+    if render.interpolation is not Interpolation.NONE:
         handed_on[CONTEXT] = picture(count - 1)
-        pictures = _interpolated(job, rendered, pictures, before.get(CONTEXT))
-    return FinishedClip(pictures=pictures, look=look, correction=correct.end if correct else None, handed_on=handed_on)
+        pictures = _interpolated(render, rendered, pictures, before.get(CONTEXT))
+    correction = None if correct is None else correct.end
+    return ProcessedClip(pictures=pictures, colours=colours, correction=correction, handed_on=handed_on)
 
 
 class _Matching:
     """Goes from the correction at the end of the clip before to the clip's own, frame by frame: no step is seen."""
 
-    def __init__(self, look: Look, before: Tensors, frames: int) -> None:
-        target = before.get(TARGET, np.array([look.mean, look.std]))
+    def __init__(self, colours: ColourStats, before: Tensors, frames: int) -> None:
+        target = before.get(TARGET, np.array([colours.mean, colours.std]))
         self._begin = Correction(before[CORRECTION]) if CORRECTION in before else Correction.none()
-        self.end = Correction.between(look, Look(mean=tuple(target[0]), std=tuple(target[1])))
+        self.end = Correction.between(colours, ColourStats(mean=tuple(target[0]), std=tuple(target[1])))
         self._frames = frames
         self.handed_on = {TARGET: target, CORRECTION: self.end.values}
 
@@ -73,14 +75,17 @@ class _Matching:
 
 
 def _interpolated(
-    job: Job, rendered: RenderedClip, pictures: Iterator[Picture], before: Picture | None
+    render: PreparedRender, rendered: RenderedClip, pictures: Iterator[Picture], before: Picture | None
 ) -> Iterator[Picture]:
-    clip = rendered.clip
+    clip, plan = rendered.clip, render.plan
     return interpolate(
         pictures,
-        method=job.interpolator,
-        fps=job.fps,
-        before=before,
-        start=clip.start,
-        is_last=clip.index == len(job.plan.clips) - 1,
+        method=render.interpolator,
+        fps=render.fps,
+        piece=Piece(
+            start=clip.start,
+            before=before,
+            is_last=clip.stop == plan.frames,
+            until=render.rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else None,
+        ),
     )

@@ -13,46 +13,46 @@ from soundreel.disk.durable import numbered, rename_durably, sync
 from soundreel.errors import MediaError
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.render import naming
-from soundreel.render.prepared import Job
-from soundreel.render.work_folder import Work, output_folder
+from soundreel.render.prepared import PreparedRender
+from soundreel.render.work_folder import WorkFolder, output_folder
 from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
 FREE_SECONDS: Final = 5.0
-"""So much of a render may go into early looks whatever its length."""
+"""So much of a render may go into partial videos whatever its length."""
 
 SHARE: Final = 0.1
-"""Of the time that a render has taken, how much may have gone into early looks: a video of many short clips would
+"""Of the time that a render has taken, how much may have gone into partial videos: a video of many short clips would
 otherwise spend more on them than on the clips."""
 
 
-def write_video(work: Work, metadata: Mapping[str, str]) -> Path:
+def write_video(work: WorkFolder, metadata: Mapping[str, str]) -> Path:
     """Join all clips and the sound beside where the video belongs, and verify it."""
     target = work.staging / "finished.mp4"
     _join(work, target, metadata)
-    verify(target, frames=work.job.frames_written, fps=work.job.fps, sound=True)
+    verify(target, frames=work.render.frames_written, fps=work.render.fps, sound=True)
     return target
 
 
-def _join(work: Work, target: Path, metadata: Mapping[str, str]) -> None:
-    request, segments = work.job.request, work.segments()
-    seconds = min(work.job.plan.audio_seconds, work.job.plan.clips[len(segments) - 1].stop / MODEL_FPS)
-    sound = SoundTrack(path=request.audio, start=request.audio_start, seconds=seconds)
-    assemble(segments, target, fps=work.job.fps, sound=sound, metadata=metadata)
+def _join(work: WorkFolder, target: Path, metadata: Mapping[str, str]) -> None:
+    request, segments = work.render.request, work.segments()
+    seconds = min(work.render.plan.audio_seconds, work.render.plan.clips[len(segments) - 1].stop / MODEL_FPS)
+    sound = SoundTrack(path=request.audio, start=request.window.start, seconds=seconds)
+    assemble(segments, target, fps=work.render.fps, sound=sound, metadata=metadata)
 
 
-class EarlyLook:
+class PartialVideo:
     """`OUTPUT.partial.mp4`: the clips so far with their sound, written anew after each one."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: WorkFolder) -> None:
         self._work = work
-        self.path = output_folder(work.job.request) / _partial_name(work.job)
+        self.path = output_folder(work.render.request) / _partial_name(work.render)
         self._begun = time.monotonic()
         self._spent = self._last = 0.0
 
     def update(self) -> None:
         """Write it anew where there is anything, unless that would take more than its share of the time."""
-        begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.job.plan.clips)
+        begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.render.plan.clips)
         share = max(FREE_SECONDS, SHARE * (begun - self._begun))
         if clips in {0, total} or self._spent + self._last > share:
             return
@@ -69,21 +69,21 @@ class EarlyLook:
         self.path.unlink(missing_ok=True)
 
 
-def _partial_name(job: Job) -> str:
-    if job.request.output is not None:
-        return f"{Path(job.request.output).stem}.partial.mp4"
-    return naming.partial_name(job.plan, job.engine.name, job.fingerprint.digest)
+def _partial_name(render: PreparedRender) -> str:
+    if render.request.output.path is not None:
+        return f"{Path(render.request.output.path).stem}.partial.mp4"
+    return naming.partial_name(render.plan, render.engine.name, render.asked.fingerprint.digest)
 
 
-def publish(finished: Path, job: Job) -> Path:
+def publish(finished: Path, render: PreparedRender) -> Path:
     """Give the video its name: an asked-for name is replaced, a name of ours never replaces anything."""
-    folder = output_folder(job.request)
+    folder = output_folder(render.request)
     try:
-        if job.request.output is not None:
-            output = folder / Path(job.request.output).name
+        if render.request.output.path is not None:
+            output = folder / Path(render.request.output.path).name
             rename_durably(finished, output)
             return output
-        wanted = folder / naming.output_name(job.plan, job.engine.name, datetime.now())
+        wanted = folder / naming.output_name(render.plan, render.engine.name, datetime.now())
         path = next(path for k in count(1) if _claim(finished, path := numbered(wanted, k)))
         sync(folder)
     except OSError as error:

@@ -1,5 +1,6 @@
 """What a finished video says about how it was made, and how that becomes a request again."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel.errors import InputError
+from soundreel.fields import fields_of, to_data
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
 from soundreel.render.colour import measure
-from soundreel.render.fingerprint import ROLES, Role, from_data, to_data, value_of
-from soundreel.render.prepared import Job
-from soundreel.request import Request
+from soundreel.render.prepared import PreparedRender
+from soundreel.request import Output, Request, from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
 
@@ -25,30 +26,32 @@ RECIPE_KEY: Final = "soundreel"
 PACKAGES: Final = ("av", "numpy", "opencv-python-headless", "torch", "diffusers", "transformers")
 """Those whose version can make a difference to the pictures."""
 
-NOT_AGAIN: Final = frozenset({"output", "output_dir", "recipe", "preview"})
-"""Fields of a recipe's request that do not make a video another time: nothing is ever replaced by it."""
+NOT_AGAIN: Final = frozenset({"path", "dir", "preview"})
+"""Fields of `Output` that are not taken from a recipe: nothing is ever replaced by it."""
 
 
-def write_recipe(job: Job, facts: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """All that is needed to render the video again, ready for JSON; `facts` are what was noted of each clip."""
-    clips = [asdict(clip) for clip in job.plan.clips]
+    clips = [asdict(clip) for clip in render.plan.clips]
     return {
         "soundreel": __version__,
-        "engine": job.engine.name,
+        "engine": render.engine.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": installed_versions(),
-        "models": dict(job.models),
-        "inputs": {name: job.fingerprint.parts[name] for name in _files(job.request)},
-        "request": _public_request(job),
+        "models": dict(render.models),
+        "identity": dict(render.identity),
+        "fingerprint": render.asked.fingerprint.digest,
+        "inputs": _inputs(render),
+        "request": _public_request(render),
         "plan": {
-            "frames": job.plan.frames,
-            "audio_seconds": job.plan.audio_seconds,
+            "frames": render.plan.frames,
+            "audio_seconds": render.plan.audio_seconds,
             "clips": [clip | dict(noted) for clip, noted in zip(clips, facts, strict=True)] if facts else clips,
         },
-        "reference_look": _reference_look(job.request),
-        "frames": job.frames_written,
-        "fps": job.fps,
-        "notes": list(job.notes),
+        "reference_look": _reference_colours(render.request),
+        "frames": render.frames_written,
+        "fps": render.fps,
+        "notes": list(render.notes),
     }
 
 
@@ -63,19 +66,23 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def _public_request(job: Job) -> dict[str, Any]:
+def _public_request(render: PreparedRender) -> dict[str, Any]:
     """Without secrets, and without a server where none was used."""
-    data = to_data(job.request)
-    if job.engine.name != "comfyui":
+    data = to_data(render.request)
+    if render.engine.name != "comfyui":
         del data["server"]
     return data
 
 
-def _files(request: Request) -> Iterator[str]:
-    return (name for name, role in ROLES.items() if role is Role.FILE and value_of(request, name) is not None)
+def _inputs(render: PreparedRender) -> dict[str, str]:
+    """Digests of the files that the pictures depend on, by field."""
+    parts = render.asked.fingerprint.parts
+    return {
+        field.name: parts[field.name] for field in fields_of(Request) if field.option.is_file and field.name in parts
+    }
 
 
-def _reference_look(request: Request) -> dict[str, Any] | None:
+def _reference_colours(request: Request) -> dict[str, Any] | None:
     if request.ref_image is None:
         return None
     picture = cover(load_image(request.ref_image), request.width, request.height)
@@ -113,10 +120,20 @@ def parse_recipe(metadata: Mapping[str, str], name: str) -> dict[str, Any] | Non
 def request_fields(video: StrPath) -> dict[str, Any]:
     """The fields of `Request` that make the video again, under a new name. Files are looked for beside it, too."""
     recipe = read_recipe(video)
-    request = from_data({name: value for name, value in recipe["request"].items() if name not in NOT_AGAIN})
-    fields = {name: value for name, value in vars(request).items() if name in recipe["request"].keys() - NOT_AGAIN}
-    found = {name: _find(fields[name], Path(video).parent) for name in _files(request) if name in fields}
-    return fields | found | {"engine": recipe.get("engine", request.engine), "recipe": video}
+    request = from_data(recipe["request"])
+    fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(Request)}
+    kept = {field.leaf: field.of(request.output) for field in fields_of(Output) if field.name not in NOT_AGAIN}
+    fields |= {"output": Output(**kept), "recipe": video, "engine": recipe.get("engine", request.engine)}
+    fields["audio"] = _find(request.audio, Path(video).parent)
+    if request.ref_image is not None:
+        fields["ref_image"] = _find(request.ref_image, Path(video).parent)
+    if request.guide.pose_video is not None:
+        pose = _find(request.guide.pose_video, Path(video).parent)
+        fields["guide"] = dataclasses.replace(request.guide, pose_video=pose)
+    if request.server.workflow is not None:
+        workflow = _find(request.server.workflow, Path(video).parent)
+        fields["server"] = dataclasses.replace(request.server, workflow=workflow)
+    return fields
 
 
 def _find(path: StrPath, folder: Path) -> StrPath:
@@ -124,22 +141,25 @@ def _find(path: StrPath, folder: Path) -> StrPath:
     return next((place for place in places if place.is_file()), path)
 
 
-def differences(job: Job) -> Iterator[str]:
+def differences(render: PreparedRender) -> Iterator[str]:
     """In what this render is not like the video whose recipe it follows, one line each."""
-    if job.request.recipe is None:
+    if render.request.recipe is None:
         return
-    recipe = read_recipe(job.request.recipe)
+    recipe = read_recipe(render.request.recipe)
     then = {"soundreel": recipe.get("soundreel"), **recipe.get("versions", {})}
     now = {"soundreel": __version__, **installed_versions()}
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             yield f"the recipe was made with {name} {then.get(name) or 'missing'}, here is {now.get(name) or 'none'}"
-    if recipe.get("engine") != job.engine.name:
-        yield f"the recipe was rendered by the engine {recipe.get('engine')}, this by {job.engine.name}"
+    if recipe.get("engine") != render.engine.name:
+        yield f"the recipe was rendered by the engine {recipe.get('engine')}, this by {render.engine.name}"
         return
-    yield from _changed("model file", recipe.get("models", {}), job.models)
-    inputs = {name: job.fingerprint.parts[name] for name in _files(job.request)}
-    yield from _changed("input", recipe.get("inputs", {}), inputs)
+    yield from _changed("model file", recipe.get("models", {}), render.models)
+    yield from _changed("input", {**recipe.get("inputs", {})}, _inputs(render))
+    before = recipe.get("identity")
+    if before is not None and dict(before) != json.loads(json.dumps(dict(render.identity))):
+        names = [name for name in render.identity if before.get(name) != render.identity[name]]
+        yield f"the recipe was computed otherwise: {', '.join(f'{name} {before.get(name)}' for name in names)}"
 
 
 def _changed(what: str, then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

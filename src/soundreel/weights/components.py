@@ -1,6 +1,7 @@
 """The networks of Wan 2.2 S2V as loading knows them: key table and builder of each."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,9 +22,8 @@ from soundreel.weights.load import (
     OnLoad,
     OnPart,
     Rename,
-    check_component,
     load_component,
-    named_tensors,
+    outline_component,
 )
 from soundreel.weights.scan import Part
 from soundreel.weights.stored import Stored
@@ -108,14 +108,19 @@ def load_part(
     return network
 
 
-def outline_part(part: Part, kind: type[NetworkT]) -> tuple[NetworkT, Mapping[str, Stored]]:
-    """The network of a part without memory, and by our names where its tensors lie; raises `WeightsError`."""
-    network, stored = named_tensors(SPECS[part.component], part.files, part.config)
-    assert isinstance(network, kind)
-    return network, stored
+@dataclass(frozen=True)
+class Outline:
+    """A network without memory, and by our names where its tensors lie."""
+
+    network: nn.Module
+    stored: Mapping[str, Stored]
 
 
-def check_model(model: ModelFiles) -> None:
-    """Raise `WeightsError` if any part of the model would be refused when it is loaded; reads headers only."""
-    for part in model.parts.values():
-        check_component(SPECS[part.component], part.files, part.config)
+def outline_part(part: Part) -> Outline:
+    """A part of the model before it is loaded: headers are read; raises `WeightsError` for all loading would refuse."""
+    return Outline(*outline_component(SPECS[part.component], part.files, part.config))
+
+
+def outline_model(model: ModelFiles) -> Mapping[Component, Outline]:
+    """`outline_part` of every part."""
+    return {component: outline_part(part) for component, part in model.parts.items()}

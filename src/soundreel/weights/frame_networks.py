@@ -59,9 +59,9 @@ def _candidates(name: str, folder: Path) -> Iterator[Path]:
 
 def check_network(name: str, path: Path) -> None:
     """Raise `WeightsError` for all that loading would refuse."""
-    from soundreel.weights.load import check_component  # noqa: PLC0415 - only networks need torch
+    from soundreel.weights.load import outline_component  # noqa: PLC0415 - only networks need torch
 
-    check_component(_spec(name), [path])
+    outline_component(_spec(name), [path])
 
 
 def load_network(name: str, path: Path, *, device: "torch.device | str", dtype: "torch.dtype") -> "nn.Module":

@@ -99,21 +99,17 @@ def load_component(
     return module.eval()
 
 
-def named_tensors(
+def outline_component(
     spec: ComponentSpec, paths: Sequence[Path], config: Mapping[str, Any] | None = None
 ) -> tuple[nn.Module, Mapping[str, Stored]]:
     """The network without memory, and by our names where its tensors lie; only headers are read.
 
     Raises:
-        WeightsError: the files hold no such network.
+        WeightsError: for all that loading would refuse.
     """
-    return _build(spec, [open_tensors(path) for path in paths], config or {})
-
-
-def check_component(spec: ComponentSpec, paths: Sequence[Path], config: Mapping[str, Any] | None = None) -> None:
-    """Raise `WeightsError` for all that loading would refuse; only headers are read and nothing is allocated."""
     module, stored = _build(spec, [open_tensors(path) for path in paths], config or {})
     _check(spec, _slots(module), stored)
+    return module, stored
 
 
 def _build(

@@ -16,7 +16,8 @@ from typing import Any, Final, Self
 import httpx
 
 from soundreel.errors import EngineError, InputError
-from soundreel.request import Server, without_password
+from soundreel.fields import without_password
+from soundreel.request import Server
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 60.0

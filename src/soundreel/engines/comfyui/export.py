@@ -10,9 +10,9 @@ from soundreel.engines.comfyui.client import UnreachableError
 from soundreel.engines.comfyui.engine import check_options
 from soundreel.engines.comfyui.inventory import Inventory
 from soundreel.engines.comfyui.material import make_input_files
+from soundreel.engines.comfyui.prompt import Abilities, Prompt
 from soundreel.engines.comfyui.servers import open_server
-from soundreel.engines.comfyui.work import Abilities, Work
-from soundreel.errors import MediaError
+from soundreel.errors import InputError, MediaError
 from soundreel.media.audio import probe_sound
 from soundreel.request import Request
 from soundreel.units import StrPath
@@ -30,11 +30,15 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
         MediaError: unreadable media, or the files cannot be written.
     """
     check_options(request)
+    if request.cuts:
+        raise InputError(
+            "--cut: a graph renders one shot; export each by --audio-start and --audio-duration", field="cuts"
+        )
     plan = planning.plan(request, probe_sound(request.audio).seconds, equal_clips=True)
     with TemporaryDirectory() as scratch:
         files = make_input_files(plan, Path(scratch))
-    work = Work(plan=plan, files=files, abilities=_abilities(request), as_video=True)
-    graph = work.graph(PREFIX)
+    prompt = Prompt(plan=plan, files=files, abilities=_abilities(request), as_video=True)
+    graph = prompt.graph(PREFIX)
     target = Path(path)
     contents = {target: json.dumps(graph, indent=2, ensure_ascii=False).encode()}
     contents |= {target.parent / file.name: file.content for file in files}

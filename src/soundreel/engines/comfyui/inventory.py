@@ -138,9 +138,9 @@ def official_models(request: Request) -> ModelNames:
 
 def wanted_loras(request: Request) -> list[tuple[str | None, float]]:
     """Name and strength of each `NAME` or `NAME:strength`; (None, 1), the official one, for turbo without any."""
-    if request.turbo and not request.loras:
+    if request.sampling.turbo and not request.compute.loras:
         return [(None, 1.0)]
-    return [_parse_lora(text) for text in request.loras]
+    return [_parse_lora(text) for text in request.compute.loras]
 
 
 def _parse_lora(text: str) -> tuple[str, float]:

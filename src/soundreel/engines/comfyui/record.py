@@ -12,7 +12,7 @@ FILE_NAME: Final = "comfyui.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class PromptRecord:
     """The prompt of a render. Written before it is queued, so that a crash at any moment loses nothing."""
 
     url: str  # without a password

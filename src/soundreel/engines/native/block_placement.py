@@ -12,14 +12,13 @@ from torch import nn
 from soundreel.engines.native.device import (
     compute_dtype,
 )
-from soundreel.engines.native.memory import EVERYTHING, MemoryPlan
+from soundreel.engines.native.memory import MemoryPlan
+from soundreel.engines.native.prepared import Placement
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.layers import FusedFeedForward
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.request import Request
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part, outline_part
-from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
 from soundreel.weights.lora import Lora, apply_loras, fuse_loras, open_lora
 from soundreel.weights.lora_files import LoraSource
@@ -27,7 +26,7 @@ from soundreel.weights.precision import clip_layers, round_block, set_precision
 from soundreel.weights.streaming import BlockStream, VisitingLayers, matrices, places, spread, to_host
 
 
-class Arrival:
+class BlockPlacement:
     """Receives the blocks of one transformer, then settles it.
 
     Args:
@@ -70,26 +69,24 @@ class Arrival:
 
 
 def load_transformer(
-    files: ModelFiles,
-    request: Request,
-    device: torch.device,
-    on_load: OnLoad | None = None,
-    memory: MemoryPlan = EVERYTHING,
+    placement: Placement, loras: Sequence[str] = (), on_load: OnLoad | None = None
 ) -> WanS2VTransformer3DModel:
-    """The transformer with the request's LoRAs, computing as the request says, its weights where `memory` has them."""
-    part, sources = files[Component.TRANSFORMER], [LoraSource.parse(text) for text in request.loras]
-    outline = outline_part(part, WanS2VTransformer3DModel)[0] if sources else None
-    arrival = Arrival(memory, [] if outline is None else [open_lora(source, outline) for source in sources])
+    """The transformer with LoRAs added, computing as the placement's arithmetic says, its weights where it has them."""
+    device, memory, arithmetic = placement.device, placement.memory, placement.arithmetic
+    part, sources = placement.files[Component.TRANSFORMER], [LoraSource.parse(text) for text in loras]
+    outline = outline_part(part).network if sources else None
+    assert outline is None or isinstance(outline, WanS2VTransformer3DModel)
+    blocks = BlockPlacement(memory, [] if outline is None else [open_lora(source, outline) for source in sources])
     transformer: WanS2VTransformer3DModel = load_part(
         part,
         WanS2VTransformer3DModel,
         device=device,
         dtype=compute_dtype(device),
         on_load=on_load,
-        on_part=arrival,
+        on_part=blocks,
     )
-    apply_loras(transformer, arrival.loras, done=arrival.changed)
-    set_precision(transformer, request.precision, device)
-    transformer.use_attention(request.attention)
-    arrival.settle(transformer, device)
+    apply_loras(transformer, blocks.loras, done=blocks.changed)
+    set_precision(transformer, arithmetic.products, device)
+    transformer.use_attention(arithmetic.attention)
+    blocks.settle(transformer, device)
     return transformer

@@ -178,10 +178,10 @@ def clip_seconds(
     request = plan.request
     one = pass_seconds(block_work(sizes, count_tokens(plan, clip), float8=float8), speeds)
     copies = streamed_bytes / speeds.to_device
-    passes = step_passes(steps, guided=request.guide_scale > 1, interval=request.cfg_interval)
-    continues = clip.index > 0 or request.start_from_ref
+    passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)
+    continues = clip.index > 0 or request.guide.start_from_ref
     encoded = encode_flops(request.width, request.height, MOTION_FRAMES) if continues else 0.0
-    if request.pose_video is not None:
+    if request.guide.pose_video is not None:
         encoded += encode_flops(request.width, request.height, 1 + clip.size)
     before = MOTION_LATENTS if continues else int(request.ref_image is not None)
     latents = before + clip.size // FRAMES_PER_LATENT

@@ -16,7 +16,7 @@ REPORTED_SHARE = 0.02
 """Of a network's bytes, how many more are read between two reports."""
 
 
-class StepClock:
+class RemainingTime:
     """What is left of a render, by the forecast and how long steps really take."""
 
     def __init__(self, forecast: Forecast) -> None:
@@ -36,6 +36,7 @@ class StepClock:
 
 
 def report_loading(report: Report) -> OnLoad:
+    """Progress of loading: at the beginning of each network, every 2 % of its bytes, and at its end."""
     told: dict[str, float] = {}
 
     def on_load(progress: LoadProgress) -> None:
@@ -51,13 +52,15 @@ def report_loading(report: Report) -> OnLoad:
 
 
 def show_picture(previewer: Previewer, renderer: ClipRenderer) -> Path:
+    """Write a preview of what the last step took for the finished latents; returns its path."""
     assert renderer.picture is not None, "a step has been taken"
     return previewer.show(renderer.picture)
 
 
 def report_steps(
-    plan: Plan, clip: Clip, steps: int, report: Report, clock: StepClock, show: Callable[[], Path] | None
+    plan: Plan, clip: Clip, steps: int, report: Report, left: RemainingTime, show: Callable[[], Path] | None
 ) -> Callable[[int, Tensor], None]:
+    """What is called after each of the `steps` of `clip`: it reports progress, now and then with a new preview."""
     shown: list[Path] = []
 
     def on_step(step: int, _: Tensor) -> None:
@@ -72,7 +75,7 @@ def report_steps(
                 steps=steps,
                 done=clip.index * steps + step,
                 total=len(plan.clips) * steps,
-                eta_seconds=clock(clip.index, step),
+                eta_seconds=left(clip.index, step),
                 preview=shown[0] if shown else None,
             )
         )

@@ -1,12 +1,13 @@
 """What all clips of a render share, and what each is rendered from: words, sound, reference, poses, motion frames."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from soundreel.engines.native.clips import ClipInput, Scene, first_motion
+from soundreel.driving_sound import driving_sound
+from soundreel.engines.base import Prepared
+from soundreel.engines.native.clips import Scene, first_motion
 from soundreel.engines.native.device import (
     compute_dtype,
     release_memory,
@@ -17,42 +18,31 @@ from soundreel.engines.native.inputs import (
     to_pixels,
 )
 from soundreel.engines.native.long_sound import encode_columns, survey
-from soundreel.engines.native.memory import EVERYTHING, MemoryPlan
+from soundreel.engines.native.prepared import pose_match
 from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
 from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
 from soundreel.engines.native.text import TextEncoder
-from soundreel.media.audio import model_sound_blocks
 from soundreel.media.image import cover, load_image, load_plain_image
-from soundreel.media.pose import PoseMatch
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
-from soundreel.request import AvAlign, RefFit, Request
+from soundreel.request import RefFit, Request
 from soundreel.types import Carry, Clip, Plan
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
 
-AFTERSOUND_SECONDS = 0.04
-"""Sound heard after the window: features are rounded to 1/30 s, and the last frame's own must not be missing."""
-
-
 MOTION = "motion"
 """Name of the carry's tensor: the motion frames for the next clip, float32 [3, 73, H, W]."""
 
 
-def prepare_scene(
-    plan: Plan,
-    files: ModelFiles,
-    device: torch.device,
-    on_load: OnLoad | None = None,
-    memory: MemoryPlan = EVERYTHING,
-) -> Scene:
+def prepare_scene(prepared: Prepared, on_load: OnLoad | None = None) -> Scene:
     """Encode words and sound; each encoder has the device to itself and leaves it."""
-    request = plan.request
+    plan, placement = prepared.plan, prepared.placement
+    files, device, request = placement.files, placement.device, plan.request
     prompt = request.prompt or DEFAULT_PROMPT
     negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
-    prompts = [prompt, negative] if request.guide_scale > 1 else [prompt]
+    prompts = [prompt, negative] if request.sampling.guide_scale > 1 else [prompt]
     encoder = TextEncoder.load(
-        files, device=device, dtype=compute_dtype(device), on_load=on_load, streamed=memory.text_streamed
+        files, device=device, dtype=compute_dtype(device), on_load=on_load, streamed=placement.memory.text_streamed
     )
     texts = [encoder.encode(text) for text in prompts]
     del encoder
@@ -75,17 +65,14 @@ def encode_sound(
 
     The reference hears the whole file, whatever part of it is rendered; otherwise the window is heard.
     """
-    request = plan.request
-    as_reference = request.av_align is AvAlign.REFERENCE
-    seconds = request.audio_duration if as_reference else plan.audio_seconds + AFTERSOUND_SECONDS
-    blocks = partial(model_sound_blocks, request.audio, start=request.audio_start, seconds=seconds)
-    found = survey(blocks())
-    frames = sum(clip.size for clip in plan.clips)
-    shift = lead_in_shift(plan.clips[0].lead_in, request.av_align)
+    heard = driving_sound(plan)
+    found = survey(heard.blocks())
+    frames = plan.sampled_frames
+    shift = lead_in_shift(plan.lead_in, plan.request.guide.av_align)
 
     def encode() -> Iterator[Tensor]:
         encoder = SoundEncoder.load(files, device=device, on_load=on_load)
-        yield from encode_columns(encoder, found, blocks, frames, shift)
+        yield from encode_columns(encoder, found, heard.blocks, frames, shift)
 
     key = features_key(found, files[Component.AUDIO_ENCODER].files, device, frames, shift)
     return cached_features(key, encode(), frames=frames, in_memory=found.samples is not None)
@@ -95,19 +82,21 @@ def read_reference(request: Request) -> Tensor:
     """The reference image as pixels [3, 1, H, W]."""
     path, size = request.ref_image, (request.width, request.height)
     assert path is not None
-    if request.ref_fit is RefFit.REFERENCE:
+    if request.guide.ref_fit is RefFit.REFERENCE:
         picture = fit_reference(load_plain_image(path), *size)
     else:
         picture = cover(load_image(path), *size)
     return to_pixels(picture[None])
 
 
-def motion_before(plan: Plan, start: int, carry: Carry | None, scene: Scene) -> Tensor | None:
-    """Motion frames for the clip with index `start`, pixels [3, 73, H, W]; None: nothing comes before it."""
-    if start > 0:
-        assert carry is not None, "clips after the first need the carry of the one before"
+def motion_before(plan: Plan, clip: Clip, carry: Carry, scene: Scene) -> Tensor | None:
+    """Motion frames for `clip`, pixels [3, 73, H, W]: those that the clip before handed on; None: nothing comes before.
+
+    The first clip of a shot continues nothing, or with start-from-ref the reference picture.
+    """
+    if plan.continues(clip):
         return torch.from_numpy(carry.tensors[MOTION])
-    if plan.request.start_from_ref:
+    if plan.request.guide.start_from_ref:
         assert scene.reference is not None
         return first_motion(scene.reference)
     return None
@@ -116,27 +105,14 @@ def motion_before(plan: Plan, start: int, carry: Carry | None, scene: Scene) -> 
 def poses(plan: Plan, start: int) -> Iterator[Tensor | None]:
     """The pose video's window for each clip from index `start` on; None without a pose video."""
     request = plan.request
-    if request.pose_video is None:
+    if request.guide.pose_video is None:
         yield from (None for _ in plan.clips[start:])
         return
     yield from pose_windows(
-        request.pose_video,
-        [clip.size for clip in plan.clips],
+        request.guide.pose_video,
+        [(plan.first_sampled(clip), clip.size) for clip in plan.clips[start:]],
         width=request.width,
         height=request.height,
         match=pose_match(request),
-        lead_in=plan.clips[0].lead_in,
-        first=start,
+        lead_in=plan.lead_in,
     )
-
-
-def pose_match(request: Request) -> PoseMatch:
-    return PoseMatch.REFERENCE if request.av_align is AvAlign.REFERENCE else PoseMatch.TIME
-
-
-def next_input(plan: Plan, upcoming: Iterator[tuple[Clip, Tensor | None]], motion: Tensor | None) -> ClipInput | None:
-    """What the next clip is rendered from; None: there is none."""
-    clip, pose = next(upcoming, (None, None))
-    if clip is None:
-        return None
-    return ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)

@@ -7,7 +7,7 @@ Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w]
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, Self
+from typing import Self
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -15,14 +15,10 @@ from torch import Tensor, nn
 
 from soundreel.engines.native.network import Placed
 from soundreel.models.vae import LATENT_STEP, decode, encode
-from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
-
-FEATURES_AT_ONCE: Final = 10
-"""Features of full size, of one piece, that are there at once; measured."""
 
 
 class Vae(Placed[AutoencoderKLWan]):
@@ -69,20 +65,18 @@ class Vae(Placed[AutoencoderKLWan]):
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """[3, T, H, W] → the distribution's mean, [c, F, h, w]; frames beyond 1 + 4(F − 1) are ignored."""
-        means = self._in_pieces(partial(encode, self.network, self._here(pixels)), *pixels.shape[2:])
+        means = self._in_pieces(partial(encode, self.network, self._here(pixels)))
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, keep: int | None = None) -> Tensor:
         """[c, F, h, w] → the last `keep` frames, or all: [3, T, H, W] of 1 + 4(F − 1), clamped to −1..1."""
-        stride = self.network.config["scale_factor_spatial"]
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
-        size = (stride * latents.shape[2], stride * latents.shape[3])
-        return self._in_pieces(partial(decode, self.network, self._here(moments), keep), *size).float()
+        return self._in_pieces(partial(decode, self.network, self._here(moments), keep)).float()
 
-    def _in_pieces(self, work: Callable[[int], Tensor], height: int, width: int) -> Tensor:
-        """As many latent frames at once as memory is thought to have room for, and ever fewer if it has not."""
-        step = self._step(height, width)
+    def _in_pieces(self, work: Callable[[int], Tensor]) -> Tensor:
+        """`most_at_once` latent frames at once, and ever fewer where memory runs out."""
+        step = self.most_at_once if self.device.type == "cuda" else 1
         while True:
             try:
                 with convolutions_tried_out():
@@ -92,13 +86,6 @@ class Vae(Placed[AutoencoderKLWan]):
                     raise
             step //= 2  # out of the handler, whose traceback would keep the tensors
             torch.cuda.empty_cache()
-
-    def _step(self, height: int, width: int) -> int:
-        if self.device.type != "cuda":
-            return 1
-        one = FRAMES_PER_LATENT * height * width * self.network.config["base_dim"] * self.dtype.itemsize
-        free = torch.cuda.mem_get_info(self.device)[0]
-        return max(1, min(self.most_at_once, int(free // (FEATURES_AT_ONCE * one))))
 
     def _here(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)

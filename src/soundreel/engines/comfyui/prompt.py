@@ -1,4 +1,4 @@
-"""What a render asks of a server: the files, the models, and the graph that puts them together."""
+"""The prompt that a server is given: files, models, and the graph that puts them together."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ class Abilities:
 
     @classmethod
     def survey(cls, client: Client, inventory: Inventory, request: Request) -> Self:
-        """Ask the server.
+        """Ask the server for what `request` needs.
 
         Raises:
             EngineError: no ComfyUI server, or one without the nodes.
@@ -49,8 +49,8 @@ class Abilities:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """One render on one server."""
+class Prompt:
+    """One shot on one server."""
 
     plan: Plan
     files: InputFiles
