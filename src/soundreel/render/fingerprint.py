@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from soundreel.disk.digests import data_digest, file_digest
-from soundreel.fields import Role, fields_of, plain
+from soundreel.errors import InputError
+from soundreel.fields import Field, Role, fields_of, plain
+from soundreel.media.files import check_file, reason
 from soundreel.request import Request
 from soundreel.types import Clip, Plan
 from soundreel.version import PIXELS_VERSION
@@ -35,13 +37,26 @@ class Fingerprint:
 
 
 def request_parts(request: Request, role: Role) -> dict[str, Any]:
-    """The fields of a role by name; of files their content, which is read for it."""
+    """The fields of a role by name; of files their content, which is read for it.
+
+    Raises:
+        InputError: a file is not there or cannot be read.
+    """
     parts: dict[str, Any] = {}
     for field in fields_of(Request):
         value = field.of(request)
         if field.option.role is role and not (field.option.is_file and value is None):
-            parts[field.name] = file_digest(Path(value)) if field.option.is_file else plain(value, field.option)
+            parts[field.name] = _content(field, Path(value)) if field.option.is_file else plain(value, field.option)
     return parts
+
+
+def _content(field: Field, path: Path) -> str:
+    kind = field.shown.replace("_", " ")
+    check_file(path, kind)
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise InputError(f"cannot read {kind} {str(path)!r}: {reason(error)}", field=field.name) from error
 
 
 def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprint:

@@ -101,7 +101,8 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
 
 def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
     """Keep a folder that holds anything worth it, and say how to go on."""
-    if not any(folder.glob("clip_*.json")) and not any(folder.glob(f"{ENGINE_FOLDER}/*")):
+    in_engine = (folder / ENGINE_FOLDER).rglob("*")
+    if not any(folder.glob("clip_*.json")) and not any(path.is_file() for path in in_engine):
         remove_work(folder)
     elif work is not None:
         kept = f"{work.done} of {len(work.render.plan.clips)} clips are kept"
