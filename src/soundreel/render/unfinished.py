@@ -102,7 +102,7 @@ def _describe(folder: Path, plan: dict[str, Any]) -> StoredJob:
 
 def _is_done(folder: Path, plan: dict[str, Any], number: int) -> bool:
     try:
-        record = json.loads((folder / f"clip_{number:05d}.json").read_text())
+        record = json.loads((folder / f"clip_{number:05d}.json").read_text(encoding="utf-8"))
         wanted = plan["fingerprint"], plan["clips"][number - 1]["seed"]
         return bool((record["fingerprint"], record["seed"]) == wanted)
     except (OSError, ValueError, KeyError, TypeError):

@@ -13,7 +13,6 @@ it and nothing else.
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -24,14 +23,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from soundreel import planning
 from soundreel.disk.digests import data_digest, file_digest
-from soundreel.disk.durable import TEMPORARY, uninterrupted, write_durably
+from soundreel.disk.durable import (
+    TEMPORARY,
+    TEMPORARY_PATTERN,
+    uninterrupted,
+    write_durably,
+    write_json,
+    write_tensors,
+)
 from soundreel.disk.locks import LOCK_NAME, locked
 from soundreel.errors import InputError
 from soundreel.render.fingerprint import to_data
@@ -50,13 +55,11 @@ FOLDER_DIGITS: Final = 16
 
 _OURS: Final = re.compile(
     rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|clip_\d{{5}}\.(mp4|safetensors|json))"
-    rf"({re.escape(TEMPORARY)})?"
+    rf"({TEMPORARY_PATTERN})?"
 )
 
 BYTES_PER_PIXEL_GUESS: Final = 0.1
 """Of a first segment, for the message when the disk is full."""
-
-JSON_BYTES_GUESS: Final = 4096
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -264,9 +267,7 @@ class Work:
         with uninterrupted():
             write_durably(segment, lambda path: fill(path, needed), needed_bytes=needed)
             if carry:
-                size = sum(array.nbytes for array in carry.values())
-                arrays = {name: np.ascontiguousarray(array) for name, array in carry.items()}
-                write_durably(carried, lambda path: save_file(arrays, path), needed_bytes=size)
+                write_tensors(carried, carry)
             record = Record(
                 fingerprint=self.job.fingerprint.digest,
                 seed=clip.seed,
@@ -275,7 +276,7 @@ class Work:
                 carry=file_digest(carried) if carry else "",
                 facts=facts,
             )
-            _write_json(self._path(clip.index, ".json"), record.__dict__)
+            write_json(self._path(clip.index, ".json"), record.__dict__)
         self._records[clip.index] = record
         self._intact.add(clip.index)
 
@@ -329,7 +330,7 @@ class Work:
 
     def _write_plan(self, keeping: Keeping, *, finished: bool = False) -> None:
         job = self.job
-        _write_json(
+        write_json(
             self.folder / PLAN_NAME,
             {
                 "soundreel": __version__,
@@ -348,7 +349,7 @@ class Work:
     def _read_record(self, clip: Clip) -> Record | None:
         """What is noted of a clip of this render; None where nothing is, or nothing that can be read."""
         try:
-            record = Record(**json.loads(self._path(clip.index, ".json").read_text()))
+            record = Record(**json.loads(self._path(clip.index, ".json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
         return record if record.fingerprint == self.job.fingerprint.digest else None
@@ -377,7 +378,7 @@ class Work:
 def read_plan(folder: Path) -> dict[str, Any] | None:
     """What plan.json in `folder` says; None where there is none that can be read."""
     try:
-        found = json.loads((folder / PLAN_NAME).read_text())
+        found = json.loads((folder / PLAN_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     kinds = {"fingerprint": str, "parts": dict, "request": dict, "clips": list}
@@ -389,8 +390,3 @@ def _changes(job: Job, found: Mapping[str, Any] | None) -> list[str]:
     if found is None or found["fingerprint"] == job.fingerprint.digest:
         return []
     return job.fingerprint.differences(found["parts"])
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    text = json.dumps(data, indent=1, ensure_ascii=False, default=os.fspath)
-    write_durably(path, lambda temporary: temporary.write_text(text), needed_bytes=len(text.encode()))
