@@ -1,21 +1,25 @@
-"""What `soundreel.disk` promises: files whole or not there, names that replace nothing."""
+"""What `soundreel.disk` promises: files whole or not there, names that replace nothing, one process per folder."""
 
+import ast
 import errno
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from command import files_below, finish, start
-from soundreel.disk import durable
+from command import REPO, files_below, finish, start
+from soundreel.disk import durable, locks
 from soundreel.disk.durable import (
     make_folder,
     publish,
@@ -27,7 +31,8 @@ from soundreel.disk.durable import (
     write_text,
     write_whole,
 )
-from soundreel.errors import EngineError, MediaError
+from soundreel.disk.locks import Holder, holder, locked
+from soundreel.errors import EngineError, InputError, MediaError
 
 OPEN_FILES = Path("/proc/self/fd")
 ELSEWHERE = Path("/dev/shm")  # noqa: S108 - a second file system, where there is one
@@ -312,6 +317,227 @@ class TestPublish:
             publish(finished(tmp_path), tmp_path / "a.mp4", replace=False)
         assert files_below(tmp_path) == ["a.mp4"]
         assert (tmp_path / "a.mp4").read_text() == "new"
+
+
+HOLD = """if True:
+    import sys
+    from pathlib import Path
+    from soundreel.disk.locks import locked
+    with locked(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.readline()
+"""
+
+
+@contextmanager
+def held_by_another(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has `folder`."""
+    process = start(folder, program=("-c", HOLD), stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        finish(process)
+
+
+@contextmanager
+def asking_until_another_tried(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Somebody asks whose folder it is, and holds the lock at the worst moment: until it is missed by another."""
+    asks, missed = threading.Event(), threading.Event()
+    lock, unlock = locks.lock_descriptor, locks.unlock_descriptor
+    answers: list[Holder | None] = []
+    asker = threading.Thread(target=lambda: answers.append(holder(folder)))
+
+    def locking(handle: int, *, blocking: bool) -> bool:
+        got = lock(handle, blocking=blocking)
+        if not got:
+            missed.set()
+        return got
+
+    def unlocking(handle: int) -> None:
+        if threading.current_thread() is asker:
+            asks.set()
+            assert missed.wait(30)
+        unlock(handle)
+
+    patch.setattr(locks, "lock_descriptor", locking)
+    patch.setattr(locks, "unlock_descriptor", unlocking)
+    (folder / "lock").write_text(" 12 rack7\n")
+    asker.start()
+    assert asks.wait(30)
+    yield
+    asker.join(30)
+    assert missed.is_set()
+    assert answers == [None]
+
+
+class TestLocks:
+    def test_a_folder_is_one_process_s(self, tmp_path: Path) -> None:
+        folder = tmp_path / "new" / "work"
+        with held_by_another(folder) as process:
+            assert holder(folder) == Holder(pid=str(process.pid), host=socket.gethostname())
+            with pytest.raises(InputError) as refused, locked(folder):
+                pass
+            assert f"process {process.pid} is rendering this in {str(folder)!r}: wait for it" in str(refused.value)
+
+    @pytest.mark.parametrize("end", ["finish", "kill"])
+    def test_the_lock_ends_with_its_process_however_that_ends(self, tmp_path: Path, end: str) -> None:
+        with held_by_another(tmp_path) as process:
+            if end == "kill":
+                process.kill()
+            finish(process)
+            assert holder(tmp_path) is None
+            with locked(tmp_path):
+                assert holder(tmp_path) == Holder(pid=str(os.getpid()), host=socket.gethostname())
+            assert holder(tmp_path) is None
+
+    @linux_only
+    def test_a_child_process_that_goes_on_does_not_keep_it(self, tmp_path: Path) -> None:
+        with locked(tmp_path):
+            (handle,) = (int(entry.name) for entry in OPEN_FILES.iterdir() if leads_to(entry, tmp_path / "lock"))
+            copy = os.dup(handle)  # as a forked child has it
+        try:
+            assert holder(tmp_path) is None
+        finally:
+            os.close(copy)
+
+    def test_the_same_process_does_not_get_it_twice(self, tmp_path: Path) -> None:
+        with locked(tmp_path):
+            with pytest.raises(InputError, match=f"process {os.getpid()} is rendering this"), locked(tmp_path):
+                pass
+            assert holder(tmp_path) is not None, "it is still held"
+
+    def test_a_process_of_another_machine_is_told_with_its_name(self, tmp_path: Path) -> None:
+        with held_by_another(tmp_path):
+            (tmp_path / "lock").write_text(" 12 rack7\n")
+            assert holder(tmp_path) == Holder(pid="12", host="rack7")
+            with pytest.raises(InputError, match="process 12 on rack7 is rendering this"), locked(tmp_path):
+                pass
+
+    @pytest.mark.parametrize(("text", "pid", "host"), [("", "unknown", ""), ("4711", "4711", "")])
+    def test_a_lock_that_says_less(self, tmp_path: Path, text: str, pid: str, host: str) -> None:
+        """Nothing yet, or the pid alone, as in version 0.1.0."""
+        with held_by_another(tmp_path):
+            (tmp_path / "lock").write_text(text)
+            assert holder(tmp_path) == Holder(pid=pid, host=host)
+            assert str(holder(tmp_path)) == f"process {pid}"
+
+    def test_a_longer_text_of_an_earlier_process_is_gone(self, tmp_path: Path) -> None:
+        (tmp_path / "lock").write_text(" 12345678 a_machine_with_a_long_name\n and more\n")
+        with locked(tmp_path):
+            assert (tmp_path / "lock").read_text() == f" {os.getpid()} {socket.gethostname()}\n"
+
+    def test_asking_leaves_no_trace(self, tmp_path: Path) -> None:
+        assert holder(tmp_path) is None
+        assert holder(tmp_path / "nowhere") is None
+        assert files_below(tmp_path) == []
+
+    def test_whoever_asks_makes_no_start_fail(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with asking_until_another_tried(tmp_path, monkeypatch), locked(tmp_path):
+            assert (tmp_path / "lock").read_text().split()[0] == str(os.getpid())
+
+    def test_two_who_ask_do_not_take_each_other_for_the_holder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(locks, "ASKING_SECONDS", 30)
+        with asking_until_another_tried(tmp_path, monkeypatch):
+            assert holder(tmp_path) is None
+
+    def test_a_folder_that_each_removes_at_its_end_is_only_ever_one_s(self, tmp_path: Path) -> None:
+        program = """if True:
+            import sys
+            from pathlib import Path
+            from soundreel.disk.locks import locked
+            from soundreel.render.work_folder import remove_work
+            folder = Path(sys.argv[1])
+            for _ in range(200):
+                with locked(folder):
+                    (folder / "plan.json").touch(exist_ok=False)
+                    remove_work(folder)
+        """
+        done = [finish(process) for process in [start(tmp_path / "work", program=("-c", program)) for _ in range(3)]]
+        assert [outcome.err for outcome in done] == [""] * 3
+        assert files_below(tmp_path) == []
+
+    def test_a_folder_that_is_removed_while_it_is_looked_for_is_made_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder, make = tmp_path / "work", os.mkdir
+        folder.mkdir()
+
+        def making(path: Path, *arguments: int) -> None:
+            try:
+                make(path, *arguments)
+            except FileExistsError:
+                folder.rmdir()  # by the process before
+                raise
+
+        monkeypatch.setattr(os, "mkdir", making)
+        with locked(folder):
+            assert files_below(tmp_path) == ["work", "work/lock"]
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(InputError, match="cannot write into .*/file/work"), locked(tmp_path / "file" / "work"):
+            pass
+
+    def test_a_file_system_without_locks_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(handle: int, *, blocking: bool) -> bool:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(locks, "lock_descriptor", refuse)
+        with pytest.raises(InputError, match=r"cannot lock .*No locks available.: choose another"), locked(tmp_path):
+            pass
+        assert holder(tmp_path) is None
+
+    def test_windows_removes_a_lock_when_it_is_closed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(locks, "WINDOWS", True)
+        for name, kept in (("kept", ["kept", "kept/clip_00001.mp4", "kept/lock"]), ("removed", [])):
+            with locked(tmp_path / name):
+                (tmp_path / name / "clip_00001.mp4").touch()
+                (tmp_path / name / "lock").write_text("?12 rack7\n")
+                found = holder(tmp_path / name)
+                assert found == Holder(pid="12", host="rack7"), "nobody else can read the first byte there"
+                if not kept:
+                    (tmp_path / name / "clip_00001.mp4").unlink()
+            assert [entry for entry in files_below(tmp_path) if entry.startswith(name)] == kept
+
+
+def leads_to(link: Path, path: Path) -> bool:
+    try:
+        return link.readlink() == path
+    except FileNotFoundError:  # the handle by which the links were listed
+        return False
+
+
+POSIX_ONLY = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+
+
+class TestWithoutPosix:
+    def test_no_module_imports_what_windows_lacks(self) -> None:
+        found = []
+        for path in (REPO / "src").rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                found += [f"{path.name}: {name}" for name in names if name.partition(".")[0] in POSIX_ONLY]
+        assert found == []
+
+    def test_the_package_can_be_imported_where_fcntl_is_not(self) -> None:
+        """All that needs no torch, which itself wants it here."""
+        program = """if True:
+            import sys, warnings
+            sys.modules["fcntl"] = None
+            warnings.simplefilter("ignore")  # filelock says that it misses it, too
+            import soundreel.cli.app, soundreel.cli.reports, soundreel.cli.display, soundreel.pipeline
+            import soundreel.engines.comfyui.engine, soundreel.engines.draft.engine
+            import soundreel.interpolation.video, soundreel.render.unfinished, soundreel.weights.download
+            print("soundreel.disk.locks" in sys.modules, "soundreel.render.work_folder" in sys.modules)
+        """
+        done = finish(start(program=("-c", program)))
+        assert (done.code, done.out.split()) == (0, ["True", "True"]), done.err
 
 
 def test_a_rename_keeps_what_was_there_when_it_fails(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ def _work_folders(root: Path) -> Iterator[Path]:
 
 
 def _describe(folder: Path, plan: dict[str, Any]) -> StoredJob:
+    running = holder(folder)
     return StoredJob(
         folder=folder,
         audio=str(plan["request"].get("audio", "")),
@@ -96,7 +97,7 @@ def _describe(folder: Path, plan: dict[str, Any]) -> StoredJob:
         bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         finished=bool(plan.get("finished", False)),
         written=str(plan.get("written", "")),
-        pid=holder(folder),
+        pid=None if running is None else running.pid,
     )
 
 

@@ -5,7 +5,7 @@
     clip_00001.safetensors    its carry, where the next clip needs one
     clip_00001.json           checksums of both, the seed, and the carry that the clip was rendered from
     engine/                   the engine's own
-    lock                      pid of the process that renders
+    lock                      pid and host of the process that renders
 
 A clip counts when its files are as its record says, its seed is the plan's, and it was rendered from the carry that
 the clip before it has now. So a clip that is damaged, or drawn anew with another seed, takes along what depends on
@@ -32,6 +32,7 @@ from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.durable import (
     TEMPORARY,
     TEMPORARY_PATTERN,
+    WINDOWS,
     uninterrupted,
     write_durably,
     write_json,
@@ -153,7 +154,10 @@ def remove_work(folder: Path) -> None:
         return
     entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
     for entry in entries:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
+            entry.unlink()
     for empty in (folder, *([folder.parent] if folder.parent.name == WORK_FOLDER else [])):
         with suppress(OSError):  # not empty: another render is in it
             empty.rmdir()
