@@ -18,7 +18,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
-from soundreel.disk.durable import write_durably
+from soundreel.disk.durable import make_folder, write_json
 from soundreel.engines.native.cost import Speeds, decode_flops
 from soundreel.engines.native.device import compute_dtype, device_name, vae_dtype, wait
 from soundreel.engines.native.vae import Vae
@@ -147,11 +147,10 @@ def read_calibration(device: torch.device) -> Calibration | None:
 
 
 def keep_calibration(found: Calibration) -> Path:
-    """Store what was measured, beside that of other devices; returns the file."""
+    """Store what was measured, beside that of other devices; returns the file, `MediaError` if it cannot be written."""
     path = calibration_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**_read_all(), _key(found.device): asdict(found)}, indent=2)
-    write_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), needed_bytes=len(text))
+    make_folder(path.parent)
+    write_json(path, {**_read_all(), _key(found.device): asdict(found)})
     return path
 
 
