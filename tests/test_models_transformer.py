@@ -1,6 +1,6 @@
 """The S2V transformer: the reference's numbers, what a conditioning holds, and a pure `forward`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,9 @@ from parity.transformer import RUNNERS, build_transformer, condition_case
 from parity.transformer import official_transformer as golden_transformer
 from soundreel.errors import InputError
 from soundreel.models.conditioning import Conditioning
+from soundreel.models.kernels import reference
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.weights.precision import round_layers, step_layers
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 FRAMES, HEIGHT, WIDTH = (
@@ -318,6 +320,68 @@ class TestForward:
         assert len(linears) > 3 * 10
         expected = model(LATENTS, T, model.condition(**inputs()))
         assert torch.equal(quantized(LATENTS, T, quantized.condition(**inputs())), expected)
+
+
+class TestFloat8Rows:
+    """Products of float8 rows, which PyTorch has on CPUs too; each layer asks for its own input."""
+
+    def test_are_near_and_none_is_made_twice(
+        self, model: WanS2VTransformer3DModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rounded = deepcopy(model).to(torch.bfloat16)
+        round_layers(rounded)
+        expected = rounded(LATENTS, T, rounded.condition(**inputs()))
+        for holder, name in step_layers(rounded):
+            getattr(holder, name).takes_float8 = True
+        conditioning = rounded.condition(**inputs())
+        made = recorded_operations(monkeypatch)
+        velocity = rounded(LATENTS, T, conditioning)
+        assert 0 < (velocity - expected).norm() < 0.1 * expected.norm()
+        block = [
+            *("norm to float8", "rms_norm", "rms_norm", "quantize"),
+            *("add_norm to float8", "rms_norm", "quantize"),
+            *("add_norm to float8", "gelu to float8", "add"),
+        ]
+        injection = ["norm to float8", "rms_norm", "quantize", "add"]
+        assert made == [*block, *injection, *block, *block, *injection]
+
+    def test_a_layer_that_takes_none_is_given_none(
+        self, model: WanS2VTransformer3DModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As one with an adapter: its whole attention reads wide rows, the layers after it do not."""
+        rounded = deepcopy(model).to(torch.bfloat16)
+        round_layers(rounded)
+        for holder, name in step_layers(rounded):
+            getattr(holder, name).takes_float8 = True
+        rounded.blocks[1].attn1.to_k = deepcopy(model.blocks[1].attn1.to_k).to(torch.bfloat16)
+        conditioning = rounded.condition(**inputs())
+        made = recorded_operations(monkeypatch)
+        assert rounded(LATENTS, T, conditioning).isfinite().all()
+        attention = ["norm", "quantize", "rms_norm", "quantize", "rms_norm", "quantize"]
+        assert made[14:21] == [*attention, "add_norm to float8"]
+
+
+def recorded_operations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The row operations that are asked for from now on, each one kernel on a GPU."""
+    made: list[str] = []
+    inside = [False]
+
+    def recorded(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            if inside[0]:
+                return operation(*arguments, **options)
+            made.append(f"{name} to float8" if options.get("float8") else name)
+            inside[0] = True
+            try:
+                return operation(*arguments, **options)
+            finally:
+                inside[0] = False
+
+        return run
+
+    for name in ("norm", "add", "add_norm", "rms_norm", "gelu", "quantize"):
+        monkeypatch.setattr(reference, name, recorded(name, getattr(reference, name)))
+    return made
 
 
 class Opaque(nn.Module):

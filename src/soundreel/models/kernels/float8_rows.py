@@ -6,7 +6,7 @@ Legend: B batch, L tokens, D width, N runs of tokens.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = 448.0
@@ -47,3 +47,15 @@ class Float8Rows(NamedTuple):
     def widened(self) -> Tensor:
         """float32 [B, L, D]."""
         return self.values.float() * self.scale
+
+
+def takes_float8(*layers: nn.Module) -> bool:
+    """Whether all these linear layers multiply float8 rows (W8A8)."""
+    return all(getattr(layer, "takes_float8", False) for layer in layers)
+
+
+def some_tokens(x: Tensor | Float8Rows, span: slice) -> Tensor | Float8Rows:
+    """[B, L, D] → [B, those of the span, D]."""
+    if isinstance(x, Float8Rows):
+        return Float8Rows(x.values[:, span], x.scale[:, span])
+    return x[:, span]
