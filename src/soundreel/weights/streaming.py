@@ -128,16 +128,6 @@ class BlockStream:
         for number in range(count):
             self._load(number)
 
-    @property
-    def host_bytes(self) -> int:
-        """What waits in host memory."""
-        return sum(flat.size for flat in self._blocks)
-
-    @property
-    def device_bytes(self) -> int:
-        """Of the buffers."""
-        return sum(buffer.memory.nbytes for buffer in self._buffers)
-
     def _hook(self, number: int, block: nn.Module) -> Iterator[Any]:
         yield block.register_forward_pre_hook(lambda *_: self._before(number))
         yield block.register_forward_hook(lambda *_: self._after(number))
