@@ -18,7 +18,7 @@ from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.lora import apply_loras, open_lora
 from soundreel.weights.lora_files import LoraSource
 from soundreel.weights.precision import block_layers, clip_layers, round_layers
-from soundreel.weights.streaming import BlockStream, VisitingLayers, matrices, places, spread, to_host
+from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, spread, to_host
 from test_models_transformer import LATENTS, T, inputs, random_model
 from test_weights_lora import peft_tensors, random_pairs, tiny_model
 
@@ -42,10 +42,10 @@ def velocity(model: WanS2VTransformer3DModel) -> Tensor:
 
 
 def stream(model: WanS2VTransformer3DModel, streamed: int, **options: Any) -> BlockStream:
-    """As the engine does it: what is used once per clip visits, of the blocks so many wait."""
+    """As the engine does it: what is used once per clip is offloaded, of the blocks so many are streamed."""
     blocks = list(model.blocks)
     apart = [layer for block in blocks for layer in clip_layers(block)]
-    VisitingLayers(apart, CPU)
+    OffloadedLayers(apart, CPU)
     waiting = [blocks[k] for k in spread(len(blocks), streamed)]
     return BlockStream(waiting, CPU, apart=apart, **options)
 
@@ -153,10 +153,10 @@ def test_both_branches_share_a_block_s_way(model: WanS2VTransformer3DModel) -> N
     assert len(copies) == 3 * together - 1, "each of the other two passes has its own; the last block is not left yet"
 
 
-def test_visiting_layers_go_home(model: WanS2VTransformer3DModel) -> None:
+def test_offloaded_layers_go_back(model: WanS2VTransformer3DModel) -> None:
     changed = deepcopy(model)
     layer = changed.blocks[0].attn2.to_k
-    VisitingLayers([layer], torch.device("meta"))
+    OffloadedLayers([layer], torch.device("meta"))
     home = layer.weight
     assert layer(torch.zeros(1, 1, 96, device="meta")).is_meta, "it computes on the device"
     assert torch.equal(layer.weight, home)

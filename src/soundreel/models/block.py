@@ -79,7 +79,7 @@ class WanS2VTransformerBlock(nn.Module):
         return BlockConditioning(text=known, audio=self.condition_audio(audio))
 
     def condition_audio(self, audio: AudioTokens) -> AudioConditioning | None:
-        """Keys, values, shift and scale of the clip's sound; None where the block hears none."""
+        """Keys, values, shift and scale of the clip's audio tokens; None in a block without audio injection."""
         if self.audio_norm is None or self.audio_attn is None:
             return None
         known = self.audio_attn.key_value(audio.local.to(self.dtype))

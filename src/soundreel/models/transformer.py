@@ -48,7 +48,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         eps: of the norms.
         audio_dim, num_audio_states: width and number of the wav2vec2 states.
         num_audio_tokens: per latent frame, without the padding token.
-        audio_inject_layers: blocks that hear the sound.
+        audio_inject_layers: blocks with audio injection.
         adaptive_audio_norm: whether the sound shifts and scales the norm before the audio attention.
         pose_channels: of the pose latents; 0 for a model without pose input.
         zero_timestep: whether reference and motion are modulated as at timestep 0, or as the noise is.

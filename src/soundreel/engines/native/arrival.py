@@ -15,7 +15,7 @@ from soundreel.models.layers import FusedFeedForward
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.lora import Lora, fuse_loras
 from soundreel.weights.precision import clip_layers, round_block
-from soundreel.weights.streaming import BlockStream, VisitingLayers, matrices, places, spread, to_host
+from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, spread, to_host
 
 
 class Arrival:
@@ -41,7 +41,7 @@ class Arrival:
         if self._memory.rounds:
             round_block(block)
         apart = list(clip_layers(block))
-        if self._memory.visits:
+        if self._memory.offloads:
             to_host(place for layer in apart for place in places(layer))
         if int(name.rpartition(".")[2]) in self._waiting:
             to_host(matrices(block, apart))
@@ -50,8 +50,8 @@ class Arrival:
         """Let everything that waits come when it is needed."""
         blocks = list(transformer.blocks)
         apart = [layer for block in blocks for layer in clip_layers(block)]
-        if self._memory.visits:
-            VisitingLayers(apart, device)
+        if self._memory.offloads:
+            OffloadedLayers(apart, device)
         waiting = [block for number, block in enumerate(blocks) if number in self._waiting]
         if waiting:
             BlockStream(waiting, device, apart=apart, uses=2 if self._memory.together else 1)

@@ -34,7 +34,7 @@ from soundreel.engines.native.inputs import (
 )
 from soundreel.engines.native.long_sound import encode_columns, survey
 from soundreel.engines.native.memory import EVERYTHING, MemoryPlan, capped, choose_memory
-from soundreel.engines.native.passes import Saving
+from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import STEPS_BETWEEN, Previewer, open_previewer, preview_note
 from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
 from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
@@ -182,7 +182,7 @@ class NativeEngine:
             schedule=schedule,
             guide_scale=request.guide_scale,
             device=device,
-            saving=saving_of(request),
+            passes=pass_options(request),
             together=memory.together,
         )
         show = None if setting.previewer is None else partial(_show, setting.previewer, renderer)
@@ -196,7 +196,7 @@ class NativeEngine:
             motion = next_motion(motion, pixels)
             frames = to_uint8(pixels)
             del pixels  # the pipeline is about to hold its uint8 copy
-            facts = {"passes_spared": renderer.spared} if renderer.spared else {}
+            facts = {"passes_spared": renderer.passes_saved} if renderer.passes_saved else {}
             given = _next_input(plan, upcoming, motion)
             if given is not None and runs_aside(device):
                 renderer.begin(given, request.height, request.width)
@@ -234,9 +234,9 @@ def plan_schedule(request: Request) -> Schedule:
     return shifted_schedule(request.solver, steps=request.steps, shift=shift)
 
 
-def saving_of(request: Request) -> Saving:
-    """Which passes the request lets a clip do without."""
-    return Saving(dial=request.cache, guided=request.cfg_interval)
+def pass_options(request: Request) -> PassOptions:
+    """Which forward passes the request lets a clip do without."""
+    return PassOptions(cache_threshold=request.cache, guidance_interval=request.cfg_interval)
 
 
 def forecast(plan: Plan, files: ModelFiles, device: torch.device, memory: MemoryPlan) -> tuple[Forecast, str]:
