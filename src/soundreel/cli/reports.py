@@ -38,7 +38,7 @@ Rows = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Findings:
     """The same facts twice: as data and as rows; `columns` heads an optional second table."""
 
     data: dict[str, Any]
@@ -47,7 +47,7 @@ class Report:
     cells: list[tuple[str, ...]] = field(default_factory=list)
 
 
-def show(report: Report, *, as_json: bool) -> None:
+def show(report: Findings, *, as_json: bool) -> None:
     """Print a report to standard output."""
     if as_json:
         sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
@@ -67,13 +67,13 @@ def show(report: Report, *, as_json: bool) -> None:
         console.print(details)
 
 
-def describe_plan(request: Request) -> Report:
+def describe_plan(request: Request) -> Findings:
     """The plan of a request, and what it takes on this machine. Raises what rendering it would raise."""
     render = pipeline.prepare(request)
     estimate = render.engine.estimate(render.prepared)
     tokens = [count_tokens(render.plan, clip) for clip in render.plan.clips]
     clips = list(zip(render.plan.clips, tokens, strict=True))
-    return Report(
+    return Findings(
         data={
             "engine": render.engine.name,
             "width": request.width,
@@ -145,7 +145,7 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def describe_video(path: StrPath) -> Report:
+def describe_video(path: StrPath) -> Findings:
     """What a video holds, and the recipe it was made by if soundreel made it."""
     video = probe_video(path)
     recipe = parse_recipe(video.metadata, os.fspath(path))
@@ -155,7 +155,7 @@ def describe_video(path: StrPath) -> Report:
     data = dataclasses.asdict(video) | {"fps": float(video.fps), "recipe": recipe}
     del data["metadata"]
     cells = list(_drift(recipe)) if recipe is not None else []
-    return Report(data=data, rows=rows, columns=DRIFT_COLUMNS if cells else (), cells=cells)
+    return Findings(data=data, rows=rows, columns=DRIFT_COLUMNS if cells else (), cells=cells)
 
 
 DRIFT_COLUMNS = ("clip", "seed", "red", "green", "blue", "brightness", "contrast", "against clip 1", "reference")
@@ -182,9 +182,9 @@ def _against(look: ColourStats, other: ColourStats) -> str:
     return " ".join(f"{mine / theirs:.2f}" if theirs > 0 else "–" for mine, theirs in pairs)
 
 
-def describe_renders(found: Sequence[StoredRender]) -> Report:
+def describe_renders(found: Sequence[StoredRender]) -> Findings:
     """Renders that are not finished, and how to go on with each."""
-    return Report(
+    return Findings(
         data={"renders": [dataclasses.asdict(render) | {"state": render.state} for render in found]},
         rows=[] if found else [("unfinished", "none here")],
         columns=("clips", "state", "engine", "sound", "MB", "go on with") if found else (),
@@ -222,16 +222,16 @@ def _recipe_rows(recipe: dict[str, Any]) -> Rows:
     ]
 
 
-def describe_machine() -> Report:
+def describe_machine() -> Findings:
     """What this machine can run, and for each thing missing the command that mends it."""
     checks = [_check_python(), _check_encoders(), _check_processor(), _check_disk(), *_check_engines()]
-    return Report(
+    return Findings(
         data={"checks": [dataclasses.asdict(check) for check in checks]},
         rows=[(f"{'✓' if check.ok else '✗'} {check.name}", check.says()) for check in checks],
     )
 
 
-def calibrate_machine(device: str, tell: Callable[[str], object]) -> Report:
+def calibrate_machine(device: str, tell: Callable[[str], object]) -> Findings:
     """Measure the native engine's parts on a device, and keep the result.
 
     Raises:
@@ -244,7 +244,7 @@ def calibrate_machine(device: str, tell: Callable[[str], object]) -> Report:
         raise EngineError(f"--calibrate needs the package {error.name}: {INSTALL_NATIVE}") from error
     found = calibration.measure(devices.pick_device(device), tell)
     path = calibration.keep_calibration(found)
-    return Report(
+    return Findings(
         data=dataclasses.asdict(found) | {"file": path},
         rows=[
             ("device", f"{found.device}, torch {found.torch}"),
@@ -308,8 +308,10 @@ def _check_encoders() -> Check:
 
 
 def _check_processor() -> Check:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    return Check(name="machine", ok=True, found=f"{os.cpu_count()} cores, {memory:.1f} GiB memory")
+    found = f"{os.cpu_count()} cores"
+    if hasattr(os, "sysconf"):  # not on Windows
+        found += f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB memory"
+    return Check(name="machine", ok=True, found=found)
 
 
 def _check_disk() -> Check:
