@@ -108,7 +108,7 @@ class Soundreel:
     """Runs the `soundreel` command in this process."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], tune: Path) -> None:
-        self._capsys, self._tune = capsys, tune
+        self._capsys, self.tune = capsys, tune
 
     def __call__(self, *words: str | os.PathLike[str]) -> Outcome:
         return run_here(self._capsys, *words)
@@ -123,7 +123,7 @@ class Soundreel:
 
     def generate(self, *words: str | os.PathLike[str]) -> Drawing:
         """Draw the request of 5 clips, with other options where they are given."""
-        return self.draw("generate", self._tune, *WORDS, *words)
+        return self.draw("generate", self.tune, *WORDS, *words)
 
     def seeds(self, video: Path) -> list[int]:
         """Seeds of a video's clips, by its recipe."""

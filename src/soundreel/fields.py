@@ -60,7 +60,8 @@ class Option:
 def option(default: T, help: str, **facts: Any) -> T:  # noqa: A002 - the word that argparse and typer use
     """A field with a default; `facts` are those of `Option`."""
     declared = Option(help=help, **facts)
-    field: Any = dataclasses.field(default=default, repr=not declared.is_secret, metadata={"option": declared})
+    is_open = not (declared.is_secret or declared.is_address)
+    field: Any = dataclasses.field(default=default, repr=is_open, metadata={"option": declared})
     return field  # type: ignore[no-any-return]
 
 
@@ -94,7 +95,9 @@ class Field:
         return self.option.flags[0].replace("-", "_") if self.option.flags else self.leaf
 
     def wrong(self, value: Any, expected: str) -> InputError:
-        """The error for a value that the field cannot have."""
+        """The error for a value that the field cannot have; a secret is not repeated."""
+        if self.option.is_secret:
+            return InputError(f"{self.shown} is not understood: expected {expected}", field=self.name)
         return wrong(self.name, value, expected, shown=self.shown)
 
     def of(self, owner: Any) -> Any:
