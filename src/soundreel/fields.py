@@ -279,7 +279,7 @@ def check_range(value: Any, field: Field) -> None:
         if isinstance(number, int | float):
             broken = next((text for text, holds in _conditions(number, field.option) if not holds), None)
             if broken is not None:
-                raise field.wrong(value, broken)
+                raise field.wrong(number, broken)
 
 
 def _conditions(number: float, declared: Option) -> Iterator[tuple[str, bool]]:
