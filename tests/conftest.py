@@ -41,3 +41,10 @@ def tune() -> Path:
 def cover() -> Path:
     """The repo's own example picture."""
     return EXAMPLES / "cover.png"
+
+
+@pytest.fixture
+def few_partial_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One per render, for tests of many renders that look at none: each costs as much as the video itself."""
+    monkeypatch.setattr("soundreel.render.publish.FREE_SECONDS", 0.0)
+    monkeypatch.setattr("soundreel.render.publish.SHARE", 0.0)
