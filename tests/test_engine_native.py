@@ -22,7 +22,7 @@ from command import Outcome, run_here
 from soundreel.engines.native import NativeEngine
 from soundreel.engines.native import engine as native_engine
 from soundreel.engines.native.arrival import Arrival
-from soundreel.engines.native.clips import MOTION_FRAMES, REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
+from soundreel.engines.native.clips import REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
 from soundreel.engines.native.engine import (
     MOTION,
     find_files,
@@ -39,6 +39,7 @@ from soundreel.engines.native.vae import Vae
 from soundreel.errors import EngineError, InputError
 from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.models.audio_tokens import with_lead
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.pipeline import generate, plan
 from soundreel.types import LEAD_IN_FRAMES, MODEL_FPS, AvAlign, Carry, Plan, Progress, RenderedClip, Request, Solver

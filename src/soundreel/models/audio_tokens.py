@@ -11,14 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.frame_packing import MOTION_LATENTS
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.layers import CausalConv1d, Float32Linear
-
-LEAD_FRAMES = 4 * MOTION_LATENTS - 3
-"""73 copies of the clip's first frame go before it, as many as the motion frames span."""
-
-LEAD_LATENTS = MOTION_LATENTS
-"""Latent frames that the lead turns into; they are dropped."""
 
 NORM_EPS = 1e-6
 
@@ -30,13 +24,13 @@ class AudioTokens(NamedTuple):
     global_: Tensor | None  # [T', D], for the adaptive norm; None where the model has none
 
     def without_lead(self) -> "AudioTokens":
-        """The clip's own latent frames."""
-        return AudioTokens(self.local[LEAD_LATENTS:], None if self.global_ is None else self.global_[LEAD_LATENTS:])
+        """Those of the clip's own latent frames, without the ones that `with_lead` put before them."""
+        return AudioTokens(self.local[MOTION_LATENTS:], None if self.global_ is None else self.global_[MOTION_LATENTS:])
 
 
 def with_lead(features: Tensor) -> Tensor:
-    """[A, C, T] → [A, C, 73 + T]: the first frame repeated before the clip."""
-    return torch.cat([features[..., :1].expand(-1, -1, LEAD_FRAMES), features], dim=-1)
+    """[A, C, T] → [A, C, 73 + T]: the first frame repeated for all motion frames before the clip."""
+    return torch.cat([features[..., :1].expand(-1, -1, MOTION_FRAMES), features], dim=-1)
 
 
 class AudioEncoder(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from soundreel.models.rope import Positions, past_positions
+from soundreel.types import FRAMES_PER_LATENT
 
 
 class Bucket(NamedTuple):
@@ -27,7 +28,10 @@ BUCKETS = (Bucket("proj", 1, (1, 2, 2)), Bucket("proj_2x", 2, (2, 4, 4)), Bucket
 """From the newest to the oldest."""
 
 MOTION_LATENTS = sum(bucket.frames for bucket in BUCKETS)
-"""19 latent frames: what the packing sees of the past."""
+"""19: latent frames before a clip that it continues."""
+
+MOTION_FRAMES = 1 + FRAMES_PER_LATENT * (MOTION_LATENTS - 1)
+"""73: the frames that they stand for."""
 
 FULL_LEVEL = 2
 """`level` at which all buckets are used; each level below takes one more away, the newest first."""

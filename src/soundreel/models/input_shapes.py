@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from soundreel.errors import InputError
-
-AUDIO_FRAMES_PER_LATENT = 4
-"""Frames of audio features (16 per second) that one latent frame stands for."""
+from soundreel.types import FRAMES_PER_LATENT
 
 Size = tuple[int, int, int]
 """Latent frames, rows and columns."""
@@ -46,7 +44,7 @@ class InputShapes:
         _expect("text", text, (None, self.text_width))
         if text.shape[0] > self.text_rows:
             raise InputError(f"text has {text.shape[0]} rows: expected at most {self.text_rows}")
-        _expect("audio", audio, (self.audio_states, self.audio_width, AUDIO_FRAMES_PER_LATENT * frames))
+        _expect("audio", audio, (self.audio_states, self.audio_width, FRAMES_PER_LATENT * frames))
         _expect("reference", reference, (self.channels, 1, *area))
         _expect("motion", motion, (self.channels, None, *area))
         _expect("pose", pose, (self.pose_channels, frames, *area))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soundreel.models.kernels import reference
 from soundreel.models.kernels.dispatch import operations
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Float8Rows
+from soundreel.models.kernels.float8_rows import FLOAT8, Float8Rows
 
 PRODUCT_CAPABILITY = (8, 9)
 """Compute capability from which GPUs multiply float8: Ada and Hopper."""
@@ -85,10 +86,9 @@ def round_linear(layer: nn.Linear) -> Fp8Linear:
             float8=FLOAT8,
             scale_shape=(layer.out_features, 1),
         )
-    weight = layer.weight.detach().float()
-    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
-    rounded.scale = scale
-    rounded.weight = nn.Parameter((weight / scale).to(FLOAT8).view(torch.int8), requires_grad=False)
+    rows = reference.quantize(layer.weight.detach())
+    rounded.scale = rows.scale
+    rounded.weight = nn.Parameter(rows.values.view(torch.int8), requires_grad=False)
     rounded.bias = layer.bias
     return rounded
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from soundreel.engines.native.sound import (
+    SAMPLES_PER_STATE,
     VARIANCE_FLOOR,
     SoundEncoder,
     feature_index,
@@ -32,9 +33,6 @@ Samples = NDArray[np.float32]
 WHOLE_SECONDS = 60
 CORE_SECONDS = 40
 CONTEXT_SECONDS = 10
-
-SAMPLES_PER_STATE = 320
-"""Stride of wav2vec2's convolutions: 20 ms."""
 
 
 @dataclass(frozen=True, kw_only=True)

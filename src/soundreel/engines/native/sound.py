@@ -13,14 +13,18 @@ from torch.nn import functional
 from transformers import Wav2Vec2Model
 
 from soundreel.engines.native.network import Placed
+from soundreel.media.audio import MODEL_SAMPLE_RATE
 from soundreel.types import MODEL_FPS, AvAlign
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
 
-ENCODER_RATE = 50.0
-"""wav2vec2 states per second of sound."""
+SAMPLES_PER_STATE = 320
+"""Stride of wav2vec2's convolutions: 20 ms."""
+
+ENCODER_RATE = MODEL_SAMPLE_RATE / SAMPLES_PER_STATE
+"""50 wav2vec2 states per second of sound."""
 
 FEATURE_RATE = 30
 """Features per second that the video frames are picked from."""

@@ -22,13 +22,12 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE
 
 LOG2_E = 1.4426950408889634
 SPREAD_LOG2 = 8.0
 """Softmax weights are multiplied by 2⁸ before they are rounded."""
 
-SMALLEST_SCALE = 1e-12
 BLOCK = 128
 """Tokens that are packed at once, and keys of a step."""
 

@@ -12,6 +12,9 @@ FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = 448.0
 """Largest finite float8_e4m3fn."""
 
+SMALLEST_SCALE = 1e-12
+"""What a row is divided by at least (times `FLOAT8_MAX`), so that zeros stay zeros."""
+
 
 class Affine(NamedTuple):
     """y = x·scale + shift, another one for each run of tokens: token t takes number min(t // run, N − 1)."""

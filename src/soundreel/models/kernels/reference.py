@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 
 
@@ -65,9 +65,9 @@ def gelu(x: Tensor, *, float8: bool = False) -> Tensor | Float8Rows:
 
 
 def quantize(x: Tensor) -> Float8Rows:
-    """Float8 rows of [B, L, D]: each row is scaled to the largest value that float8 holds."""
+    """Float8 rows of […, D]: each row is scaled to the largest value that float8 holds."""
     wide = x.float()
-    scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
+    scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
     return Float8Rows((wide / scale).to(FLOAT8), scale)
 
 
