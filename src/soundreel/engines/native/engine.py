@@ -284,9 +284,10 @@ def prepare_scene(
     prompt = request.prompt or DEFAULT_PROMPT
     negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
     prompts = [prompt, negative] if request.guide_scale > 1 else [prompt]
-    encoder = TextEncoder.load(
-        files, device=device, dtype=compute_dtype(device), on_load=on_load, streamed=memory.text_streamed
-    )
+    home = torch.device("cpu") if memory.text_streamed else device
+    encoder = TextEncoder.load(files, device=home, dtype=compute_dtype(device), on_load=on_load)
+    if memory.text_streamed:
+        encoder.stream_to(device)
     texts = [encoder.encode(text) for text in prompts]
     del encoder
     release_memory(device)

@@ -12,13 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Wav2Vec2Model
 
-from soundreel.engines.native.network import Placed
+from soundreel.engines.native.network import LibraryNetwork
 from soundreel.media.audio import MODEL_SAMPLE_RATE
 from soundreel.types import MODEL_FPS, AvAlign
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import load_part
-from soundreel.weights.find import ModelFiles
-from soundreel.weights.load import OnLoad
 
 SAMPLES_PER_STATE = 320
 """Stride of wav2vec2's convolutions: 20 ms."""
@@ -32,21 +29,11 @@ FEATURE_RATE = 30
 VARIANCE_FLOOR = 1e-7
 
 
-class SoundEncoder(Placed[Wav2Vec2Model]):
+class SoundEncoder(LibraryNetwork[Wav2Vec2Model]):
     """Turns mono sound at 16 kHz into features, the whole of it at once."""
 
-    @classmethod
-    def load(
-        cls,
-        model: ModelFiles,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        on_load: OnLoad | None = None,
-    ) -> "SoundEncoder":
-        """Load the model's audio encoder; raises `WeightsError`."""
-        part = model[Component.AUDIO_ENCODER]
-        return cls(load_part(part, Wav2Vec2Model, device=device, dtype=dtype, on_load=on_load))
+    component = Component.AUDIO_ENCODER
+    kind = Wav2Vec2Model
 
     def states(self, samples: NDArray[np.float32]) -> Tensor:
         """[n] mono at 16 kHz → float32 [S, T50, C] on the network's device; T50 = 0 for less than 25 ms."""

@@ -13,38 +13,26 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
-from soundreel.engines.native.network import Placed
+from soundreel.engines.native.network import LibraryNetwork
 from soundreel.models.vae import LATENT_STEP, decode, encode
 from soundreel.types import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import load_part
-from soundreel.weights.find import ModelFiles
-from soundreel.weights.load import OnLoad
 
 FEATURES_AT_ONCE: Final = 10
 """Features of full size, of one piece, that are there at once; measured."""
 
 
-class Vae(Placed[AutoencoderKLWan]):
+class Vae(LibraryNetwork[AutoencoderKLWan]):
     """Encodes and decodes videos, at most `most_at_once` latent frames at a time."""
+
+    component = Component.VAE
+    kind = AutoencoderKLWan
 
     def __init__(self, network: AutoencoderKLWan) -> None:
         super().__init__(network)
         self._mean = torch.tensor(network.config["latents_mean"]).view(-1, 1, 1, 1)
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self.most_at_once = LATENT_STEP
-
-    @classmethod
-    def load(
-        cls,
-        model: ModelFiles,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        on_load: OnLoad | None = None,
-    ) -> "Vae":
-        """Load the model's VAE; raises `WeightsError`."""
-        return cls(load_part(model[Component.VAE], AutoencoderKLWan, device=device, dtype=dtype, on_load=on_load))
 
     @property
     def channels(self) -> int:
