@@ -2,7 +2,8 @@
 
 Legend: A wav2vec2 states (25), C their width, T video frames, T' = ⌈T/4⌉ latent frames, N audio tokens per
 latent frame, D model width.
-A latent frame hears its own four frames and the past, nothing later.
+The convolutions are causal: a latent frame depends on its own four video frames and on earlier ones only.
+Source: `CausalAudioEncoder` of Wan-Video/Wan2.2 (Apache-2.0).
 """
 
 from typing import NamedTuple
@@ -34,7 +35,7 @@ def with_lead(features: Tensor) -> Tensor:
 
 
 class AudioEncoder(nn.Module):
-    """A learned mix of the wav2vec2 states, then causal convolutions that take four frames into one."""
+    """A learned weighted mean of the wav2vec2 states, then causal convolutions that downsample time by 4."""
 
     def __init__(self, *, states: int, audio_width: int, width: int, tokens: int, has_global: bool) -> None:
         super().__init__()
@@ -74,6 +75,6 @@ class AudioEncoder(nn.Module):
 
 
 def _norm_silu(x: Tensor) -> Tensor:
-    """Normalise over channels and activate: [N, channels, T] → [N, T, channels]."""
+    """Layer norm over channels, then SiLU: [N, channels, T] → [N, T, channels]."""
     x = x.transpose(1, 2)
     return functional.silu(functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS))

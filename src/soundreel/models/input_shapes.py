@@ -1,4 +1,4 @@
-"""What the transformer accepts, checked before a clip's conditioning is computed.
+"""Shapes of the transformer's inputs, checked before a clip's conditioning is computed.
 
 Legend: n text rows, A wav2vec2 states, C their width, F latent frames, T motion latents, h × w latent size.
 """

@@ -1,4 +1,4 @@
-"""The networks of Wan 2.2 S2V as loading knows them: key table and builder of each."""
+"""How each network of Wan 2.2 S2V is loaded: its table of tensor names and how it is built."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

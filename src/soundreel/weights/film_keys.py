@@ -12,7 +12,7 @@ from soundreel.models.film import Film, FilmSizes
 from soundreel.weights.keys import Shapes, count_layers
 
 PREFIXES = ("module.", "model.")
-"""What some files put before every name."""
+"""Prefixes that some files put before every name."""
 
 _FUSION_PARTS = ("enlarge", "mix.0", "mix.2")
 
@@ -54,7 +54,7 @@ def _without_prefix(name: str) -> str:
 
 
 def _places(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Where the port has a layer and where we have it."""
+    """Pairs of a layer's name in the port and ours."""
     for scale in range(count_layers(names, r"extract\.extract_sublevels\.convs\.(\d+)\..*")):
         for conv in range(2):
             yield f"extract.extract_sublevels.convs.{scale}.{conv}.0", f"extract.scales.{scale}.{2 * conv}"

@@ -1,4 +1,4 @@
-"""What a weight file is, told by the names and shapes of its tensors."""
+"""Recognizes networks by the names and shapes of their tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from soundreel.weights.catalog import Component
 from soundreel.weights.headers import GGUF, TensorHeader
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.", "wav2vec2.")
-"""What some files put before every name."""
+"""Prefixes that some files put before every name."""
 
 WAN_21_LATENT_CHANNELS = 16
 
@@ -25,7 +25,7 @@ class Storage(StrEnum):
 
 @dataclass(frozen=True)
 class Identity:
-    """What a file is, and whether it is a part of Wan 2.2 S2V."""
+    """What network a file holds, and whether it is a part of Wan 2.2 S2V."""
 
     what: str  # for messages: "a Wan I2V transformer"
     component: Component | None = None
@@ -38,7 +38,7 @@ UNKNOWN = Identity("a file of another kind")
 
 
 def identify(tensors: Mapping[str, TensorHeader]) -> Identity:
-    """Recognize a network by its tensors; `UNKNOWN` for one that has no part in Wan models."""
+    """Recognize a network by its tensors; `UNKNOWN` for one that belongs to no Wan model."""
     shapes = {_without_prefix(name): header.shape for name, header in tensors.items()}
     if any(".lora_" in name for name in shapes):
         return Identity("a LoRA")
@@ -50,7 +50,7 @@ def identify(tensors: Mapping[str, TensorHeader]) -> Identity:
 
 
 def storage_of(path: Path, tensors: Mapping[str, TensorHeader]) -> Storage:
-    """GGUF by the file's kind, fp8 if any tensor is, else by the element type that takes the most bytes."""
+    """GGUF by the file's suffix, fp8 if any tensor is, else by the element type with the most bytes."""
     if path.suffix.lower() == GGUF:
         return Storage.GGUF
     size_of: dict[str, int] = {}
@@ -77,7 +77,7 @@ _OTHER_WAN_MODELS = {
     "img_emb.": "I2V",
     "condition_embedder.image_embedder.": "I2V",
 }
-"""Kinds of Wan transformers by tensors that only they have."""
+"""Other Wan transformers by prefixes of tensors that only they have."""
 
 _WAN_BY_CHANNELS = {16: "T2V", 36: "I2V", 48: "TI2V"}
 
@@ -140,5 +140,5 @@ def _audio_encoder(shapes: _Shapes) -> Identity | None:
 
 
 def _first(shapes: _Shapes, *names: str) -> tuple[int, ...]:
-    """Shape of the first of `names` that is there, (0, 0) if none is: loading names it as missing."""
+    """Shape of the first of `names` that is there, else (0, 0): loading then reports it as missing."""
     return next((shapes[name] for name in names if name in shapes), (0, 0))

@@ -1,4 +1,4 @@
-"""Key tables: how a tensor is called in a checkpoint, and how in our modules."""
+"""Key tables: from the names of tensors in a checkpoint to those in our modules."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +11,7 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 class KeyTable:
     """Renames by pattern: the first rule that matches the whole name decides; None drops the tensor.
 
-    Prefixes that some files put before every name are taken off first. A name that no rule knows stays as it is:
-    either it is one of ours, or strict loading names it as unexpected.
+    Prefixes are removed first. A name that no rule matches stays: it is one of ours, or strict loading reports it.
     """
 
     def __init__(self, rules: Iterable[tuple[str, str | None]], *, prefixes: Sequence[str] = ()) -> None:
@@ -20,7 +19,7 @@ class KeyTable:
         self._prefixes = tuple(prefixes)
 
     def __call__(self, name: str) -> str | None:
-        """Our name for the stored tensor `name`; None where the tensor is known and not needed."""
+        """Our name for the stored tensor `name`; None for a known tensor that is not needed."""
         name = self._without_prefix(name)
         for pattern, replacement in self._rules:
             match = pattern.fullmatch(name)
@@ -34,6 +33,6 @@ class KeyTable:
 
 
 def count_layers(names: Iterable[str], pattern: str) -> int:
-    """One more than the highest number that the group of `pattern` takes over `names`: `blocks\\.(\\d+)\\..*`."""
+    """1 + the highest number that the group of `pattern`, as `blocks\\.(\\d+)\\..*`, matches in `names`; 0 if none."""
     matches = (re.fullmatch(pattern, name) for name in names)
     return 1 + max((int(match[1]) for match in matches if match is not None), default=-1)

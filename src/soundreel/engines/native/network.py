@@ -1,4 +1,4 @@
-"""What the networks of transformers and diffusers have in common here: how they are loaded, and a device to be on."""
+"""Base class of the networks from transformers and diffusers: loading, device and float type."""
 
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -14,9 +14,9 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class LibraryNetwork(Generic[NetworkT]):
-    """A network of a library, with the work that the engine has for it around it.
+    """A network from transformers or diffusers; subclasses add what the engine uses it for.
 
-    It computes in the float type of its weights, on the device where it is.
+    It computes in the float type of its weights.
     """
 
     component: ClassVar[Component]
@@ -37,7 +37,7 @@ class LibraryNetwork(Generic[NetworkT]):
         dtype: torch.dtype = torch.float32,
         on_load: OnLoad | None = None,
     ) -> Self:
-        """Load it from the model's files, to compute in `dtype` on `device`; raises `WeightsError`."""
+        """Load the network from the model's files, to compute in `dtype` on `device`; raises `WeightsError`."""
         others = cls.other_arguments(model)  # before the weights, which take minutes
         network = load_part(model[cls.component], cls.kind, device=device, dtype=dtype, on_load=on_load)
         return cls(cast(NetworkT, network), *others)

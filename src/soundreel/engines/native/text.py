@@ -1,4 +1,4 @@
-"""Prompts to rows of the UMT5-XXL encoder, through transformers' `UMT5EncoderModel`.
+"""Prompts → rows of the UMT5-XXL encoder, transformers' `UMT5EncoderModel`.
 
 Legend: n tokens, the end token included, D width of the encoder (4096).
 """
@@ -20,20 +20,20 @@ from soundreel.weights.find import ModelFiles
 from soundreel.weights.streaming import BlockStream
 
 TEXT_LENGTH = 512
-"""Most tokens of a prompt, the end token included; a longer one is cut."""
+"""Tokens that a prompt may have, the end token included; longer prompts are cut."""
 
 
 def clean_prompt(prompt: str) -> str:
-    """Mend encoding accidents, resolve HTML entities (twice: they nest), and make one blank of white space.
+    """Fix mis-decoded characters, unescape HTML entities (twice, as they nest), collapse white space to single blanks.
 
-    As the reference does: full-width punctuation becomes half-width, curly quotes straight, ligatures letters.
+    As in the reference, full-width characters become half-width, curly quotes straight, ligatures letters.
     """
     mended = html.unescape(html.unescape(ftfy.fix_text(prompt)))
     return re.sub(r"\s+", " ", mended.strip()).strip()
 
 
 class TextEncoder(LibraryNetwork[UMT5EncoderModel]):
-    """Encodes prompts."""
+    """UMT5: prompt → one row per token."""
 
     component = Component.TEXT_ENCODER
     kind = UMT5EncoderModel
@@ -53,15 +53,15 @@ class TextEncoder(LibraryNetwork[UMT5EncoderModel]):
         return self.to(device)
 
     def tokenize(self, prompt: str) -> list[int]:
-        """Token ids [n] of the cleaned prompt; the last is the end token, whatever was cut."""
+        """Token ids [n] of the cleaned prompt; the last one is the end token, also of a prompt that was cut."""
         ids: list[int] = self._tokenizer.encode(clean_prompt(prompt)).ids
         return ids if len(ids) <= TEXT_LENGTH else [*ids[: TEXT_LENGTH - 1], ids[-1]]
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:
-        """[n, D] in the network's float type, on its device.
+        """Rows [n, D] in the network's float type, on its device.
 
-        Only real tokens are computed: padding is masked in the reference and adds exactly nothing.
+        Padding is not computed: the reference masks it, so that it changes no row.
         """
         ids = torch.tensor([self.tokenize(prompt)], device=self.device)
         rows: Tensor = self.network(input_ids=ids).last_hidden_state[0]

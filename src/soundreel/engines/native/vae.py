@@ -1,7 +1,7 @@
-"""Wan 2.1 VAE: pixels to latents and back, with the weights of diffusers' `AutoencoderKLWan`.
+"""Wan 2.1 VAE: pixels ↔ latents, with the weights of diffusers' `AutoencoderKLWan`.
 
 Legend: T frames, H × W pixels, F = 1 + ⌊(T − 1)/4⌋ latent frames, h × w = H/8 × W/8, c latent channels (16).
-Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w], normalised to about unit variance.
+Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w], normalized to about unit variance.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from soundreel.types import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
 
 FEATURES_AT_ONCE: Final = 10
-"""Features of full size, of one piece, that are there at once; measured."""
+"""Features of full size that are allocated at once for one piece; measured."""
 
 
 class Vae(LibraryNetwork[AutoencoderKLWan]):
@@ -36,16 +36,15 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
 
     @property
     def channels(self) -> int:
-        """Channels of the latents."""
         return int(self.network.config["z_dim"])
 
     def latent_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the latents of a picture."""
+        """Rows and columns (h, w) of the latents of a picture."""
         stride = self.network.config["scale_factor_spatial"]
         return height // stride, width // stride
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the network; a GPU gets the weights as its convolutions read them."""
+        """Move the network; on a GPU its convolution weights become channels-last. Returns itself."""
         super().to(device)
         if self.device.type == "cuda":
             for module in self.network.modules():
@@ -56,20 +55,20 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """[3, T, H, W] → the distribution's mean, [c, F, h, w]; frames beyond 1 + 4(F − 1) are ignored."""
+        """Pixels [3, T, H, W] → latents [c, F, h, w], the posterior's mean; frames after 1 + 4(F − 1) are ignored."""
         means = self._in_pieces(partial(encode, self.network, self._here(pixels)), *pixels.shape[2:])
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, keep: int | None = None) -> Tensor:
-        """[c, F, h, w] → the last `keep` frames, or all: [3, T, H, W] of 1 + 4(F − 1), clamped to −1..1."""
+        """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all."""
         stride = self.network.config["scale_factor_spatial"]
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
         size = (stride * latents.shape[2], stride * latents.shape[3])
         return self._in_pieces(partial(decode, self.network, self._here(moments), keep), *size).float()
 
     def _in_pieces(self, work: Callable[[int], Tensor], height: int, width: int) -> Tensor:
-        """As many latent frames at once as memory is thought to have room for, and ever fewer if it has not."""
+        """Call `work` with the latent frames per piece: as many as should fit in memory, halved while they do not."""
         step = self._step(height, width)
         while True:
             try:
@@ -94,7 +93,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
 
 @contextmanager
 def convolutions_tried_out() -> Iterator[None]:
-    """cuDNN times its convolutions on each new shape and takes the fastest."""
+    """Within, cuDNN times its algorithms for each new shape and takes the fastest."""
     before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
     try:
         yield
