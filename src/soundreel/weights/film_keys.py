@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import nn
 
 from soundreel.models.film import Film, FilmSizes
-from soundreel.weights.keys import Shapes, count_layers
+from soundreel.weights.keys import Shapes, count_layers, without_prefix
 
 PREFIXES = ("module.", "model.")
 """Prefixes that some files put before every name."""
@@ -19,7 +19,7 @@ _FUSION_PARTS = ("enlarge", "mix.0", "mix.2")
 
 def renames(names: Iterable[str]) -> Mapping[str, str]:
     """Published name → ours, for all `names` that are tensors of the port."""
-    plain = {name: _without_prefix(name) for name in names}
+    plain = {name: without_prefix(name, PREFIXES) for name in names}
     places = dict(_places(list(plain.values())))
     found = {}
     for name, word in plain.items():
@@ -46,11 +46,6 @@ def sizes_from_shapes(shapes: Shapes) -> FilmSizes:
         flow_convs=(layers - 1) // 2 - 1,  # a rectifier after each but the last, and two 1×1 layers
         fusion=tuple(shapes[f"fuse.levels.{level}.enlarge.weight"][0] for level in range(max(fused, 1))),
     )
-
-
-def _without_prefix(name: str) -> str:
-    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
-    return name.removeprefix(prefix)
 
 
 def _places(names: list[str]) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ from soundreel.weights.catalog import (
 )
 from soundreel.weights.headers import SAFETENSORS, TORCH, read_header
 from soundreel.weights.identify import Storage
+from soundreel.weights.keys import NAMED_IN_MESSAGE
 from soundreel.weights.scan import PART_FOLDERS, Part, layouts_in, scan
 from soundreel.weights.text_keys import SENTENCEPIECE_TENSOR
 
@@ -35,8 +36,6 @@ TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 SEARCHED = ("diffusion_models", "unet", "transformer", "text_encoders", "clip", "vae", "audio_encoders")
 """Searched folders that a message names."""
-
-NAMED_IN_MESSAGE = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,10 @@ from gguf import GGMLQuantizationType
 from torch import Tensor, nn
 
 from soundreel.errors import WeightsError
-from soundreel.weights.keys import Shapes
+from soundreel.weights.keys import Shapes, name_some
 from soundreel.weights.quantized import Fp8Linear
 from soundreel.weights.read import TORCH_DTYPE, TensorFile, open_tensors
 from soundreel.weights.stored import Stored, collect
-
-NAMED_IN_MESSAGE = 3
-"""Tensors that a message names at most."""
 
 GGUF_AXES = 4
 """Axes that a tensor in a GGUF file can have."""
@@ -242,16 +239,14 @@ def _check(spec: ComponentSpec, slots: Sequence[_Slot], stored: Mapping[str, Sto
             if (tensor := _value_of(slot, stored)) and not tensor.is_float
         ],
     }
-    found = "; ".join(_name_some(names, kind) for kind, names in faults.items() if names)
+    found = "; ".join(
+        f"{len(names)} tensor{'s' * (len(names) > 1)} {kind}: {name_some(names)}"
+        for kind, names in faults.items()
+        if names
+    )
     if found:
         names = ", ".join(sorted({tensor.file.header.path.name for tensor in stored.values()}))
         raise WeightsError(f"{names} does not fit the {spec.name}: {found}")
-
-
-def _name_some(names: Sequence[str], kind: str) -> str:
-    more = len(names) - NAMED_IN_MESSAGE
-    rest = f" and {more} more" if more > 0 else ""
-    return f"{len(names)} tensor{'s' * (len(names) > 1)} {kind}: {', '.join(names[:NAMED_IN_MESSAGE])}{rest}"
 
 
 def _value_of(slot: _Slot, stored: Mapping[str, Stored]) -> Stored | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from soundreel.errors import WeightsError
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.headers import FileHeader
+from soundreel.weights.keys import name_some
 from soundreel.weights.lora_files import (
     LIVE_AVATAR,
     PEFT_PREFIX,
@@ -29,9 +30,6 @@ from soundreel.weights.lora_files import (
     without_prefixes,
 )
 from soundreel.weights.read import TensorFile, open_tensors
-
-NAMED_IN_MESSAGE = 3
-"""Tensors that a message names at most."""
 
 CPU = torch.device("cpu")
 
@@ -284,6 +282,4 @@ def _adapter_config(targets: Mapping[str, LayerChange]) -> dict[str, object]:
 
 
 def _in_brief(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED_IN_MESSAGE])
-    more = len(names) - NAMED_IN_MESSAGE
-    return f"{len(names)} tensor{'s' * (len(names) != 1)} ({shown}{f' and {more} more' if more > 0 else ''})"
+    return f"{len(names)} tensor{'s' * (len(names) != 1)} ({name_some(names)})"

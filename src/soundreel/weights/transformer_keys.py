@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from soundreel.errors import WeightsError
+from soundreel.weights.keys import without_prefix
 
 Table = tuple[tuple[str, str], ...]
 
@@ -69,9 +70,9 @@ HEAD_WIDTH = 128
 """Of all published Wan models, for files without a config."""
 
 
-def without_prefix(key: str) -> str:
-    """The key without the prefix in `PREFIXES` that it may have."""
-    return next((key.removeprefix(prefix) for prefix in PREFIXES if key.startswith(prefix)), key)
+def official_name(key: str) -> str:
+    """The official name in a key of a file: the key without the prefix that it may have."""
+    return without_prefix(key, PREFIXES)
 
 
 def to_ours(key: str, inject_layers: Sequence[int]) -> str:
