@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, wait_until
+from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, prepare, wait_until
+from comfyui_renders import render as render_clips
 from comfyui_server import ContractServer, graphs, read_label
 from command import run_here
 from conftest import SHARED
-from soundreel.engines.comfyui import ComfyUIEngine, session, watch
+from soundreel.driving_sound import DrivingSound
+from soundreel.engines.comfyui import session, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
-from soundreel.engines.comfyui.material import heard_sound
-from soundreel.engines.comfyui.record import Record
+from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.audio import read_model_sound
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
 from soundreel.pipeline import generate
-from soundreel.request import AvAlign, Keeping, Request, Server
+from soundreel.request import AvAlign, Request, Server, WorkOptions
 from soundreel.types import Progress, Report, Stage
 
 CAPTURES = SHARED / "comfyui" / "samples"
@@ -124,12 +125,12 @@ class TestWhatComesOut:
     def test_more_frames_than_the_server_can_cut(
         self, ask: Callable[..., Request], scratch: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in ("graph", "work"):
+        for module in ("graph", "prompt"):
             monkeypatch.setattr(f"soundreel.engines.comfyui.{module}.LARGEST_BATCH", 50)
         assert render(ask(frames=90), scratch) == list(range(90))
 
     def test_a_resumed_render_goes_on_with_any_clip(self, ask: Callable[..., Request], scratch: Path) -> None:
-        clips = list(ComfyUIEngine().render(plan(ask(frames=161)), 2, None, ignore, scratch))
+        clips = list(render_clips(ask(frames=161), scratch, start=2))
         assert [(clip.clip.index, [read_label(frame) for frame in clip.frames]) for clip in clips] == [
             (2, list(range(157, 161)))
         ]
@@ -238,7 +239,7 @@ class TestUploads:
 
     def test_where_the_sound_ends_silence_is_heard(self, ask: Callable[..., Request]) -> None:
         planned = plan(ask(frames=400))
-        heard = heard_sound(planned)
+        heard = DrivingSound.of(planned).samples(planned.seconds)
         assert len(heard) == round((400 / 16 + 0.04) * 16000)
         assert not heard[round((planned.audio_seconds + 0.05) * 16000) :].any()
 
@@ -355,7 +356,7 @@ class TestStopping:
             render(ask(steps=50), scratch, report)
         wait_until(lambda: not server.queued_ids)
         assert server.prompts[0].interrupted
-        assert Record.read(scratch) is None
+        assert PromptRecord.read(scratch) is None
 
     def test_cancelling_a_waiting_prompt_leaves_the_running_one_of_others_alone(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path
@@ -414,8 +415,8 @@ class TestNothingIsLost:
         self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
     ) -> None:
         request = ask(frames=200, output=tmp_path / "out.mp4")
-        generate(request, keeping=Keeping(keep_work=True))
-        generate(request, keeping=Keeping(keep_work=True, redo_clip=2))
+        generate(request, work=WorkOptions(keep_work=True))
+        generate(request, work=WorkOptions(keep_work=True, redo_clip=2))
         first, again = ([sampler["seed"] for sampler in nodes(prompt.graph, "KSampler")] for prompt in server.prompts)
         assert first == [0, 1, 2]
         assert (again[0], again[2]) == (0, 2)
@@ -426,7 +427,7 @@ class TestNothingIsLost:
     ) -> None:
         with pytest.raises(CrashError):
             render(ask(), scratch, crash_at(Stage.RENDER))
-        record = Record.read(scratch)
+        record = PromptRecord.read(scratch)
         assert record is not None
         replace(record, prompt_id="00000000-0000-4000-8000-000000000000").write(scratch)
         assert render(ask(), scratch) == list(range(9))
@@ -557,7 +558,7 @@ class TestFailuresOnTheServer:
     def test_a_refused_graph_is_explained(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("soundreel.engines.comfyui.work.Work.check", lambda *_: None)
+        monkeypatch.setattr("soundreel.engines.comfyui.prompt.Prompt.check", lambda *_: None)
         with pytest.raises(EngineError, match=r"KSampler: Value bigger than max \(cfg\)"):
             render(ask(guide_scale=1000.0), scratch)
 
@@ -565,7 +566,7 @@ class TestFailuresOnTheServer:
 class TestServers:
     def test_none_there(self, ask: Callable[..., Request]) -> None:
         with pytest.raises(EngineError, match=r"no ComfyUI server answers at http://127\.0\.0\.1:9 .*main\.py.*--url"):
-            ComfyUIEngine().check(ask(urls=("http://127.0.0.1:9",)))
+            prepare(ask(urls=("http://127.0.0.1:9",)))
 
     def test_another_service_on_the_port(self, ask: Callable[..., Request]) -> None:
         class Page(BaseHTTPRequestHandler):
@@ -581,13 +582,13 @@ class TestServers:
             thread = threading.Thread(target=other.handle_request)
             thread.start()
             with pytest.raises(EngineError, match="is no ComfyUI server"):
-                ComfyUIEngine().check(ask(urls=(f"http://127.0.0.1:{other.server_port}",)))
+                prepare(ask(urls=(f"http://127.0.0.1:{other.server_port}",)))
             thread.join()
 
     def test_too_old(self, server: ContractServer, ask: Callable[..., Request]) -> None:
         del server.info["WanSoundImageToVideo"], server.info["AudioEncoderLoader"]
         with pytest.raises(EngineError, match=r"lacks the nodes AudioEncoderLoader, WanSoundImageToVideo: update it"):
-            ComfyUIEngine().check(ask())
+            prepare(ask())
 
     def test_a_missing_model_is_named_with_what_is_there_instead(
         self, server: ContractServer, ask: Callable[..., Request]
@@ -595,10 +596,10 @@ class TestServers:
         with pytest.raises(
             WeightsError, match=r"no mine\.safetensors in models/vae: it has wan_2\.1_vae\.safetensors.*--vae"
         ):
-            ComfyUIEngine().check(ask(vae="mine.safetensors"))
+            prepare(ask(vae="mine.safetensors"))
         server.models["UNETLoader", "unet_name"] = []
         with pytest.raises(WeightsError, match=r"models/diffusion_models: it has none"):
-            ComfyUIEngine().check(ask())
+            prepare(ask())
 
     def test_the_least_busy_of_those_that_answer(
         self, serve: Serve, ask: Callable[..., Request], scratch: Path
@@ -620,7 +621,7 @@ class TestServers:
 
     def test_none_of_several(self, ask: Callable[..., Request]) -> None:
         with pytest.raises(EngineError, match="none of 2 servers can render"):
-            ComfyUIEngine().check(ask(urls=("http://127.0.0.1:9", "http://127.0.0.1:10")))
+            prepare(ask(urls=("http://127.0.0.1:9", "http://127.0.0.1:10")))
 
     def test_behind_a_proxy_with_a_path_and_a_password(
         self, serve: Serve, ask: Callable[..., Request], scratch: Path
@@ -631,7 +632,7 @@ class TestServers:
         assert render(request, scratch, told.append) == list(range(9))
         assert any(progress.step for progress in told), "the socket goes through the proxy too"
         with pytest.raises(EngineError, match="who you are") as caught:
-            ComfyUIEngine().check(ask(urls=(hidden.url,), headers=("X-Key: wrong",)))
+            prepare(ask(urls=(hidden.url,), headers=("X-Key: wrong",)))
         assert "wrong" not in str(caught.value)
 
     @pytest.mark.parametrize("url", ["localhost:8188", "ftp://host", "http://", "http://host:port"])
@@ -651,7 +652,7 @@ class TestOptions:
     )
     def test_what_a_server_cannot_do(self, ask: Callable[..., Request], cover: Path, fields: dict[str, Any]) -> None:
         with pytest.raises(InputError, match="not possible on a ComfyUI server"):
-            ComfyUIEngine().check(ask(ref_image=cover, **fields))
+            prepare(ask(ref_image=cover, **fields))
 
     def test_small_pictures_cannot_be_chained(self, ask: Callable[..., Request], scratch: Path) -> None:
         with pytest.raises(InputError, match="48×64 in 2 clips"):
@@ -704,14 +705,14 @@ class TestUsersOwnGraph:
         path = tmp_path / "ui.json"
         path.write_text('{"nodes": [], "links": []}')
         with pytest.raises(InputError, match="as the editor saves it"):
-            ComfyUIEngine().check(ask(workflow=path))
+            prepare(ask(workflow=path))
 
     @pytest.mark.parametrize("content", ["[1, 2]", "{}", '{"1": {"inputs": {}}}', "no json", '{"1": 2}'])
     def test_what_is_no_graph(self, ask: Callable[..., Request], tmp_path: Path, content: str) -> None:
         path = tmp_path / "no.json"
         path.write_text(content)
         with pytest.raises(InputError, match=r"--workflow .*no\.json'"):
-            ComfyUIEngine().check(ask(workflow=path))
+            prepare(ask(workflow=path))
 
     def test_without_an_output_node(self, ask: Callable[..., Request], scratch: Path, own: Path) -> None:
         graph = json.loads(own.read_text(encoding="utf-8"))
