@@ -1,6 +1,6 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -168,7 +168,10 @@ def _why_not_device(device: str) -> str | None:
         return "there is no GPU (--engine native --device cpu uses none)"
     import torch
 
-    usable = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    usable: Mapping[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
     if any(is_usable() for name, is_usable in usable.items() if kind in {"auto", name}):
         return None
     return f"there is {gpu}, but PyTorch {torch.__version__} cannot use it{'' if kind == 'auto' else f' as {device}'}"
