@@ -17,9 +17,9 @@ import pytest
 from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, prepare, wait_until
 from comfyui_renders import render as render_clips
 from comfyui_server import ContractServer, graphs, read_label
-from comfyui_server.numbered import SILENT, write_numbered_sound
 from command import run_here
 from conftest import SHARED
+from numbered_sound import SILENT, write_numbered_sound
 from soundreel import pipeline
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.base import Start

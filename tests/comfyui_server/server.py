@@ -25,7 +25,7 @@ from PIL import Image
 
 from comfyui_server import graphs
 from comfyui_server.graphs import Graph, RefusedError
-from comfyui_server.numbered import heard_frame
+from numbered_sound import heard_frame
 from soundreel.media.video import SegmentWriter
 
 MODELS = {
