@@ -65,6 +65,15 @@ def test_exactly_the_frames_that_were_asked_for(ask: Ask, folder: Folder, frames
     assert pictures(ask(frames=frames), folder()).shape == (frames, 64, 64, 3)
 
 
+def test_each_shot_is_a_prompt_of_its_own(ask: Ask, folder: Folder) -> None:
+    scratch = folder()
+    assert pictures(ask(cuts=(0.5,)), scratch).shape == (19, 64, 64, 3)
+    first, second = (PromptRecord.read(scratch / f"shot_0000{number}") for number in (1, 2))
+    assert first is not None
+    assert second is not None
+    assert first.prompt_id != second.prompt_id
+
+
 def test_the_same_request_gives_the_same_pictures_and_another_seed_others(ask: Ask, folder: Folder) -> None:
     one, again, other = (pictures(ask(seed=seed), folder()) for seed in (3, 3, 4))
     assert np.array_equal(one, again)
