@@ -1,9 +1,12 @@
 """The draft engine: pictures that follow the sound, drawn from real sound files."""
 
+import gc
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +18,8 @@ from media_files import click_train, tone, write_sound
 from soundreel import planning
 from soundreel.analysis import SoundFeatures, analyse
 from soundreel.engines.base import Estimate, Prepared, Start
-from soundreel.engines.draft import DraftEngine
+from soundreel.engines.draft import DraftEngine, engine
+from soundreel.engines.draft.engine import Look
 from soundreel.engines.draft.memory import available_memory
 from soundreel.engines.draft.motion import choreograph
 from soundreel.engines.draft.palette import choose_palette, read_colours
@@ -217,6 +221,27 @@ def test_a_cut_is_seen_and_nothing_like_it_inside_a_shot(silence: Path, ask: Cal
     energy = changes(render(ask(silence, frames=60, infer_frames=12, cuts=(1.0, 2.5))))
     inside = np.delete(energy, [0, 16, 40])
     assert energy[[16, 40]].min() > 3 * inside.max()
+
+
+def test_looks_of_earlier_shots_are_let_go(
+    clicks: Path, ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds megabytes, and a song may have hundreds of shots."""
+    looks: list[weakref.ref[Look]] = []
+    open_look = engine._open_look
+
+    def remember(*arguments: Any, **options: Any) -> Look:
+        look = open_look(*arguments, **options)
+        looks.append(weakref.ref(look))
+        return look
+
+    monkeypatch.setattr(engine, "_open_look", remember)
+    alive = []
+    for _ in render_clips(ask(clicks, frames=24, cuts=(0.25, 0.5, 0.75, 1.0, 1.25))):
+        gc.collect()
+        alive.append(sum(look() is not None for look in looks))
+    assert len(looks) == 6
+    assert max(alive) <= 2
 
 
 # Shapes

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -102,7 +102,7 @@ class DraftEngine(HoldsNothing):
         features = DrivingSound.of(plan).features(plan.frames)
         picture, size = _reference(request), (request.width, request.height)
 
-        @cache
+        @lru_cache(maxsize=2)  # of this shot, and of a clip in it that has a seed of its own
         def look_of(seed: int) -> Look:
             return _open_look(request.replace(seed=seed), size, picture, features)
 
