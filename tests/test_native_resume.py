@@ -15,7 +15,7 @@ from command import files_below
 from soundreel.errors import Cancelled
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
-from soundreel.request import Keeping, Request
+from soundreel.request import Request, WorkOptions
 from soundreel.types import Progress, Result, Stage
 from weight_files import GOLDEN, OFFICIAL, needs_golden
 
@@ -41,7 +41,7 @@ def render(tmp_path: Path) -> Render:
 def rendering(folder: Path) -> Render:
     """Renders three clips of 5 + 8 + 4 frames; returns which of them were drawn."""
 
-    def run(stop_in: int | None = None, *, color_match: bool = False, **keeping: Any) -> tuple[Result, set[int]]:
+    def run(stop_in: int | None = None, *, color_match: bool = False, **work: Any) -> tuple[Result, set[int]]:
         drawn = set()
 
         def listen(progress: Progress) -> None:
@@ -63,7 +63,7 @@ def rendering(folder: Path) -> Render:
             color_match=color_match,
             output=folder / "a.mp4",
         )
-        return generate(request, listen, keeping=Keeping(**keeping)), drawn
+        return generate(request, listen, work=WorkOptions(**work)), drawn
 
     return run
 
@@ -99,7 +99,7 @@ def test_a_damaged_carry_costs_one_clip(
 ) -> None:
     with pytest.raises(Cancelled):
         render(stop_in=3)
-    (carry,) = tmp_path.rglob("clip_00002.safetensors")
+    (carry,) = tmp_path.rglob("clip_00002_*.safetensors")
     carry.write_bytes(carry.read_bytes()[:-1])
     assert render()[1] == {2, 3}
     assert frames(tmp_path) == unbroken[0]
