@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from soundreel.engines.native.memory import (
     CONTEXT_BYTES,
     EVERYTHING,
     VAE_STEPS,
+    Bits,
     Demand,
     MemoryPlan,
     Weights,
@@ -158,6 +160,30 @@ def test_auto_takes_the_first_that_is_free(free: int, expected: Memory | None) -
     assert found is None or (found.peak_bytes < free * GB and found.cap_bytes is None)
 
 
+@pytest.mark.parametrize("mode", Memory)
+@pytest.mark.parametrize(("rounds", "tokens_at_once", "vae_step"), list(product((False, True), (None, 8192), (2, 1))))
+def test_a_render_that_goes_on_keeps_what_changes_its_pixels(
+    mode: Memory, rounds: bool, tokens_at_once: int | None, vae_step: int
+) -> None:
+    kept = Bits(rounds=rounds, tokens_at_once=tokens_at_once, vae_step=vae_step)
+    planned = full_plan(memory=mode)
+    for free in (13 * GB, 80 * GB):
+        found = choose(full_weights(), full_demand(planned), planned.request, free, kept)
+        assert (found is None) == (mode is Memory.HIGH and free < 20 * GB)
+        assert found is None or (found.bits == kept and found.peak_bytes < free)
+
+
+def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 13 * GB)
+    planned = full_plan(width=704, height=1024)
+    weights, asked = full_weights(), full_demand(planned)
+    anew = choose_memory(weights, asked, planned.request, CPU)
+    roomy = Bits(rounds=False, tokens_at_once=None, vae_step=2)
+    assert anew.bits != roomy
+    with pytest.raises(EngineError, match=r"704×1024 .* 12\.1 GiB free: --no-resume begins anew, with what fits; or"):
+        choose_memory(weights, asked, planned.request, CPU, roomy)
+
+
 @pytest.mark.parametrize("mode", SMALL)
 def test_memory_grows_with_the_picture_and_the_clip(mode: Memory) -> None:
     asked = [full_demand(full_plan(width=w, height=h, infer_frames=n, frames=221)) for w, h, n in
@@ -221,7 +247,7 @@ def without_gradients() -> Iterator[None]:
 def loaded(memory_plan: MemoryPlan, **fields: Any) -> WanS2VTransformer3DModel:
     decided = prepared(native_plan(**QUICK, **fields))
     placement = replace(decided.placement, memory=memory_plan)
-    return load_transformer(placement, decided.plan.request.compute.loras)
+    return load_transformer(placement)
 
 
 def velocity(model: WanS2VTransformer3DModel) -> Tensor:

@@ -411,6 +411,8 @@ def _too_small(
     others = [request.replace(memory=mode) for mode in Memory if mode is not wanted]
     fitting = next((other.compute.memory for other in others if choose(weights, asked, other, free, kept)), None)
     instead = "" if fitting is None else f"--memory {fitting} fits; or "
+    if kept is not None and choose(weights, asked, request, free) is not None:
+        instead += "--no-resume begins anew, with what fits; or "
     return (
         f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs about {needed / GIB:.1f} "
         f"GiB, {limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 "
