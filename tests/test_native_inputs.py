@@ -31,8 +31,8 @@ KINDS = ("size_selection", "pose_frame_indices", "resize_crop", "video_to_uint8"
 GREY_STEP = 4
 """Frame k of a test video is grey of level 8 + 4·k: far enough apart to survive H.264 at crf 0."""
 
-OVERLAPPING = [(0, 8), (5, 4), (9, 8), (10, 4)]
-"""First model frames and sizes of clips of which some begin a shot."""
+OVERLAPPING = [(0, 8), (5, 4), (9, 8), (10, 4), (8, 4)]
+"""First model frames and sizes of clips of which some begin a shot: the last one after a clip of one frame."""
 
 
 def golden_cases() -> list[Case]:
@@ -222,6 +222,7 @@ class TestPoseWindows:
             [2, 2, 3, 4, 5],
             [6, 6, 7, 8, 9, 10, 11, 12, 13],
             [7, 7, 8, 9, 10],
+            [5, 5, 6, 7, 8],
         ]
 
     def test_overlapping_windows_past_the_end_hold_and_end_black(self, tmp_path: Path) -> None:
