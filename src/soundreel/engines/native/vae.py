@@ -63,7 +63,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
 
     def _in_pieces(self, work: Callable[[int], Tensor]) -> Tensor:
         """`most_at_once` latent frames at once, and ever fewer where memory runs out."""
-        step = self.most_at_once if self.device.type == "cuda" else 1
+        step = self.most_at_once
         while True:
             try:
                 with convolutions_tried_out():
