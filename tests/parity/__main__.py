@@ -8,6 +8,8 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import torch
 
@@ -71,14 +73,17 @@ def run(arguments: list[str] | None = None) -> int:
     parser.add_argument("golden", nargs="?", type=Path, help="a folder laid out like the golden data")
     parser.add_argument("--seed", type=int, default=SEED, help="of references of our own, where no folder is given")
     asked = parser.parse_args(arguments)
-    if asked.golden is not None:
-        return main(asked.golden)
+    with TemporaryDirectory() as cache, patch.dict("os.environ", XDG_CACHE_HOME=cache):  # nothing is taken from before
+        return main(asked.golden) if asked.golden is not None else _run_on_own(asked.seed)
+
+
+def _run_on_own(seed: int) -> int:
     try:
-        folder = references(asked.seed)
+        folder = references(seed)
     except NotInstalledError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"the official package's own answers on random weights, seed {asked.seed}: {folder}")
+    print(f"the official package's own answers on random weights, seed {seed}: {folder}")
     return main(folder, OWN_KINDS)
 
 
