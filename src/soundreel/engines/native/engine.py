@@ -76,7 +76,7 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
     vae = Vae.load(placement.files, dtype=vae_dtype(placement.arithmetic.vae, device), on_load=loading)
     vae.most_at_once = placement.memory.vae_step
     renderer = ClipRenderer(
-        transformer=load_transformer(placement, request.compute.loras, loading),
+        transformer=load_transformer(placement, loading),
         vae=vae,
         scene=scene,
         schedule=schedule,

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from soundreel.engines.native import device as devices
-from soundreel.engines.native.cost import MOTION_LATENTS, TEXT_ROWS, longest
+from soundreel.engines.native.cost import TEXT_ROWS, longest
 from soundreel.errors import EngineError
 from soundreel.models.attention import Kernel
+from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP
 from soundreel.planning import Tokens, count_tokens
@@ -49,7 +50,7 @@ TOGETHER_TOKENS = 12_000
 branches of guidance share them."""
 
 VAE_STEPS = (LATENT_STEP, 1)
-"""Latent frames that the VAE takes at once, fastest first."""
+"""Latent frames that the VAE takes at once on a GPU, fastest first; elsewhere always one."""
 
 VAE_FEATURES = 6.4
 """Features of the decoder's full size that are there at once, for each latent frame of a step."""
@@ -160,6 +161,7 @@ class Demand:
     float8_rows: bool  # products take float8 rows
     float8_attention: bool
     vae_dtype: torch.dtype
+    vae_steps: tuple[int, ...]  # latent frames that the VAE may take at once, fastest first
 
 
 def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaePrecision) -> Weights:
@@ -234,6 +236,7 @@ def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel
         float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
         float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
         vae_dtype=devices.vae_dtype(vae, device),
+        vae_steps=VAE_STEPS if device.type == "cuda" else VAE_STEPS[-1:],
     )
 
 
@@ -358,9 +361,8 @@ def _candidates(
 ) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
     blocks = len(weights.step)
-    usual = _usual_bits(weights, request, mode)
-    steps = VAE_STEPS if kept is None else (kept.vae_step,)
-    bits = usual if kept is None else kept
+    steps = asked.vae_steps if kept is None else (kept.vae_step,)
+    bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
     if mode is Memory.HIGH:
         for step in steps:
             yield MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once, vae_step=step)
@@ -387,14 +389,14 @@ def _candidates(
             )
 
 
-def _usual_bits(weights: Weights, request: Request, mode: Memory) -> Bits:
+def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: Memory) -> Bits:
     """What a mode begins a render with."""
     wanted = request.compute.precision
     rounds = wanted is Precision.FP8 if mode is Memory.HIGH else wanted is not Precision.BF16
     return Bits(
         rounds=rounds and not weights.is_quantized,
         tokens_at_once=None if mode is Memory.HIGH else TOKENS_AT_ONCE,
-        vae_step=VAE_STEPS[0],
+        vae_step=asked.vae_steps[0],
     )
 
 
@@ -410,6 +412,8 @@ def _too_small(
     others = [request.replace(memory=mode) for mode in Memory if mode is not wanted]
     fitting = next((other.compute.memory for other in others if choose(weights, asked, other, free, kept)), None)
     instead = "" if fitting is None else f"--memory {fitting} fits; or "
+    if kept is not None and choose(weights, asked, request, free) is not None:
+        instead += "--no-resume begins anew, with what fits; or "
     return (
         f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs about {needed / GIB:.1f} "
         f"GiB, {limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 "
