@@ -136,23 +136,27 @@ def test_dials_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
         Request(audio="a.wav", **fields)
 
 
+@pytest.fixture(scope="module")
+def spared() -> list[RenderedClip]:
+    return rendered(cache=0.5)
+
+
 @needs_golden
 class TestRenders:
     """On tiny weights."""
 
-    def test_a_clip_says_what_it_spared_and_stays_near(self) -> None:
-        exact, spared = rendered(), rendered(cache=0.5)
+    def test_a_clip_says_what_it_spared_and_stays_near(self, spared: list[RenderedClip]) -> None:
+        exact = rendered()
         assert all(not clip.facts for clip in exact)
         assert all(clip.facts["passes_spared"] >= 2 for clip in spared)
         assert np.abs(exact[0].frames.astype(int) - spared[0].frames).mean() < 8
 
-    def test_every_clip_begins_anew(self) -> None:
+    def test_every_clip_begins_anew(self, spared: list[RenderedClip]) -> None:
         """So a render that is resumed makes the clips of one that was not."""
-        whole = rendered(cache=0.5)
         planned = plan(request(cache=0.5))
-        again = list(NativeEngine().render(planned, 1, whole[0].carry, ignore, Path()))
-        assert np.array_equal(again[0].frames, whole[1].frames)
-        assert again[0].facts == whole[1].facts
+        again = list(NativeEngine().render(planned, 1, spared[0].carry, ignore, Path()))
+        assert np.array_equal(again[0].frames, spared[1].frames)
+        assert again[0].facts == spared[1].facts
 
 
 def request(**fields: Any) -> Request:
