@@ -1,10 +1,10 @@
-# make demo | test | test-all | check | bench | parity: each makes what it needs in .venv first.
+# make demo | test | test-all | check | package | bench | parity: each makes what it needs in .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-comfyui check format bench parity clean
+.PHONY: demo test test-all test-comfyui check format package bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -32,6 +32,12 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# sdist and wheel in dist/, as a release would have them, and whether they are whole
+package: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build
+	SOUNDREEL_DIST=dist $(BIN)/python -m pytest tests/test_built_packages.py
+
 # every case of a folder laid out like the golden data, as a table: make parity GOLDEN=DIR
 parity: $(VENV)/.dev
 	PYTHONPATH=tests $(BIN)/python -m parity $(abspath $(GOLDEN))
@@ -42,7 +48,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
 clean:
-	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist output .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("soundreel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'

@@ -1,23 +1,24 @@
-"""Fewer passes: how many each dial spares, and how far the video is from the full run on the same seed.
+"""Fewer passes: how many each option saves, and how far the video is from the full run on the same seed.
 
     python -m benchmarks.fewer_passes [--models DIR] [--audio FILE] [--device DEVICE] [--size 64x64] [--steps N]
 
-Without --models the tiny golden checkpoint is rendered, whose weights are random: it shows what the dials do, not what
-a picture loses by them. PSNR is over the 8-bit pictures of one clip.
+Without --models the tiny golden checkpoint is rendered, whose weights are random: it shows what the options do, not
+what a picture loses by them. PSNR is over the 8-bit pictures of one clip.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from soundreel.engines.base import Start
 from soundreel.engines.native import NativeEngine
 from soundreel.pipeline import plan
-from soundreel.types import Progress, RenderedClip, Request
+from soundreel.request import Compute, EngineName, Request, Sampling, Window
+from soundreel.types import Progress, RenderedClip
 
 GOLDEN = Path("../shared/golden")
 
@@ -41,7 +42,9 @@ def render(request: Request) -> tuple[RenderedClip, float]:
         if progress.step == 1:
             begun.append(time.perf_counter())
 
-    clip = next(iter(NativeEngine().render(plan(request), 0, None, listen, Path())))
+    with NativeEngine() as engine:
+        prepared = engine.prepare(plan(request))
+        clip = next(engine.render(prepared, Start(index=0, scratch=Path()), listen))
     return clip, time.perf_counter() - begun[0]
 
 
@@ -57,21 +60,26 @@ def main(arguments: Sequence[str] = ()) -> None:
     options = parser.parse_args(arguments)
     height, width = (int(side) for side in options.size.split("x"))
     request = Request(
-        audio=options.audio, models=options.models, device=options.device, engine="native", width=width, height=height,
-        frames=options.frames, steps=options.steps,
-    )  # fmt: skip
+        audio=options.audio,
+        width=width,
+        height=height,
+        engine=EngineName.NATIVE,
+        window=Window(frames=options.frames),
+        sampling=Sampling(steps=options.steps),
+        compute=Compute(models=options.models, device=options.device),
+    )
     whole = 2 * options.steps
-    print(f"{'cache':>6}{'cfg interval':>14}{'passes':>8}{'spared':>8}{'seconds':>9}{'PSNR dB':>9}")
+    print(f"{'cache':>6}{'cfg interval':>14}{'passes':>8}{'saved':>8}{'seconds':>9}{'PSNR dB':>9}")
     exact: np.ndarray[Any, Any] | None = None
     for dials in DIALS:
-        clip, seconds = render(replace(request, **dials))
+        clip, seconds = render(request.replace(**dials))
         pictures = clip.frames.astype(np.float64)
         exact = pictures if exact is None else exact
         error = float(np.mean((pictures - exact) ** 2))
-        spared = clip.facts.get("passes_spared", 0)
+        saved = clip.facts.get("passes_spared", 0)
         shown = f"{10 * np.log10(255**2 / error):.1f}" if error else "equal"
         interval = "-".join(f"{share:g}" for share in dials.get("cfg_interval", (0.0, 1.0)))
-        print(f"{dials.get('cache', 0):>6g}{interval:>14}{whole - spared:>8}{spared:>8}{seconds:>9.2f}{shown:>9}")
+        print(f"{dials.get('cache', 0):>6g}{interval:>14}{whole - saved:>8}{saved:>8}{seconds:>9.2f}{shown:>9}")
 
 
 if __name__ == "__main__":

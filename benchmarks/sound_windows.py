@@ -16,7 +16,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from soundreel.engines.native.long_sound import CORE_SECONDS, encode_columns, survey
 from soundreel.engines.native.sound import SoundEncoder, frame_features
-from soundreel.types import MODEL_FPS
+from soundreel.units import MODEL_FPS
 from soundreel.weights.find import find_model
 
 SECONDS, RATE = 100, 16_000

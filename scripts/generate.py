@@ -12,12 +12,13 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from soundreel.cli import draw_seed, guard, parse_size, render
-from soundreel.display import Style
+from soundreel.cli.app import guard, render
+from soundreel.cli.display import Style
+from soundreel.cli.options import draw_seed, parse_size
 from soundreel.errors import EngineError, InputError, SoundreelError
 from soundreel.media.image import load_plain_image
 from soundreel.planning import size_for_area
-from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+from soundreel.request import AvAlign, ClipSplit, Compute, Guide, Output, RefFit, Request, Sampling, Window
 
 TASK = "s2v-14B"
 
@@ -110,25 +111,27 @@ def build_request(options: argparse.Namespace) -> Request:
         audio=audio,
         ref_image=image,
         prompt=options.prompt,
-        full=True,
-        num_clip=options.num_clip,
         width=width,
         height=height,
-        infer_frames=options.infer_frames,
-        clip_split=ClipSplit.FULL,
-        seed=draw_seed(options.base_seed),
-        pose_video=options.pose_video,
-        start_from_ref=options.start_from_ref,
-        ref_fit=RefFit.REFERENCE,
-        av_align=AvAlign(options.av_align),
-        steps=options.sample_steps,
-        guide_scale=options.sample_guide_scale,
-        shift=options.sample_shift,
-        solver=Solver(options.sample_solver),
+        seed=int(draw_seed(options.base_seed)),
         engine=options.engine,
-        models=options.ckpt_dir,
-        device=options.device,
-        output=options.save_file or _official_name(options, datetime.now()),
+        window=Window(full=True, num_clip=options.num_clip),
+        guide=Guide(
+            pose_video=options.pose_video,
+            start_from_ref=options.start_from_ref,
+            ref_fit=RefFit.REFERENCE,
+            av_align=options.av_align,
+        ),
+        sampling=Sampling(
+            steps=options.sample_steps,
+            guide_scale=options.sample_guide_scale,
+            shift=options.sample_shift,
+            solver=options.sample_solver,
+            infer_frames=options.infer_frames,
+            clip_split=ClipSplit.FULL,
+        ),
+        compute=Compute(models=options.ckpt_dir, device=options.device),
+        output=Output(path=options.save_file or _official_name(options, datetime.now())),
     )
 
 

@@ -7,11 +7,11 @@ A thin door to `soundreel`: it keeps its options and file names, whichever engin
 import argparse
 import sys
 
-from soundreel.cli import guard, render
-from soundreel.display import Style
+from soundreel.cli.app import guard, render
+from soundreel.cli.display import Style
 from soundreel.errors import WeightsError
-from soundreel.interpolate import check_method
-from soundreel.types import DEFAULT_SERVER_URL, Request, Server
+from soundreel.interpolation.frames import check_method
+from soundreel.request import DEFAULT_SERVER_URL, EngineName, Interpolation, Output, Request, Server, Window
 
 
 def parse(arguments: list[str] | None = None) -> Request:
@@ -39,29 +39,29 @@ def parse(arguments: list[str] | None = None) -> Request:
     return Request(
         audio=options.audio_path,
         ref_image=options.ref_image,
-        frames=options.frames,
-        audio_start=options.audio_start,
-        audio_duration=options.audio_duration,
         width=options.width,
         height=options.height,
         prompt=options.positive,
         negative_prompt=options.negative,
-        settings=options.settings,
-        interpolate=possible_interpolation(options.interpolate),
-        crf=options.crf,
-        engine=options.engine or ("auto" if options.url == DEFAULT_SERVER_URL else "comfyui"),
+        engine=EngineName(options.engine or ("auto" if options.url == DEFAULT_SERVER_URL else "comfyui")),
+        window=Window(start=options.audio_start, duration=options.audio_duration, frames=options.frames),
+        output=Output(
+            settings=options.settings,
+            interpolate=possible_interpolation(Interpolation(options.interpolate)),
+            crf=options.crf,
+        ),
         server=Server(urls=(options.url,), timeout=options.timeout),
         seed=options.seed,
     )
 
 
-def possible_interpolation(wanted: str) -> str:
+def possible_interpolation(wanted: Interpolation) -> Interpolation:
     """The interpolation itself, or motion compensation where its weights are missing, and then it is said."""
     try:
         check_method(wanted)
     except WeightsError as error:
         print(f"note: {error}; taken instead", file=sys.stderr)
-        return "motion"
+        return Interpolation.MOTION
     return wanted
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from soundreel.cli import app, guard
+from soundreel.cli.app import app, guard
 
 REPO = Path(__file__).parents[1]
 SMALL = ("--width", "64", "--height", "64")

@@ -24,7 +24,7 @@ from soundreel.media.audio import probe_sound, stream_sound
 from soundreel.media.mux import AAC_FRAME_SAMPLES, SoundTrack, assemble, track_rate, verify
 from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.pipeline import generate
-from soundreel.types import Request
+from soundreel.request import Request
 
 SOURCE_SECONDS = 6.0
 FIRST_CLICK, CLICK_EVERY = 0.25, 0.5

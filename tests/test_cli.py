@@ -149,7 +149,7 @@ def test_a_misspelt_command_is_not_taken_for_a_sound(soundreel: Soundreel) -> No
 
 def test_importing_the_package_loads_no_heavy_library() -> None:
     heavy = ("av", "torch", "numpy", "librosa", "cv2")
-    code = f"import sys, soundreel, soundreel.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, soundreel, soundreel.cli.app; print([m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from command import Outcome, run_here
-from soundreel.colour import LARGEST_GAIN, TO_LINEAR, Correction, Look, measure
-from soundreel.finishing import finish
-from soundreel.job import Job, prepare
-from soundreel.types import RenderedClip, Request
+from soundreel.render.colour import LARGEST_GAIN, TO_LINEAR, ColourStats, Correction, measure
+from soundreel.render.post_processing import finish
+from soundreel.render.prepared import Job, prepare
+from soundreel.request import Request
+from soundreel.types import RenderedClip
 
 
 def linear(value: float) -> float:
@@ -76,7 +77,7 @@ def test_another_picture_is_not_taken_for_drift() -> None:
 
 
 def test_a_flat_colour_gets_its_brightness_only() -> None:
-    flat, wanted = np.full((1, 8, 8, 3), 100, np.uint8), Look(mean=(0.5,) * 3, std=(0.2,) * 3)
+    flat, wanted = np.full((1, 8, 8, 3), 100, np.uint8), ColourStats(mean=(0.5,) * 3, std=(0.2,) * 3)
     correction = Correction.between(measure(flat), wanted)
     assert correction.values[0] == pytest.approx([1, 1, 1])
     assert measure(correction.apply(flat[0])[None]).mean == pytest.approx([0.5] * 3, abs=0.01)

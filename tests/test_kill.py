@@ -6,6 +6,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def test_a_stopped_render_says_how_to_go_on(
 def test_a_signal_in_the_middle_of_a_write_waits_for_its_end() -> None:
     program = """if True:
         import os, signal, sys
-        from soundreel.durable import uninterrupted
+        from soundreel.disk.durable import uninterrupted
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with uninterrupted():
@@ -171,7 +172,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(
     tune: Path, tmp_path: Path, killed: Killed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed.copy_to(tmp_path)
-    assert (work_folder(tmp_path) / "lock").read_text() == str(killed.pid)
+    assert (work_folder(tmp_path) / "lock").read_text().split() == [str(killed.pid), socket.gethostname()]
     assert run_here(capsys, *command(tune, tmp_path)).code == 0
 
 

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from media_files import write_sound
 from soundreel.engines.native import long_sound, sound_store
-from soundreel.engines.native.engine import encode_sound, find_files
 from soundreel.engines.native.long_sound import Survey, encode_columns, pick_columns, survey
+from soundreel.engines.native.prepared import find_files
+from soundreel.engines.native.scene import encode_sound
 from soundreel.engines.native.sound import SoundEncoder, frame_features, normalize, to_feature_rate
 from soundreel.engines.native.sound_store import StoredSound, cached_features
 from soundreel.errors import EngineError
 from soundreel.pipeline import plan
-from soundreel.types import Request
+from soundreel.request import Request
 from soundreel.weights.find import find_model
 from weight_files import OFFICIAL, needs_golden, random_floats, relative_error
 
@@ -210,7 +211,7 @@ def test_a_cache_that_cannot_be_written_stops_long_sounds_only(cache: Path) -> N
     cache.parent.parent.mkdir(parents=True)
     cache.parent.write_text("in the way")
     assert isinstance(cached_features("a", pieces(8), frames=8, in_memory=True), Tensor)
-    with pytest.raises(EngineError, match=r"cannot keep the features of the sound in .*soundreel"):
+    with pytest.raises(EngineError, match=r"cannot write .*soundreel.*set XDG_CACHE_HOME"):
         cached_features("a", pieces(8), frames=8, in_memory=False)
 
 
@@ -221,8 +222,7 @@ def test_a_plan_gets_the_features_of_its_window_whichever_way(cache: Path, tmp_p
     request = Request(audio=sound, engine="native", device="cpu", models=OFFICIAL, width=32, height=32, frames=77)
 
     def encoded(**fields: Any) -> Tensor | StoredSound:
-        planned = plan(Request(**{**vars(request), **fields}))
-        return encode_sound(planned, find_files(request), CPU)
+        return encode_sound(plan(request.replace(**fields)), find_files(request), CPU)
 
     long, short = encoded(), encoded(frames=16)
     assert isinstance(long, StoredSound)

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from soundreel.errors import InputError
 from soundreel.planning import count_tokens, plan
-from soundreel.types import LEAD_IN_FRAMES, ClipSplit, Plan, Request
+from soundreel.request import ClipSplit, Request
+from soundreel.types import Plan
+from soundreel.units import LEAD_IN_FRAMES
 
 HOUR = 3600.0
 

@@ -16,10 +16,11 @@ import pytest
 
 from command import files_below
 from soundreel.errors import Cancelled, InputError
-from soundreel.jobs import find_jobs, load_job
 from soundreel.media.video import probe_video, read_frames
 from soundreel.pipeline import generate
-from soundreel.types import Keeping, Progress, Request, Result, Stage
+from soundreel.render.unfinished import find_jobs, load_job
+from soundreel.request import Keeping, Request
+from soundreel.types import Progress, Result, Stage
 
 CLIPS = 5
 MODES: dict[str, dict[str, Any]] = {
@@ -96,7 +97,7 @@ Broken = Callable[[Render, str], None]
 
 @pytest.fixture(scope="module")
 def break_off_in_4(tmp_path_factory: pytest.TempPathFactory, tune: Path) -> Broken:
-    """Leaves in a render's folder what a render in a mode leaves that is cancelled in clip 4: done once, then copied."""
+    """Leaves in a render's folder what one in that mode leaves that is cancelled in clip 4: done once, then copied."""
     done: dict[str, Path] = {}
 
     def leave(render: Render, mode: str) -> None:
@@ -444,8 +445,8 @@ def test_an_early_look_is_the_beginning_of_the_video(render: Render) -> None:
 
 
 def test_early_looks_have_a_share_of_the_time(render: Render, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("soundreel.publish.FREE_SECONDS", 0.0)
-    monkeypatch.setattr("soundreel.publish.SHARE", 0.0)
+    monkeypatch.setattr("soundreel.render.publish.FREE_SECONDS", 0.0)
+    monkeypatch.setattr("soundreel.render.publish.SHARE", 0.0)
     render.break_off(clip=5)
     assert probe_video(render.folder / "a.partial.mp4").frames == 5
 

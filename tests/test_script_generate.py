@@ -14,7 +14,7 @@ from command import REPO, Outcome, finish, start
 from soundreel.errors import EngineError, InputError
 from soundreel.media.video import probe_video
 from soundreel.planning import plan
-from soundreel.types import AvAlign, ClipSplit, RefFit, Request, Solver
+from soundreel.request import AvAlign, ClipSplit, RefFit, Request, Solver
 
 GOLDEN = REPO.parent / "shared" / "golden"
 SCRIPT = REPO / "scripts" / "generate.py"

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from soundreel.errors import Cancelled, WeightsError
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import SPECS, check_model, load_part
+from soundreel.weights.components import SPECS, load_part, outline_model
 from soundreel.weights.find import find_model
 from soundreel.weights.identify import Storage
-from soundreel.weights.load import Blueprint, ComponentSpec, LoadProgress, check_component, load_component
+from soundreel.weights.load import Blueprint, ComponentSpec, LoadProgress, load_component, outline_component
 from soundreel.weights.placement import weight_bytes
 from soundreel.weights.quantized import Fp8Linear
 from soundreel.weights.read import open_tensors
@@ -144,7 +144,7 @@ def test_every_wrong_tensor_is_named(tmp_path: Path, change: Callable[[dict[str,
     content = tensors()
     change(content)
     path = saved(tmp_path / "m.safetensors", content)
-    for refuse in (load_component, check_component):
+    for refuse in (load_component, outline_component):
         with pytest.raises(WeightsError, match=rf"m\.safetensors .*two-layer network.*{says}"):
             refuse(SPEC, [path])
 
@@ -408,7 +408,7 @@ def test_a_missing_tensor_of_a_real_checkpoint_is_found_before_anything_is_loade
     with pytest.raises(
         WeightsError, match=r"1 tensor missing: decoder\.up_blocks\.1\.upsamplers\.0\.time_conv\.weight"
     ):
-        check_model(model)
+        outline_model(model)
 
 
 # full size
@@ -457,8 +457,8 @@ def test_every_full_size_key_and_shape_fits(tmp_path: Path, component: Component
     shapes = {rename(name): tuple(shape) for name, shape in row["keys"].items()}
     path = shape_only_file(tmp_path / f"{component.name.lower()}.safetensors", shapes)
     config = row.get("config", {}) if layout == "official" else {}
-    check_component(SPECS[component], [path], config)
+    outline_component(SPECS[component], [path], config)
     assert path.stat().st_size > 2 * row["parameters"]
     del shapes[next(name for name in shapes if "block" in name or "layers.3" in name or "middle.1" in name)]
     with pytest.raises(WeightsError, match="1 tensor missing|is missing"):
-        check_component(SPECS[component], [shape_only_file(path, shapes)], config)
+        outline_component(SPECS[component], [shape_only_file(path, shapes)], config)

@@ -1,5 +1,5 @@
 """`python -m soundreel`."""
 
-from soundreel.cli import main
+from soundreel.cli.app import main
 
 main()

@@ -14,9 +14,17 @@ from typing import ClassVar
 
 
 class SoundreelError(Exception):
-    """Base of all errors a user can meet; `exit_code` is what the command line returns for it."""
+    """Base of all errors a user can meet; `exit_code` is what the command line returns for it.
+
+    Attributes:
+        field: name of the field of `Request` that is wrong, as `sampling.steps`; None where it is not one field.
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "", *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class InputError(SoundreelError, ValueError):

@@ -1,4 +1,4 @@
-"""The main flow: plan, render, interpolate, write, verify, publish."""
+"""The main flow: ask, prepare, render, post-process, write, verify, publish."""
 
 import dataclasses
 import json
@@ -9,47 +9,52 @@ from typing import Any
 
 import numpy as np
 
-from soundreel import job, planning
-from soundreel.durable import uninterrupted
-from soundreel.finishing import OWN, FinishedClip, finish
-from soundreel.job import Job
+from soundreel import planning
+from soundreel.disk.durable import uninterrupted
+from soundreel.engines.base import Start, open_engine
 from soundreel.media.audio import probe_sound
 from soundreel.media.video import SegmentWriter
-from soundreel.publish import EarlyLook, publish, write_video
-from soundreel.recipe import RECIPE_KEY, differences, write_recipe
-from soundreel.store import Start, Work, open_work
-from soundreel.types import (
-    BESIDE_THE_OUTPUT,
-    Carry,
-    Keeping,
-    Plan,
-    Progress,
-    RenderedClip,
-    Report,
-    Request,
-    Result,
-    Stage,
-)
+from soundreel.render import prepared
+from soundreel.render.post_processing import OWN, ProcessedClip, post_process
+from soundreel.render.prepared import PreparedRender, ask
+from soundreel.render.publish import PartialVideo, publish, write_video
+from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
+from soundreel.render.unfinished import load_redo, redone
+from soundreel.render.work_folder import WorkFolder, kept_identity, open_work, work_folder
+from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
+from soundreel.types import Carry, Plan, Progress, RenderedClip, Report, Result, Stage
+from soundreel.units import StrPath
 from soundreel.version import __version__
 
 
 def plan(request: Request, audio_seconds: float | None = None) -> Plan:
-    """Plan a render without starting it; the sound's length is read from the file unless given."""
-    return planning.plan(request, probe_sound(request.audio).seconds if audio_seconds is None else audio_seconds)
+    """Plan a render without starting it, as the engine that would render it does.
+
+    Args:
+        audio_seconds: length of the sound; read from the file unless given.
+    """
+    seconds = probe_sound(request.audio).seconds if audio_seconds is None else audio_seconds
+    return planning.plan(request, seconds, equal_clips=open_engine(request).engine.equal_clips)
 
 
-def prepare(request: Request) -> Job:
-    """Open and check all that a render needs; nothing is written."""
-    prepared = job.prepare(request)
-    return dataclasses.replace(prepared, notes=(*prepared.notes, *differences(prepared)))
+def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT) -> PreparedRender:
+    """Open and check all that a render needs, and make every decision; nothing is written.
+
+    Where `work` holds the render already, what was decided when it was begun is followed, or refused.
+    """
+    what = ask(request)
+    if work.redo_clip is not None:
+        what = ask(redone(request, work_folder(what, work), work))
+    render = prepared.prepare(what, kept_identity(what, work))
+    return dataclasses.replace(render, notes=(*render.notes, *differences(render)))
 
 
 def generate(
     request: Request,
     on_progress: Report | None = None,
     *,
-    on_start: Callable[[Job], None] | None = None,
-    keeping: Keeping = BESIDE_THE_OUTPUT,
+    on_start: Callable[[PreparedRender], None] | None = None,
+    work: WorkOptions = BESIDE_THE_OUTPUT,
 ) -> Result:
     """Render `request` into a video file and return it, verified.
 
@@ -57,88 +62,115 @@ def generate(
     The file appears under its name only when it is whole. What was rendered when a render breaks off is kept: the same
     request goes on with it, and an error's note says how. Raises the errors of `soundreel.errors`.
     """
-    clock = _Clock(on_progress)
-    with open_work(prepare(request), keeping) as work:
+    timer = _ProgressTimer(on_progress)
+    render = prepare(request, work)
+    with render.engine, open_work(render, work) as folder:
         if on_start is not None:
-            on_start(work.job)
-        early = EarlyLook(work)
-        early.update()
-        while (start := work.next_start()) is not None:
-            _render(work, start, early, clock)
-        clock(Progress(stage=Stage.WRITE))
-        recipe = write_recipe(work.job, work.facts())
-        finished = _write(work, recipe)
+            on_start(folder.render)
+        partial = PartialVideo(folder)
+        partial.update()
+        while (start := folder.next_start()) is not None:
+            _render(folder, start, partial, timer)
+        timer(Progress(stage=Stage.WRITE))
+        recipe = write_recipe(folder.render, folder.facts())
+        finished = _write(folder, recipe)
         with uninterrupted():
-            path = publish(finished, work.job)
-            early.remove()
-    return _result(work.job, path, recipe, clock.elapsed)
+            path = publish(finished, folder.render)
+            partial.remove()
+    return _result(folder.render, path, recipe, timer.elapsed)
 
 
-def _render(work: Work, start: Start, early: EarlyLook, clock: "_Clock") -> None:
+def redo(
+    source: StrPath,
+    number: int,
+    on_progress: Report | None = None,
+    *,
+    seed: int | None = None,
+    work_dir: StrPath | None = None,
+    output: StrPath | None = None,
+    on_start: Callable[[PreparedRender], None] | None = None,
+) -> Result:
+    """Draw clip `number`, from 1, of a kept or unfinished render with another seed, and what depends on it.
+
+    The result is a new video; arguments and errors as `soundreel.render.unfinished.load_redo`.
+    """
+    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output)
+    return generate(request, on_progress, on_start=on_start, work=work)
+
+
+def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_ProgressTimer") -> None:
     """Render from `start` to where the next clip is there already, or to the end."""
-    before = start.carry
-    carry = Carry(tensors={name: array for name, array in before.items() if not name.startswith(OWN)})
-    for rendered in work.job.engine.render(work.job.plan, start.index, carry, clock, work.scratch):
-        before = _keep(work, rendered, before)
+    render = folder.render
+    before = start.carry.tensors
+    own = Carry(tensors={name: array for name, array in before.items() if not name.startswith(OWN)})
+    for rendered in render.engine.render(render.prepared, dataclasses.replace(start, carry=own), timer):
+        handed_on = _keep(folder, rendered, before)
         following = rendered.clip.index + 1
         del rendered  # or two clips would be in memory while the next is rendered
-        if following == len(work.job.plan.clips):
+        if following == len(render.plan.clips):
             return
-        early.update()
-        if work.has(following):
+        partial.update()
+        if folder.has(following):
             return
+        before = handed_on if render.plan.continues(render.plan.clips[following]) else {}
 
 
-def _keep(work: Work, rendered: RenderedClip, before: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Finish, encode and store a clip; returns what it hands on."""
-    finished = finish(work.job, rendered, before)
-    handed_on = {**rendered.carry.tensors, **finished.handed_on}
-    facts: dict[str, Any] = {"look": finished.look.data, **rendered.facts}
-    if finished.correction is not None:
-        facts["correction"] = finished.correction.values.tolist()
+def _keep(folder: WorkFolder, rendered: RenderedClip, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Post-process, encode and store a clip; returns what it hands on."""
+    processed = post_process(folder.render, rendered, before)
+    is_continued = not folder.render.plan.is_last_of_shot(rendered.clip)
+    handed_on = {**rendered.carry.tensors, **processed.handed_on} if is_continued else {}
+    facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
+    if processed.correction is not None:
+        facts["correction"] = processed.correction.values.tolist()
 
     def encode(path: Path, needed_bytes: int) -> None:
-        _encode(work.job, finished, path, needed_bytes)
+        _encode(folder.render, processed, path, needed_bytes)
 
-    work.keep(rendered.clip, encode, handed_on, facts)
+    folder.keep(rendered.clip, encode, handed_on, facts)
     return handed_on
 
 
-def _encode(job: Job, finished: FinishedClip, path: Path, needed_bytes: int) -> None:
-    request = job.request
+def _encode(render: PreparedRender, processed: ProcessedClip, path: Path, needed_bytes: int) -> None:
+    request = render.request
     with SegmentWriter(
-        path, width=request.width, height=request.height, fps=job.fps, crf=request.crf, needed_bytes=needed_bytes
+        path,
+        width=request.width,
+        height=request.height,
+        fps=render.fps,
+        crf=request.output.crf,
+        needed_bytes=needed_bytes,
     ) as writer:
-        for picture in finished.pictures:
+        for picture in processed.pictures:
             writer.write(picture[np.newaxis])
 
 
-def _write(work: Work, recipe: Mapping[str, Any]) -> Path:
-    title = Path(work.job.request.audio).stem
-    if work.job.engine.name == "draft":
+def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
+    title = Path(folder.render.request.audio).stem
+    if folder.render.engine.name == "draft":
         title += " (draft)"
     metadata = {
         "title": title,
-        "comment": f"soundreel {__version__}, engine {work.job.engine.name}",
+        "comment": f"soundreel {__version__}, engine {folder.render.engine.name}",
         RECIPE_KEY: json.dumps(recipe, ensure_ascii=False),
     }
-    return write_video(work, metadata)
+    return write_video(folder, metadata)
 
 
-def _result(job: Job, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
     return Result(
         path=path,
-        engine=job.engine.name,
-        plan=job.plan,
-        frames=job.frames_written,
-        fps=job.fps,
+        engine=render.engine.name,
+        plan=render.plan,
+        frames=render.frames_written,
+        fps=render.fps,
         seconds=seconds,
-        notes=job.notes,
+        notes=render.notes,
         recipe=recipe,
     )
 
 
-class _Clock:
+class _ProgressTimer:
     """Adds elapsed time and a forecast to progress."""
 
     def __init__(self, on_progress: Report | None) -> None:

@@ -1,18 +1,20 @@
-"""From a request and the length of a sound to clips. Pure arithmetic: no files, no clock, no chance.
+"""From a request and the length of a sound to shots and clips. Pure arithmetic: no files, no clock, no chance.
 
-N output frames and a lead-in of 3 are spread over clips whose sizes are multiples of 4:
+The N output frames of a shot and a lead-in of 3 are spread over clips whose sizes are multiples of 4:
 
     161 frames, clips of at most 80:   56 + 56 + 52 sampled  →  53 + 56 + 52 frames
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import pairwise
 
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
-from soundreel.types import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS, Clip, ClipSplit, Plan, Request
+from soundreel.request import ClipSplit, Request
+from soundreel.types import Clip, Plan, Shot
+from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS
 
 MIN_SOUND_SECONDS = 1e-6
 """Less sound than this is rounding, not sound: well under one sample at any rate."""
@@ -42,21 +44,34 @@ class Tokens:
 
 
 def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -> Plan:
-    """Plan the clips for `request` on a sound of `audio_seconds`.
+    """Plan the shots and clips for `request` on a sound of `audio_seconds`.
 
-    With `equal_clips`, for engines that need it, several clips are all `infer_frames` long and the surplus of the
-    last is cut. Raises `InputError` where the window holds no sound.
+    Args:
+        equal_clips: for engines that need it: several clips of a shot are all `infer_frames` long, and the surplus of
+            the last is cut.
+
+    Raises:
+        InputError: the window holds no sound, or a cut lies outside the video or twice on one frame.
     """
     available = _sound_after_start(request, audio_seconds)
-    frames = _count_frames(request, available)
-    window = min(available, frames / MODEL_FPS, request.audio_duration or math.inf)
-    return Plan(request=request, clips=_split(request, frames, equal_clips), audio_seconds=window)
+    wanted = _count_frames(request, available)
+    starts = _shot_starts(request, wanted)
+    frames = _within_clips(request, starts, wanted)
+    window = min(available, frames / MODEL_FPS, request.window.duration or math.inf)
+    return Plan(request=request, shots=_split(request, starts, frames, equal_clips), audio_seconds=window)
 
 
-def with_seeds(plan: Plan, seeds: Sequence[int]) -> Plan:
-    """The same clips, each drawn with the seed given for it."""
-    clips = tuple(replace(clip, seed=seed) for clip, seed in zip(plan.clips, seeds, strict=True))
-    return replace(plan, request=replace(plan.request, clip_seeds=tuple(seeds)), clips=clips)
+def shot_plan(plan: Plan, shot: Shot) -> Plan:
+    """A shot as a plan of its own: it begins at frame 0, its window at the shot's first frame."""
+    if len(plan.shots) == 1:
+        return plan
+    begin, first = shot.start / MODEL_FPS, shot.clips[0].index
+    seconds = min(max(0.0, plan.audio_seconds - begin), shot.frames / MODEL_FPS)
+    clips = tuple(replace(c, index=c.index - first, start=c.start - shot.start, shot=0) for c in shot.clips)
+    request = plan.request.replace(
+        audio_start=plan.request.window.start + begin, frames=shot.frames, audio_duration=None, cuts=()
+    )
+    return Plan(request=request, shots=(Shot(index=0, clips=clips),), audio_seconds=seconds)
 
 
 def count_tokens(plan: Plan, clip: Clip) -> Tokens:
@@ -72,7 +87,7 @@ def count_tokens(plan: Plan, clip: Clip) -> Tokens:
     return Tokens(
         noise=clip.size // FRAMES_PER_LATENT * per_frame,
         reference=per_frame if request.ref_image is not None else 0,
-        motion=packed if clip.index > 0 or request.start_from_ref else 0,
+        motion=packed if plan.continues(clip) or request.guide.start_from_ref else 0,
     )
 
 
@@ -99,10 +114,10 @@ def size_for_area(height: int, width: int, area: int) -> tuple[int, int]:
 
 
 def _sound_after_start(request: Request, audio_seconds: float) -> float:
-    available = audio_seconds - request.audio_start
+    available = audio_seconds - request.window.start
     if available < MIN_SOUND_SECONDS:
         raise InputError(
-            f"--audio-start is {request.audio_start:g} s, but the sound is {audio_seconds:.3f} s long: "
+            f"--audio-start is {request.window.start:g} s, but the sound is {audio_seconds:.3f} s long: "
             "start before its end"
         )
     return available
@@ -110,49 +125,92 @@ def _sound_after_start(request: Request, audio_seconds: float) -> float:
 
 def _count_frames(request: Request, available: float) -> int:
     in_sound = math.ceil((available - MIN_SOUND_SECONDS) * MODEL_FPS)
-    if request.frames is not None:
-        wanted = request.frames
-    elif request.audio_duration is not None:
-        wanted = math.ceil(request.audio_duration * MODEL_FPS)
-    elif request.full:
+    if request.window.frames is not None:
+        wanted = request.window.frames
+    elif request.window.duration is not None:
+        wanted = math.ceil(request.window.duration * MODEL_FPS)
+    elif request.window.full:
         wanted = in_sound
     else:
         wanted = min(DEFAULT_FRAMES, in_sound)
-    if request.num_clip is not None:
-        wanted = min(wanted, request.num_clip * request.infer_frames - _lead_in(request))
     return max(1, wanted)
 
 
+def _shot_starts(request: Request, frames: int) -> list[int]:
+    """First frames of the shots: 0 and the cuts, each at the frame nearest to its time."""
+    starts = [0]
+    for cut in sorted(request.cuts):
+        frame = round((cut - request.window.start) * MODEL_FPS)
+        if not 0 < frame < frames:
+            begin, end = request.window.start, request.window.start + frames / MODEL_FPS
+            raise InputError(
+                f"--cut is {cut:g} s: expected a time inside the video, which shows {begin:g} to {end:g} s of it",
+                field="cuts",
+            )
+        if frame == starts[-1]:
+            raise InputError(
+                f"--cut {cut:g} s falls on the same frame as the cut before it: expected one cut a frame (1/16 s)",
+                field="cuts",
+            )
+        starts.append(frame)
+    return starts
+
+
+def _within_clips(request: Request, starts: Sequence[int], frames: int) -> int:
+    """`frames`, or what `num_clip` clips yield where that is less."""
+    left = request.window.num_clip
+    if left is None:
+        return frames
+    for start, stop in pairwise([*starts, frames]):
+        yielded = left * request.sampling.infer_frames - _lead_in(request)
+        if yielded <= stop - start:
+            return max(1, start + max(0, yielded))
+        left -= math.ceil((stop - start + _lead_in(request)) / request.sampling.infer_frames)
+        if left == 0:
+            return stop
+    return frames
+
+
 def _lead_in(request: Request) -> int:
-    """A clip that starts from the reference image has motion frames before it, and drops nothing."""
-    return 0 if request.start_from_ref else LEAD_IN_FRAMES
+    """A shot that starts from the reference image has motion frames before it, and drops nothing."""
+    return 0 if request.guide.start_from_ref else LEAD_IN_FRAMES
 
 
-def _split(request: Request, frames: int, equal_clips: bool) -> tuple[Clip, ...]:
+def _split(request: Request, starts: Sequence[int], frames: int, equal_clips: bool) -> tuple[Shot, ...]:
+    shots: list[Shot] = []
+    begun = [start for start in starts if start < frames]
+    for number, (start, stop) in enumerate(pairwise([*begun, frames])):
+        first = shots[-1].clips[-1].index + 1 if shots else 0
+        shots.append(Shot(index=number, clips=tuple(_clips(request, number, first, start, stop, equal_clips))))
+    return tuple(shots)
+
+
+def _clips(request: Request, shot: int, first: int, start: int, stop: int, equal_clips: bool) -> Iterator[Clip]:
+    """The clips of a shot that shows frames `start` to `stop`; the first of them has index `first`."""
     lead_in = _lead_in(request)
-    sizes = _clip_sizes(request, frames + lead_in, equal_clips)
-    stops = [min(sampled - lead_in, frames) for sampled in accumulate(sizes)]
-    starts = [0, *stops[:-1]]
-    return tuple(
-        Clip(
-            index=k,
-            start=start,
-            frames=stop - start,
+    at = start
+    for k, size in enumerate(_clip_sizes(request, stop - start + lead_in, equal_clips)):
+        dropped = lead_in if k == 0 else 0
+        frames, index = min(size - dropped, stop - at), first + k
+        yield Clip(
+            index=index,
+            start=at,
+            frames=frames,
             size=size,
-            lead_in=lead_in if k == 0 else 0,
-            seed=request.clip_seeds[k] if k < len(request.clip_seeds) else request.seed + k,
+            lead_in=dropped,
+            seed=request.clip_seeds[index] if index < len(request.clip_seeds) else request.seed + index,
+            shot=shot,
         )
-        for k, (start, stop, size) in enumerate(zip(starts, stops, sizes, strict=True))
-    )
+        at += frames
 
 
 def _clip_sizes(request: Request, sampled: int, equal_clips: bool) -> list[int]:
     """Sizes in frames that cover `sampled` frames, in the least number of clips."""
     latents = math.ceil(sampled / FRAMES_PER_LATENT)
-    longest = request.infer_frames // FRAMES_PER_LATENT
+    longest = request.sampling.infer_frames // FRAMES_PER_LATENT
     count = math.ceil(latents / longest)
-    if request.clip_split is ClipSplit.FULL or (equal_clips and count > 1):
-        return [request.infer_frames] * count
+    if request.sampling.clip_split is ClipSplit.FULL or (equal_clips and count > 1):
+        return [request.sampling.infer_frames] * count
     shorter, longer_count = divmod(latents, count)
     return [(shorter + (k < longer_count)) * FRAMES_PER_LATENT for k in range(count)]
 

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from soundreel.errors import InputError
-from soundreel.types import Precision, VaePrecision
+from soundreel.request import Precision, VaePrecision
 
 DEFAULT_FRAMES = 77
 """Length where the user names none: one clip of 80 less its lead-in, 4.8 s."""

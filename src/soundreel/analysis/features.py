@@ -21,7 +21,7 @@ from soundreel.analysis.spectrum import (
 from soundreel.analysis.streaming import Samples, slabs
 from soundreel.errors import InputError
 from soundreel.media.audio import stream_sound
-from soundreel.types import MODEL_FPS, StrPath
+from soundreel.units import MODEL_FPS, StrPath
 
 CUT_SECONDS = 0.03
 """Before the sound's end nothing is taken for an attack: that it is cut there splatters over the spectrum."""

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from soundreel.analysis.streaming import Samples
-from soundreel.types import MODEL_FPS
+from soundreel.units import MODEL_FPS
 
 Rows = NDArray[np.float32]
 Values = NDArray[np.floating[Any]]

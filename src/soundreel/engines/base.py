@@ -1,14 +1,42 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, cast
 
-from soundreel.errors import EngineError, InputError, SoundreelError
-from soundreel.types import Carry, Plan, RenderedClip, Report, Request
+from soundreel.engines.driver import find_gpu
+from soundreel.errors import EngineError, SoundreelError
+from soundreel.request import EngineName, Request
+from soundreel.types import Carry, Plan, RenderedClip, Report
+
+Identity = Mapping[str, Any]
+"""What an engine decided that changes pixels, by name and ready for JSON: precision, kernels, rounding, model names.
+
+Decided once, kept with the render, and binding for whoever goes on with it.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A plan that has passed an engine's checks, and every decision that the engine made for it."""
+
+    plan: Plan
+    identity: Identity
+    placement: Any = None  # the engine's own: devices, memory mode, server; decided anew on each machine
+    notes: tuple[str, ...] = ()  # what the user should know
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a render begins or goes on."""
+
+    index: int  # of the first clip to render
+    carry: Carry = field(default_factory=Carry)  # of the clip before; empty where the clip begins a shot
+    scratch: Path  # a folder of the engine's own: what it leaves there outlives a crash, until the video is whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,37 +50,55 @@ class Estimate:
 
 
 class Engine(Protocol):
-    """Turns a plan into pictures, clip by clip."""
+    """Turns a plan into pictures, clip by clip. A context manager: on leaving it lets go of what it has loaded."""
 
     name: str
-    equal_clips: bool  # all clips must have one size
-
-    def check(self, request: Request) -> None:
-        """Raise for everything that can fail before time is spent."""
-
-    def estimate(self, plan: Plan) -> Estimate:
-        """Measure or compute what `plan` takes here; a second at most, and nothing is written."""
-        ...
+    equal_clips: bool  # several clips of a shot must have one size
 
     def model_files(self, request: Request) -> Mapping[str, str]:
-        """Identity of every model file that takes part in a render of `request`, by a name that people know it by."""
+        """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""
         ...
 
-    def notes(self, plan: Plan) -> Iterable[str]:
-        """What the user should know before `plan` is rendered."""
-        ...
+    def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
+        """Check all that can fail before time is spent, and decide all that there is to decide. Nothing is written.
 
-    def render(
-        self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
-    ) -> Iterator[RenderedClip]:
-        """Yield the clips from index `start` on; `carry` is that of clip `start - 1`.
+        Args:
+            kept: what was decided when the render was begun; it is followed.
 
-        A clip that is rendered anew with another carry than before makes the next one be rendered anew: an engine
-        whose clips do not depend on each other gives empty ones.
-
-        `scratch` is a folder of the engine's own: what it leaves there outlives a crash, until the video is whole.
+        Raises:
+            SoundreelError: `plan` cannot be rendered here, or not as `kept` says.
         """
         ...
+
+    def estimate(self, prepared: Prepared) -> Estimate:
+        """Measure or compute what a render takes here; a second at most, and nothing is written."""
+        ...
+
+    def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+        """Yield the clips from index `start.index` to the last one.
+
+        A clip that is rendered anew with another carry than before makes the next one of its shot be rendered anew: an
+        engine whose clips do not depend on each other gives empty ones.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class HoldsNothing:
+    """Context manager of engines that keep nothing between renders."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing to let go of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,66 +109,87 @@ class Choice:
     why: str
 
 
-AUTO = "auto"
-
-ENGINES = {
-    "native": "soundreel.engines.native:NativeEngine",
-    "comfyui": "soundreel.engines.comfyui:ComfyUIEngine",
-    "draft": "soundreel.engines.draft:DraftEngine",
+ENGINES: Final[Mapping[EngineName, str]] = {
+    EngineName.NATIVE: "soundreel.engines.native:NativeEngine",
+    EngineName.COMFYUI: "soundreel.engines.comfyui:ComfyUIEngine",
+    EngineName.DRAFT: "soundreel.engines.draft:DraftEngine",
 }
-"""Engines by name; a module is imported only when its engine is opened."""
+"""A module is imported only when its engine is opened."""
 
 
 def open_engine(request: Request) -> Choice:
     """Open the engine that `request` names, or with "auto" the best that can run here.
 
     Raises:
-        InputError: an unknown name.
         EngineError: the engine needs packages that are not installed.
     """
-    if request.engine not in (AUTO, *ENGINES):
-        raise InputError(f"there is no engine {request.engine!r}: choose {AUTO}, {' or '.join(ENGINES)}")
-    if request.engine != AUTO:
+    if request.engine is not EngineName.AUTO:
         return Choice(engine=_load(request.engine), why="as asked")
     no_native = why_not_native(request)
     if no_native is None:
-        return Choice(engine=_load("native"), why="a GPU and the weights are here")
+        return Choice(engine=_load(EngineName.NATIVE), why=why_native(request))
     no_server = why_not_comfyui(request)
     if no_server is None:
-        return Choice(engine=_load("comfyui"), why=f"a ComfyUI server answers; native: {no_native}")
-    return Choice(engine=_load("draft"), why=f"no model render: native: {no_native}; comfyui: {no_server}")
+        return Choice(engine=_load(EngineName.COMFYUI), why=f"a ComfyUI server answers; native: {no_native}")
+    return Choice(engine=_load(EngineName.DRAFT), why=f"no model render: native: {no_native}; comfyui: {no_server}")
+
+
+def why_native(request: Request) -> str:
+    """What lets the native engine run, where `why_not_native` finds nothing against it."""
+    device = request.compute.device
+    if device != "auto":
+        return f"--device {device} is asked for, and the weights are here"
+    return f"{find_gpu()} is here, and so are the weights"
 
 
 def why_not_native(request: Request) -> str | None:
-    """What keeps the native engine from running here; None if nothing does."""
+    """What keeps the native engine from running here; None if nothing does. Without a GPU torch is not imported."""
     if find_spec("torch") is None or find_spec("diffusers") is None:
         return f"the packages are missing ({INSTALL_NATIVE})"
-    import torch
-
-    if not torch.cuda.is_available() and request.device in (AUTO, "cuda"):
-        return "there is no GPU (--engine native --device cpu uses none)"
+    no_device = _why_not_device(request.compute.device)
+    if no_device is not None:
+        return no_device
     from soundreel.weights.find import find_model
 
     try:
-        find_model(*([] if request.models is None else [request.models]))
+        find_model(*([] if request.compute.models is None else [request.compute.models]))
     except SoundreelError as error:
         return str(error)
     return None
+
+
+def _why_not_device(device: str) -> str | None:
+    """What keeps `--device` from being the GPU that it asks for; None where it can be one, or asks for none."""
+    kind = device.partition(":")[0]
+    if kind not in {"auto", "cuda", "mps"}:
+        return None
+    gpu = find_gpu()
+    if gpu is None:
+        return "there is no GPU (--engine native --device cpu uses none)"
+    import torch
+
+    usable: Mapping[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if any(is_usable() for name, is_usable in usable.items() if kind in {"auto", name}):
+        return None
+    return f"there is {gpu}, but PyTorch {torch.__version__} cannot use it{'' if kind == 'auto' else f' as {device}'}"
 
 
 def why_not_comfyui(request: Request) -> str | None:
     """What keeps the servers of `request` from rendering it; None if nothing does."""
     try:
-        _load("comfyui").check(request)
+        import_module("soundreel.engines.comfyui.engine").check_request(request)
     except SoundreelError as error:
         return str(error)
     return None
 
 
-INSTALL_NATIVE = "pip install '.[native]' in a clone of soundreel"
+INSTALL_NATIVE: Final = "pip install '.[native]' in a clone of soundreel"
 
 
-def _load(name: str) -> Engine:
+def _load(name: EngineName) -> Engine:
     module, _, attribute = ENGINES[name].partition(":")
     try:
         return cast(Engine, getattr(import_module(module), attribute)())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from soundreel.errors import InputError
 from soundreel.media.sound_file import SoundFile, open_sound
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 MODEL_SAMPLE_RATE = 16_000
 """Samples per second that the model's audio encoder hears."""

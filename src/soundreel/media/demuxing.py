@@ -18,7 +18,7 @@ from soundreel.errors import InputError, MediaError
 from soundreel.media import framing
 from soundreel.media.files import check_file, reason
 from soundreel.media.timeline import SoundPacket, steady
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 MATROSKA = "matroska,webm"

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from soundreel.errors import InputError
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 
 def check_file(path: StrPath, kind: str) -> None:

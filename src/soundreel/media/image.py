@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from soundreel.errors import InputError, MediaError
 from soundreel.media.files import check_file, reason
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 FORMATS: Final = (
     "PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM", "QOI", "PSD", "ICO", "TGA",

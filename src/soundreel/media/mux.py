@@ -24,7 +24,7 @@ from soundreel.media.containers import NewFile, opened
 from soundreel.media.downmix import stereo_gains
 from soundreel.media.files import check_file
 from soundreel.media.video import REORDER_FRAMES, scan_packets, sound_stream, video_stream
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 TRACK_SAMPLE_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 """Samples per second that AAC knows and every player plays."""

@@ -4,7 +4,7 @@ Pictures are uint8 [H, W, 3]. "Reference" here is the official Wan 2.2 S2V code.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.media.video import probe_video
-from soundreel.types import MODEL_FPS, StrPath
+from soundreel.units import MODEL_FPS, StrPath
 
 
 class PoseMatch(StrEnum):
@@ -22,15 +22,15 @@ class PoseMatch(StrEnum):
     REFERENCE = "reference"  # every n-th from the first, so that timing drifts; black after the end
 
 
-def missing_pose_seconds(path: StrPath, sizes: Sequence[int], *, match: PoseMatch, lead_in: int) -> float:
-    """Seconds at the end of the clips that the pose video is too short for; 0 where it is long enough.
+def missing_pose_seconds(path: StrPath, frames: int, *, match: PoseMatch, lead_in: int) -> float:
+    """Seconds at the end of `frames` model frames that the pose video is too short for; 0 where it is long enough.
 
     Raises:
         InputError: the path leads to no readable file.
         MediaError: not a video, or damaged.
     """
     video = probe_video(path)
-    indices = pose_frame_indices(video.fps, sum(sizes), match=match, lead_in=lead_in)
+    indices = pose_frame_indices(video.fps, frames, match=match, lead_in=lead_in)
     return sum(index >= video.frames for index in indices) / MODEL_FPS
 
 

@@ -14,7 +14,7 @@ from av.container import InputContainer, OutputContainer
 from soundreel.errors import MediaError
 from soundreel.media.containers import NewFile, opened
 from soundreel.media.video import REORDER_FRAMES, scan_packets, video_stream
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 KINDS: Final[Mapping[str, str]] = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """FFmpeg's formats by the endings of names; all hold H.264."""

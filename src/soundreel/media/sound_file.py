@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from soundreel.errors import MediaError
 from soundreel.media.demuxing import Demuxer, open_file
 from soundreel.media.timeline import Clock, SoundPacket
-from soundreel.types import StrPath
+from soundreel.units import StrPath
 
 PREROLL_SECONDS = 1.0
 """Decoded before a window and dropped: longer than decoders remember (bit reservoir, overlap, prediction, SBR)."""

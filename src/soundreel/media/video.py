@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from soundreel.errors import InputError, MediaError
 from soundreel.media.containers import NewFile, opened
-from soundreel.types import MAX_SIDE_PIXELS, MODEL_FPS, Frames, StrPath
+from soundreel.units import MAX_SIDE_PIXELS, MODEL_FPS, Frames, StrPath
 
 CHROMA_MULTIPLE: Final = 2
 """Width and height in pixels are multiples of this: 4:2:0 has one chroma sample for 2 × 2 pixels."""

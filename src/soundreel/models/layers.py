@@ -1,4 +1,4 @@
-"""Small layers of the S2V transformer; all but the feed-forward ones run in float32 whatever weights are stored in.
+"""Small layers of the S2V transformer: embeddings of timestep and text, causal convolution, feed-forward.
 
 Legend: B batch, L tokens, D model width.
 """
@@ -10,8 +10,9 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import Rows
+from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.float8_rows import Float8Rows, some_tokens, takes_float8
+from soundreel.models.residual import NormedResidual
 
 SINUSOID_BASE = 10000.0
 
@@ -26,10 +27,7 @@ class Float32Linear(nn.Linear):
 
 
 class CausalConv1d(nn.Conv1d):
-    """Convolution over time that sees the past only, computed in float32.
-
-    On the left the first sample is repeated, so that the output starts at the first input.
-    """
+    """Causal convolution over time, computed in float32; the first sample is repeated to pad the left."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.Conv1d gives it
         """[B, in, T] → float32 [B, out, ⌊(T − 1)/stride⌋ + 1]."""
@@ -53,7 +51,7 @@ class TimestepMLP(nn.Module):
 
 
 class TextMLP(nn.Module):
-    """Text encoder rows to the model's width."""
+    """Projects the text encoder's rows to the model's width."""
 
     def __init__(self, text_width: int, width: int) -> None:
         super().__init__()
@@ -94,53 +92,38 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
 
 
 class FusedFeedForward(FeedForward):
-    """diffusers' feed-forward layers with GELU (tanh): activation and what follows it in one pass."""
+    """diffusers' feed-forward layers with GELU (tanh), fused with the product before or the rounding after it."""
 
     tokens_at_once: int | None = None
-    """The inner layer is made for so many tokens at a time, where memory is short; None: for all."""
+    """Tokens that the inner layer is computed for at a time, where memory is short; None: all."""
 
-    def forward(self, hidden_states: Tensor | Rows, *_: Any, **__: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor | Float8Rows | NormedResidual, *_: Any, **__: Any) -> Tensor:
         """[B, L, D] → [B, L, D]."""
-        length, step = hidden_states.shape[1], self.tokens_at_once
+        up = self.net[0].proj
+        x = hidden_states.read_by(up) if isinstance(hidden_states, NormedResidual) else hidden_states
+        length, step = x.shape[1], self.tokens_at_once
         if step is None or step >= length:
-            return self._through(hidden_states)
+            return self._through(x)
         result: Tensor | None = None
         for begin in range(0, length, step):
-            piece = self._through(some_tokens(hidden_states, slice(begin, begin + step)))
+            piece = self._through(some_tokens(x, slice(begin, begin + step)))
             result = piece.new_empty(piece.shape[0], length, piece.shape[2]) if result is None else result
             result[:, begin : begin + step] = piece
         assert result is not None
         return result
 
-    def _through(self, hidden_states: Tensor | Rows) -> Tensor:
+    def _through(self, x: Tensor | Float8Rows) -> Tensor:
         up, down = self.net[0].proj, self.net[2]
-        if isinstance(hidden_states, Tensor) and _takes_gelu(up, hidden_states) and not takes_rows(down):
-            flat = torch._addmm_activation(up.bias, hidden_states.flatten(0, 1), up.weight.t(), use_gelu=True)
-            activated: Tensor | Rows = flat.view(*hidden_states.shape[:2], -1)
+        if isinstance(x, Tensor) and _takes_gelu(up, x) and not takes_float8(down):
+            flat = torch._addmm_activation(up.bias, x.flatten(0, 1), up.weight.t(), use_gelu=True)
+            activated: Tensor | Float8Rows = flat.view(*x.shape[:2], -1)
         else:
-            inner: Tensor = up(hidden_states)
-            activated = operations(inner).gelu(inner, rows=takes_rows(down))
+            inner: Tensor = up(x)
+            activated = operations(inner).gelu(inner, float8=takes_float8(down))
         result: Tensor = down(activated)
         return result
 
 
 def _takes_gelu(layer: nn.Module, x: Tensor) -> bool:
-    """Whether the product itself can end in GELU, as cuBLASLt's can: in float32, before it is rounded."""
+    """Whether the product can apply GELU in float32 before it is rounded, as cuBLASLt's can."""
     return type(layer) is nn.Linear and layer.bias is not None and x.is_cuda and x.dtype is torch.bfloat16
-
-
-def takes_rows(*layers: nn.Module) -> bool:
-    """Whether all these layers compute with float8 rows."""
-    return all(getattr(layer, "takes_rows", False) for layer in layers)
-
-
-def first_tokens(x: Tensor | Rows, count: int | None) -> Tensor | Rows:
-    """[B, L, D] → [B, count, D]; all for None."""
-    return some_tokens(x, slice(count))
-
-
-def some_tokens(x: Tensor | Rows, span: slice) -> Tensor | Rows:
-    """[B, L, D] → [B, those of the span, D]."""
-    if isinstance(x, Rows):
-        return Rows(x.values[:, span], x.scale[:, span])
-    return x[:, span]

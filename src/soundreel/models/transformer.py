@@ -1,6 +1,6 @@
-"""The Wan 2.2 S2V transformer: noisy latents, a timestep and a `Conditioning` to the flow velocity.
+"""The Wan 2.2 S2V transformer: noisy latents, a timestep and a `Conditioning` → flow velocity.
 
-Legend: B guidance branches, F latent frames, h × w latent size, G = (h/2)(w/2) tokens per latent frame,
+Legend: B batch (1), F latent frames, h × w latent size, G = (h/2)(w/2) tokens per latent frame,
 S = F·G noise tokens, C clean tokens (reference, then motion), L = S + C, D model width, M text rows.
 Architecture and formulas: `WanModel_S2V` of Wan-Video/Wan2.2 (Apache-2.0). Shared parts are named as in
 diffusers' `WanTransformer3DModel`.
@@ -8,13 +8,11 @@ diffusers' `WanTransformer3DModel`.
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders.peft import PeftAdapterMixin
-from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
@@ -33,7 +31,7 @@ NOISE, REFERENCE, MOTION = range(3)
 """Rows of the segment embedding."""
 
 
-class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
+class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Sound-to-video transformer.
 
     Call `condition` once per clip and guidance branch, then `forward` once per step. `forward` is pure and
@@ -50,7 +48,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         eps: of the norms.
         audio_dim, num_audio_states: width and number of the wav2vec2 states.
         num_audio_tokens: per latent frame, without the padding token.
-        audio_inject_layers: blocks that hear the sound.
+        audio_inject_layers: blocks with audio injection.
         adaptive_audio_norm: whether the sound shifts and scales the norm before the audio attention.
         pose_channels: of the pose latents; 0 for a model without pose input.
         zero_timestep: whether reference and motion are modulated as at timestep 0, or as the noise is.
@@ -142,7 +140,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         motion: Tensor | None = None,
         pose: Tensor | None = None,
     ) -> Conditioning:
-        """Everything that the steps of a clip share, for one guidance branch.
+        """Compute what all steps of a clip share, for one guidance branch.
 
         Args:
             text: [n, text_dim] rows of the text encoder, unpadded.
@@ -171,16 +169,13 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         )
 
     def forward(self, latents: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """Flow velocity of `latents`, float32 [B, 16, F, h, w] → float32 [B, 16, F, h, w].
-
-        `t` is 0…1000, a scalar or [B]. Latents and `t` of batch 1 serve all branches of `conditioning`.
-        """
+        """Flow velocity of `latents` at timestep `t`, 0…1000, a scalar: float32 [1, 16, F, h, w] → the same shape."""
         return self.forward_branches(latents, t, [conditioning])[0]
 
     def forward_branches(self, latents: Tensor, t: Tensor, branches: Sequence[Conditioning]) -> list[Tensor]:
-        """`forward` for each of `branches`, the same numbers: every block runs for all of them before the next one.
+        """`forward` for each of `branches`, with the same results: each block runs for all of them before the next one.
 
-        For blocks that are streamed: their weights come once for all branches.
+        Streamed weights are then copied to the device once for all branches.
         """
         embedding, noise_modulation = self.condition_embedder.time(t.reshape(-1).to(latents.device))
         patches = self.patches(self.patch_embedding, latents).float()
@@ -188,8 +183,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         modulations: list[Tensor] = []
         streams: list[Tensor] = []
         for known in branches:
-            clean = known.clean_modulation
-            clean = noise_modulation if clean is None else clean.expand_as(noise_modulation)
+            clean = noise_modulation if known.clean_modulation is None else known.clean_modulation
             modulations.append(torch.stack([noise_modulation, clean], dim=1))
             streams.append(torch.cat([patches + known.noise_offset.float(), known.clean_tokens], dim=1))
         del patches
@@ -201,9 +195,9 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         return [self._unpatchify(self.head(stream[:, :noise_tokens], embedding), grid) for stream in streams]
 
     def use_attention(self, wanted: str) -> Kernel:
-        """Compute self-attention by the kernel of that name, or with "auto" by the fastest exact one.
+        """Compute self-attention with the kernel named `wanted`, or with "auto" with the fastest exact one.
 
-        Text and sound, few keys each, have an exact kernel of their own. Returns what was chosen.
+        Attention to text and audio, which have few keys, always uses PyTorch's. Returns the kernel chosen.
 
         Raises:
             InputError: there is no such kernel, or it does not run on the model's device.
@@ -215,14 +209,8 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
                 module.kernel = chosen
         return chosen
 
-    def enable_cache(self, config: Any) -> None:
-        """Let one of diffusers' step caches (`FirstBlockCacheConfig`, …) reuse results between steps."""
-        metadata = TransformerBlockMetadata(return_hidden_states_index=0)
-        TransformerBlockRegistry.register(WanS2VTransformerBlock, metadata)
-        super().enable_cache(config)
-
     def head(self, noise: Tensor, embedding: Tensor) -> Tensor:
-        """Noise tokens [B, S, D] and the timestep's embedding [B, D] → [B, S, values of a patch]."""
+        """Output layer: noise tokens [B, S, D] and the timestep's embedding [B, D] → [B, S, values of a patch]."""
         shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
         velocity: Tensor = self.proj_out(torch.addcmul(shift, self.norm_out(noise), 1 + scale))
         return velocity
@@ -243,10 +231,10 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
     def embed_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """[n, text_dim] → [1, M, D] and what is added to the rows' scores, float32 [1, M].
+        """Text rows [n, text_dim] → embedded [1, M, D], and a bias for their attention scores, float32 [1, M].
 
-        In training all rows that pad a text to `text_len` are attended to. They are the same: one stands for all, its
-        score raised by the logarithm of their number.
+        The model attends to all rows that pad a text to `text_len`. They are equal, so one is computed for all of
+        them, and the logarithm of their number is added to its score.
         """
         padding = self.inputs.text_rows - text.shape[0]
         padded = functional.pad(text, (0, 0, 0, min(padding, 1)))
@@ -257,7 +245,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         return rows, bias
 
     def _noise_offset(self, pose: Tensor | None, segment: Tensor) -> Tensor:
-        """Poses and the segment's embedding [D] → [1, S, D]; without poses one row [1, 1, D] for all tokens."""
+        """Embedded poses plus the segment's embedding [D]: [1, S, D]; without poses [1, 1, D] for all tokens."""
         if self.pose_embedding is None:
             return segment.expand(1, 1, -1)
         if pose is None:  # every patch of zeros makes the same token
@@ -280,7 +268,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         return torch.cat(tokens, dim=1), positions
 
     def _clean_modulation(self, device: torch.device) -> Tensor | None:
-        """Modulation [1, 6, D] of timestep 0."""
+        """Modulation [1, 6, D] of timestep 0; None if clean tokens are modulated as the noise is."""
         if not self.zero_timestep:
             return None
         _, modulation = self.condition_embedder.time(torch.zeros(1, device=device))
@@ -288,7 +276,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """What linear layers and attention run in: the norms keep it where linear layers are quantized."""
+        """Element type that linear layers and attention compute in, also where weights are quantized."""
         return self._typed_blocks[0].dtype
 
     @property

@@ -1,6 +1,7 @@
-"""The networks of Wan 2.2 S2V as loading knows them: key table and builder of each."""
+"""How each network of Wan 2.2 S2V is loaded: its table of tensor names and how it is built."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,9 +22,8 @@ from soundreel.weights.load import (
     OnLoad,
     OnPart,
     Rename,
-    check_component,
     load_component,
-    named_tensors,
+    outline_component,
 )
 from soundreel.weights.scan import Part
 from soundreel.weights.stored import Stored
@@ -61,7 +61,7 @@ def _transformer_blueprint(shapes: Shapes, config: Mapping[str, Any]) -> Bluepri
         return Blueprint(rename=str, build=lambda _: WanS2VTransformer3DModel(**ours))
     if OWN_LAYOUT_TENSOR in shapes:
         raise WeightsError("this transformer is in soundreel's own layout: expected its config.json beside it")
-    official = {transformer_keys.without_prefix(name): shape for name, shape in shapes.items()}
+    official = {transformer_keys.official_name(name): shape for name, shape in shapes.items()}
     sizes = transformer_keys.config_from_official(config or None, official)
     return Blueprint(
         rename=partial(_to_ours, inject_layers=sizes["audio_inject_layers"]),
@@ -70,7 +70,7 @@ def _transformer_blueprint(shapes: Shapes, config: Mapping[str, Any]) -> Bluepri
 
 
 def _to_ours(name: str, /, *, inject_layers: tuple[int, ...]) -> str:
-    return transformer_keys.to_ours(transformer_keys.without_prefix(name), inject_layers)
+    return transformer_keys.to_ours(transformer_keys.official_name(name), inject_layers)
 
 
 SPECS: Mapping[Component, ComponentSpec] = {
@@ -108,14 +108,19 @@ def load_part(
     return network
 
 
-def outline_part(part: Part, kind: type[NetworkT]) -> tuple[NetworkT, Mapping[str, Stored]]:
-    """The network of a part without memory, and by our names where its tensors lie; raises `WeightsError`."""
-    network, stored = named_tensors(SPECS[part.component], part.files, part.config)
-    assert isinstance(network, kind)
-    return network, stored
+@dataclass(frozen=True)
+class Outline:
+    """A network without memory, and by our names where its tensors lie."""
+
+    network: nn.Module
+    stored: Mapping[str, Stored]
 
 
-def check_model(model: ModelFiles) -> None:
-    """Raise `WeightsError` if any part of the model would be refused when it is loaded; reads headers only."""
-    for part in model.parts.values():
-        check_component(SPECS[part.component], part.files, part.config)
+def outline_part(part: Part) -> Outline:
+    """A part of the model before it is loaded: headers are read; raises `WeightsError` for all loading would refuse."""
+    return Outline(*outline_component(SPECS[part.component], part.files, part.config))
+
+
+def outline_model(model: ModelFiles) -> Mapping[Component, Outline]:
+    """`outline_part` of every part."""
+    return {component: outline_part(part) for component, part in model.parts.items()}

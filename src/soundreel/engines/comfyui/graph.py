@@ -17,7 +17,9 @@ from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.inventory import ModelNames
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, default_shift
-from soundreel.types import FRAMES_PER_LATENT, MODEL_FPS, Clip, Plan, Request, Solver
+from soundreel.request import Request, Solver
+from soundreel.types import Clip, Plan
+from soundreel.units import FRAMES_PER_LATENT, MODEL_FPS
 
 FIRST_FRAME_FIX_DROPS: Final = 4
 """Pictures dropped when the first latent frame is decoded twice.
@@ -137,8 +139,8 @@ def _load_model(builder: Builder, request: Request, names: ModelNames) -> Link:
         model = builder.add(
             f"lora_{number}", "LoraLoaderModelOnly", model=model, lora_name=lora, strength_model=strength
         )
-    default = TURBO_SHIFT if request.turbo else default_shift(request.width, request.height)
-    shift = default if request.shift is None else request.shift
+    default = TURBO_SHIFT if request.sampling.turbo else default_shift(request.width, request.height)
+    shift = default if request.sampling.shift is None else request.sampling.shift
     return builder.add("shift", "ModelSamplingSD3", model=model, shift=shift)
 
 
@@ -182,9 +184,9 @@ def _sample(builder: Builder, plan: Plan, clip: Clip, model: Link, chunk: str) -
         "KSampler",
         model=model,
         seed=clip.seed,
-        steps=request.steps,
-        cfg=request.guide_scale,
-        sampler_name=SAMPLERS[request.solver],
+        steps=request.sampling.steps,
+        cfg=request.sampling.guide_scale,
+        sampler_name=SAMPLERS[request.sampling.solver],
         scheduler=SCHEDULER,
         positive=[chunk, 0],
         negative=[chunk, 1],

@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from soundreel.driving_sound import DrivingSound
 from soundreel.engines.comfyui.graph import Material, sampled_length
-from soundreel.media.audio import MODEL_SAMPLE_RATE, read_model_sound, wav_bytes
+from soundreel.media.audio import MODEL_SAMPLE_RATE, wav_bytes
 from soundreel.media.image import cover, load_image
 from soundreel.media.pose import pick_pictures, pose_frame_indices
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
-from soundreel.types import MODEL_FPS, Plan
-
-AFTERSOUND_SECONDS: Final = 0.04
-"""Sound after the last picture: features are rounded to 1/30 s, and the last picture's own must not be missing."""
+from soundreel.types import Plan
+from soundreel.units import MODEL_FPS
 
 POSE_CRF: Final = 8
 """Poses are seen by the VAE only: as good as lossless."""
@@ -59,39 +58,42 @@ class InputFiles:
         )
 
 
-def make_input_files(plan: Plan, scratch: Path) -> InputFiles:
-    """Read and cut everything that `plan` needs. Raises what the media readers raise."""
+def stand_ins(plan: Plan) -> InputFiles:
+    """Files without content, for a look at the graph that will name them."""
+    request = plan.request
+    has_poses = request.guide.pose_video is not None
+    return InputFiles(
+        sound=InputFile(name="sound.wav", content=b""),
+        reference=None if request.ref_image is None else InputFile(name="reference.png", content=b""),
+        poses=tuple(InputFile(name=f"pose_{clip.index}.mp4", content=b"") for clip in plan.clips if has_poses),
+    )
+
+
+def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0) -> InputFiles:
+    """Read and cut everything that `plan` needs, the plan of a shot that begins at frame `first_frame` of the video.
+
+    Raises what the media readers raise.
+    """
     request = plan.request
     reference = None
     if request.ref_image is not None:
         picture = cover(load_image(request.ref_image), request.width, request.height)
         reference = _named(_png(picture), ".png")
     return InputFiles(
-        sound=_named(wav_bytes(heard_sound(plan), MODEL_SAMPLE_RATE), ".wav"),
+        sound=_named(wav_bytes(DrivingSound.of(plan).samples(plan.seconds), MODEL_SAMPLE_RATE), ".wav"),
         reference=reference,
-        poses=tuple(_named(content, ".mp4") for content in _pose_videos(plan, scratch)),
+        poses=tuple(_named(content, ".mp4") for content in _pose_videos(plan, scratch, first_frame)),
     )
 
 
-def heard_sound(plan: Plan) -> NDArray[np.float32]:
-    """The window as the model hears it, mono 16 kHz [n]: as long as the video, silent where the sound has ended.
-
-    Never shorter: a chunk past the end of what was heard would be sampled as if there were no sound input at all.
-    """
-    request = plan.request
-    heard = read_model_sound(request.audio, start=request.audio_start, seconds=plan.audio_seconds + AFTERSOUND_SECONDS)
-    samples = round((plan.seconds + AFTERSOUND_SECONDS) * MODEL_SAMPLE_RATE)
-    return np.pad(heard[:samples], (0, max(0, samples - len(heard))))
-
-
-def _pose_videos(plan: Plan, scratch: Path) -> Iterator[bytes]:
+def _pose_videos(plan: Plan, scratch: Path, first_frame: int) -> Iterator[bytes]:
     """A video at 16 fps for each clip, in the render's size; each begins at its clip's first latent frame."""
     request = plan.request
-    if request.pose_video is None:
+    if request.guide.pose_video is None:
         return
-    sampled = sum(clip.size for clip in plan.clips)
-    indices = pose_frame_indices(probe_video(request.pose_video).fps, sampled)
-    pictures = pick_pictures(read_frames(request.pose_video), indices, hold=True)
+    end = first_frame + sum(clip.size for clip in plan.clips)
+    indices = pose_frame_indices(probe_video(request.guide.pose_video).fps, end)[first_frame:]
+    pictures = pick_pictures(read_frames(request.guide.pose_video), indices, hold=True)
     file = scratch / "pose.mp4"
     for clip in plan.clips:
         with SegmentWriter(file, width=request.width, height=request.height, fps=MODEL_FPS, crf=POSE_CRF) as writer:

@@ -13,7 +13,8 @@ from soundreel.engines.comfyui.client import Client, ServerFile
 from soundreel.errors import EngineError, MediaError
 from soundreel.media.image import load_plain_image
 from soundreel.media.video import probe_video, read_swscale_frames
-from soundreel.types import Clip, Frames, Plan, Progress, Report, Stage
+from soundreel.types import Clip, Plan, Progress, Report, Stage
+from soundreel.units import Frames
 
 VIDEO_ENDINGS: Final = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi"})
 PICTURE_ENDINGS: Final = frozenset({".png", ".webp", ".jpg", ".jpeg"})
@@ -28,7 +29,7 @@ class Pictures:
     @property
     def is_video(self) -> bool:
         """Whether it is one video."""
-        return self.files[0].suffix in VIDEO_ENDINGS
+        return bool(self.files) and self.files[0].suffix in VIDEO_ENDINGS
 
     def count(self) -> int:
         """How many there are. Raises `MediaError` for a video that is none."""

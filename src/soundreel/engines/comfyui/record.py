@@ -2,17 +2,18 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
 
+from soundreel.disk.durable import write_json
+
 FILE_NAME: Final = "comfyui.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class PromptRecord:
     """The prompt of a render. Written before it is queued, so that a crash at any moment loses nothing."""
 
     url: str  # without a password
@@ -22,6 +23,7 @@ class Record:
     uploads: dict[str, str] = field(default_factory=dict)  # names of ours → names on the server
     queued_again: bool = False  # after the server lost it
     found: bool = False  # by a later process than the one that queued it
+    is_fetched: bool = False  # all pictures are in the folder beside it
 
     @classmethod
     def new(cls, url: str, graph_hash: str) -> Self:
@@ -37,13 +39,8 @@ class Record:
             return None
 
     def write(self, folder: Path) -> None:
-        """Put the record into `folder`, whole or not at all."""
-        new = folder / f"{FILE_NAME}.new"
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(folder / FILE_NAME)
+        """Put the record into `folder`, whole or not at all; `MediaError` if that cannot be."""
+        write_json(folder / FILE_NAME, dataclasses.asdict(self))
 
     @staticmethod
     def forget(folder: Path) -> None:

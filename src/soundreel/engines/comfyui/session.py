@@ -11,9 +11,9 @@ from soundreel.engines.comfyui.client import Client, FileGoneError, Graph, Unrea
 from soundreel.engines.comfyui.events import EventSocket
 from soundreel.engines.comfyui.outcome import check_outcome
 from soundreel.engines.comfyui.pictures import Pictures, check_count, download, output_files
-from soundreel.engines.comfyui.record import Record
+from soundreel.engines.comfyui.prompt import Prompt
+from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.watch import VanishedError, Watch
-from soundreel.engines.comfyui.work import Work
 from soundreel.errors import Cancelled, EngineError, InputError
 from soundreel.types import Plan, Progress, Report, Stage
 
@@ -26,10 +26,10 @@ FOLDER: Final = "soundreel"
 
 
 class Session:
-    """The work of one render, its server, and the folder that remembers."""
+    """One prompt, its server, and the folder that remembers."""
 
-    def __init__(self, client: Client, work: Work, scratch: Path, report: Report) -> None:
-        self._client, self._work, self._scratch, self._report = client, work, scratch, report
+    def __init__(self, client: Client, prompt: Prompt, scratch: Path, report: Report) -> None:
+        self._client, self._prompt, self._scratch, self._report = client, prompt, scratch, report
 
     def pictures(self) -> Pictures:
         """All pictures, downloaded and counted; found again if an earlier process had them made.
@@ -38,22 +38,25 @@ class Session:
             EngineError: the server refuses, fails, loses the prompt twice, or shows no progress for too long.
             Cancelled, KeyboardInterrupt: the prompt was taken from the server.
         """
-        record = self._find() or Record.new(self._client.shown_url, self._work.hash)
+        record = self._find() or PromptRecord.new(self._client.shown_url, self._prompt.hash)
+        here = self._fetched() if record.is_fetched else None
+        if here is not None:
+            return here
         while True:
             try:
                 return self._fetch(self._run(record))
             except (VanishedError, FileGoneError) as lost:
                 record = self._another(record, lost)
 
-    def _find(self) -> Record | None:
+    def _find(self) -> PromptRecord | None:
         """The record of an earlier process, if it is of this work on this server."""
-        record = Record.read(self._scratch)
-        if record is None or (record.url, record.graph_hash) != (self._client.shown_url, self._work.hash):
+        record = PromptRecord.read(self._scratch)
+        if record is None or (record.url, record.graph_hash) != (self._client.shown_url, self._prompt.hash):
             return None
         self._tell("found the render that was begun before")
         return replace(record, found=True)
 
-    def _run(self, record: Record) -> Mapping[str, Any]:
+    def _run(self, record: PromptRecord) -> Mapping[str, Any]:
         """Queue the prompt unless it was found, and wait for its entry in the history."""
         with EventSocket(self._client.url, self._client.headers, record.client_id) as socket:
             socket.open()  # before the prompt runs, or its first messages are missed
@@ -64,10 +67,10 @@ class Session:
             except (KeyboardInterrupt, Cancelled):
                 with suppress(EngineError):
                     self._client.cancel(record.prompt_id)
-                Record.forget(self._scratch)
+                PromptRecord.forget(self._scratch)
                 raise
 
-    def _queue(self, record: Record) -> Record:
+    def _queue(self, record: PromptRecord) -> PromptRecord:
         shutil.rmtree(self._pictures_folder, ignore_errors=True)
         names = self._upload()
         record = replace(record, uploads=names)
@@ -77,38 +80,38 @@ class Session:
                 self._graph(record),
                 prompt_id=record.prompt_id,
                 client_id=record.client_id,
-                preview=self._work.plan.request.preview,
+                preview=self._prompt.plan.request.output.preview,
             )
         return record
 
     def _upload(self) -> dict[str, str]:
         """Put the files on the server; returns our names → the server's."""
         limit = self._client.max_upload_bytes()
-        for file in self._work.files:
+        for file in self._prompt.files:
             if len(file.content) > limit:
                 raise InputError(
                     f"{file.name} is {len(file.content) / 1e6:.1f} MB, {self._client.shown_url} takes "
                     f"{limit / 1e6:.1f} MB: render a shorter window, or start the server with --max-upload-size"
                 )
-        files = list(self._work.files)
+        files = list(self._prompt.files)
         names = {}
         for number, file in enumerate(files):
             self._report(Progress(stage=Stage.LOAD, what="upload", done=number, total=len(files)))
             names[file.name] = self._client.upload(file.name, file.content)
         return names
 
-    def _another(self, record: Record, lost: VanishedError | FileGoneError) -> Record:
+    def _another(self, record: PromptRecord, lost: VanishedError | FileGoneError) -> PromptRecord:
         """A record of a new prompt for the same work, where the loss is no surprise and the first."""
         expected = isinstance(lost, FileGoneError) or lost.restarted or record.found
         if record.queued_again or not expected:
-            Record.forget(self._scratch)
+            PromptRecord.forget(self._scratch)
             why = "again" if record.queued_again else "and it was there all the time: somebody took it from the queue"
             raise EngineError(f"{lost}, {why}. The same command queues it anew") from lost
         why = "its file is gone" if isinstance(lost, FileGoneError) else "the server was restarted"
         self._tell(f"{why}: queued once more")
-        return replace(Record.new(record.url, record.graph_hash), queued_again=True)
+        return replace(PromptRecord.new(record.url, record.graph_hash), queued_again=True)
 
-    def _wait(self, record: Record, socket: EventSocket) -> Mapping[str, Any]:
+    def _wait(self, record: PromptRecord, socket: EventSocket) -> Mapping[str, Any]:
         graph = self._graph(record)
         entry = Watch(
             client=self._client,
@@ -116,21 +119,37 @@ class Session:
             prompt_id=record.prompt_id,
             graph=graph,
             report=self._report,
-            patience_seconds=patience_seconds(self._work.plan),
-            preview=self._scratch / "preview" if self._work.plan.request.preview else None,
+            patience_seconds=patience_seconds(self._prompt.plan),
+            preview=self._scratch / "preview" if self._prompt.plan.request.output.preview else None,
         ).wait()
         with self._forgetting():
             check_outcome(entry, graph)
         return entry
 
     def _fetch(self, entry: Mapping[str, Any]) -> Pictures:
-        work = self._work
         with self._forgetting():
             files = output_files(entry)
         pictures = download(self._client, files, self._pictures_folder, self._report)
         with self._forgetting():
-            check_count(pictures, work.skip + work.plan.frames, exactly=work.is_cut_there)
+            self._check(pictures)
+        record = PromptRecord.read(self._scratch)
+        if record is not None:
+            replace(record, is_fetched=True).write(self._scratch)
         return pictures
+
+    def _fetched(self) -> Pictures | None:
+        """The pictures that were fetched before, which no server need be asked for; None where they are damaged."""
+        pictures = Pictures(files=tuple(sorted(self._pictures_folder.glob("*"))))
+        try:
+            self._check(pictures)
+        except EngineError:
+            shutil.rmtree(self._pictures_folder, ignore_errors=True)
+            return None
+        return pictures
+
+    def _check(self, pictures: Pictures) -> None:
+        prompt = self._prompt
+        check_count(pictures, prompt.skip + prompt.plan.frames, exactly=prompt.is_cut_there)
 
     @contextmanager
     def _forgetting(self) -> Iterator[None]:
@@ -140,12 +159,12 @@ class Session:
         except (UnreachableError, VanishedError):
             raise
         except EngineError:
-            Record.forget(self._scratch)
+            PromptRecord.forget(self._scratch)
             shutil.rmtree(self._pictures_folder, ignore_errors=True)
             raise
 
-    def _graph(self, record: Record) -> Graph:
-        return self._work.graph(f"{FOLDER}/{record.prompt_id}", record.uploads)
+    def _graph(self, record: PromptRecord) -> Graph:
+        return self._prompt.graph(f"{FOLDER}/{record.prompt_id}", record.uploads)
 
     def _tell(self, what: str) -> None:
         self._report(Progress(stage=Stage.QUEUE, what=what))

@@ -17,7 +17,8 @@ from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory
 from soundreel.engines.comfyui.steps import samplers_in_order
 from soundreel.errors import InputError
 from soundreel.media.files import check_file
-from soundreel.types import Plan, StrPath
+from soundreel.types import Plan
+from soundreel.units import StrPath
 
 FIRST_CHUNK: Final = "WanSoundImageToVideo"
 NEXT_CHUNK: Final = "WanSoundImageToVideoExtend"

@@ -5,17 +5,15 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from soundreel import planning
-from soundreel.analysis import SoundFeatures, analyse
-from soundreel.engines.base import Estimate
-from soundreel.engines.draft.abstract import AbstractLook
+from soundreel.analysis import SoundFeatures
+from soundreel.driving_sound import DrivingSound
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.draft.abstract import AbstractLook, plain_threads
 from soundreel.engines.draft.grid import Picture
 from soundreel.engines.draft.image import ImageLook
 from soundreel.engines.draft.memory import available_memory
@@ -23,7 +21,9 @@ from soundreel.engines.draft.motion import choreograph
 from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
 from soundreel.media.image import load_image
-from soundreel.types import MODEL_FPS, Carry, Clip, Frames, Plan, Progress, RenderedClip, Report, Request, Stage
+from soundreel.request import Request
+from soundreel.types import Clip, Plan, Progress, RenderedClip, Report, Stage
+from soundreel.units import Frames
 
 BYTES_PER_PIXEL = 3
 """uint8 RGB."""
@@ -52,7 +52,7 @@ class Look(Protocol):
         ...
 
 
-class DraftEngine:
+class DraftEngine(HoldsNothing):
     """Animates the reference picture, or an abstract one, by the sound.
 
     A frame depends on the request, the sound and its own number only: clips can be rendered in any order.
@@ -61,9 +61,16 @@ class DraftEngine:
     name = "draft"
     equal_clips = False
 
-    def check(self, request: Request) -> None:
-        """Raise `InputError` where memory is short, and what `load_image` raises for a bad reference image."""
-        frames = _longest_clip(request)
+    def model_files(self, request: Request) -> Mapping[str, str]:
+        """None: a draft has no model."""
+        del request
+        return {}
+
+    def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
+        """Check memory and reference image; nothing is decided that could be decided otherwise."""
+        del kept
+        request = plan.request
+        frames = max(clip.frames for clip in plan.clips)
         needed, free = _memory_needed(request, frames), available_memory()
         if free is not None and needed > free:
             raise InputError(
@@ -71,14 +78,15 @@ class DraftEngine:
                 f"this machine has {_gigabytes(free)} free: use a smaller --width/--height or --infer-frames"
             )
         _reference(request)
+        return Prepared(plan=plan, identity={}, notes=tuple(_notes(request)))
 
-    def estimate(self, plan: Plan) -> Estimate:
-        """Time one small frame and scale it up to all of `plan`."""
-        request = plan.request
+    def estimate(self, prepared: Prepared) -> Estimate:
+        """Time one small frame and scale it up to all of the plan."""
+        plan, request = prepared.plan, prepared.plan.request
         scale = min(1.0, math.sqrt(SAMPLE_PIXELS / (request.width * request.height)))
         width, height = (max(16, round(side * scale)) for side in (request.width, request.height))
         picture = None if request.ref_image is None else np.full((height, width, 3), 128, np.uint8)
-        look = _open_look(request, (width, height), picture, _silence(frames=2))
+        look = _open_look(request, (width, height), picture, _silence(frames=2), threads=plain_threads())
         out = np.empty((height, width, 3), np.uint8)
         look.draw(0, out)
         begun = time.perf_counter()
@@ -87,41 +95,33 @@ class DraftEngine:
         longest = max(clip.frames for clip in plan.clips)
         return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
 
-    def model_files(self, request: Request) -> Mapping[str, str]:
-        """None: a draft has no model."""
-        del request
-        return {}
-
-    def notes(self, plan: Plan) -> Iterator[str]:
-        """Say which options of the model have no effect on a draft."""
-        request = plan.request
-        given = {
-            "--pose-video": request.pose_video,
-            "--start-from-ref": request.start_from_ref,
-            "--lora": request.loras,
-        }
-        ignored = [name for name, value in given.items() if value]
-        if ignored:
-            yield f"{', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on a draft"
-
-    def render(
-        self, plan: Plan, start: int, carry: Carry | None, report: Report, scratch: Path
-    ) -> Iterator[RenderedClip]:
-        """Yield the clips from index `start` on; the carry is empty, for no frame needs another."""
-        del carry, scratch
-        request = plan.request
+    def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+        """Yield the clips from `start` on; the carry is empty, for no frame needs another."""
+        plan, request = prepared.plan, prepared.plan.request
         report(Progress(stage=Stage.ANALYSE))
-        features = analyse(request.audio, start=request.audio_start, seconds=plan.audio_seconds, frames=plan.frames)
+        features = DrivingSound.of(plan).features(plan.frames)
         picture, size = _reference(request), (request.width, request.height)
 
-        @cache
+        @lru_cache(maxsize=2)  # of this shot, and of a clip in it that has a seed of its own
         def look_of(seed: int) -> Look:
-            return _open_look(replace(request, seed=seed), size, picture, features)
+            return _open_look(request.replace(seed=seed), size, picture, features)
 
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
-            for clip in plan.clips[start:]:
-                look = look_of(clip.seed - clip.index)  # one look, unless a clip was given a seed of its own
+            for clip in plan.clips[start.index :]:
+                look = look_of(clip.seed - clip.index + clip.shot)  # one a shot, unless a clip has a seed of its own
                 yield RenderedClip(clip=clip, frames=_draw_clip(look, plan, clip, pool, report))
+
+
+def _notes(request: Request) -> Iterator[str]:
+    """Say which options of the model have no effect on a draft."""
+    given = {
+        "--pose-video": request.guide.pose_video,
+        "--start-from-ref": request.guide.start_from_ref,
+        "--lora": request.compute.loras,
+    }
+    ignored = [name for name, value in given.items() if value]
+    if ignored:
+        yield f"{', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on a draft"
 
 
 def _draw_clip(look: Look, plan: Plan, clip: Clip, pool: ThreadPoolExecutor, report: Report) -> Frames:
@@ -151,13 +151,20 @@ def _reference(request: Request) -> Picture | None:
     return None if request.ref_image is None else load_image(request.ref_image)
 
 
-def _open_look(request: Request, size: tuple[int, int], picture: Picture | None, features: SoundFeatures) -> Look:
+def _open_look(
+    request: Request,
+    size: tuple[int, int],
+    picture: Picture | None,
+    features: SoundFeatures,
+    *,
+    threads: Picture | None = None,
+) -> Look:
     rng = np.random.default_rng(request.seed)
     motion = choreograph(features)
     if picture is not None:
         return ImageLook(*size, picture=picture, motion=motion, rng=rng)
     palette = choose_palette(request.prompt, motion.key, rng)
-    return AbstractLook(*size, motion=motion, palette=palette, rng=rng)
+    return AbstractLook(*size, motion=motion, palette=palette, rng=rng, threads=threads)
 
 
 def _silence(*, frames: int) -> SoundFeatures:
@@ -174,12 +181,6 @@ def _silence(*, frames: int) -> SoundFeatures:
         beat_times=never,
         onset_times=never,
     )
-
-
-def _longest_clip(request: Request) -> int:
-    """Most frames that a clip of `request` can have, however long the sound is."""
-    plentiful = request.audio_start + request.infer_frames / MODEL_FPS
-    return min(request.infer_frames, planning.plan(request, plentiful).frames)
 
 
 def _memory_needed(request: Request, frames: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.analysis import SoundFeatures
-from soundreel.types import MODEL_FPS
+from soundreel.units import MODEL_FPS
 
 Rows = NDArray[np.float32]
 """One value per frame, float32 [N]."""

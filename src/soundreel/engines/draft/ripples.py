@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from soundreel.engines.draft.grid import Field, Grid
 from soundreel.engines.draft.motion import Motion
-from soundreel.types import MODEL_FPS
+from soundreel.units import MODEL_FPS
 
 LIFE_FRAMES = 20
 """Frames after which nothing is left of a ripple."""

@@ -11,14 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 from soundreel.engines.native.passes import is_guided
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.vae import Starts
 from soundreel.planning import Tokens, count_tokens
-from soundreel.types import FRAMES_PER_LATENT, Clip, Plan
-
-MOTION_FRAMES = 73
-"""Frames before a clip that it continues: 19 latent frames."""
-
-MOTION_LATENTS = 1 + (MOTION_FRAMES - 1) // FRAMES_PER_LATENT
+from soundreel.types import Clip, Plan
+from soundreel.units import FRAMES_PER_LATENT
 
 TEXT_ROWS = 100
 """Rows of text that a token attends to, about: the words, and one row for all that pads them."""
@@ -28,7 +25,7 @@ ROW_BYTES_PER_WIDTH = 56
 of two sums with a norm, 10 for the last sum, 4 for each of three RMS norms, 4 for the attention to text."""
 
 AUDIO_ROW_BYTES_PER_WIDTH = 24
-"""Of noise tokens in a block that hears the sound: norm, RMS norm, attention and sum."""
+"""Of noise tokens in a block with audio injection: norm, RMS norm, attention and sum."""
 
 FLOAT8_ROW_BYTES_PER_WIDTH = 6
 """Of rounding what attention made to float8, twice."""
@@ -116,14 +113,14 @@ class Forecast:
 def block_work(sizes: Mapping[str, Any], tokens: Tokens, *, float8: bool = False, text_rows: int = TEXT_ROWS) -> Work:
     """One forward pass of a transformer of these sizes."""
     width, inner = sizes["num_attention_heads"] * sizes["attention_head_dim"], sizes["ffn_dim"]
-    blocks, hearing = sizes["num_layers"], len(sizes["audio_inject_layers"])
+    blocks, injections = sizes["num_layers"], len(sizes["audio_inject_layers"])
     length = tokens.total
     rows = (ROW_BYTES_PER_WIDTH + (FLOAT8_ROW_BYTES_PER_WIDTH if float8 else 0)) * blocks * length
     return Work(
-        products=blocks * 2 * length * (6 * width**2 + 2 * width * inner) + hearing * 4 * tokens.noise * width**2,
+        products=blocks * 2 * length * (6 * width**2 + 2 * width * inner) + injections * 4 * tokens.noise * width**2,
         attention=blocks * 4 * length * (length + text_rows) * width,
         tokens=length,
-        row_bytes=width * (rows + AUDIO_ROW_BYTES_PER_WIDTH * hearing * tokens.noise),
+        row_bytes=width * (rows + AUDIO_ROW_BYTES_PER_WIDTH * injections * tokens.noise),
     )
 
 
@@ -177,10 +174,10 @@ def clip_seconds(
     request = plan.request
     one = pass_seconds(block_work(sizes, count_tokens(plan, clip), float8=float8), speeds)
     copies = streamed_bytes / speeds.to_device
-    passes = step_passes(steps, guided=request.guide_scale > 1, interval=request.cfg_interval)
-    continues = clip.index > 0 or request.start_from_ref
+    passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)
+    continues = plan.continues(clip) or request.guide.start_from_ref
     encoded = encode_flops(request.width, request.height, MOTION_FRAMES) if continues else 0.0
-    if request.pose_video is not None:
+    if request.guide.pose_video is not None:
         encoded += encode_flops(request.width, request.height, 1 + clip.size)
     before = MOTION_LATENTS if continues else int(request.ref_image is not None)
     latents = before + clip.size // FRAMES_PER_LATENT

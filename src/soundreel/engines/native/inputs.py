@@ -4,7 +4,9 @@ T frames, H rows, W columns, 3 = RGB. Pictures are uint8 [H, W, 3]; pixels, what
 float32 [3, T, H, W] from −1 (black) to 1 (white). "Reference" here is the official Wan 2.2 S2V code.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
 from typing import Final
 
 import numpy as np
@@ -16,7 +18,7 @@ from torch.nn import functional
 
 from soundreel.media.pose import PoseMatch, pick_pictures, pose_frame_indices
 from soundreel.media.video import probe_video, read_frames
-from soundreel.types import Frames, StrPath
+from soundreel.units import Frames, StrPath
 
 NO_POSE: Final = -1.0
 """Pixel value, black, of pose frames that are not there."""
@@ -61,41 +63,47 @@ def to_uint8(pixels: Tensor) -> Frames:
 
 def pose_windows(
     path: StrPath,
-    sizes: Sequence[int],
+    windows: Sequence[tuple[int, int]],
     *,
     width: int,
     height: int,
     match: PoseMatch = PoseMatch.TIME,
     lead_in: int = 0,
-    first: int = 0,
 ) -> Iterator[Tensor]:
     """The pose video as pixels for one clip after the other, each read when it is asked for.
 
     Args:
         path: the pose video.
-        sizes: model frames of each clip of the plan, lead-in and surplus included (`Clip.size`).
+        windows: first model frame and size of each clip (`Plan.first_sampled`); they may overlap and, after a cut,
+            begin before the one before.
         width: of the video, in pixels.
         height: of the video, in pixels.
         match: which pose goes with which frame.
         lead_in: model frames before output frame 0; with `PoseMatch.TIME` they take the first pose.
-        first: clip to begin with, when a render is resumed.
 
     Yields:
-        float32 [3, 1 + size, height, width] for each clip from `first` on: its first pose twice, as the VAE
-        wants it (encode, then drop the first latent frame).
+        float32 [3, 1 + size, height, width] for each clip: its first pose twice, as the VAE wants it (encode, then
+        drop the first latent frame).
 
     Raises:
         InputError: the path leads to no readable file.
         MediaError: not a video, or damaged.
     """
-    indices = pose_frame_indices(probe_video(path).fps, sum(sizes), match=match, lead_in=lead_in)
-    frames = pick_pictures(
-        read_frames(path, exact=match is PoseMatch.TIME), indices[sum(sizes[:first]) :], hold=match is PoseMatch.TIME
-    )
-    for size in sizes[first:]:
+    end = max((start + size for start, size in windows), default=0)
+    indices = pose_frame_indices(probe_video(path).fps, end, match=match, lead_in=lead_in)
+    needed = list(accumulate((start for start, _ in reversed(windows)), min))[::-1]  # first frame from each clip on
+    position = needed[0] if windows else 0
+    hold = match is PoseMatch.TIME
+    frames = pick_pictures(read_frames(path, exact=hold), indices[position:], hold=hold)
+    seen: deque[NDArray[np.uint8] | None] = deque()  # of the frames up to `position`, those that may come again
+    for (start, size), oldest in zip(windows, needed, strict=True):
+        while position < start + size:
+            seen.append(next(frames))
+            position += 1
+        while len(seen) > position - oldest:
+            seen.popleft()
         window = torch.full((3, 1 + size, height, width), NO_POSE)
-        for k in range(1, 1 + size):
-            frame = next(frames)
+        for k, frame in enumerate(islice(seen, start - oldest, start - oldest + size), start=1):
             if frame is not None:
                 window[:, k] = fit_pose(frame, width, height)
         window[:, 0] = window[:, 1]

@@ -13,20 +13,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import UMT5EncoderModel
 
 from soundreel.engines.native import device as devices
-from soundreel.engines.native.cost import MOTION_LATENTS, TEXT_ROWS, longest
+from soundreel.engines.native.cost import TEXT_ROWS, longest
 from soundreel.errors import EngineError
 from soundreel.models.attention import Kernel
+from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP
 from soundreel.planning import Tokens, count_tokens
-from soundreel.types import FRAMES_PER_LATENT, Memory, Plan, Precision, Request
+from soundreel.request import Memory, Precision, Request, VaePrecision
+from soundreel.types import Plan
+from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import outline_part
-from soundreel.weights.find import ModelFiles
-from soundreel.weights.placement import loaded_bytes, weight_bytes
+from soundreel.weights.components import Outline
+from soundreel.weights.placement import loaded_bytes
 from soundreel.weights.precision import block_layers, clip_layers
 from soundreel.weights.quantized import has_float8_products
 from soundreel.weights.stored import Stored
@@ -49,7 +50,7 @@ TOGETHER_TOKENS = 12_000
 branches of guidance share them."""
 
 VAE_STEPS = (LATENT_STEP, 1)
-"""Latent frames that the VAE takes at once, fastest first."""
+"""Latent frames that the VAE takes at once on a GPU, fastest first; elsewhere always one."""
 
 VAE_FEATURES = 6.4
 """Features of the decoder's full size that are there at once, for each latent frame of a step."""
@@ -70,6 +71,15 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bits:
+    """What of a memory plan changes the pixels: it belongs to a render's identity and is kept when one goes on."""
+
+    rounds: bool  # large matrices are rounded to float8 while they are loaded
+    tokens_at_once: int | None  # of the feed-forward layers; None: all
+    vae_step: int  # latent frames that the VAE takes at once
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
     """What stays on the device, what comes to it, and what is cut in pieces."""
 
@@ -77,14 +87,19 @@ class MemoryPlan:
     rounds: bool = False  # large matrices are rounded to float8 while they are loaded
     blocks: int = 0  # of the transformer
     streamed: int = 0  # of them that wait in host memory
-    visits: bool = False  # layers that are used once per clip wait there, too
+    offloads: bool = False  # layers that are used once per clip wait there, too
     text_streamed: bool = False  # the text encoder's blocks wait there
     tokens_at_once: int | None = None  # of the feed-forward layers; None: all
-    vae_step: int | None = None  # latent frames that the VAE takes at once; None: as many as fit
+    vae_step: int = VAE_STEPS[0]  # latent frames that the VAE takes at once
     together: bool = False  # both branches of guidance go through each block before the next one comes
     peak_bytes: int = 0  # most that is allocated at once
     streamed_bytes: int = 0  # that come to the device for each pass
     cap_bytes: int | None = None  # of PyTorch's allocations
+
+    @property
+    def bits(self) -> Bits:
+        """What of the plan changes the pixels."""
+        return Bits(rounds=self.rounds, tokens_at_once=self.tokens_at_once, vae_step=self.vae_step)
 
     def says(self) -> str:
         """In a few words."""
@@ -137,7 +152,7 @@ class Demand:
     width: int
     inner: int
     blocks: int
-    hearing: int  # blocks that hear the sound
+    audio_blocks: int  # with audio injection
     branches: int  # of guidance
     pixels: int
     latents: int  # most latent frames that are decoded at once
@@ -146,13 +161,15 @@ class Demand:
     float8_rows: bool  # products take float8 rows
     float8_attention: bool
     vae_dtype: torch.dtype
+    vae_steps: tuple[int, ...]  # latent frames that the VAE may take at once, fastest first
 
 
-def weigh(files: ModelFiles, device: torch.device, request: Request) -> Weights:
-    """Bytes of the networks of `files`, from their headers."""
-    dtypes = devices.component_dtypes(device, request.vae_precision)
+def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaePrecision) -> Weights:
+    """Bytes of the networks once loaded."""
+    dtypes = devices.component_dtypes(device, vae)
     dtype = dtypes[Component.TRANSFORMER]
-    network, stored = outline_part(files[Component.TRANSFORMER], WanS2VTransformer3DModel)
+    network, stored = outlines[Component.TRANSFORMER].network, outlines[Component.TRANSFORMER].stored
+    assert isinstance(network, WanS2VTransformer3DModel)
     names = {id(module): name for name, module in network.named_modules()}
 
     def weight(module: Any) -> Stored | None:
@@ -165,7 +182,11 @@ def weigh(files: ModelFiles, device: torch.device, request: Request) -> Weights:
         rounded.append(sum(min(_float8_bytes(matrix), loaded_bytes(matrix, dtype)) for matrix in matrices))
         clip += sum(loaded_bytes(found, dtype) for layer in clip_layers(block) if (found := weight(layer)))
     total = sum(loaded_bytes(tensor, dtype) for tensor in stored.values())
-    text, text_streamed = _text_bytes(files, dtypes[Component.TEXT_ENCODER])
+    text, text_streamed = _text_bytes(outlines[Component.TEXT_ENCODER], dtypes[Component.TEXT_ENCODER])
+    sound, vae_bytes = (
+        sum(loaded_bytes(tensor, dtypes[part]) for tensor in outlines[part].stored.values() if tensor.is_float)
+        for part in (Component.AUDIO_ENCODER, Component.VAE)
+    )
     return Weights(
         step=tuple(step),
         rounded=tuple(rounded),
@@ -173,8 +194,8 @@ def weigh(files: ModelFiles, device: torch.device, request: Request) -> Weights:
         others=total - sum(step) - clip,
         text=text,
         text_streamed=text_streamed,
-        sound=weight_bytes(files[Component.AUDIO_ENCODER], dtypes[Component.AUDIO_ENCODER]),
-        vae=weight_bytes(files[Component.VAE], dtypes[Component.VAE]),
+        sound=sound,
+        vae=vae_bytes,
     )
 
 
@@ -183,9 +204,9 @@ def _float8_bytes(matrix: Stored) -> int:
     return rows * (columns + 4)
 
 
-def _text_bytes(files: ModelFiles, dtype: torch.dtype) -> tuple[int, int]:
+def _text_bytes(encoder: Outline, dtype: torch.dtype) -> tuple[int, int]:
     """Of the text encoder as a whole, and with room for `BUFFERS` of its blocks."""
-    _, stored = outline_part(files[Component.TEXT_ENCODER], UMT5EncoderModel)
+    stored = encoder.stored
     blocks: dict[str, int] = {}
     for name, tensor in stored.items():
         if name.startswith("encoder.block."):
@@ -196,25 +217,26 @@ def _text_bytes(files: ModelFiles, dtype: torch.dtype) -> tuple[int, int]:
     return total, min(total, total - sum(blocks.values()) + room)
 
 
-def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device) -> Demand:
+def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel: Kernel, vae: VaePrecision) -> Demand:
     """What `plan` asks for beside weights, with a transformer of these sizes."""
     request = plan.request
-    continues = len(plan.clips) > 1 or request.start_from_ref
+    continues = any(map(plan.continues, plan.clips)) or request.guide.start_from_ref
     latents = max(clip.size for clip in plan.clips) // FRAMES_PER_LATENT
     return Demand(
         tokens=longest([count_tokens(plan, clip) for clip in plan.clips]),
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         inner=sizes["ffn_dim"],
         blocks=sizes["num_layers"],
-        hearing=len(sizes["audio_inject_layers"]),
-        branches=2 if request.guide_scale > 1 else 1,
+        audio_blocks=len(sizes["audio_inject_layers"]),
+        branches=2 if request.sampling.guide_scale > 1 else 1,
         pixels=request.width * request.height,
         latents=latents + (MOTION_LATENTS if continues else 1),
         kept=max(clip.size for clip in plan.clips),
-        has_pose=request.pose_video is not None,
-        float8_rows=request.precision is not Precision.BF16 and has_float8_products(device),
-        float8_attention=request.attention in (Kernel.FP8, Kernel.SAGE),
-        vae_dtype=devices.vae_dtype(request.vae_precision, device),
+        has_pose=request.guide.pose_video is not None,
+        float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
+        float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
+        vae_dtype=devices.vae_dtype(vae, device),
+        vae_steps=VAE_STEPS if device.type == "cuda" else VAE_STEPS[-1:],
     )
 
 
@@ -227,7 +249,7 @@ def peak_bytes(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
             weights.text_streamed if memory.text_streamed else weights.text,
             weights.sound + SOUND_BYTES,
             resident + max(activation_bytes(asked, memory), rounding),
-            resident + vae_bytes(asked, memory.vae_step or VAE_STEPS[0]),
+            resident + vae_bytes(asked, memory.vae_step),
         )
     )
 
@@ -238,14 +260,14 @@ def resident_bytes(weights: Weights, memory: MemoryPlan) -> int:
     waiting = set(spread(len(step), memory.streamed))
     stays = sum(size for k, size in enumerate(step) if k not in waiting)
     buffers = min(BUFFERS, len(waiting)) * max((step[k] for k in waiting), default=0)
-    return weights.others + (0 if memory.visits else weights.clip) + stays + buffers
+    return weights.others + (0 if memory.offloads else weights.clip) + stays + buffers
 
 
 def conditioning_bytes(asked: Demand) -> int:
     """What `condition` makes for all branches: clean tokens, poses, keys and values of text and sound."""
     width, clean = asked.width, asked.tokens.reference + asked.tokens.motion
     text = asked.blocks * TEXT_ROWS * 2 * 2 * width
-    sound = asked.hearing * asked.latents * (5 * 2 * 2 + 2 * 4) * width
+    sound = asked.audio_blocks * asked.latents * (5 * 2 * 2 + 2 * 4) * width
     pose = 2 * width * asked.tokens.noise if asked.has_pose else 0
     return asked.branches * (4 * width * clean + text + sound + pose)
 
@@ -275,41 +297,52 @@ def vae_bytes(asked: Demand, step: int) -> int:
     return int((VAE_FEATURES * step + VAE_REMEMBERED) * feature + pictures)
 
 
-def choose_memory(files: ModelFiles, plan: Plan, device: torch.device) -> MemoryPlan:
-    """What of `plan` is on the device: as the mode says, or with "auto" by what is free there.
+def choose_memory(
+    weights: Weights, asked: Demand, request: Request, device: torch.device, kept: Bits | None = None
+) -> MemoryPlan:
+    """What of a render is on the device: as the mode says, or with "auto" by what is free there.
 
     "auto" is "high" where all fits, else the largest of the others that is free, down to 12 GB; it has no cap.
+
+    Args:
+        kept: what a render that goes on was begun with.
 
     Raises:
         EngineError: the mode, or any, does not fit; says what would.
     """
-    weights = weigh(files, device, plan.request)
-    asked = demand(plan, devices.transformer_sizes(files[Component.TRANSFORMER]), device)
     free = devices.free_memory(device)
-    found = choose(weights, asked, plan.request, free)
+    found = choose(weights, asked, request, free, kept)
     if found is None:
-        raise EngineError(_too_small(weights, asked, plan.request, device, free))
+        raise EngineError(_too_small(weights, asked, request, device, free, kept))
     return found
 
 
-def choose(weights: Weights, asked: Demand, request: Request, free: int | None) -> MemoryPlan | None:
+def choose(
+    weights: Weights, asked: Demand, request: Request, free: int | None, kept: Bits | None = None
+) -> MemoryPlan | None:
     """`choose_memory` by the figures; None: it does not fit."""
-    if request.memory is not Memory.AUTO:
-        return fit(weights, asked, request, request.memory, budget_of(request.memory, free))
-    everything = fit(weights, asked, request, Memory.HIGH, free)
+    wanted = request.compute.memory
+    if wanted is not Memory.AUTO:
+        return fit(weights, asked, request, wanted, budget_of(wanted, free), kept)
+    everything = fit(weights, asked, request, Memory.HIGH, free, kept)
     if everything is not None or free is None:
         return everything
     mode = next((mode for mode, cap in CAPS.items() if cap - CONTEXT_BYTES <= free), Memory.GB12)
-    smaller = fit(weights, asked, request, mode, free)
+    smaller = fit(weights, asked, request, mode, free, kept)
     return None if smaller is None else replace(smaller, cap_bytes=None)
 
 
 def fit(
-    weights: Weights, asked: Demand, request: Request, mode: Memory, budget: int | None = None
+    weights: Weights,
+    asked: Demand,
+    request: Request,
+    mode: Memory,
+    budget: int | None = None,
+    kept: Bits | None = None,
 ) -> MemoryPlan | None:
     """The way of a mode that is fastest within `budget` bytes, or its cap; None: it does not fit."""
     budget = budget_of(mode, None) if budget is None else budget
-    for candidate in _candidates(weights, asked, request, mode, budget):
+    for candidate in _candidates(weights, asked, request, mode, budget, kept):
         found = replace(candidate, peak_bytes=peak_bytes(weights, asked, candidate))
         if budget is None or found.peak_bytes <= budget * (1 - SLACK):
             return found
@@ -324,29 +357,29 @@ def budget_of(mode: Memory, free: int | None) -> int | None:
 
 
 def _candidates(
-    weights: Weights, asked: Demand, request: Request, mode: Memory, budget: int | None
+    weights: Weights, asked: Demand, request: Request, mode: Memory, budget: int | None, kept: Bits | None
 ) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
     blocks = len(weights.step)
+    steps = asked.vae_steps if kept is None else (kept.vae_step,)
+    bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
     if mode is Memory.HIGH:
-        for step in VAE_STEPS:
-            rounds = request.precision is Precision.FP8 and not weights.is_quantized
-            yield MemoryPlan(blocks=blocks, rounds=rounds, vae_step=None if step == VAE_STEPS[0] else step)
+        for step in steps:
+            yield MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once, vae_step=step)
         return
-    rounds = request.precision is not Precision.BF16 and not weights.is_quantized
     common = MemoryPlan(
         mode=mode,
-        rounds=rounds,
+        rounds=bits.rounds,
         blocks=blocks,
-        visits=True,
-        tokens_at_once=TOKENS_AT_ONCE,
+        offloads=True,
+        tokens_at_once=bits.tokens_at_once,
+        text_streamed=budget is not None and weights.text > budget * (1 - SLACK),
         cap_bytes=CAPS[mode] - CONTEXT_BYTES,
     )
-    common = replace(common, text_streamed=budget is not None and weights.text > budget * (1 - SLACK))
-    sizes = weights.rounded if rounds else weights.step
+    sizes = weights.rounded if bits.rounds else weights.step
     for streamed in range(blocks + 1):
         together = streamed > 0 and asked.branches > 1 and asked.tokens.total < TOGETHER_TOKENS
-        for step in VAE_STEPS:
+        for step in steps:
             yield replace(
                 common,
                 streamed=streamed,
@@ -356,19 +389,35 @@ def _candidates(
             )
 
 
-def _too_small(weights: Weights, asked: Demand, request: Request, device: torch.device, free: int | None) -> str:
-    wanted = request.memory
+def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: Memory) -> Bits:
+    """What a mode begins a render with."""
+    wanted = request.compute.precision
+    rounds = wanted is Precision.FP8 if mode is Memory.HIGH else wanted is not Precision.BF16
+    return Bits(
+        rounds=rounds and not weights.is_quantized,
+        tokens_at_once=None if mode is Memory.HIGH else TOKENS_AT_ONCE,
+        vae_step=asked.vae_steps[0],
+    )
+
+
+def _too_small(
+    weights: Weights, asked: Demand, request: Request, device: torch.device, free: int | None, kept: Bits | None
+) -> str:
+    wanted = request.compute.memory
     budget = budget_of(wanted, free)
-    *_, least = _candidates(weights, asked, request, Memory.GB12 if wanted is Memory.AUTO else wanted, budget)
+    mode = Memory.GB12 if wanted is Memory.AUTO else wanted
+    *_, least = _candidates(weights, asked, request, mode, budget, kept)
     needed = peak_bytes(weights, asked, least)
     limit = f"--memory {wanted} leaves" if wanted in CAPS else f"{device} has"
-    others = [replace(request, memory=mode) for mode in Memory if mode is not wanted]
-    fitting = next((other.memory for other in others if choose(weights, asked, other, free)), None)
+    others = [request.replace(memory=mode) for mode in Memory if mode is not wanted]
+    fitting = next((other.compute.memory for other in others if choose(weights, asked, other, free, kept)), None)
     instead = "" if fitting is None else f"--memory {fitting} fits; or "
+    if kept is not None and choose(weights, asked, request, free) is not None:
+        instead += "--no-resume begins anew, with what fits; or "
     return (
-        f"{request.width}×{request.height} in clips of {request.infer_frames} needs about {needed / GIB:.1f} GiB, "
-        f"{limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 weights "
-        "(soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
+        f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs about {needed / GIB:.1f} "
+        f"GiB, {limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 "
+        "weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
     )
 
 

@@ -1,7 +1,7 @@
-"""Features of sounds on disk: heard once, read clip by clip, shared by renders of the same sound.
+"""A disk cache for wav2vec2 features: computed once per sound, read clip by clip, shared by renders.
 
-A file is float32 [T, S, C] in NumPy's format, frame by frame: two hours of the full-size model are 11.8 GB, one clip
-of them 8 MB.
+A file is float32 [T, S, C] in NumPy's format, frame by frame. With the full-size model two hours of sound take 11.8 GB,
+a clip 8 MB.
 
 Legend: S states, C width, T video frames.
 """
@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import EllipsisType
 from typing import BinaryIO
@@ -20,23 +21,25 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from soundreel.digests import data_digest, sampled_digest
-from soundreel.durable import TEMPORARY, rename_durably
+from soundreel.disk.digests import data_digest, sampled_digest
+from soundreel.disk.durable import make_folder, write_durably
 from soundreel.engines.native.long_sound import Survey
 from soundreel.errors import EngineError
 
 CACHE_BYTES = 16 * 2**30
-"""The folder's size: what was not used for longest makes room for what is new."""
+"""Size limit of the cache folder; the least recently used files are deleted to stay below."""
 
 ALGORITHM = 1
-"""Changes whenever the same sound would get other features."""
+"""Version of the algorithm, part of the key: to be raised whenever the same sound gets other features."""
 
 FLOAT_BYTES = 4
+
+CURE = "the features of the sound are kept there: set XDG_CACHE_HOME to a folder with more room"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSound:
-    """[S, C, T] on disk: `sound[..., a:b]` is read when it is asked for, even after the file was removed."""
+    """Features [S, C, T] on disk: `sound[..., a:b]` reads columns, even after the file was deleted."""
 
     handle: int  # of the open file
     offset: int  # of the first value, in bytes
@@ -54,7 +57,7 @@ class StoredSound:
 
 
 def features_key(found: Survey, encoder: Sequence[Path], device: torch.device, frames: int, shift: int) -> str:
-    """A digest of all that features depend on."""
+    """The cache key: a digest of all that the features depend on."""
     parts = {
         "algorithm": ALGORITHM,
         "sound": found.digest,
@@ -67,12 +70,12 @@ def features_key(found: Survey, encoder: Sequence[Path], device: torch.device, f
 
 
 def cached_features(key: str, columns: Iterator[Tensor], *, frames: int, in_memory: bool) -> Tensor | StoredSound:
-    """The features stored under `key`, or else `columns`, pieces [S, C, t] of T = `frames`, stored for the next time.
+    """The features stored under `key`; or else those of `columns`, pieces [S, C, t] of T = `frames`, which are stored.
 
-    With `in_memory` a tensor [S, C, T], and a cache that cannot be written is no obstacle.
+    With `in_memory` the result is a tensor [S, C, T], and failure to write the cache is ignored.
 
     Raises:
-        EngineError: they cannot be written.
+        EngineError: the features are not to be held in memory and cannot be written.
     """
     stored = _find(key, frames)
     if not in_memory:
@@ -86,12 +89,12 @@ def cached_features(key: str, columns: Iterator[Tensor], *, frames: int, in_memo
 
 
 def cache_folder() -> Path:
-    """Where features are kept."""
+    """Folder of the cache."""
     return platformdirs.user_cache_path("soundreel") / "sound"
 
 
 def _find(key: str, frames: int) -> StoredSound | None:
-    """What is stored under `key`; None if there is nothing, or not all of it."""
+    """The features stored under `key`; None if there are none, or not all `frames`."""
     path = cache_folder() / f"{key}.npy"
     try:
         with path.open("rb") as file:
@@ -111,28 +114,21 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], int]:
 
 
 def _store(key: str, columns: Iterator[Tensor], frames: int) -> StoredSound:
-    path, size = cache_folder() / f"{key}.npy", 0
-    temporary = path.with_name(f"{key}.{os.getpid()}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path = cache_folder() / f"{key}.npy"
+    make_folder(path.parent, error=EngineError, cure=CURE)
+    first = next(columns)
+    states, width, _ = first.shape
+    size = frames * states * width * FLOAT_BYTES
+    _make_room(path.parent, size)
+
+    def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            for piece in columns:
-                states, width, _ = piece.shape
-                if size == 0:
-                    size = frames * states * width * FLOAT_BYTES
-                    _make_room(path.parent, size)
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (frames, states, width)}
-                    np.lib.format.write_array_header_1_0(file, header)
+            header = {"descr": "<f4", "fortran_order": False, "shape": (frames, states, width)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in chain([first], columns):
                 file.write(np.ascontiguousarray(piece.permute(2, 0, 1).float().cpu().numpy()).data)
-        rename_durably(temporary, path)
-    except OSError as error:
-        raise EngineError(
-            f"cannot keep the features of the sound in {str(path.parent)!r}: {error.strerror}; {size:,} bytes are "
-            "needed: free some, or set XDG_CACHE_HOME to a folder with more room"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+
+    write_durably(path, fill, needed_bytes=size, error=EngineError, cure=CURE)
     stored = _find(key, frames)
     assert stored is not None, "the pieces are as many frames as announced"
     return stored

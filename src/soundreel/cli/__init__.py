@@ -1,0 +1,1 @@
+"""The command line: options become a `Request`, errors one message and an exit code."""

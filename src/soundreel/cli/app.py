@@ -1,0 +1,318 @@
+"""The command line: options → `Request`, errors → one message and an exit code.
+
+Exit codes: 0 done, 2 wrong input, 3 unreadable media, 4 weights, 5 engine or server, 130 cancelled.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from soundreel import __version__
+from soundreel.cli import models
+from soundreel.cli.display import Style, open_display
+from soundreel.cli.options import takes_request
+from soundreel.errors import Cancelled, SoundreelError
+from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
+
+DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
+"""Set to anything, unexpected errors show their traceback."""
+
+
+class SoundreelGroup(TyperGroup):
+    """Lets `soundreel song.mp3` stand for `soundreel generate song.mp3`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert `generate` where the first word is no command but looks like a file."""
+        if args and args[0] not in self.commands and _looks_like_file(args[0]):
+            args = ["generate", *args]
+        return super().parse_args(ctx, args)
+
+
+def _looks_like_file(word: str) -> bool:
+    return not word.startswith("-") and (Path(word).suffix != "" or os.sep in word or Path(word).exists())
+
+
+app = typer.Typer(
+    cls=SoundreelGroup,
+    name="soundreel",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # --num_clip and --num-clip are the same option
+    context_settings={
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
+)
+
+
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    guard(app)
+
+
+def guard(command: Callable[[], object]) -> None:
+    """Run a command; any error becomes one line on standard error and the exit code that belongs to it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        command()
+    except SoundreelError as error:
+        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
+    except Exception as error:
+        if DEBUG_VARIABLE in os.environ:
+            raise
+        _fail(f"{type(error).__name__}: {error} (a bug; {DEBUG_VARIABLE}=1 shows where)", 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    sys.stderr.write(f"soundreel: {message}\n")
+    sys.exit(exit_code)
+
+
+WORK, RENDER, SERVER = "Interrupted renders", "Output", "ComfyUI server"
+"""Headings of the help for options that are no fields of `Request`."""
+
+QUIET = typer.Option("--quiet", "-q", help="Print nothing but the path of the video.", rich_help_panel=RENDER)
+PROGRESS = typer.Option(
+    "--progress",
+    help="auto, bar, lines, json (events for programs) or none.",
+    rich_help_panel=RENDER,
+    show_default=False,
+)
+EXPORT_WORKFLOW = typer.Option(
+    "--export-workflow",
+    help="Write the graph to this file and what belongs into the server's input folder beside it; render nothing.",
+    metavar="FILE",
+    show_default=False,
+    rich_help_panel=SERVER,
+)
+AS_JSON = typer.Option("--json", help="Print JSON for programs.")
+WORK_DIR = typer.Option(
+    "--work-dir",
+    help="Folder for finished clips, of this render alone (default: .soundreel beside the video).",
+    rich_help_panel=WORK,
+    show_default=False,
+)
+KEEP_WORK = typer.Option("--keep-work", help="Keep the finished clips after success, too.", rich_help_panel=WORK)
+RESUME = typer.Option(
+    "--resume/--no-resume", help="Go on with an interrupted render, or begin anew.", rich_help_panel=WORK
+)
+CALIBRATE = typer.Option(
+    "--calibrate", help="Measure this machine for a minute, so that plans and the time left are right from then on."
+)
+REDO_CLIP = typer.Option(
+    "--redo-clip",
+    help="As the command redo: clip K of a kept render with another seed, and what depends on it.",
+    metavar="K",
+    rich_help_panel=WORK,
+    show_default=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"soundreel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Sound in, synchronized video out. `soundreel song.mp3` is all it takes."""
+
+
+@app.command()
+@takes_request
+def generate(
+    request: Request,
+    progress: Annotated[Style, PROGRESS] = Style.AUTO,
+    quiet: Annotated[bool, QUIET] = False,
+    work_dir: Annotated[str | None, WORK_DIR] = None,
+    keep_work: Annotated[bool, KEEP_WORK] = False,
+    resume: Annotated[bool, RESUME] = True,
+    redo_clip: Annotated[int | None, REDO_CLIP] = None,
+    export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,
+) -> None:
+    """Turn a sound into a video that moves with it."""
+    if export_workflow is not None:
+        from soundreel.engines.comfyui.export import export_workflow as export
+
+        for file in export(request, export_workflow):
+            typer.echo(file)
+        return
+    work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=redo_clip)
+    render(request, progress, quiet=quiet, work=work)
+
+
+def render(
+    request: Request, style: Style = Style.AUTO, *, quiet: bool = False, work: WorkOptions = BESIDE_THE_OUTPUT
+) -> None:
+    """Render with a display; a `KeyboardInterrupt` becomes `Cancelled`."""
+    from soundreel.pipeline import generate as generate_video
+
+    try:
+        with open_display(style, quiet=quiet) as display:
+            display.finish(generate_video(request, display, on_start=display.start, work=work))
+    except KeyboardInterrupt as stop:
+        kept = getattr(stop, "__notes__", ["nothing was saved"])
+        raise Cancelled(", ".join(["cancelled", *kept])) from None
+
+
+@app.command()
+def resume(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A work folder, or a folder with one render under way.")],
+    progress: Annotated[Style, PROGRESS] = Style.AUTO,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Go on with an interrupted render."""
+    from soundreel.render.unfinished import load_render
+
+    request, work = load_render(folder)
+    render(request, progress, quiet=quiet, work=work)
+
+
+@app.command()
+def redo(
+    source: Annotated[
+        str, typer.Argument(metavar="DIR|VIDEO", help="A work folder, or a video whose work folder is kept.")
+    ],
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Of the clip, from 1.")],
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the clip (default: one it has not had).", show_default=False)
+    ] = None,
+    work_dir: Annotated[
+        str | None, typer.Option("--work-dir", help="Where the clips of VIDEO are kept.", show_default=False)
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Name of the new video (default: _take2, …).", show_default=False),
+    ] = None,
+    progress: Annotated[Style, PROGRESS] = Style.AUTO,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Draw one clip of a kept or unfinished render again, and what depends on it; the earlier video stays."""
+    from soundreel.render.unfinished import load_redo
+
+    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output)
+    render(request, progress, quiet=quiet, work=work)
+
+
+@app.command()
+def unfinished(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to look, folders in it included.")] = ".",
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """List unfinished renders, how far they are, and how to go on."""
+    from soundreel.cli import reports
+    from soundreel.render.unfinished import find_renders
+
+    reports.show(reports.describe_renders(find_renders(folder)), as_json=as_json)
+
+
+app.command("jobs", hidden=True, help="Another name of `unfinished`.")(unfinished)
+
+
+@app.command()
+@takes_request
+def plan(request: Request, as_json: Annotated[bool, AS_JSON] = False) -> None:
+    """Show what a render would make and take; render nothing."""
+    from soundreel.cli import reports
+
+    reports.show(reports.describe_plan(request), as_json=as_json)
+
+
+@app.command()
+def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
+    video: Annotated[str, typer.Argument(help="Any video, with any sound or none.", show_default=False)],
+    fps: Annotated[int | None, typer.Option("--fps", help="Frames per second to make.", show_default=False)] = None,
+    factor: Annotated[
+        int | None, typer.Option("--factor", help="Times the rate it has (default 2).", show_default=False)
+    ] = None,
+    method: Annotated[str, typer.Option("--method", "--interpolate", help="motion, rife or film.")] = "motion",
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="File of the network (default: found).", show_default=False)
+    ] = None,
+    models: Annotated[str | None, typer.Option("--models", help="The models folder.", show_default=False)] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    crf: Annotated[int, typer.Option("--crf", help="H.264 quality, 0 best to 51.")] = 18,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Name of the video, replaced if it is there.")
+    ] = None,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Make a video smoother: frames between its frames, its sound copied bit for bit."""
+    from soundreel.cli.display import retiming_lines
+    from soundreel.interpolation.video import Retime, Retiming, interpolate_video
+
+    def tell(job: Retiming) -> None:
+        for line in [] if quiet else retiming_lines(job):
+            sys.stderr.write(f"{line}\n")
+
+    try:
+        request = Retime(
+            video=video,
+            fps=fps,
+            factor=factor,
+            method=method,
+            weights=weights,
+            models=models,
+            device=device,
+            crf=crf,
+            output=output,
+        )
+        made = interpolate_video(request, on_start=tell)
+    except KeyboardInterrupt:
+        raise Cancelled("cancelled, nothing was saved") from None
+    typer.echo(str(made.path))
+
+
+@app.command()
+def info(
+    video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.")],
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Show what is in a video: picture, sound, and the recipe it was made by."""
+    from soundreel.cli import reports
+
+    reports.show(reports.describe_video(video), as_json=as_json)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, AS_JSON] = False,
+    calibrate: Annotated[bool, CALIBRATE] = False,
+    device: Annotated[str, typer.Option("--device", help="Of --calibrate: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Show what this machine can run, and what mends what is missing."""
+    from soundreel.cli import reports
+
+    if calibrate:
+        reports.show(
+            reports.calibrate_machine(device, lambda what: sys.stderr.write(f"measuring: {what}\n")), as_json=as_json
+        )
+        return
+    reports.show(reports.describe_machine(), as_json=as_json)
+
+
+@app.command()
+def demo(
+    output_dir: Annotated[str, typer.Option("--output-dir", help="Where the videos go.")] = "output/demo",
+    frames: Annotated[int | None, typer.Option(help="Only so many frames.", show_default=False)] = None,
+) -> None:
+    """Render the example sound, without and with a reference image."""
+    from soundreel.cli.examples import example_requests
+
+    for request in example_requests(Path(output_dir), frames):
+        render(request)

@@ -1,0 +1,267 @@
+"""How the command line shows a render: a progress bar, plain lines, JSON lines, or nothing.
+
+The path of a finished video goes to standard output, everything for eyes to standard error,
+so that `mv "$(soundreel song.mp3)" …` works.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from soundreel.types import Progress, Result, Stage
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from soundreel.interpolation.video import Retiming
+    from soundreel.render.prepared import PreparedRender
+
+
+class Style(StrEnum):
+    """Values of `--progress`."""
+
+    AUTO = "auto"  # a bar on a terminal, lines elsewhere
+    BAR = "bar"
+    LINES = "lines"
+    JSON = "json"
+    NONE = "none"
+
+
+class Display(Protocol):
+    """What a render tells while it runs; used as a context manager."""
+
+    def start(self, render: "PreparedRender") -> None:
+        """All checks are passed, rendering begins."""
+
+    def __call__(self, progress: Progress) -> None:
+        """One step is done."""
+
+    def finish(self, result: Result) -> None:
+        """The video is there."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def open_display(style: Style, *, quiet: bool) -> Display:
+    """The display for a style; `quiet` leaves nothing but the path and errors."""
+    if style is Style.JSON:
+        return JsonLines()
+    if quiet or style is Style.NONE:
+        return Silent()
+    if style is Style.BAR or (style is Style.AUTO and sys.stderr.isatty()):
+        return Bar()
+    return Lines()
+
+
+class Silent:
+    """Only the path of the result."""
+
+    def start(self, render: "PreparedRender") -> None:
+        """Say nothing."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Say nothing."""
+
+    def finish(self, result: Result) -> None:
+        """Print the path."""
+        _write_out(str(result.path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing to close."""
+
+
+class Lines(Silent):
+    """One line per event, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[Stage, str, int] | None = None
+        self._preview: Path | None = None
+
+    def start(self, render: "PreparedRender") -> None:
+        """Say what will be rendered, by which engine and why."""
+        for line in start_lines(render):
+            _write_error(line)
+
+    def __call__(self, progress: Progress) -> None:
+        """Print a line when a stage, a network or a clip begins."""
+        here = (progress.stage, progress.what, progress.clip)
+        if here != self._shown:
+            self._shown = here
+            _write_error(_describe(progress))
+        if progress.preview not in (None, self._preview):
+            self._preview = progress.preview
+            _write_error(f"preview: {progress.preview}")
+
+    def finish(self, result: Result) -> None:
+        """Print what came out; the path alone goes to standard output."""
+        _write_error(finish_line(result))
+        super().finish(result)
+
+
+class Bar(Silent):
+    """A live progress bar on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._preview: Path | None = None
+
+    def start(self, render: "PreparedRender") -> None:
+        """Say what will be rendered and show the bar."""
+        for line in start_lines(render):
+            self._console.print(line, markup=False, soft_wrap=True)
+        self._task = self._bar.add_task("starting", total=None, left="")
+
+    def __call__(self, progress: Progress) -> None:
+        """Move the bar."""
+        if self._task is None:
+            return
+        if progress.preview not in (None, self._preview):
+            self._preview = progress.preview
+            self._console.print(f"preview: {progress.preview}", markup=False, soft_wrap=True)
+        left = "" if progress.eta_seconds is None else f"{_clock(progress.eta_seconds)} left"
+        self._bar.update(
+            self._task,
+            description=_describe(progress),
+            completed=progress.done,
+            total=progress.total or None,
+            left=left,
+        )
+
+    def finish(self, result: Result) -> None:
+        """Remove the bar, say what came out."""
+        self._bar.stop()
+        self._console.print(finish_line(result), markup=False, soft_wrap=True)
+        super().finish(result)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+
+class JsonLines(Silent):
+    """Every event as one JSON object per line on standard output, for programs."""
+
+    def start(self, render: "PreparedRender") -> None:
+        """{"event": "start", …}"""
+        self._emit(
+            "start",
+            engine=render.engine.name,
+            why=render.choice.why,
+            frames=render.frames_written,
+            fps=render.fps,
+            clips=len(render.plan.clips),
+            resumed=render.resumed,
+            notes=list(render.notes),
+        )
+
+    def __call__(self, progress: Progress) -> None:
+        """{"event": "progress", …}: the fields of `Progress`."""
+        self._emit("progress", **dataclasses.asdict(progress))
+
+    def finish(self, result: Result) -> None:
+        """{"event": "result", "path": …}"""
+        self._emit(
+            "result",
+            path=str(result.path),
+            engine=result.engine,
+            frames=result.frames,
+            fps=result.fps,
+            seconds=result.seconds,
+            notes=list(result.notes),
+        )
+
+    def _emit(self, event: str, **fields: Any) -> None:
+        _write_out(json.dumps({"event": event, **fields}, ensure_ascii=False, default=os.fspath))
+
+
+def start_lines(render: "PreparedRender") -> list[str]:
+    """What is about to be rendered, as lines for people."""
+    plan = render.plan
+    clips = f"{len(plan.clips)} clip{'s' if len(plan.clips) > 1 else ''}"
+    return [
+        f"engine: {render.engine.name} ({render.choice.why})",
+        f"{render.request.width}×{render.request.height}, {render.frames_written} frames at {render.fps} fps = "
+        f"{plan.seconds:.2f} s in {clips}, seed {render.request.seed}",
+        *([render.resumed] if render.resumed else []),
+        *(f"note: {note}" for note in render.notes),
+    ]
+
+
+def retiming_lines(job: "Retiming") -> list[str]:
+    """What `soundreel interpolate` is about to make, as lines for people."""
+    width, height = job.size
+    return [
+        f"{width}×{height}, {job.info.frames} frames at {float(job.info.fps):g} fps → {job.frames} at "
+        f"{float(job.fps):g} fps by {job.request.method}, sound copied",
+        *(f"note: {note}" for note in job.notes),
+    ]
+
+
+def finish_line(result: Result) -> str:
+    """One line on a finished video."""
+    length = f"{result.frames} frames, {result.frames / result.fps:.2f} s"
+    return f"done in {_clock(result.seconds)}: {length}, sound and picture verified"
+
+
+def _describe(progress: Progress) -> str:
+    stage = f"{progress.stage.value} {progress.what}".strip()
+    return f"{stage} clip {progress.clip}/{progress.clips}" if progress.clips else stage
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _write_out(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _write_error(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

@@ -1,0 +1,32 @@
+"""The example sound and picture that `soundreel demo` renders."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from soundreel.errors import InputError
+from soundreel.request import Output, Request, Window
+
+SOUND, PICTURE = "tune.flac", "cover.png"
+
+
+def example_requests(output_dir: Path, frames: int | None = None) -> list[Request]:
+    """Two renders of the example sound, whole or `frames` long: abstract, and of its own picture."""
+    folder = _folder()
+    shared: dict[str, Any] = {"audio": folder / SOUND, "engine": "draft", "window": Window(frames=frames, full=True)}
+    return [
+        Request(
+            **shared, prompt="dusk, teal and amber light", output=Output(path=output_dir / "tune_no_ref_draft.mp4")
+        ),
+        Request(**shared, ref_image=folder / PICTURE, output=Output(path=output_dir / "tune_with_ref_draft.mp4")),
+    ]
+
+
+def _folder() -> Path:
+    """Inside the installed package, or beside `src/` in a working copy."""
+    packaged = Path(str(files("soundreel"))) / "example"
+    working_copy = Path(__file__).parents[3] / "examples"
+    for folder in (packaged, working_copy):
+        if (folder / SOUND).is_file():
+            return folder
+    raise InputError(f"the example files are not installed: looked in {packaged} and {working_copy}")

@@ -1,0 +1,164 @@
+"""Options become a `Request`: each field's option follows from its declaration in `soundreel.request`."""
+
+import dataclasses
+import inspect
+import random
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import reduce
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+import typer
+
+from soundreel.errors import InputError
+from soundreel.fields import Field, Seconds, fields_of
+from soundreel.presets import PRESETS, preset
+from soundreel.request import PICTURE, WHAT, EngineName, Request, grouped, members
+
+AUDIO: Final = Annotated[
+    str | None,
+    typer.Argument(
+        help="Any file with sound in it: mp3, wav, flac, m4a, ogg, opus, wma, a video. With --recipe not needed.",
+        metavar="AUDIO",
+        show_default=False,
+    ),
+]
+
+PANELS: Final = (WHAT, "Length", PICTURE, "Model", "Speed (native)", "ComfyUI server", "Output")
+"""Headings of the help, in its order."""
+
+METAVARS: Final[Mapping[Any, str]] = {int: "<int>", float: "<float>", Seconds: "<time>"}
+
+
+def _kind(hint: Any) -> Any:
+    """The type of one value: of `X | None` and of a tuple of X it is X."""
+    if get_origin(hint) in (Union, UnionType):
+        return _kind(next(kind for kind in get_args(hint) if kind is not NoneType))
+    return hint
+
+
+def _default(field: Field) -> str:
+    says = field.option.default_says
+    value = field.default[0] if isinstance(field.default, tuple) and field.default else field.default
+    if not says and value is not None and value is not False and value != () and value is not dataclasses.MISSING:
+        says = "yes" if value is True else str(value)
+    return f" (default {says})" if says else ""
+
+
+def _typer_option(field: Field) -> Any:
+    """One option, its value None unless it is given; numbers stay text, and `Request` reads and checks them."""
+    declared, kind = field.option, _kind(field.hint)
+    flags = declared.flags or (field.leaf.replace("_", "-"),)
+    names = [f"-{flag}" if len(flag) == 1 else f"--{flag}" for flag in flags]
+    is_repeated = get_origin(kind) is tuple and declared.flags and not field.leaf.endswith(("sigmas", "interval"))
+    if kind is bool and len(flags) == 2:
+        names = ["/".join(names)]
+    value: Any = kind if kind is bool or (isinstance(kind, type) and issubclass(kind, StrEnum)) else str
+    option = typer.Option(
+        *names,
+        help=f"{declared.help}{_default(field)}.",
+        rich_help_panel=declared.panel,
+        show_default=False,
+        metavar=METAVARS.get(kind),
+    )
+    return Annotated[list[str] if is_repeated else value, option]
+
+
+def _options() -> dict[str, Any]:
+    declared = [field for field in fields_of(Request) if field.option.panel]
+    by_panel = {panel: [field for field in declared if field.option.panel == panel] for panel in PANELS}
+    options = {key_of(field): _typer_option(field) for fields in by_panel.values() for field in fields}
+    presets = f"{', '.join(PRESETS)}; single options win over it."
+    options["preset"] = Annotated[str, typer.Option("--preset", help=presets, rich_help_panel=WHAT, show_default=False)]
+    size = "WIDTHxHEIGHT (or WIDTH*HEIGHT) in one word."
+    options["size"] = Annotated[str, typer.Option("--size", help=size, rich_help_panel=PICTURE, show_default=False)]
+    return options
+
+
+def key_of(field: Field) -> str:
+    """A field's name as a Python identifier."""
+    return field.name.replace(".", "__")
+
+
+OPTIONS: Final = _options()
+"""What `generate` and `plan` accept beside the sound."""
+
+LENGTHS: Final = ("window__frames", "window__duration", "window__full", "window__num_clip")
+
+
+def build_request(audio: str | None, **options: Any) -> Request:
+    """A `Request` from the values of `OPTIONS`: recipe, then preset, what is given by itself over both."""
+    given = {name: value for name, value in options.items() if value is not None}
+    fields = _from_recipe(given["recipe"], given) if "recipe" in given else {}
+    if "preset" in given:
+        fields = grouped(preset(given.pop("preset")), fields)
+    if "size" in given:
+        given = parse_size(given.pop("size")) | given
+    if "seed" in given:
+        given["seed"] = draw_seed(given["seed"])
+    if "server__urls" in given:
+        given.setdefault("engine", EngineName.COMFYUI)
+    if "window__num_clip" in given and not given.keys() & {"window__frames", "window__duration"}:
+        given["window__full"] = True  # K clips of the sound, not the default 77 frames
+    if audio is not None:
+        given["audio"] = audio
+    if "audio" not in fields | given:
+        raise InputError("there is no sound: give a file, or with --recipe a finished video", field="audio")
+    return Request(**reduce(_put, given.items(), fields))
+
+
+def _put(fields: dict[str, Any], item: tuple[str, Any]) -> dict[str, Any]:
+    """Fields of `Request` with one more value, under its name of `OPTIONS`."""
+    group, _, leaf = item[0].rpartition("__")
+    if not group:
+        return fields | {leaf: item[1]}
+    held = fields.get(group, {})
+    return fields | {group: {**members(held), leaf: item[1]}}
+
+
+def _from_recipe(video: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The request of a finished video; what was given anew takes along what hangs on it."""
+    from soundreel.render.recipe import request_fields
+
+    fields = request_fields(video)
+    is_other_length = bool(given.keys() & set(LENGTHS))
+    if is_other_length:
+        fields["window"] = dataclasses.replace(fields["window"], frames=None, duration=None, full=False, num_clip=None)
+        fields.pop("cuts", None)
+    if is_other_length or given.keys() & {"seed", "sampling__infer_frames", "sampling__clip_split", "cuts"}:
+        fields.pop("clip_seeds", None)
+    return fields
+
+
+def draw_seed(seed: int | str) -> int | str:
+    """The seed itself, or for -1 a random one, as the reference's `--base_seed -1`."""
+    return random.SystemRandom().randrange(2**31) if str(seed).strip() == "-1" else seed
+
+
+def parse_size(text: str) -> dict[str, int]:
+    """`480x832` or `480*832` → {"width": 480, "height": 832}."""
+    sides = text.lower().replace("*", "x").replace("×", "x").split("x")
+    if len(sides) != 2 or not all(side.strip().isdecimal() for side in sides):
+        raise InputError(f"--size is {text!r}: expected WIDTHxHEIGHT, for example 480x832")
+    return {"width": int(sides[0]), "height": int(sides[1])}
+
+
+def takes_request(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `OPTIONS` beside its own options, and the finished request as first argument."""
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    def run(audio: str | None, **options: Any) -> None:
+        request = build_request(audio, **{name: options.pop(name) for name in OPTIONS})
+        command(request, **options)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("audio", keyword, default=None, annotation=AUDIO),
+        *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in OPTIONS.items()),
+        *(parameter.replace(kind=keyword) for parameter in own),
+    ]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

@@ -1,0 +1,70 @@
+"""The driving sound, what the model hears, and the only door to it: for every engine the same file and window."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundreel.analysis import SoundFeatures, analyse
+from soundreel.media.audio import MODEL_SAMPLE_RATE, model_sound_blocks, read_model_sound
+from soundreel.request import AvAlign
+from soundreel.types import Plan
+from soundreel.units import StrPath
+
+AFTERSOUND_SECONDS: Final = 0.04
+"""Heard after the window: features are rounded to 1/30 s, and the last frame's own must not be missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrivingSound:
+    """A file, and the window of it that drives a plan."""
+
+    path: StrPath
+    start: float  # seconds into the file
+    seconds: float | None  # of sound in the window; None: to the end of the file
+    aftersound: float = AFTERSOUND_SECONDS
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The window of a plan."""
+        return cls(path=plan.request.audio, start=plan.request.window.start, seconds=plan.audio_seconds)
+
+    @classmethod
+    def as_reference(cls, plan: Plan) -> Self:
+        """What the reference code hears: the whole file from the start on, whatever part of it is rendered."""
+        return cls(
+            path=plan.request.audio, start=plan.request.window.start, seconds=plan.request.window.duration, aftersound=0
+        )
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Mono at 16 kHz in blocks [n]; after a window of so many seconds a little more."""
+        return model_sound_blocks(self.path, start=self.start, seconds=self._heard_seconds)
+
+    @property
+    def _heard_seconds(self) -> float | None:
+        return None if self.seconds is None else self.seconds + self.aftersound
+
+    def samples(self, seconds: float) -> NDArray[np.float32]:
+        """Mono at 16 kHz [n]: `seconds` and a little more, silent where the window has ended.
+
+        Never shorter: a chunk past the end of what was heard would be sampled as if there were no sound input at all.
+        """
+        count = round((seconds + AFTERSOUND_SECONDS) * MODEL_SAMPLE_RATE)
+        if self.seconds is not None and self.seconds <= 0:
+            return np.zeros(count, np.float32)
+        heard = read_model_sound(self.path, start=self.start, seconds=self._heard_seconds)
+        return np.pad(heard[:count], (0, max(0, count - len(heard))))
+
+    def features(self, frames: int) -> SoundFeatures:
+        """Loudness, onsets, bands and beats for a video of `frames` frames."""
+        assert self.seconds is not None, "a video has a length"
+        return analyse(self.path, start=self.start, seconds=self.seconds, frames=frames)
+
+
+def driving_sound(plan: Plan) -> DrivingSound:
+    """What drives `plan`."""
+    return (
+        DrivingSound.as_reference(plan) if plan.request.guide.av_align is AvAlign.REFERENCE else DrivingSound.of(plan)
+    )

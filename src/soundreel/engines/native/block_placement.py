@@ -1,0 +1,86 @@
+"""What happens to the transformer's blocks between the file and their place: LoRAs, rounding, host memory.
+
+A block is changed on the device as soon as it is whole there, and leaves it if it is to wait in host memory: neither
+memory ever holds more than the form that is used, and the blocks on their way.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from soundreel.engines.native.device import (
+    compute_dtype,
+)
+from soundreel.engines.native.memory import MemoryPlan
+from soundreel.engines.native.prepared import Placement
+from soundreel.models.block import WanS2VTransformerBlock
+from soundreel.models.layers import FusedFeedForward
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.weights.catalog import Component
+from soundreel.weights.components import load_part
+from soundreel.weights.load import OnLoad
+from soundreel.weights.lora import Lora, apply_loras, fuse_loras
+from soundreel.weights.precision import clip_layers, round_block, set_precision
+from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, spread, to_host
+
+
+class BlockPlacement:
+    """Receives the blocks of one transformer, then settles it.
+
+    Args:
+        memory: what stays on the device.
+        loras: added to weights before they are rounded.
+    """
+
+    def __init__(self, memory: MemoryPlan, loras: Sequence[Lora]) -> None:
+        self.loras = loras
+        self.changed: set[str] = set()
+        """Layers that the LoRAs have been added to."""
+        self._memory = memory
+        self._waiting = set(spread(memory.blocks, memory.streamed))
+
+    def __call__(self, name: str, block: nn.Module) -> None:
+        """Change a block that has arrived, and move what is to wait in host memory."""
+        if not isinstance(block, WanS2VTransformerBlock):
+            return
+        self.changed |= fuse_loras(block, name, self.loras)
+        if self._memory.rounds:
+            round_block(block)
+        apart = list(clip_layers(block))
+        if self._memory.offloads:
+            to_host(place for layer in apart for place in places(layer))
+        if int(name.rpartition(".")[2]) in self._waiting:
+            to_host(matrices(block, apart))
+
+    def settle(self, transformer: WanS2VTransformer3DModel, device: torch.device) -> None:
+        """Let everything that waits come when it is needed."""
+        blocks = list(transformer.blocks)
+        apart = [layer for block in blocks for layer in clip_layers(block)]
+        if self._memory.offloads:
+            OffloadedLayers(apart, device)
+        waiting = [block for number, block in enumerate(blocks) if number in self._waiting]
+        if waiting:
+            BlockStream(waiting, device, apart=apart, uses=2 if self._memory.together else 1)
+        for module in transformer.modules():
+            if isinstance(module, FusedFeedForward):
+                module.tokens_at_once = self._memory.tokens_at_once
+
+
+def load_transformer(placement: Placement, on_load: OnLoad | None = None) -> WanS2VTransformer3DModel:
+    """The transformer with LoRAs added, computing as the placement's arithmetic says, its weights where it has them."""
+    device, memory, arithmetic = placement.device, placement.memory, placement.arithmetic
+    blocks = BlockPlacement(memory, placement.loras)
+    transformer: WanS2VTransformer3DModel = load_part(
+        placement.files[Component.TRANSFORMER],
+        WanS2VTransformer3DModel,
+        device=device,
+        dtype=compute_dtype(device),
+        on_load=on_load,
+        on_part=blocks,
+    )
+    apply_loras(transformer, blocks.loras, done=blocks.changed)
+    set_precision(transformer, arithmetic.products, device)
+    transformer.use_attention(arithmetic.attention)
+    blocks.settle(transformer, device)
+    return transformer

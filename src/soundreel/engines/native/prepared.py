@@ -1,0 +1,225 @@
+"""What a native render is computed with, decided once: what decides its pixels, and where on this machine they come."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Self, TypeVar
+
+import torch
+
+from soundreel.engines.base import Identity, Prepared
+from soundreel.engines.native.calibration import find_speeds
+from soundreel.engines.native.cost import Forecast, clip_seconds
+from soundreel.engines.native.device import compute_dtype, transformer_sizes, vae_dtype
+from soundreel.engines.native.memory import Bits, MemoryPlan, choose_memory, demand, weigh
+from soundreel.engines.native.passes import PassOptions
+from soundreel.engines.native.preview import preview_note
+from soundreel.errors import EngineError, InputError
+from soundreel.media.pose import PoseMatch, missing_pose_seconds
+from soundreel.media.video import probe_video
+from soundreel.models.attention import Kernel, choose_kernel
+from soundreel.models.devices import pick_device
+from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.presets import TURBO_SIGMAS, default_shift
+from soundreel.request import AvAlign, Precision, Request, VaePrecision
+from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
+from soundreel.types import Plan
+from soundreel.weights.catalog import Component
+from soundreel.weights.components import Outline, outline_model
+from soundreel.weights.find import ModelFiles, find_model
+from soundreel.weights.identify import Storage
+from soundreel.weights.lora import Lora, open_lora
+from soundreel.weights.lora_files import LoraSource, lora_file
+from soundreel.weights.precision import check_precision
+from soundreel.weights.quantized import has_float8_products
+
+T = TypeVar("T")
+
+TURBO_NEEDS_WEIGHTS: Final = (
+    "turbo takes few-step weights: without their LoRA (--lora FILE, as "
+    "wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise.safetensors) four steps give unfinished pictures"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """What decides the pixels beside request, inputs and weights; kept as the render's identity."""
+
+    device: str  # kind: cuda, cpu, mps
+    attention: Kernel
+    products: Precision  # of the large products: bf16, or float8 for all (fp8) or where the weights are in it (auto)
+    vae: VaePrecision  # fp32 or bf16
+    bits: Bits
+
+    def as_identity(self) -> Identity:
+        """Ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_identity(cls, kept: Identity) -> Self:
+        """What `as_identity` gave; `InputError` for anything else."""
+        try:
+            return cls(
+                device=str(kept["device"]),
+                attention=Kernel(kept["attention"]),
+                products=Precision(kept["products"]),
+                vae=VaePrecision(kept["vae"]),
+                bits=Bits(**kept["bits"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"what the render was begun with cannot be read ({error}): begin anew, --no-resume"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a render is computed, and what lies where."""
+
+    files: ModelFiles
+    loras: tuple[Lora, ...]  # opened; their tensors are read when the transformer is loaded
+    device: torch.device
+    memory: MemoryPlan
+    sizes: Mapping[str, Any]  # configuration of the transformer
+    arithmetic: Arithmetic
+
+
+def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
+    """Check all that can fail before weights are read, and decide what is computed and where.
+
+    Raises:
+        InputError: options that do not go together or not here, or unreadable files.
+        WeightsError: model files that are missing, damaged or do not fit together.
+        EngineError: too little memory, or `kept` cannot be followed on this machine.
+    """
+    request = plan.request
+    plan_schedule(request)
+    sources = [LoraSource.parse(text) for text in request.compute.loras]
+    for source in sources:
+        lora_file(source.path)
+    if request.guide.pose_video is not None:
+        probe_video(request.guide.pose_video)
+    files, device = find_files(request), pick_device(request.compute.device)
+    outlines = outline_model(files)
+    loras = _open_loras(sources, outlines[Component.TRANSFORMER])
+    sizes = transformer_sizes(files[Component.TRANSFORMER])
+    bound = None if kept is None else Arithmetic.from_identity(kept)
+    kernel = _kernel(request, device, sizes, bound)
+    vae = _vae_precision(request, device) if bound is None else bound.vae
+    check_precision(request.compute.precision, device)
+    weights, asked = weigh(outlines, device, vae), demand(plan, sizes, device, kernel=kernel, vae=vae)
+    memory = choose_memory(weights, asked, request, device, None if bound is None else bound.bits)
+    products = _products(request, files, device, memory) if bound is None else bound.products
+    if bound is not None and products is not Precision.BF16:
+        _follow(partial(check_precision, Precision.FP8, device))
+    arithmetic = Arithmetic(device=device.type, attention=kernel, products=products, vae=vae, bits=memory.bits)
+    return Prepared(
+        plan=plan,
+        identity=arithmetic.as_identity(),
+        placement=Placement(files=files, loras=loras, device=device, memory=memory, sizes=sizes, arithmetic=arithmetic),
+        notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
+    )
+
+
+def _open_loras(sources: Sequence[LoraSource], transformer: Outline) -> tuple[Lora, ...]:
+    assert isinstance(transformer.network, WanS2VTransformer3DModel)
+    return tuple(open_lora(source, transformer.network) for source in sources)
+
+
+def _kernel(request: Request, device: torch.device, sizes: Mapping[str, Any], bound: Arithmetic | None) -> Kernel:
+    choose = partial(choose_kernel, device=device, dtype=compute_dtype(device), head_width=sizes["attention_head_dim"])
+    if bound is None:
+        return choose(request.compute.attention)
+    if bound.device != device.type:
+        raise EngineError(
+            f"the render was begun on {bound.device}, here it would go on on {device.type}, which rounds otherwise: go "
+            "on with --device, or begin anew with --no-resume"
+        )
+    return _follow(partial(choose, bound.attention))
+
+
+def _follow(choose: Callable[[], T]) -> T:
+    """A choice that was made when the render was begun; `EngineError` where this machine cannot follow it."""
+    try:
+        return choose()
+    except InputError as error:
+        raise EngineError(f"the render cannot go on here as it was begun: {error}; --no-resume begins anew") from error
+
+
+def _vae_precision(request: Request, device: torch.device) -> VaePrecision:
+    is_whole = vae_dtype(request.compute.vae_precision, device) is torch.float32
+    return VaePrecision.FP32 if is_whole else VaePrecision.BF16
+
+
+def _products(request: Request, files: ModelFiles, device: torch.device, memory: MemoryPlan) -> Precision:
+    """What the transformer's large products are computed in."""
+    wanted = request.compute.precision
+    if wanted is Precision.BF16 or not has_float8_products(device):
+        return Precision.BF16
+    is_stored = files[Component.TRANSFORMER].storage is Storage.FP8
+    return wanted if wanted is Precision.FP8 or memory.rounds or is_stored else Precision.BF16
+
+
+def _notes(plan: Plan, memory: MemoryPlan) -> Iterator[str]:
+    """Say what memory is saved by, what turbo lacks, whether previews are rough, and where poses end too early."""
+    request = plan.request
+    yield from memory.notes()
+    if request.sampling.turbo and not request.compute.loras:
+        yield TURBO_NEEDS_WEIGHTS
+    rough = preview_note(request.compute.models) if request.output.preview else None
+    if rough is not None:
+        yield rough
+    if request.guide.pose_video is None:
+        return
+    match = pose_match(request)
+    missing = missing_pose_seconds(request.guide.pose_video, plan.sampled_frames, match=match, lead_in=plan.lead_in)
+    if missing > 0:
+        then = "there is no pose" if match is PoseMatch.REFERENCE else "its last pose is held"
+        yield f"the pose video is {missing:.2f} s shorter than the render: for that long {then}"
+
+
+def find_files(request: Request) -> ModelFiles:
+    """The model's files, in the places that the request names or else in the default one."""
+    return find_model(*([] if request.compute.models is None else [request.compute.models]))
+
+
+def pose_match(request: Request) -> PoseMatch:
+    """Which pose goes with which frame."""
+    return PoseMatch.REFERENCE if request.guide.av_align is AvAlign.REFERENCE else PoseMatch.TIME
+
+
+def plan_schedule(request: Request) -> Schedule:
+    """The noise levels of every clip."""
+    sigmas = request.sampling.sigmas or (TURBO_SIGMAS if request.sampling.turbo else None)
+    if sigmas is not None:
+        return explicit_schedule(sigmas)
+    shift = default_shift(request.width, request.height) if request.sampling.shift is None else request.sampling.shift
+    return shifted_schedule(request.sampling.solver, steps=request.sampling.steps, shift=shift)
+
+
+def pass_options(request: Request) -> PassOptions:
+    """Which forward passes the request lets a clip do without."""
+    return PassOptions(cache_threshold=request.sampling.cache, guidance_interval=request.sampling.cfg_interval)
+
+
+def forecast(plan: Plan, placement: Placement) -> tuple[Forecast, str]:
+    """What a render takes, and what that is known from."""
+    files, memory, arithmetic = placement.files, placement.memory, placement.arithmetic
+    float8 = arithmetic.products is not Precision.BF16
+    precision = Precision.FP8 if float8 else Precision.BF16
+    basis = find_speeds(placement.device, precision=precision, kernel=arithmetic.attention, vae=arithmetic.vae)
+    speeds = basis.speeds
+    read = sum(path.stat().st_size for part in files.parts.values() for path in part.files)
+    seconds = partial(
+        clip_seconds,
+        plan,
+        sizes=placement.sizes,
+        speeds=speeds,
+        steps=plan_schedule(plan.request).steps,
+        float8=float8,
+        streamed_bytes=memory.streamed_bytes,
+        together=memory.together,
+    )
+    clips = tuple(seconds(clip) for clip in plan.clips)
+    return Forecast(load=speeds.start + read / speeds.read, clips=clips), basis.says

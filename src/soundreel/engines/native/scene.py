@@ -1,0 +1,121 @@
+"""What all clips of a render share, and what each is rendered from: words, sound, reference, poses, motion frames."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from soundreel.driving_sound import driving_sound
+from soundreel.engines.base import Prepared
+from soundreel.engines.native.clips import Scene, first_motion
+from soundreel.engines.native.device import (
+    compute_dtype,
+    release_memory,
+)
+from soundreel.engines.native.inputs import (
+    fit_reference,
+    pose_windows,
+    to_pixels,
+)
+from soundreel.engines.native.long_sound import encode_columns, survey
+from soundreel.engines.native.prepared import pose_match
+from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
+from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
+from soundreel.engines.native.text import TextEncoder
+from soundreel.media.image import cover, load_image, load_plain_image
+from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from soundreel.request import RefFit, Request
+from soundreel.types import Carry, Clip, Plan
+from soundreel.weights.catalog import Component
+from soundreel.weights.find import ModelFiles
+from soundreel.weights.load import OnLoad
+
+MOTION = "motion"
+"""Name of the carry's tensor: the motion frames for the next clip, float32 [3, 73, H, W]."""
+
+
+def prepare_scene(prepared: Prepared, on_load: OnLoad | None = None) -> Scene:
+    """Encode words and sound; each encoder has the device to itself and leaves it."""
+    plan, placement = prepared.plan, prepared.placement
+    files, device, request = placement.files, placement.device, plan.request
+    prompt = request.prompt or DEFAULT_PROMPT
+    negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
+    prompts = [prompt, negative] if request.sampling.guide_scale > 1 else [prompt]
+    streamed = placement.memory.text_streamed
+    encoder = TextEncoder.load(
+        files, device="cpu" if streamed else device, dtype=compute_dtype(device), on_load=on_load
+    )
+    if streamed:
+        encoder.stream_to(device)
+    texts = [encoder.encode(text) for text in prompts]
+    del encoder
+    release_memory(device)
+    sound = encode_sound(plan, files, device, on_load)
+    release_memory(device)
+    reference = None if request.ref_image is None else read_reference(request)
+    return Scene(
+        prompt=texts[0],
+        negative=texts[1] if len(texts) > 1 else None,
+        sound=sound,
+        reference=reference,
+    )
+
+
+def encode_sound(
+    plan: Plan, files: ModelFiles, device: torch.device, on_load: OnLoad | None = None
+) -> Tensor | StoredSound:
+    """wav2vec2 features, [S, C, sampled frames of the plan], one column per frame; on disk where they are many.
+
+    The reference hears the whole file, whatever part of it is rendered; otherwise the window is heard.
+    """
+    heard = driving_sound(plan)
+    found = survey(heard.blocks())
+    frames = plan.sampled_frames
+    shift = lead_in_shift(plan.lead_in, plan.request.guide.av_align)
+
+    def encode() -> Iterator[Tensor]:
+        encoder = SoundEncoder.load(files, device=device, on_load=on_load)
+        yield from encode_columns(encoder, found, heard.blocks, frames, shift)
+
+    key = features_key(found, files[Component.AUDIO_ENCODER].files, device, frames, shift)
+    return cached_features(key, encode(), frames=frames, in_memory=found.samples is not None)
+
+
+def read_reference(request: Request) -> Tensor:
+    """The reference image as pixels [3, 1, H, W]."""
+    path, size = request.ref_image, (request.width, request.height)
+    assert path is not None
+    if request.guide.ref_fit is RefFit.REFERENCE:
+        picture = fit_reference(load_plain_image(path), *size)
+    else:
+        picture = cover(load_image(path), *size)
+    return to_pixels(picture[None])
+
+
+def motion_before(plan: Plan, clip: Clip, carry: Carry, scene: Scene) -> Tensor | None:
+    """Motion frames for `clip`, pixels [3, 73, H, W]: those that the clip before handed on; None: nothing comes before.
+
+    The first clip of a shot continues nothing, or with start-from-ref the reference picture.
+    """
+    if plan.continues(clip):
+        return torch.from_numpy(carry.tensors[MOTION])
+    if plan.request.guide.start_from_ref:
+        assert scene.reference is not None
+        return first_motion(scene.reference)
+    return None
+
+
+def poses(plan: Plan, start: int) -> Iterator[Tensor | None]:
+    """The pose video's window for each clip from index `start` on; None without a pose video."""
+    request = plan.request
+    if request.guide.pose_video is None:
+        yield from (None for _ in plan.clips[start:])
+        return
+    yield from pose_windows(
+        request.guide.pose_video,
+        [(plan.first_sampled(clip), clip.size) for clip in plan.clips[start:]],
+        width=request.width,
+        height=request.height,
+        match=pose_match(request),
+        lead_in=plan.lead_in,
+    )

@@ -1,0 +1,79 @@
+"""Chooses the row operations for a tensor: Triton kernels where they compile and agree with the reference."""
+
+import logging
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from soundreel.models.kernels import reference
+from soundreel.models.kernels.float8_rows import Affine, Float8Rows, Gate
+from soundreel.models.rope import Rotary
+
+FUSED = "soundreel.models.kernels.fused"
+
+TOLERANCE = 0.02
+"""Largest relative L2 error of a fused result in bfloat16; rounding alone gives 0.004."""
+
+log = logging.getLogger(__name__)
+
+
+def operations(x: Tensor) -> ModuleType:
+    """The module `fused` if x is on a GPU that runs it, else `reference`: both have the same functions."""
+    return import_module(FUSED) if x.is_cuda and is_fused(x.device) else reference
+
+
+@cache
+def is_fused(device: torch.device) -> bool:
+    """Whether the fused operations compile on a device and agree with the reference; logs a warning if not."""
+    if find_spec("triton") is None:
+        return False
+    try:
+        with torch.cuda.device(device):
+            check(import_module(FUSED), device)
+    except kernel_errors() as error:
+        log.warning("fused kernels are off on %s: %s", device, str(error).splitlines()[0])
+        return False
+    return True
+
+
+def kernel_errors() -> tuple[type[Exception], ...]:
+    """Exceptions that compiling, running or checking a kernel may raise on a GPU that it does not suit."""
+    triton_error: type[Exception] = import_module("triton.errors").TritonError
+    return triton_error, RuntimeError, ValueError, TypeError, AttributeError, ImportError, OSError, ArithmeticError
+
+
+def check(fused: ModuleType, device: torch.device) -> None:
+    """Raise `ArithmeticError` unless all of `fused` agrees with `reference` on small random tensors."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    x, update, weight = draw(2, 7, 96), draw(2, 5, 96, dtype=torch.bfloat16), draw(96, dtype=torch.bfloat16)
+    affine, gate = Affine(draw(2, 2, 96), draw(2, 2, 96), 3), Gate(draw(1, 2, 96), 4)
+    rotary = Rotary(draw(5, 24), draw(5, 24))
+    for name, arguments, options in (
+        ("norm", (x, affine, 1e-6, torch.bfloat16), {}),
+        ("add", (x, update, gate), {}),
+        ("add_norm", (x, update, None, affine, 1e-6, torch.bfloat16), {}),
+        ("rms_norm", (update, weight, 1e-6, rotary, 48), {}),
+        ("gelu", (update,), {}),
+        ("quantize", (update,), {}),
+    ):
+        ours, expected = (getattr(module, name)(*arguments, **options) for module in (fused, reference))
+        for one, other in zip(_tensors(ours), _tensors(expected), strict=True):
+            error = float((one - other).norm() / other.norm())
+            if not error < TOLERANCE:
+                raise ArithmeticError(f"{name} is off by {error:.2g}")
+
+
+def _tensors(result: Tensor | Float8Rows | tuple[Tensor | Float8Rows, ...]) -> list[Tensor]:
+    if isinstance(result, Float8Rows):
+        return [result.widened()]
+    if isinstance(result, Tensor):
+        return [result.float()]
+    return [tensor for part in result for tensor in _tensors(part)]

@@ -1,0 +1,79 @@
+"""What the pictures of a render depend on, as fingerprints: of what was asked, and of every clip by itself.
+
+A render is found again by what was *asked*: request, inputs, model files, clips. A stored clip counts by its own
+fingerprint: what all clips share, what its shot has for itself, and the clip before it in the shot. So another cut or
+another seed draws anew only what depends on it, and another `--crf` stands beside what is there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soundreel.disk.digests import data_digest, file_digest
+from soundreel.fields import Role, fields_of, plain
+from soundreel.request import Request
+from soundreel.types import Clip, Plan
+from soundreel.version import PIXELS_VERSION
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """All that something depends on, each part in a few words or as a digest."""
+
+    parts: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The same for the same parts."""
+        return data_digest(self.parts)
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Names of the parts in which `other` is not the same."""
+        names = [*self.parts, *(name for name in other if name not in self.parts)]
+        return [name for name in names if self.parts.get(name) != other.get(name)]
+
+
+def request_parts(request: Request, role: Role) -> dict[str, Any]:
+    """The fields of a role by name; of files their content, which is read for it."""
+    parts: dict[str, Any] = {}
+    for field in fields_of(Request):
+        value = field.of(request)
+        if field.option.role is role and not (field.option.is_file and value is None):
+            parts[field.name] = file_digest(Path(value)) if field.option.is_file else plain(value, field.option)
+    return parts
+
+
+def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprint:
+    """Of what was asked: everything that decides pictures, except what `prepare` decides from it."""
+    clips = [[clip.shot, clip.start, clip.frames, clip.size, clip.lead_in] for clip in plan.clips]
+    return Fingerprint(
+        {
+            **request_parts(plan.request, Role.PIXELS),
+            "pixels version": PIXELS_VERSION,
+            "engine": engine,
+            "model files": dict(model_files),
+            "clips": clips,
+            "audio_seconds": plan.audio_seconds,
+        }
+    )
+
+
+def clip_fingerprints(
+    plan: Plan, what_was_asked: Fingerprint, identity: Mapping[str, Any], encoding: Mapping[str, Any]
+) -> list[str]:
+    """A digest for each clip of a plan; that of a clip which continues another holds the other's."""
+    shared = {name: part for name, part in what_was_asked.parts.items() if name != "clips"}
+    common = data_digest([shared, dict(identity), dict(encoding), plan.frames])
+    digests: list[str] = []
+    for clip in plan.clips:
+        before = digests[-1] if plan.continues(clip) else ""
+        digests.append(data_digest([common, list(_clip_parts(plan, clip)), before]))
+    return digests
+
+
+def _clip_parts(plan: Plan, clip: Clip) -> Iterator[int]:
+    """What a clip has for itself. A shot's clips begin with its number: it decides a draft's look."""
+    yield from (clip.shot, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed)
+    yield int(plan.is_last_of_shot(clip))
+    yield int(clip.stop == plan.frames)

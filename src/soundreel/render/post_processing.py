@@ -1,0 +1,91 @@
+"""What happens to a rendered clip before it is encoded: colours are measured and matched, frames are added.
+
+Each clip is processed by itself, from its frames and what the one before in its shot handed on; so one that is rendered
+again after an interruption comes out the same, and shots do not need each other. Of an interpolated clip's frames,
+those between the clip before and its own first one come first; a shot's last clip holds its last picture to the cut.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soundreel.interpolation.frames import Piece, interpolate
+from soundreel.render.colour import ColourStats, Correction, measure
+from soundreel.render.prepared import PreparedRender
+from soundreel.request import Interpolation
+from soundreel.types import RenderedClip
+
+OWN: Final = "soundreel."
+"""Names in a stored carry that begin so are not the engine's."""
+
+CONTEXT, CORRECTION, TARGET = f"{OWN}context", f"{OWN}correction", f"{OWN}target"
+
+Picture = NDArray[np.uint8]
+"""RGB, uint8 [H, W, 3]; several of them [T, H, W, 3]."""
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessedClip:
+    """Pictures to encode, and what is kept beside them."""
+
+    pictures: Iterator[Picture]
+    colours: ColourStats  # as rendered
+    correction: Correction | None  # at the end of the clip
+    handed_on: Tensors
+
+
+def post_process(render: PreparedRender, rendered: RenderedClip, before: Tensors) -> ProcessedClip:
+    """Process a clip; `before` is what the clip before it in its shot handed on."""
+    colours = measure(rendered.frames)
+    handed_on: dict[str, NDArray[Any]] = {}
+    count = len(rendered.frames)
+    correct = _Matching(colours, before, count) if render.request.output.color_match else None
+    if correct is not None:
+        handed_on |= correct.handed_on
+
+    def picture(index: int) -> Picture:
+        frame = rendered.frames[index]
+        return frame if correct is None else correct(frame, index)
+
+    pictures: Iterator[Picture] = map(picture, range(count))
+    if render.interpolation is not Interpolation.NONE:
+        handed_on[CONTEXT] = picture(count - 1)
+        pictures = _interpolated(render, rendered, pictures, before.get(CONTEXT))
+    correction = None if correct is None else correct.end
+    return ProcessedClip(pictures=pictures, colours=colours, correction=correction, handed_on=handed_on)
+
+
+class _Matching:
+    """Goes from the correction at the end of the clip before to the clip's own, frame by frame: no step is seen."""
+
+    def __init__(self, colours: ColourStats, before: Tensors, frames: int) -> None:
+        target = before.get(TARGET, np.array([colours.mean, colours.std]))
+        self._begin = Correction(before[CORRECTION]) if CORRECTION in before else Correction.none()
+        self.end = Correction.between(colours, ColourStats(mean=tuple(target[0]), std=tuple(target[1])))
+        self._frames = frames
+        self.handed_on = {TARGET: target, CORRECTION: self.end.values}
+
+    def __call__(self, frame: Picture, index: int) -> Picture:
+        return self._begin.towards(self.end, (index + 1) / self._frames).apply(frame)
+
+
+def _interpolated(
+    render: PreparedRender, rendered: RenderedClip, pictures: Iterator[Picture], before: Picture | None
+) -> Iterator[Picture]:
+    clip, plan = rendered.clip, render.plan
+    return interpolate(
+        pictures,
+        method=render.interpolator,
+        fps=render.fps,
+        piece=Piece(
+            start=clip.start,
+            before=before,
+            is_last=clip.stop == plan.frames,
+            until=render.rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else None,
+        ),
+    )

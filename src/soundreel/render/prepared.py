@@ -1,0 +1,235 @@
+"""A request that has passed every check: what will be rendered, by which engine, and what the user should know."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from soundreel import planning
+from soundreel.disk.digests import data_digest
+from soundreel.engines.base import Choice, Engine, Identity, Prepared, open_engine
+from soundreel.errors import InputError
+from soundreel.fields import Role
+from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
+from soundreel.media.audio import SoundInfo, probe_sound
+from soundreel.media.image import probe_image
+from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, request_parts
+from soundreel.request import Interpolation, Request
+from soundreel.types import Plan
+from soundreel.units import MODEL_FPS
+
+INTERPOLATED_FPS: Final = 2 * MODEL_FPS
+"""Frames per second with interpolation, where no rate is asked for."""
+
+DRAFT_NEEDS_NO_FILM: Final = "a draft needs no weights: --interpolate motion doubles its frames, not FILM"
+
+RATE_NEEDS_A_METHOD: Final = (
+    "--fps {fps} without --interpolate: the frames between come from --interpolate motion; "
+    "rife and film make better ones"
+)
+
+NOTABLE_CROP: Final = 0.34
+"""A reference image that loses more of its area than this is worth a word."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request on its sound: what is to be rendered and by which engine, before the engine has decided how."""
+
+    plan: Plan
+    sound: SoundInfo
+    choice: Choice
+    interpolation: Interpolation  # the method that is really used
+    model_files: Mapping[str, str]  # digests of the engine's local files, by name
+
+    @property
+    def request(self) -> Request:
+        """What the user asked."""
+        return self.plan.request
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that renders it."""
+        return self.choice.engine
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What was asked; the sound and the other files are read for it."""
+        return asked(self.plan, self.engine.name, self.model_files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRender:
+    """A request that has passed every check and can be rendered."""
+
+    asked: Asked
+    prepared: Prepared  # the engine's decisions
+    networks: Mapping[str, str]  # digests of the interpolation's weights, by name
+    notes: tuple[str, ...]
+    resumed: str = ""  # what is there already, in a few words
+
+    @property
+    def plan(self) -> Plan:
+        """Shots and clips."""
+        return self.asked.plan
+
+    @property
+    def request(self) -> Request:
+        """What the user asked."""
+        return self.plan.request
+
+    @property
+    def choice(self) -> Choice:
+        """The engine, and why it was taken."""
+        return self.asked.choice
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that renders it."""
+        return self.choice.engine
+
+    @property
+    def identity(self) -> Identity:
+        """What the engine decided that changes pixels."""
+        return self.prepared.identity
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """The method that is really used."""
+        return self.asked.interpolation
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """Digests of all model files that take part, by name."""
+        return {**self.asked.model_files, **self.networks}
+
+    @property
+    def fps(self) -> int:
+        """Frames per second of the file."""
+        if self.interpolation is Interpolation.NONE:
+            return MODEL_FPS
+        return self.request.output.fps or INTERPOLATED_FPS
+
+    @property
+    def rates(self) -> Rates:
+        """Frames per second of the model and of the file."""
+        return Rates(target=Fraction(self.fps))
+
+    @property
+    def frames_written(self) -> int:
+        """Frames of the file."""
+        return self.rates.count(self.plan.frames)
+
+    @cached_property
+    def encoding(self) -> Mapping[str, Any]:
+        """How pictures are post-processed and encoded: as asked, and as it is really done."""
+        wanted = request_parts(self.request, Role.ENCODING)
+        done = {"output.interpolate": str(self.interpolation), "output.fps": self.fps, "networks": dict(self.networks)}
+        return {name: value for name, value in (wanted | done).items() if name != "output.weights"}
+
+    @cached_property
+    def clip_fingerprints(self) -> list[str]:
+        """What a stored clip must be of to count, for each clip."""
+        return clip_fingerprints(self.plan, self.asked.fingerprint, self.identity, self.encoding)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all pixels of the video before they are encoded."""
+        return data_digest([self.asked.fingerprint.parts, dict(self.identity)])
+
+    @cached_property
+    def interpolator(self) -> Method:
+        """What makes the frames between; its network is loaded on first use."""
+        output, compute = self.request.output, self.request.compute
+        return open_method(self.interpolation, weights=output.weights, models=compute.models, device=compute.device)
+
+
+def ask(request: Request) -> Asked:
+    """Choose an engine, read the sound's length, and plan."""
+    _check_output(request)
+    choice = open_engine(request)
+    sound = probe_sound(request.audio)
+    planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
+    return Asked(
+        plan=planned,
+        sound=sound,
+        choice=choice,
+        interpolation=_interpolation(request, choice.engine),
+        model_files=choice.engine.model_files(request),
+    )
+
+
+def prepare(what: Asked, kept: Identity | None = None) -> PreparedRender:
+    """Check all that a render needs and decide how it is done; nothing is written.
+
+    Args:
+        kept: what the engine decided when the render was begun: it is followed, or refused.
+    """
+    request = what.request
+    check_method(what.interpolation, weights=request.output.weights, models=request.compute.models)
+    prepared = what.engine.prepare(what.plan, kept)
+    notes = (
+        *_sound_notes(what.plan, what.sound),
+        *_reference_notes(request),
+        *prepared.notes,
+        *_interpolation_notes(request, what.interpolation),
+    )
+    networks = method_files(what.interpolation, weights=request.output.weights, models=request.compute.models)
+    return PreparedRender(asked=what, prepared=prepared, networks=networks, notes=notes)
+
+
+def _interpolation(request: Request, engine: Engine) -> Interpolation:
+    """The method that is really used: a draft never needs FILM's weights, and a higher rate needs some method."""
+    wanted, fps = request.output.interpolate, request.output.fps
+    if fps == MODEL_FPS:
+        return Interpolation.NONE
+    if engine.name == "draft" and wanted is Interpolation.FILM:
+        return Interpolation.MOTION
+    return Interpolation.MOTION if wanted is Interpolation.NONE and fps is not None else wanted
+
+
+def _interpolation_notes(request: Request, interpolation: Interpolation) -> Iterator[str]:
+    wanted = request.output.interpolate
+    if interpolation is Interpolation.MOTION and wanted is Interpolation.FILM:
+        yield DRAFT_NEEDS_NO_FILM
+    if interpolation is Interpolation.MOTION and wanted is Interpolation.NONE:
+        yield RATE_NEEDS_A_METHOD.format(fps=request.output.fps)
+
+
+def _check_output(request: Request) -> None:
+    if request.output.path is None:
+        return
+    output = Path(request.output.path)
+    if output.suffix.lower() != ".mp4":
+        raise InputError(f"--output is {str(output)!r}: expected a name that ends in .mp4", field="output.path")
+    if output.is_dir():
+        raise InputError(
+            f"--output is {str(output)!r}, which is a folder: name a file, or use --output-dir", field="output.path"
+        )
+
+
+def _sound_notes(planned: Plan, sound: SoundInfo) -> Iterator[str]:
+    if sound.truncated:
+        yield f"the sound file is cut off: only {sound.seconds:.2f} s of it can be decoded"
+    if planned.silence_seconds * MODEL_FPS >= 1:
+        yield (
+            f"the sound ends at {planned.audio_seconds:.2f} s, the video at {planned.seconds:.2f} s: "
+            f"{planned.silence_seconds:.2f} s of silence follow"
+        )
+
+
+def _reference_notes(request: Request) -> Iterator[str]:
+    if request.ref_image is None:
+        return
+    picture = probe_image(request.ref_image)
+    if picture.animated:
+        yield f"{Path(request.ref_image).name} is animated: its first frame is used"
+    ratio = (picture.width * request.height) / (picture.height * request.width)
+    lost = 1 - min(ratio, 1 / ratio)
+    if lost > NOTABLE_CROP:
+        yield (
+            f"{lost:.0%} of the reference image ({picture.width}×{picture.height}) is cropped away at "
+            f"{request.width}×{request.height}: a --width and --height nearer to its shape keep more"
+        )

@@ -1,0 +1,80 @@
+"""How a video gets its name: whole and verified, or not at all; and a look at what is there before that."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from soundreel.disk import durable
+from soundreel.errors import MediaError
+from soundreel.media.mux import SoundTrack, assemble, verify
+from soundreel.render import naming
+from soundreel.render.prepared import PreparedRender
+from soundreel.render.work_folder import WorkFolder, output_folder
+from soundreel.units import MODEL_FPS
+from soundreel.version import __version__
+
+FREE_SECONDS: Final = 5.0
+"""So much of a render may go into partial videos whatever its length."""
+
+SHARE: Final = 0.1
+"""Of the time that a render has taken, how much may have gone into partial videos: a video of many short clips would
+otherwise spend more on them than on the clips."""
+
+
+def write_video(work: WorkFolder, metadata: Mapping[str, str]) -> Path:
+    """Join all clips and the sound beside where the video belongs, and verify it."""
+    target = work.staging / "finished.mp4"
+    _join(work, target, metadata)
+    verify(target, frames=work.render.frames_written, fps=work.render.fps, sound=True)
+    return target
+
+
+def _join(work: WorkFolder, target: Path, metadata: Mapping[str, str]) -> None:
+    request, segments = work.render.request, work.segments()
+    seconds = min(work.render.plan.audio_seconds, work.render.plan.clips[len(segments) - 1].stop / MODEL_FPS)
+    sound = SoundTrack(path=request.audio, start=request.window.start, seconds=seconds)
+    assemble(segments, target, fps=work.render.fps, sound=sound, metadata=metadata)
+
+
+class PartialVideo:
+    """`OUTPUT.partial.mp4`: the clips so far with their sound, written anew after each one."""
+
+    def __init__(self, work: WorkFolder) -> None:
+        self._work = work
+        self.path = output_folder(work.render.request) / _partial_name(work.render)
+        self._begun = time.monotonic()
+        self._spent = self._last = 0.0
+
+    def update(self) -> None:
+        """Write it anew where there is anything, unless that would take more than its share of the time."""
+        begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.render.plan.clips)
+        share = max(FREE_SECONDS, SHARE * (begun - self._begun))
+        if clips in {0, total} or self._spent + self._last > share:
+            return
+        metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
+        staged = self._work.staging / "partial.mp4"
+        with suppress(MediaError, OSError):  # no room for a look is no reason to stop
+            _join(self._work, staged, metadata)
+            durable.publish(staged, self.path, replace=True)
+        self._last = time.monotonic() - begun
+        self._spent += self._last
+
+    def remove(self) -> None:
+        """There is something better now."""
+        self.path.unlink(missing_ok=True)
+
+
+def _partial_name(render: PreparedRender) -> str:
+    if render.request.output.path is not None:
+        return f"{Path(render.request.output.path).stem}.partial.mp4"
+    return naming.partial_name(render.plan, render.engine.name, render.asked.fingerprint.digest)
+
+
+def publish(finished: Path, render: PreparedRender) -> Path:
+    """Give the video its name: an asked-for name is replaced, a name of ours never replaces anything."""
+    folder, asked = output_folder(render.request), render.request.output.path
+    name = naming.output_name(render.plan, render.engine.name, datetime.now()) if asked is None else Path(asked).name
+    return durable.publish(finished, folder / name, replace=asked is not None)

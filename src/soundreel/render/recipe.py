@@ -1,0 +1,169 @@
+"""What a finished video says about how it was made, and how that becomes a request again."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from soundreel.errors import InputError
+from soundreel.fields import fields_of, to_data
+from soundreel.media.image import cover, load_image
+from soundreel.media.video import probe_video
+from soundreel.render.colour import measure
+from soundreel.render.prepared import PreparedRender
+from soundreel.request import Output, Request, from_data
+from soundreel.units import StrPath
+from soundreel.version import __version__
+
+RECIPE_KEY: Final = "soundreel"
+"""Metadata key of the recipe in a finished file."""
+
+PACKAGES: Final = ("av", "numpy", "opencv-python-headless", "torch", "diffusers", "transformers")
+"""Those whose version can make a difference to the pictures."""
+
+NOT_AGAIN: Final = frozenset({"path", "dir", "preview"})
+"""Fields of `Output` that are not taken from a recipe: nothing is ever replaced by it."""
+
+
+def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """All that is needed to render the video again, ready for JSON; `facts` are what was noted of each clip."""
+    clips = [asdict(clip) for clip in render.plan.clips]
+    return {
+        "soundreel": __version__,
+        "engine": render.engine.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": installed_versions(),
+        "models": dict(render.models),
+        "identity": dict(render.identity),
+        "fingerprint": render.asked.fingerprint.digest,
+        "inputs": _inputs(render),
+        "request": _public_request(render),
+        "plan": {
+            "frames": render.plan.frames,
+            "audio_seconds": render.plan.audio_seconds,
+            "clips": [clip | dict(noted) for clip, noted in zip(clips, facts, strict=True)] if facts else clips,
+        },
+        "reference_look": _reference_colours(render.request),
+        "frames": render.frames_written,
+        "fps": render.fps,
+        "notes": list(render.notes),
+    }
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that make the pictures, as far as they are installed."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _public_request(render: PreparedRender) -> dict[str, Any]:
+    """Without secrets, and without a server where none was used."""
+    data = to_data(render.request)
+    if render.engine.name != "comfyui":
+        del data["server"]
+    return data
+
+
+def _inputs(render: PreparedRender) -> dict[str, str]:
+    """Digests of the files that the pictures depend on, by field."""
+    parts = render.asked.fingerprint.parts
+    return {
+        field.name: parts[field.name] for field in fields_of(Request) if field.option.is_file and field.name in parts
+    }
+
+
+def _reference_colours(request: Request) -> dict[str, Any] | None:
+    if request.ref_image is None:
+        return None
+    picture = cover(load_image(request.ref_image), request.width, request.height)
+    return measure(picture[None]).data
+
+
+def read_recipe(video: StrPath) -> dict[str, Any]:
+    """The recipe in a finished video.
+
+    Raises:
+        InputError: there is no such file, or no recipe in it.
+        MediaError: it is no video.
+    """
+    name = os.fspath(video)
+    recipe = parse_recipe(probe_video(video).metadata, name)
+    if recipe is None:
+        raise InputError(f"{name!r} has no recipe in it: expected a video that soundreel has made")
+    return recipe
+
+
+def parse_recipe(metadata: Mapping[str, str], name: str) -> dict[str, Any] | None:
+    """The recipe in a video's metadata, None if there is none; `InputError`, naming the video, if it is damaged."""
+    text = metadata.get(RECIPE_KEY)
+    if text is None:
+        return None
+    try:
+        recipe = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"the recipe in {name!r} is damaged: {error}") from error
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("request"), dict):
+        raise InputError(f"the recipe in {name!r} holds no request: expected a video that soundreel has made")
+    return recipe
+
+
+def request_fields(video: StrPath) -> dict[str, Any]:
+    """The fields of `Request` that make the video again, under a new name. Files are looked for beside it, too."""
+    recipe = read_recipe(video)
+    request = from_data(recipe["request"])
+    fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(Request)}
+    kept = {field.leaf: field.of(request.output) for field in fields_of(Output) if field.name not in NOT_AGAIN}
+    fields |= {"output": Output(**kept), "recipe": video, "engine": recipe.get("engine", request.engine)}
+    fields["audio"] = _find(request.audio, Path(video).parent)
+    if request.ref_image is not None:
+        fields["ref_image"] = _find(request.ref_image, Path(video).parent)
+    if request.guide.pose_video is not None:
+        pose = _find(request.guide.pose_video, Path(video).parent)
+        fields["guide"] = dataclasses.replace(request.guide, pose_video=pose)
+    if request.server.workflow is not None:
+        workflow = _find(request.server.workflow, Path(video).parent)
+        fields["server"] = dataclasses.replace(request.server, workflow=workflow)
+    return fields
+
+
+def _find(path: StrPath, folder: Path) -> StrPath:
+    places = (Path(path), folder / path, folder / Path(path).name)
+    return next((place for place in places if place.is_file()), path)
+
+
+def differences(render: PreparedRender) -> Iterator[str]:
+    """In what this render is not like the video whose recipe it follows, one line each."""
+    if render.request.recipe is None:
+        return
+    recipe = read_recipe(render.request.recipe)
+    then = {"soundreel": recipe.get("soundreel"), **recipe.get("versions", {})}
+    now = {"soundreel": __version__, **installed_versions()}
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            yield f"the recipe was made with {name} {then.get(name) or 'missing'}, here is {now.get(name) or 'none'}"
+    if recipe.get("engine") != render.engine.name:
+        yield f"the recipe was rendered by the engine {recipe.get('engine')}, this by {render.engine.name}"
+        return
+    yield from _changed("model file", recipe.get("models", {}), render.models)
+    yield from _changed("input", {**recipe.get("inputs", {})}, _inputs(render))
+    before = recipe.get("identity")
+    if before is not None and dict(before) != json.loads(json.dumps(dict(render.identity))):
+        names = [name for name in render.identity if before.get(name) != render.identity[name]]
+        yield f"the recipe was computed otherwise: {', '.join(f'{name} {before.get(name)}' for name in names)}"
+
+
+def _changed(what: str, then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            state = "is gone" if name not in now else "is new" if name not in then else "has another content"
+            yield f"since the recipe was made, {what} {name} {state}"

@@ -1,0 +1,228 @@
+"""Renders that are under way, interrupted or kept, found by their work folders; and one of their clips, drawn again."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from soundreel.disk.locks import holder
+from soundreel.errors import InputError
+from soundreel.render.recipe import read_recipe
+from soundreel.render.work_folder import (
+    FOLDER_DIGITS,
+    PLAN_NAME,
+    WORK_FOLDER,
+    clip_file,
+    read_plan,
+    read_record,
+)
+from soundreel.request import Request, WorkOptions, from_data
+from soundreel.units import StrPath
+
+DEPTH: Final = 4
+"""Folders below the one named that are looked into."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRender:
+    """What a work folder says of its render."""
+
+    folder: Path
+    audio: str
+    engine: str
+    clips: int
+    done: int  # clips with a record; resuming looks at them closely
+    bytes: int
+    finished: bool  # kept after success
+    written: str  # when the render was begun or last gone on with
+    pid: str | None  # of the process that renders; None: none
+    problem: str = ""  # why it cannot be gone on with
+
+    @property
+    def state(self) -> str:
+        """In two words."""
+        if self.pid is not None:
+            return f"running, pid {self.pid}"
+        return "finished, kept" if self.finished else "interrupted"
+
+
+def find_renders(folder: StrPath) -> list[StoredRender]:
+    """The renders in `folder` and the folders in it, oldest first; `InputError` unless it is one."""
+    root = _existing(folder)
+    found = [render for place in _work_folders(root) if (render := _stored(place)) is not None]
+    return sorted(found, key=lambda render: (render.written, render.folder))
+
+
+def load_render(folder: StrPath) -> tuple[Request, WorkOptions]:
+    """The request of a work folder, or of the only one in a folder, and how it is kept.
+
+    Raises:
+        InputError: there is none, more than one, or its plan cannot be read.
+    """
+    place, plan = _open(folder)
+    options = WorkOptions(work_dir=place, keep_work=bool(plan.get("keep_work", False)), only_resume=True)
+    return from_data(plan["request"]), options
+
+
+def load_redo(
+    source: StrPath,
+    number: int,
+    *,
+    seed: int | None = None,
+    work_dir: StrPath | None = None,
+    output: StrPath | None = None,
+) -> tuple[Request, WorkOptions]:
+    """The request that draws clip `number`, from 1, of a kept or unfinished render again, and how it is kept.
+
+    Args:
+        source: a work folder, or a video whose work folder lies beside it or under `work_dir`.
+        seed: of the clip; None: one that no take of it has had. A redo that is under way keeps the one it has.
+        output: name of the video; None: a new one beside that of the render, where it has a name.
+
+    Raises:
+        InputError: there is no such render.
+    """
+    place = Path(source)
+    recipe = read_recipe(place) if place.is_file() else None
+    place, plan = _open(place if recipe is None else _folder_of(place, recipe, work_dir))
+    request = from_data(plan["request"])
+    if recipe is not None:
+        request = request.replace(clip_seeds=[clip["seed"] for clip in recipe["plan"]["clips"]])
+    pending = _pending(plan, number) if seed is None else None
+    wanted = output or (None if pending is None else pending["output"])
+    if wanted is None and request.output.path is not None:
+        wanted = _take(Path(request.output.path))
+    if wanted is not None:
+        request = request.replace(output=str(wanted))
+    keep = bool(plan.get("keep_work", False))
+    return request, WorkOptions(work_dir=place, keep_work=keep, redo_clip=number, redo_seed=seed)
+
+
+def redone(request: Request, folder: Path, options: WorkOptions) -> Request:
+    """`request` with another seed for the clip that is to be drawn again, of the render that `folder` keeps.
+
+    Raises:
+        InputError: nothing is kept there, or it has no such clip.
+    """
+    plan, number = read_plan(folder), options.redo_clip
+    assert number is not None
+    if plan is None:
+        raise InputError(
+            f"there is nothing to draw again in {str(folder)!r}: --keep-work keeps a finished render",
+            field="clip_seeds",
+        )
+    seeds = list(request.clip_seeds) or [clip["seed"] for clip in plan["clips"]]
+    if not 1 <= number <= len(seeds):
+        raise InputError(f"clip is {number}: expected 1 to {len(seeds)}, the clips of this render", field="clip_seeds")
+    pending = _pending(plan, number) if options.redo_seed is None else None
+    if pending is not None:
+        return request.replace(clip_seeds=pending["seeds"])
+    seeds[number - 1] = max([*seeds, *_taken(folder)]) + 1 if options.redo_seed is None else options.redo_seed
+    return request.replace(clip_seeds=seeds)
+
+
+def _pending(plan: Mapping[str, Any], number: int) -> Mapping[str, Any] | None:
+    """A redo of clip `number` that was begun and is not done."""
+    redo = plan.get("redo")
+    return redo if isinstance(redo, dict) and redo.get("clip") == number else None
+
+
+def _taken(folder: Path) -> Iterator[int]:
+    """Seeds of all takes of all clips in a work folder."""
+    records = map(read_record, folder.glob("clip_*.json"))
+    return (record.seed for record in records if record is not None)
+
+
+def _take(path: Path) -> Path:
+    """`video.mp4` → `video_take2.mp4`, or the next number that is free: an earlier take is never replaced."""
+    stem, _, number = path.stem.rpartition("_take")
+    stem = stem if stem and number.isdecimal() else path.stem
+    takes = (path.with_name(f"{stem}_take{k}{path.suffix}") for k in range(2, 10_000))
+    return next(take for take in takes if not take.exists())
+
+
+def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None) -> Path:
+    """The work folder that a video was made in."""
+    name = str(recipe.get("fingerprint", ""))[:FOLDER_DIGITS]
+    if not name:
+        raise InputError(f"the recipe of {str(video)!r} names no work folder: it was made before soundreel 0.2")
+    beside = video.absolute().parent / WORK_FOLDER / name
+    places = [beside] if work_dir is None else [Path(work_dir), Path(work_dir) / name]
+    found = next((place for place in places if (plan := read_plan(place)) and plan["asked"].startswith(name)), None)
+    if found is None:
+        looked = " and ".join(map(str, places))
+        raise InputError(
+            f"the clips of {str(video)!r} are not kept (looked in {looked}): render it with --keep-work, or name the "
+            "--work-dir that it was rendered in"
+        )
+    return found
+
+
+def _open(folder: StrPath) -> tuple[Path, dict[str, Any]]:
+    root = _existing(folder)
+    places = [root] if (root / PLAN_NAME).exists() else list(_work_folders(root))
+    if len(places) != 1:
+        found = ", ".join(str(place.relative_to(root)) for place in places) or "none"
+        raise InputError(f"{str(root)!r} is no work folder, and of the folders in it these are: {found}; name one")
+    plan = read_plan(places[0])
+    if plan is None:
+        damaged = str(places[0] / PLAN_NAME)
+        raise InputError(f"{damaged!r} is damaged: give the command that began the render again, its clips are kept")
+    return places[0], plan
+
+
+def _existing(folder: StrPath) -> Path:
+    path = Path(folder)
+    if not path.is_dir():
+        state = "a file" if path.exists() else "not there"
+        raise InputError(f"{os.fspath(folder)!r} is {state}: expected a folder")
+    return path
+
+
+def _work_folders(root: Path) -> Iterator[Path]:
+    """Folders with a plan of ours, not inside one another."""
+    for place, folders, files in os.walk(root):
+        depth = len(Path(place).relative_to(root).parts)
+        if PLAN_NAME in files:
+            yield Path(place)
+            folders.clear()
+        elif depth >= DEPTH:
+            folders[:] = [name for name in folders if name == WORK_FOLDER]
+        folders.sort()
+
+
+def _stored(folder: Path) -> StoredRender | None:
+    unreadable = StoredRender(
+        folder=folder, audio="", engine="", clips=0, done=0, bytes=_bytes(folder), finished=False, written="", pid=None
+    )
+    try:
+        plan = read_plan(folder)
+    except InputError as error:
+        return replace(unreadable, problem=str(error))
+    if plan is None:
+        return None
+    running = holder(folder)
+    return StoredRender(
+        folder=folder,
+        audio=str(plan["request"].get("audio", "")),
+        engine=str(plan.get("engine", "")),
+        clips=len(plan["clips"]),
+        done=sum(_is_done(folder, clip) for clip in plan["clips"]),
+        bytes=_bytes(folder),
+        finished=bool(plan.get("finished", False)),
+        written=str(plan.get("written", "")),
+        pid=None if running is None else running.pid,
+    )
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _is_done(folder: Path, clip: Any) -> bool:
+    try:
+        record = read_record(clip_file(folder, clip["index"], clip["fingerprint"], ".json"))
+        return record is not None and bool(record.fingerprint == clip["fingerprint"])
+    except (KeyError, TypeError):
+        return False

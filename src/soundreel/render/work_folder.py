@@ -1,0 +1,472 @@
+"""The work folder of a render: what is done is on the disk, whole and checked, before the next clip begins.
+
+    plan.json                          what was asked, what was decided, the clips with seeds and fingerprints
+    clip_00001_1f2e3d4c.mp4            pictures of the first clip, encoded
+    clip_00001_1f2e3d4c.safetensors    its carry, where the next clip needs one
+    clip_00001_1f2e3d4c.json           its fingerprint, checksums, and the carry that it was rendered from
+    engine/                            the engine's own
+    lock                               pid and host of the process that renders
+
+The digits are the beginning of a clip's fingerprint: a clip of another seed, or encoded otherwise, has files of its own
+beside it. A clip counts when its files are as its record says and it was rendered from the carry that the clip before
+it in its shot has now. Nothing that counts for another request is ever deleted.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from soundreel.disk.digests import data_digest, file_digest
+from soundreel.disk.durable import (
+    TEMPORARY,
+    TEMPORARY_PATTERN,
+    WINDOWS,
+    uninterrupted,
+    write_durably,
+    write_json,
+    write_tensors,
+)
+from soundreel.disk.locks import LOCK_NAME, locked
+from soundreel.engines.base import Identity, Start
+from soundreel.errors import InputError
+from soundreel.fields import to_data
+from soundreel.render.prepared import Asked, PreparedRender
+from soundreel.request import Request, WorkOptions
+from soundreel.types import Carry, Clip
+from soundreel.units import MODEL_FPS
+from soundreel.version import __version__
+
+WORK_FOLDER: Final = ".soundreel"
+"""Beside the output: a folder per render, named by the fingerprint of what was asked."""
+
+PLAN_NAME: Final = "plan.json"
+ENGINE_FOLDER: Final = "engine"
+FOLDER_DIGITS: Final = 16
+CLIP_DIGITS: Final = 8
+
+_CLIP_FILE: Final = re.compile(r"clip_\d{5}(_[0-9a-f]{8})?\.(mp4|safetensors|json)")
+_OURS: Final = re.compile(
+    rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
+    rf"({TEMPORARY_PATTERN})?"
+)
+
+BYTES_PER_PIXEL_GUESS: Final = 0.1
+"""Of a first segment, for the message when the disk is full."""
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecord:
+    """What a clip's JSON file says."""
+
+    fingerprint: str
+    seed: int
+    before: str  # checksum of the carry that the clip was rendered from; "": none
+    segment: str  # checksum
+    carry: str  # checksum; "": none
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFolder"]:
+    """The work folder of a render, its earlier clips in it; removed on success, on failure kept if it holds anything.
+
+    Raises:
+        InputError: another process renders in it, it is not a work folder, or there is nothing to go on with.
+        MediaError: it cannot be written.
+    """
+    folder = work_folder(render.asked, options)
+    _refuse_foreign(folder)
+    with locked(folder):
+        work = None
+        try:
+            work = WorkFolder(folder, render, options)
+            yield work
+        except BaseException as error:
+            _leave(folder, error, work)
+            raise
+        finally:
+            staging = staging_folder(render.asked, options)
+            if staging != folder:
+                remove_work(staging)
+        with uninterrupted():
+            work.finish()
+
+
+def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
+    """Keep a folder that holds anything worth it, and say how to go on."""
+    if not any(folder.glob("clip_*.json")) and not any(folder.glob(f"{ENGINE_FOLDER}/*/*")):
+        remove_work(folder)
+    elif work is not None:
+        kept = f"{work.done} of {len(work.render.plan.clips)} clips are kept"
+        error.add_note(f"{kept}, go on with: soundreel resume {shlex.quote(str(folder))}")
+
+
+def output_folder(request: Request) -> Path:
+    """Where the video goes."""
+    output = request.output
+    return Path(output.dir) if output.path is None else Path(output.path).absolute().parent
+
+
+def work_folder(asked: Asked, options: WorkOptions) -> Path:
+    """Where the clips of a render are kept."""
+    if options.work_dir is not None:
+        return Path(options.work_dir).absolute()
+    name = asked.fingerprint.digest[:FOLDER_DIGITS]
+    return (output_folder(asked.request) / WORK_FOLDER / name).absolute()
+
+
+def staging_folder(asked: Asked, options: WorkOptions) -> Path:
+    """On the output's own file system, so that a file made here gets its name there by a rename."""
+    folder = work_folder(asked, options)
+    beside = (output_folder(asked.request) / WORK_FOLDER).absolute()
+    return folder if folder.parent == beside else beside / data_digest(str(folder))[:FOLDER_DIGITS]
+
+
+def kept_identity(asked: Asked, options: WorkOptions) -> Identity | None:
+    """What was decided when the render was begun; None where it was not, or is to begin anew.
+
+    Raises:
+        InputError: the folder is of a version whose clips cannot be gone on with.
+    """
+    is_nowhere = options.work_dir is None and not (output_folder(asked.request) / WORK_FOLDER).is_dir()
+    if not options.resume or is_nowhere:
+        return None  # and no input need be read for the folder's name
+    found = read_plan(work_folder(asked, options))
+    is_it = found is not None and found["asked"] == asked.fingerprint.digest
+    return found["identity"] if found is not None and is_it else None
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.is_dir():
+        foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
+        if foreign is not None:
+            raise InputError(
+                f"{str(folder)!r} is no work folder of soundreel (it holds {foreign!r}): name an empty or a new one"
+            )
+
+
+def remove_work(folder: Path) -> None:
+    """Remove a work folder, and the folder of work folders when it was the last one."""
+    if not folder.is_dir():
+        return
+    entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
+    for entry in entries:
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
+            entry.unlink()
+    for empty in (folder, *([folder.parent] if folder.parent.name == WORK_FOLDER else [])):
+        with suppress(OSError):  # not empty: another render is in it
+            empty.rmdir()
+
+
+def _removal_order(path: Path) -> tuple[bool, bool]:
+    """The lock last, the plan before it: whoever is killed in between leaves what can still be removed."""
+    return path.name.startswith(LOCK_NAME), path.name == PLAN_NAME
+
+
+def clip_file(folder: Path, index: int, fingerprint: str, ending: str) -> Path:
+    """A file of the clip with an index, from 0, and a fingerprint."""
+    return folder / f"clip_{index + 1:05d}_{fingerprint[:CLIP_DIGITS]}{ending}"
+
+
+class WorkFolder:
+    """The open work folder of a render."""
+
+    def __init__(self, folder: Path, render: PreparedRender, options: WorkOptions) -> None:
+        self.folder = folder
+        self.staging = staging_folder(render.asked, options)
+        self.render = render
+        self._fingerprints = render.clip_fingerprints
+        self._remove_halves()
+        if not options.resume:
+            self._throw_away()
+        found = read_plan(folder)
+        self._is_kept = options.keep_work or (found is not None and bool(found.get("keep_work")))
+        self._earlier = self._other_render(found)
+        self._redo = self._pending_redo(found, options)
+        if options.only_resume and (found is None or self._is_other(found)):
+            raise InputError(_nothing_to_go_on_with(folder, render, found))
+        self._write_plan()
+        for needed in (self.scratch, self.staging):
+            needed.mkdir(parents=True, exist_ok=True)
+        clips = render.plan.clips
+        self._records = [self._read_record(clip) for clip in clips]
+        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
+        self.render = replace(render, resumed=self._say_what_is_there(found))
+
+    # where things are
+
+    @property
+    def scratch(self) -> Path:
+        """The engine's own folder, for this request."""
+        return self.folder / ENGINE_FOLDER / self.render.asked.fingerprint.digest[:CLIP_DIGITS]
+
+    def segments(self) -> list[Path]:
+        """The encoded clips, as many of the first ones as are whole."""
+        whole = len(self._records) if self.missing is None else self.missing
+        return [self._path(index, ".mp4") for index in range(whole)]
+
+    def facts(self) -> list[Mapping[str, Any]]:
+        """What was noted of each clip in `segments`."""
+        return [record.facts for record in self._records[: len(self.segments())] if record is not None]
+
+    def _path(self, index: int, ending: str) -> Path:
+        return clip_file(self.folder, index, self._fingerprints[index], ending)
+
+    # what is there
+
+    @property
+    def done(self) -> int:
+        """How many clips are whole."""
+        return sum(map(self.has, range(len(self._records))))
+
+    @property
+    def missing(self) -> int | None:
+        """The first clip that is not whole; None: all are."""
+        return next((index for index in range(len(self._records)) if not self.has(index)), None)
+
+    def has(self, index: int) -> bool:
+        """Whether clip `index` is whole and follows from the one before."""
+        record = self._records[index]
+        return record is not None and index in self._intact and record.before == self._carry_before(index)
+
+    def next_start(self) -> Start | None:
+        """The first clip to render and the carry for it; None: all are there. A damaged carry is rendered again."""
+        index = self.missing
+        if index is None:
+            return None
+        while self.render.plan.continues(self.render.plan.clips[index]):
+            try:
+                return Start(index=index, carry=Carry(tensors=self._read_carry(index - 1)), scratch=self.scratch)
+            except (OSError, SafetensorError, ValueError):
+                index -= 1
+                self._intact.discard(index)
+        return Start(index=index, scratch=self.scratch)
+
+    def _carry_before(self, index: int) -> str | None:
+        if not self.render.plan.continues(self.render.plan.clips[index]):
+            return ""
+        record = self._records[index - 1]
+        return None if record is None else record.carry
+
+    def _read_carry(self, index: int) -> Tensors:
+        record, path = self._records[index], self._path(index, ".safetensors")
+        assert record is not None
+        if not record.carry:
+            return {}
+        if file_digest(path) != record.carry:
+            raise ValueError(f"{str(path)!r} is damaged")
+        return load_file(path)
+
+    # what comes in
+
+    def keep(self, clip: Clip, fill: Callable[[Path, int], object], carry: Tensors, facts: Mapping[str, Any]) -> None:
+        """Store a rendered clip: `fill` writes the segment to a path, given about how many bytes it will take.
+
+        `carry` is what the next clip needs, `facts` what the recipe tells of this one. Signals wait until it is done.
+        """
+        before = self._carry_before(clip.index)
+        assert before is not None
+        self._intact.discard(clip.index)
+        segment, carried = self._path(clip.index, ".mp4"), self._path(clip.index, ".safetensors")
+        needed = self._segment_bytes(clip)
+        with uninterrupted():
+            write_durably(segment, lambda path: fill(path, needed), needed_bytes=needed)
+            if carry:
+                write_tensors(carried, carry)
+            record = ClipRecord(
+                fingerprint=self._fingerprints[clip.index],
+                seed=clip.seed,
+                before=before,
+                segment=file_digest(segment),
+                carry=file_digest(carried) if carry else "",
+                facts=facts,
+            )
+            write_json(self._path(clip.index, ".json"), vars(record))
+        self._records[clip.index] = record
+        self._intact.add(clip.index)
+
+    def _segment_bytes(self, clip: Clip) -> int:
+        """About as many bytes per frame as the clips before."""
+        request, seconds = self.render.request, clip.frames / MODEL_FPS
+        stored = [(c.frames, self._path(c.index, ".mp4")) for c in self.render.plan.clips[: clip.index]]
+        known = [(frames, path.stat().st_size) for frames, path in stored if path.exists()]
+        if known:
+            return clip.frames * sum(size for _, size in known) // sum(frames for frames, _ in known)
+        return round(request.width * request.height * seconds * self.render.fps * BYTES_PER_PIXEL_GUESS)
+
+    # opening and closing
+
+    def _remove_halves(self) -> None:
+        for path in self.folder.glob(f"*{TEMPORARY}"):
+            path.unlink()
+
+    def _throw_away(self) -> None:
+        """Begin anew, as the user has asked: the clips of this request go, and all of a version before this one."""
+        for index in range(len(self._fingerprints)):
+            for ending in (".json", ".mp4", ".safetensors"):
+                self._path(index, ending).unlink(missing_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        if _is_of_earlier_version(self.folder):
+            for path in [*self.folder.glob("clip_*"), self.folder / PLAN_NAME]:
+                path.unlink()
+
+    def _is_other(self, plan: Mapping[str, Any]) -> bool:
+        return bool(plan["asked"] != self.render.asked.fingerprint.digest)
+
+    def _other_render(self, found: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The plan of another render whose clips are kept in this folder: it is put back when this one is done."""
+        if found is None:
+            return None
+        other = found if self._is_other(found) else found.get("earlier")
+        return None if other is None else {**other, "earlier": None}
+
+    def _pending_redo(self, found: Mapping[str, Any] | None, options: WorkOptions) -> Mapping[str, Any] | None:
+        """The clip that is being drawn again, with the seeds that it is done with; an earlier one, if none is now."""
+        if options.redo_clip is None:
+            return None if found is None else found.get("redo")
+        output = self.render.request.output.path
+        seeds = [clip.seed for clip in self.render.plan.clips]
+        return {"clip": options.redo_clip, "seeds": seeds, "output": None if output is None else os.fspath(output)}
+
+    def _remaining_redo(self) -> Mapping[str, Any] | None:
+        """What is left to draw again now that this render is done."""
+        done = [clip.seed for clip in self.render.plan.clips]
+        return None if self._redo is None or self._redo["seeds"] == done else self._redo
+
+    def finish(self) -> None:
+        """The video is there: remove the folder, or note that nothing is left to do in it."""
+        if self._earlier is not None:
+            self._give_back(self._earlier)
+        elif self._is_kept or self._remaining_redo() is not None:
+            self._write_plan(finished=True)
+        else:
+            remove_work(self.folder)
+
+    def _give_back(self, earlier: Mapping[str, Any]) -> None:
+        """Leave the folder as it was found: with the clips of another render, and without those of this one."""
+        theirs = {(clip["index"], clip["fingerprint"]) for clip in earlier["clips"]}
+        for index, fingerprint in enumerate(self._fingerprints):
+            if (index, fingerprint) not in theirs:
+                for ending in (".json", ".mp4", ".safetensors"):
+                    self._path(index, ending).unlink(missing_ok=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for name in ("finished.mp4", "partial.mp4"):
+            (self.folder / name).unlink(missing_ok=True)
+        write_json(self.folder / PLAN_NAME, earlier)
+
+    def _write_plan(self, *, finished: bool = False) -> None:
+        render = self.render
+        clips = [
+            vars(clip) | {"fingerprint": fingerprint}
+            for clip, fingerprint in zip(render.plan.clips, self._fingerprints, strict=True)
+        ]
+        write_json(
+            self.folder / PLAN_NAME,
+            {
+                "soundreel": __version__,
+                "asked": render.asked.fingerprint.digest,
+                "parts": render.asked.fingerprint.parts,
+                "identity": dict(render.identity),
+                "encoding": dict(render.encoding),
+                "engine": render.engine.name,
+                "models": dict(render.models),
+                "request": to_data(render.request, absolute=True),
+                "clips": clips,
+                "keep_work": self._is_kept,
+                "redo": self._remaining_redo() if finished else self._redo,
+                "finished": finished,
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                "earlier": self._earlier,
+            },
+        )
+
+    def _read_record(self, clip: Clip) -> ClipRecord | None:
+        """What is noted of a clip of this render; None where nothing is, or nothing that can be read."""
+        record = read_record(self._path(clip.index, ".json"))
+        return record if record is not None and record.fingerprint == self._fingerprints[clip.index] else None
+
+    def _check_segment(self, clip: Clip) -> bool:
+        """Whether a segment is as its record says; carries are looked at when they are needed."""
+        record, path = self._records[clip.index], self._path(clip.index, ".mp4")
+        return record is not None and path.is_file() and file_digest(path) == record.segment
+
+    def _say_what_is_there(self, found: Mapping[str, Any] | None) -> str:
+        numbers = [clip.index + 1 for clip in self.render.plan.clips if not self.has(clip.index)]
+        total = len(self._records)
+        if not numbers:
+            return f"all {total} clips are there from an earlier run"
+        changed = _changes(self.render, found)
+        beside = f" ({', '.join(changed)} changed; the earlier clips stay)" if changed else ""
+        if len(numbers) == total:
+            return f"rendered beside what is in the folder{beside}" if changed else ""
+        damaged = [number for number in numbers if self._path(number - 1, ".json").exists()]
+        again = f"; to be rendered again: {', '.join(map(str, damaged))}" if damaged else ""
+        return f"{self.done} of {total} clips are there, going on with clip {numbers[0]}{again}{beside}"
+
+
+def read_record(path: Path) -> ClipRecord | None:
+    """A clip's record; None where there is none that can be read."""
+    try:
+        return ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _is_of_earlier_version(folder: Path) -> bool:
+    """Whether a version before 0.2 rendered here: clips were named by their number alone."""
+    found = _read_json(folder / PLAN_NAME)
+    return isinstance(found, dict) and "asked" not in found and "fingerprint" in found
+
+
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """What plan.json in `folder` says; None where there is none that can be read.
+
+    Raises:
+        InputError: it is of a version before 0.2.
+    """
+    found = _read_json(folder / PLAN_NAME)
+    if _is_of_earlier_version(folder):
+        raise InputError(
+            f"{str(folder)!r} was begun by soundreel {found.get('soundreel', '0.1')}, whose clips this version cannot "
+            "go on with: finish it with that version, begin anew with --no-resume, or name another --work-dir"
+        )
+    kinds = {"asked": str, "parts": dict, "identity": dict, "encoding": dict, "request": dict, "clips": list}
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+    return found if whole else None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _changes(render: PreparedRender, found: Mapping[str, Any] | None) -> list[str]:
+    """Names of what was asked otherwise in the render that the folder holds."""
+    if found is None:
+        return []
+    changed = render.asked.fingerprint.differences(found["parts"])
+    return changed + [name for name in render.encoding if render.encoding[name] != found["encoding"].get(name)]
+
+
+def _nothing_to_go_on_with(folder: Path, render: PreparedRender, found: Mapping[str, Any] | None) -> str:
+    changed = _changes(render, found)
+    why = f"these have changed since: {', '.join(changed)}" if changed else "nothing of it is kept there"
+    return f"there is nothing to go on with in {str(folder)!r}: {why}; --keep-work keeps a finished render"

@@ -1,0 +1,34 @@
+"""Constants of the model and the files, and the types of paths and pictures.
+
+Shapes: T frames, H rows, W columns, 3 = RGB.
+"""
+
+import os
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:  # numpy takes a third of the time in which `soundreel --help` has to answer
+    import numpy as np
+    from numpy.typing import NDArray
+
+MODEL_FPS = 16
+"""Frames per second of Wan 2.2 S2V, before interpolation."""
+
+FRAMES_PER_LATENT = 4
+"""Pictures that one latent frame stands for."""
+
+LEAD_IN_FRAMES = 3
+"""Frames that the first clip decodes after the reference and drops."""
+
+SIZE_MULTIPLE = 16
+"""Width and height are multiples of this: VAE stride 8 × patch 2."""
+
+MAX_FPS = 240
+"""Highest rate of a video that is written."""
+
+MAX_SIDE_PIXELS = 16384
+"""Largest side that H.264 can carry."""
+
+StrPath = str | os.PathLike[str]
+
+Frames: TypeAlias = "NDArray[np.uint8]"
+"""Pictures, uint8 RGB, shape [T, H, W, 3]."""
