@@ -479,17 +479,16 @@ class TestBeginning:
             next(clips)
 
     def test_another_clip_than_the_one_begun_is_begun_anew(
-        self, chain: list[RenderedClip], monkeypatch: pytest.MonkeyPatch
+        self, chain: list[RenderedClip], transformer: WanS2VTransformer3DModel
     ) -> None:
-        begun: list[ClipInput] = []
-
-        def begin(renderer: ClipRenderer, given: ClipInput, height: int, width: int) -> None:
-            begun.append(dataclasses.replace(given, first_sampled=0))
-            plain_begin(renderer, begun[0], height, width)
-
-        plain_begin = ClipRenderer.begin
-        monkeypatch.setattr(ClipRenderer, "begin", begin)
-        monkeypatch.setattr(native_engine, "runs_aside", lambda _: True)
-        made = render(**CHAIN)
-        assert len(begun) == 1
-        assert np.array_equal(made[1].frames, chain[1].frames)
+        planned = native_plan(**CHAIN)
+        renderer = clip_renderer(planned, transformer, prepare_scene(prepared(planned)))
+        motions = (None, torch.from_numpy(chain[0].carry.tensors[MOTION]))
+        first, second = (
+            ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion)
+            for clip, motion in zip(planned.clips, motions, strict=True)
+        )
+        renderer.begin(second, 64, 64)
+        for given, expected in ((first, chain[0]), (second, chain[1])):
+            frames = to_uint8(renderer.render(given, 64, 64)[:, : given.clip.frames])
+            assert np.array_equal(frames, expected.frames)

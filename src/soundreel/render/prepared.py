@@ -132,7 +132,13 @@ class PreparedRender:
     @cached_property
     def clip_fingerprints(self) -> list[str]:
         """What a stored clip must be of to count, for each clip."""
-        return clip_fingerprints(self.plan, self.asked.fingerprint, self.identity, self.encoding)
+        return clip_fingerprints(
+            self.plan,
+            self.asked.fingerprint,
+            self.identity,
+            self.encoding,
+            are_chained=self.engine.chains_clips,
+        )
 
     @cached_property
     def digest(self) -> str:

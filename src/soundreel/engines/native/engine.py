@@ -29,6 +29,7 @@ class NativeEngine(HoldsNothing):
 
     name = "native"
     equal_clips = False
+    chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
