@@ -1,17 +1,22 @@
-# make demo | test | check | package | bench | parity: each makes what it needs in .venv first.
+# make demo | test | test-all | check | package | bench | parity: each makes what it needs in .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-comfyui check format package bench parity clean
+.PHONY: demo test test-all test-comfyui check format package bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
 	$(BIN)/soundreel demo --output-dir output/demo
 
+# worksteal: a process keeps to a stretch of files, whose fixtures are then made once
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# with the tests marked `long`, too: more seeds, formats and sizes of what `make test` shows
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'long or not long'
 
 # the comfyui engine on a server with the S2V models, real or tiny: make test-comfyui URL=http://localhost:8188
 test-comfyui: $(VENV)/.dev
@@ -38,8 +43,10 @@ package: $(VENV)/.dev
 parity: $(VENV)/.dev
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m parity $(if $(GOLDEN),$(abspath $(GOLDEN)),--seed $(or $(SEED),0))
 
+# figures, and the tests marked `long`
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m pytest -m long
 
 clean:
 	rm -rf $(VENV) dist output .references .mypy_cache .ruff_cache .pytest_cache .hypothesis
