@@ -208,9 +208,7 @@ def test_a_model_render(tmp_path: Path, launcher: str, capsys: pytest.CaptureFix
 
 
 @needs_model
-def test_a_missing_model_is_one_line_and_code_4(
-    tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_model_is_one_line_and_code_4(tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = run_script_here(capsys, SCRIPT, "--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832")
     assert done.code == 4
     assert done.err.startswith("soundreel: no transformer")
