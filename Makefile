@@ -38,9 +38,10 @@ package: $(VENV)/.dev
 	$(BIN)/python -m build
 	SOUNDREEL_DIST=dist $(BIN)/python -m pytest tests/test_built_packages.py
 
-# every case of a folder laid out like the golden data, as a table: make parity GOLDEN=DIR
+# ours against the official package on random tiny weights, as a table: make parity, make parity SEED=n;
+# against a folder laid out like the golden data: make parity GOLDEN=DIR
 parity: $(VENV)/.dev
-	PYTHONPATH=tests $(BIN)/python -m parity $(abspath $(GOLDEN))
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m parity $(if $(GOLDEN),$(abspath $(GOLDEN)),--seed $(or $(SEED),0))
 
 # figures, and the tests marked `long`
 bench: $(VENV)/.dev
@@ -48,7 +49,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
 clean:
-	rm -rf $(VENV) dist output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist output .references .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("soundreel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'

@@ -17,6 +17,8 @@ from soundreel.pipeline import generate, redo
 from soundreel.request import WorkOptions
 from soundreel.types import Progress, Result, Stage
 
+pytestmark = pytest.mark.usefixtures("few_partial_videos")
+
 Words = list[str | os.PathLike[str]]
 
 FIRST, SECOND, THIRD = [0, 1, 2, 3, 4], [0, 5, 2, 3, 4], [0, 6, 2, 3, 4]

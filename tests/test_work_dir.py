@@ -10,6 +10,8 @@ from command import files_below
 from draft_renders import Drawing, Render, Soundreel, clip_files, frames_of
 from soundreel.errors import Cancelled
 
+pytestmark = pytest.mark.usefixtures("few_partial_videos")
+
 CHANGES = {
     "another crf": ["--crf", "30"],
     "another prompt": ["--prompt", "red"],
