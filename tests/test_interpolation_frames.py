@@ -33,9 +33,9 @@ def panning(count: int, step: int = 4, seed: int = 0, height: int = 96, width: i
     return [np.ascontiguousarray(wide[:, k * step : k * step + width]) for k in range(count)]
 
 
-def pale(pictures: list[Picture], level: int = 0) -> list[Picture]:
+def pale(pictures: list[Picture], level: int = 0, share: int = 16) -> list[Picture]:
     """The same of so little contrast that nothing is searched to tell that there is no cut."""
-    return [picture // 16 + np.uint8(level) for picture in pictures]
+    return [picture // share + np.uint8(level) for picture in pictures]
 
 
 def double(pictures: list[Picture], factor: int = 2) -> list[Picture]:
@@ -154,7 +154,7 @@ def test_counts_are_rounded_half_up(count: int, fps: int, expected: int) -> None
 
 @pytest.mark.parametrize("fps", RATES)
 def test_every_picture_shows_its_own_time(fps: int) -> None:
-    pictures = panning(9, step=2)
+    pictures = pale(panning(9, step=2))
     for position, made in enumerate(interpolate(pictures, method=Recorder(), fps=fps)):
         frame, share = divmod(Fraction(position * 16, fps), 1)
         if frame >= 8 or share == 0:
@@ -183,7 +183,7 @@ def test_clip_by_clip_gives_the_pictures_of_one_run(fps: int, method: str) -> No
 @pytest.mark.parametrize("cuts", [(5,), (1, 2, 13), (6, 7, 20)])
 def test_shots_join_to_the_whole_and_hold_their_last_picture_to_the_cut(fps: int, cuts: tuple[int, ...]) -> None:
     """Neighbours that look alike: nothing but the plan knows that there is a cut between them."""
-    pictures, rates = panning(21, step=1), Rates(target=Fraction(fps))
+    pictures, rates = pale(panning(21, step=1)), Rates(target=Fraction(fps))
     joined: list[Picture] = []
     for start, stop in pairwise([0, *cuts, 21]):
         assert len(joined) == rates.first_at(start)
@@ -209,7 +209,7 @@ def test_identical_pictures_cost_nothing() -> None:
 
 def test_batches_are_filled() -> None:
     recorder = Recorder(batch=6)
-    assert len(list(interpolate(panning(10), 3, recorder))) == 30
+    assert len(list(interpolate(pale(panning(10)), 3, recorder))) == 30
     assert recorder.batches == [6, 6, 6]
 
 

@@ -14,7 +14,7 @@ from soundreel.errors import InputError, MediaError, WeightsError
 from soundreel.interpolation.video import METADATA_KEY, Retime, interpolate_video
 from soundreel.media import remux
 from soundreel.media.video import probe_video, read_frames
-from test_interpolation_frames import panning
+from test_interpolation_frames import pale, panning
 
 SIZE = (96, 64)
 
@@ -39,7 +39,8 @@ def write_film(
         video.width, video.height, video.pix_fmt = *size, "yuv420p" if size[0] % 2 == 0 else "yuv444p"
         video.codec_context.time_base = Fraction(1, 90_000)
         packets = []
-        for time, picture in zip(times, panning(len(times), step=2, width=size[0], height=size[1]), strict=True):
+        pictures = pale(panning(len(times), step=2, width=size[0], height=size[1]), share=4)
+        for time, picture in zip(times, pictures, strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = round((start + time) * 90_000), Fraction(1, 90_000)
             packets += video.encode(frame)
