@@ -18,7 +18,7 @@ from soundreel.disk.durable import publish
 from soundreel.errors import InputError, MediaError
 from soundreel.interpolation.frames import Filler, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
-from soundreel.media.remux import KINDS, holds, other_tracks, replace_pictures, sound_codecs, verify_replaced
+from soundreel.media.remux import FILE_FORMATS, can_hold, other_tracks, replace_pictures, sound_codecs, verify_replaced
 from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
 from soundreel.request import Interpolation
 from soundreel.types import Progress, Report, Stage
@@ -73,7 +73,7 @@ class Retiming:
     info: VideoInfo
     fps: Fraction
     frames: int
-    kind: str  # FFmpeg's name of the format
+    file_format: str  # FFmpeg's name of the format
     output: Path | None
     notes: tuple[str, ...]
 
@@ -109,10 +109,12 @@ def interpolate_video(
         on_start(job)
     method = open_method(request.method, weights=request.weights, models=request.models, device=request.device)
     with _work_folder(job) as work:
-        segment, finished = work / "pictures.mp4", work / f"finished{_ending(job.kind)}"
+        segment, finished = work / "pictures.mp4", work / f"finished{_ending(job.file_format)}"
         _write_pictures(job, method, segment, on_progress)
-        replace_pictures(request.video, segment, finished, fps=job.fps, kind=job.kind, metadata=_metadata(job))
-        verify_replaced(request.video, finished, frames=job.frames, fps=job.fps, kind=job.kind)
+        replace_pictures(
+            request.video, segment, finished, fps=job.fps, file_format=job.file_format, metadata=_metadata(job)
+        )
+        verify_replaced(request.video, finished, frames=job.frames, fps=job.fps, file_format=job.file_format)
         path = _publish(finished, job)
     return Retimed(path=path, frames=job.frames, fps=job.fps, notes=job.notes)
 
@@ -127,15 +129,15 @@ def _prepare(request: Retime) -> Retiming:
     info = dataclasses.replace(info, fps=_usual_rate(info))
     fps = _target(info, request)
     seconds = info.frames / info.fps if info.constant_rate else Fraction(info.seconds)
-    kind = _kind(request.video, output)
+    file_format = _choose_format(request.video, output)
     return Retiming(
         request=request,
         info=info,
         fps=fps,
         frames=rounded(seconds * fps),
-        kind=kind,
+        file_format=file_format,
         output=output,
-        notes=tuple(_notes(request.video, info, fps, kind, output)),
+        notes=tuple(_notes(request.video, info, fps, file_format, output)),
     )
 
 
@@ -163,12 +165,12 @@ def _target(info: VideoInfo, request: Retime) -> Fraction:
     return target
 
 
-def _kind(video: StrPath, output: Path | None) -> str:
+def _choose_format(video: StrPath, output: Path | None) -> str:
     """The format to write, which must hold the sound as it is."""
     codecs = sound_codecs(video)
-    kind = KINDS.get((output or Path(video)).suffix.lower(), "mp4")
-    if holds(kind, codecs):
-        return kind
+    file_format = FILE_FORMATS.get((output or Path(video)).suffix.lower(), "mp4")
+    if can_hold(file_format, codecs):
+        return file_format
     if output is None:
         return "matroska"
     raise MediaError(
@@ -177,7 +179,7 @@ def _kind(video: StrPath, output: Path | None) -> str:
     )
 
 
-def _notes(video: StrPath, info: VideoInfo, target: Fraction, kind: str, output: Path | None) -> Iterator[str]:
+def _notes(video: StrPath, info: VideoInfo, target: Fraction, file_format: str, output: Path | None) -> Iterator[str]:
     if not info.constant_rate:
         yield (
             f"the video has a variable frame rate ({float(info.fps):.2f} per second on average): "
@@ -185,8 +187,8 @@ def _notes(video: StrPath, info: VideoInfo, target: Fraction, kind: str, output:
         )
     if info.width % CHROMA_MULTIPLE or info.height % CHROMA_MULTIPLE:
         yield f"{info.width}×{info.height} pixels: H.264 wants even sides, the last row or column is cut off"
-    if output is None and KINDS.get(Path(video).suffix.lower(), "mp4") != kind:
-        yield f"the sound ({', '.join(sound_codecs(video))}) stays as it is, which takes a {_ending(kind)} file"
+    if output is None and FILE_FORMATS.get(Path(video).suffix.lower(), "mp4") != file_format:
+        yield f"the sound ({', '.join(sound_codecs(video))}) stays as it is, which takes a {_ending(file_format)} file"
     others = other_tracks(video)
     if others:
         yield f"{others} other track{'s are' if others > 1 else ' is'} not carried over (subtitles, covers, data)"
@@ -243,14 +245,14 @@ def _metadata(job: Retiming) -> dict[str, str]:
     return {METADATA_KEY: json.dumps(made)}
 
 
-def _ending(kind: str) -> str:
-    return next(ending for ending, name in KINDS.items() if name == kind)
+def _ending(file_format: str) -> str:
+    return next(ending for ending, name in FILE_FORMATS.items() if name == file_format)
 
 
 def _output(output: StrPath, video: StrPath) -> Path:
     path = Path(output).absolute()
-    if path.suffix.lower() not in KINDS:
-        raise InputError(f"--output is {os.fspath(output)!r}: expected a name that ends in {', '.join(KINDS)}")
+    if path.suffix.lower() not in FILE_FORMATS:
+        raise InputError(f"--output is {os.fspath(output)!r}: expected a name that ends in {', '.join(FILE_FORMATS)}")
     if path.is_dir():
         raise InputError(f"--output is {os.fspath(output)!r}, which is a folder: name a file")
     if path.exists() and Path(video).exists() and path.samefile(video):
