@@ -18,7 +18,7 @@ from soundreel.types import Progress, Result, Stage
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from soundreel.interpolation.video import Retiming
+    from soundreel.interpolation.video import PreparedInterpolation
     from soundreel.render.prepared import PreparedRender
 
 
@@ -228,13 +228,13 @@ def start_lines(render: "PreparedRender") -> list[str]:
     ]
 
 
-def retiming_lines(job: "Retiming") -> list[str]:
+def interpolation_lines(prepared: "PreparedInterpolation") -> list[str]:
     """What `soundreel interpolate` is about to make, as lines for people."""
-    width, height = job.size
+    width, height = prepared.size
     return [
-        f"{width}×{height}, {job.info.frames} frames at {float(job.info.fps):g} fps → {job.frames} at "
-        f"{float(job.fps):g} fps by {job.request.method}, sound copied",
-        *(f"note: {note}" for note in job.notes),
+        f"{width}×{height}, {prepared.info.frames} frames at {float(prepared.info.fps):g} fps → {prepared.frames} at "
+        f"{float(prepared.fps):g} fps by {prepared.request.method}, sound copied",
+        *(f"note: {note}" for note in prepared.notes),
     ]
 
 

@@ -30,7 +30,7 @@ _NOTHING_YET: Final = (av.error.BlockingIOError, av.error.EOFError)
 
 
 @dataclass(frozen=True, eq=False)
-class Gap:
+class FramePair:
     """Two consecutive frames, and the times between them, 0 at the first and 1 at the second, of the frames to make."""
 
     before: Picture
@@ -38,14 +38,14 @@ class Gap:
     times: tuple[Fraction, ...]  # ascending, equally far apart
 
 
-def compensate_motion(gap: Gap) -> list[Picture]:
+def compensate_motion(pair: FramePair) -> list[Picture]:
     """The frames at the times of a pair. They depend on its two frames alone: each pair has a filter of its own."""
-    if min(gap.before.shape[:2]) < SMALLEST_SIDE_PIXELS:
-        return [gap.before for _ in gap.times]
-    first, step = _ticks(gap.times)
-    lead = step - first  # the filter's output grid begins at its first input: an input added so far before shifts it
-    shown = [(lead, gap.before), (lead + TICKS, gap.after), (lead + 2 * TICKS, gap.after)]  # it outputs one input late
-    return _between([(0, gap.before), *shown] if lead else shown, step, len(gap.times))
+    if min(pair.before.shape[:2]) < SMALLEST_SIDE_PIXELS:
+        return [pair.before for _ in pair.times]
+    first, step = _ticks(pair.times)
+    lead = step - first  # outputs are at 0, step, 2 · step …: with `before` here, the second one has the first time
+    shown = [(lead, pair.before), (lead + TICKS, pair.after), (lead + 2 * TICKS, pair.after)]  # output is an input late
+    return _between([(0, pair.before), *shown] if lead else shown, step, len(pair.times))
 
 
 def _ticks(times: Sequence[Fraction]) -> tuple[int, int]:

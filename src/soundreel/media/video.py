@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from soundreel.errors import InputError, MediaError
 from soundreel.media.containers import NewFile, opened
-from soundreel.units import MAX_SIDE_PIXELS, MODEL_FPS, Frames, StrPath
+from soundreel.units import DEFAULT_CRF, MAX_SIDE_PIXELS, MODEL_FPS, Frames, StrPath
 
 CHROMA_MULTIPLE: Final = 2
 """Width and height in pixels are multiples of this: 4:2:0 has one chroma sample per 2 × 2 pixels."""
@@ -107,7 +107,7 @@ class SegmentWriter:
     `soundreel.media.mux.assemble`.
 
     Args:
-        crf: H.264 quality, 0 (lossless) to 51.
+        crf: H.264 quality, 0 (lossless) to `MAX_CRF`.
         needed_bytes: estimated size, for the message when the disk is full.
 
     Raises:
@@ -122,7 +122,7 @@ class SegmentWriter:
         width: int,
         height: int,
         fps: int | Fraction = MODEL_FPS,
-        crf: int = 18,
+        crf: int = DEFAULT_CRF,
         needed_bytes: int = 0,
     ) -> None:
         check_size(width, height)
