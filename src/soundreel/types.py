@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from soundreel.errors import Cancelled
 from soundreel.request import Request
 from soundreel.units import MODEL_FPS, Frames
 
@@ -153,6 +155,22 @@ class Progress:
     preview: Path | None = None  # image file of what is being rendered; the next one replaces it
     seconds: float = 0.0  # since the render began
     eta_seconds: float | None = None
+
+
+class CancelFlag:
+    """Asks a render to stop, from any thread; it is heard between steps and between frames."""
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def set(self) -> None:
+        """Ask to stop."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` once it is set."""
+        if self._event.is_set():
+            raise Cancelled("cancelled")
 
 
 Report = Callable[[Progress], None]

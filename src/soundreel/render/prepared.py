@@ -17,7 +17,7 @@ from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, request_parts
 from soundreel.request import Interpolation, Request
-from soundreel.types import Plan
+from soundreel.types import Clip, Plan
 from soundreel.units import MODEL_FPS
 
 INTERPOLATED_FPS: Final = 2 * MODEL_FPS
@@ -121,6 +121,15 @@ class PreparedRender:
     def frames_written(self) -> int:
         """Frames of the file."""
         return self.rates.count(self.plan.frames)
+
+    def frames_between(self, clip: Clip) -> int:
+        """Frames of the file that are encoded with `clip`."""
+        rates, plan = self.rates, self.plan
+        begin = rates.first_after(clip.start - 1) if plan.continues(clip) else rates.first_at(clip.start)
+        if clip.stop == plan.frames:
+            return self.frames_written - begin
+        end = rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else rates.first_after(clip.stop - 1)
+        return end - begin
 
     @cached_property
     def encoding(self) -> Mapping[str, Any]:

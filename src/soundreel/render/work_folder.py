@@ -234,6 +234,10 @@ class WorkFolder:
         record = self._records[index]
         return record is not None and index in self._intact and record.before == self._carry_before(index)
 
+    def is_stored(self, index: int) -> bool:
+        """Whether clip `index` is whole; whether it counts depends on the one before."""
+        return self._records[index] is not None and index in self._intact
+
     def next_start(self) -> Start | None:
         """The first clip to render and the carry for it; None: all are there. A damaged carry is rendered again."""
         index = self.missing

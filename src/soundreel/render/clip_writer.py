@@ -1,0 +1,119 @@
+"""Clips on their way to the disk, in a thread of its own: encoding runs beside what the engine computes next."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillWriting
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+
+from soundreel.media.video import SegmentWriter
+from soundreel.render.post_processing import ProcessedClip, post_process
+from soundreel.render.work_folder import WorkFolder
+from soundreel.request import Interpolation
+from soundreel.types import CancelFlag, Progress, RenderedClip, Report, Stage
+
+TOLD_SECONDS: Final = 0.25
+"""Between two reports while the engine waits for a clip to be written."""
+
+
+class ClipWriter:
+    """Post-processes, encodes and stores clips one after the other, in the order in which they come.
+
+    One clip is written at a time and one more may come: then its bringer waits. A context manager: leaving it waits
+    for the clip in hand, or, after an error, lets go of it. What fails in the thread is raised where the next clip
+    comes, or at the end.
+
+    Args:
+        before: what the clip before the first one handed on, by name.
+        after: called in the thread after each clip.
+    """
+
+    def __init__(
+        self,
+        folder: WorkFolder,
+        before: Mapping[str, Any],
+        report: Report,
+        stop: CancelFlag,
+        after: Callable[[], object],
+    ) -> None:
+        self._folder, self._report, self._after = folder, report, after
+        self._outer, self._stop = stop, CancelFlag()
+        self._handed_on: Mapping[str, Any] = before
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="clip-writer")
+        self._writing: Future[None] | None = None
+        self._at = Progress(stage=Stage.WRITE)
+
+    def add(self, rendered: RenderedClip) -> None:
+        """Take a clip, once the one before is on the disk."""
+        self.wait()
+        self._writing = self._pool.submit(self._write, rendered)
+
+    def wait(self) -> None:
+        """Until the clip in hand is on the disk; raises what went wrong with it."""
+        while self._writing is not None:
+            try:
+                self._writing.result(timeout=TOLD_SECONDS)
+                self._writing = None
+            except StillWriting:
+                self._report(self._at)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+        finally:
+            self._stop.set()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write(self, rendered: RenderedClip) -> None:
+        folder, clip = self._folder, rendered.clip
+        plan = folder.render.plan
+        before = self._handed_on if plan.continues(clip) else {}
+        processed = post_process(folder.render, rendered, before)
+        facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
+        if processed.correction is not None:
+            facts["correction"] = processed.correction.values.tolist()
+        handed_on = {} if plan.is_last_of_shot(clip) else {**rendered.carry.tensors, **processed.handed_on}
+
+        def encode(path: Path, needed_bytes: int) -> None:
+            self._encode(processed, rendered, path, needed_bytes)
+
+        folder.keep(clip, encode, handed_on, facts)
+        self._handed_on = handed_on
+        self._after()
+
+    def _encode(self, processed: ProcessedClip, rendered: RenderedClip, path: Path, needed_bytes: int) -> None:
+        render = self._folder.render
+        request, clip = render.request, rendered.clip
+        total = render.frames_between(clip)
+        stage = Stage.WRITE if render.interpolation is Interpolation.NONE else Stage.INTERPOLATE
+        with SegmentWriter(
+            path,
+            width=request.width,
+            height=request.height,
+            fps=render.fps,
+            crf=request.output.crf,
+            needed_bytes=needed_bytes,
+        ) as writer:
+            for done, picture in enumerate(self._heard(processed.pictures), start=1):
+                writer.write(picture[np.newaxis])
+                self._at = Progress(
+                    stage=stage, clip=clip.index + 1, clips=len(render.plan.clips), done=done, total=total
+                )
+
+    def _heard(self, pictures: Iterator[Any]) -> Iterator[Any]:
+        """The pictures, until somebody says stop."""
+        for picture in pictures:
+            self._stop.check()
+            self._outer.check()
+            yield picture
+
+
