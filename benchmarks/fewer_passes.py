@@ -1,9 +1,9 @@
-"""Fewer passes: how many each dial spares, and how far the video is from the full run on the same seed.
+"""Fewer passes: how many each option saves, and how far the video is from the full run on the same seed.
 
     python -m benchmarks.fewer_passes [--models DIR] [--audio FILE] [--device DEVICE] [--size 64x64] [--steps N]
 
-Without --models the tiny golden checkpoint is rendered, whose weights are random: it shows what the dials do, not what
-a picture loses by them. PSNR is over the 8-bit pictures of one clip.
+Without --models the tiny golden checkpoint is rendered, whose weights are random: it shows what the options do, not
+what a picture loses by them. PSNR is over the 8-bit pictures of one clip.
 """
 
 import argparse
@@ -62,17 +62,17 @@ def main(arguments: Sequence[str] = ()) -> None:
         frames=options.frames, steps=options.steps,
     )  # fmt: skip
     whole = 2 * options.steps
-    print(f"{'cache':>6}{'cfg interval':>14}{'passes':>8}{'spared':>8}{'seconds':>9}{'PSNR dB':>9}")
+    print(f"{'cache':>6}{'cfg interval':>14}{'passes':>8}{'saved':>8}{'seconds':>9}{'PSNR dB':>9}")
     exact: np.ndarray[Any, Any] | None = None
     for dials in DIALS:
         clip, seconds = render(replace(request, **dials))
         pictures = clip.frames.astype(np.float64)
         exact = pictures if exact is None else exact
         error = float(np.mean((pictures - exact) ** 2))
-        spared = clip.facts.get("passes_spared", 0)
+        saved = clip.facts.get("passes_spared", 0)
         shown = f"{10 * np.log10(255**2 / error):.1f}" if error else "equal"
         interval = "-".join(f"{share:g}" for share in dials.get("cfg_interval", (0.0, 1.0)))
-        print(f"{dials.get('cache', 0):>6g}{interval:>14}{whole - spared:>8}{spared:>8}{seconds:>9.2f}{shown:>9}")
+        print(f"{dials.get('cache', 0):>6g}{interval:>14}{whole - saved:>8}{saved:>8}{seconds:>9.2f}{shown:>9}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import subprocess
 import time
 from itertools import islice
@@ -141,7 +142,7 @@ def test_the_lock_of_a_dead_process_is_taken_over(tune: Path, tmp_path: Path) ->
     wait_for_clip(first, 3)
     first.kill()
     finish(first)
-    assert (work_folder(tmp_path) / "lock").read_text() == str(first.pid)
+    assert (work_folder(tmp_path) / "lock").read_text().split() == [str(first.pid), socket.gethostname()]
     assert finish(start(*command(tune, tmp_path))).code == 0
 
 

@@ -352,7 +352,7 @@ class TestWriteFailures:
         out = tmp_path / "out"
         out.mkdir()
         (out / "film.mp4").symlink_to("/dev/full")
-        with pytest.raises(MediaError, match=r"film\.mp4.*No space left.*about .* MB are needed, .* MB are free"):
+        with pytest.raises(MediaError, match=r"film\.mp4.*No space left.*about .* bytes are needed, .* MB are free"):
             assemble([segment], out / "film.mp4", fps=16, sound=None, metadata={})
         assert not list(out.iterdir())
 

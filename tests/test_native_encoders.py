@@ -12,7 +12,6 @@ from parity.case import Case, read_cases
 from parity.encoders import RUNNERS
 from soundreel.engines.native.sound import (
     SoundEncoder,
-    clip_count,
     feature_index,
     feature_length,
     frame_features,
@@ -151,10 +150,6 @@ def test_every_frame_of_a_window_has_a_feature_with_20_ms_to_spare(sound_encoder
     lengths = [(frames * MODEL_RATE // MODEL_FPS + spare - 400) // 320 + 1 for frames in range(1, 4000)]
     features = [feature_length(states) for states in lengths]
     assert all(feature_index(frames) < count for frames, count in enumerate(features))
-
-
-def test_one_clip_more_than_the_sound_fills() -> None:
-    assert [clip_count(features, 80) for features in (0, 149, 150, 299, 300)] == [1, 1, 2, 2, 3]
 
 
 # words

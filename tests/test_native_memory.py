@@ -66,8 +66,8 @@ FULL_SIZES: dict[str, Any] = {
 def full_weights() -> Weights:
     """Of the bf16 files, by the shapes: 26.2 M in a projection, 70.8 M in a feed-forward layer."""
     projection, feed_forward = 5120**2, 5120 * 13824
-    heard = [k in FULL_SIZES["audio_inject_layers"] for k in range(40)]
-    matrices = [(8 if hears else 6) * projection + 2 * feed_forward for hears in heard]
+    injects = [k in FULL_SIZES["audio_inject_layers"] for k in range(40)]
+    matrices = [(8 if has_audio else 6) * projection + 2 * feed_forward for has_audio in injects]
     return Weights(
         step=tuple(2 * count for count in matrices),
         rounded=tuple(count + 300_000 for count in matrices),
@@ -138,7 +138,7 @@ def test_bf16_streams_more_than_fp8() -> None:
 def test_high_is_never_another_quality() -> None:
     found = fitted(Memory.HIGH)
     assert found is not None
-    assert (found.rounds, found.streamed, found.visits, found.tokens_at_once) == (False, 0, False, None)
+    assert (found.rounds, found.streamed, found.offloads, found.tokens_at_once) == (False, 0, False, None)
     assert list(found.notes()) == []
     assert found.peak_bytes == pytest.approx(38.4 * GB, rel=0.1)  # measured on an H200
 
@@ -168,7 +168,7 @@ def test_every_saving_saves() -> None:
     weights, asked = full_weights(), full_demand(full_plan())
     base = MemoryPlan(blocks=40)
     assert resident_bytes(weights, replace(base, streamed=20)) < resident_bytes(weights, base) - 10 * GB
-    assert resident_bytes(weights, replace(base, visits=True)) == resident_bytes(weights, base) - weights.clip
+    assert resident_bytes(weights, replace(base, offloads=True)) == resident_bytes(weights, base) - weights.clip
     assert resident_bytes(weights, replace(base, rounds=True)) < resident_bytes(weights, base) - 12 * GB
     assert activation_bytes(asked, replace(base, tokens_at_once=8192)) < activation_bytes(asked, base)
     assert vae_bytes(asked, 1) < vae_bytes(asked, 4) / 2
@@ -246,7 +246,7 @@ def velocity(model: WanS2VTransformer3DModel) -> Tensor:
 def test_a_streamed_load_computes_the_same(streamed: int) -> None:
     expected = velocity(loaded(EVERYTHING))
     count = len(loaded(EVERYTHING).blocks)
-    cut = MemoryPlan(mode=Memory.GB12, blocks=count, streamed=streamed, visits=True, tokens_at_once=7)
+    cut = MemoryPlan(mode=Memory.GB12, blocks=count, streamed=streamed, offloads=True, tokens_at_once=7)
     assert torch.allclose(velocity(loaded(cut)), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(velocity(loaded(replace(cut, tokens_at_once=None))), expected)
 
@@ -255,7 +255,7 @@ def test_a_streamed_load_computes_the_same(streamed: int) -> None:
 def test_weights_are_rounded_as_they_arrive() -> None:
     model = loaded(EVERYTHING)
     round_layers(model)
-    cut = MemoryPlan(mode=Memory.GB24, blocks=len(model.blocks), rounds=True, visits=True, streamed=1)
+    cut = MemoryPlan(mode=Memory.GB24, blocks=len(model.blocks), rounds=True, offloads=True, streamed=1)
     assert torch.equal(velocity(loaded(cut)), velocity(model))
 
 
@@ -283,7 +283,7 @@ def test_loras_are_added_before_weights_are_rounded(tmp_path: Path) -> None:
     apply_loras(model, [open_lora(LoraSource.parse(str(path)), model)])
     assert torch.equal(velocity(expected), velocity(model)), "block by block as all at once"
     round_layers(model)
-    cut = MemoryPlan(mode=Memory.GB24, blocks=len(model.blocks), rounds=True, visits=True, streamed=1)
+    cut = MemoryPlan(mode=Memory.GB24, blocks=len(model.blocks), rounds=True, offloads=True, streamed=1)
     assert torch.equal(velocity(loaded(cut, loras=(str(path),))), velocity(model))
 
 
@@ -326,7 +326,7 @@ def test_a_render_in_little_memory_is_the_same(monkeypatch: pytest.MonkeyPatch) 
     expected = rendered(planned)
     count = transformer_sizes(find_files(planned.request)[Component.TRANSFORMER])["num_layers"]
     little = MemoryPlan(
-        mode=Memory.GB12, blocks=count, streamed=count, visits=True, text_streamed=True, together=True, vae_step=1
+        mode=Memory.GB12, blocks=count, streamed=count, offloads=True, text_streamed=True, together=True, vae_step=1
     )
     monkeypatch.setattr(engine, "choose_memory", lambda *_: little)
     (clip,) = rendered(planned)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from soundreel.engines.native import NativeEngine
 from soundreel.engines.native.cost import step_passes
-from soundreel.engines.native.passes import Passes, Saving
+from soundreel.engines.native.passes import GuidedVelocity, PassOptions
 from soundreel.errors import InputError
 from soundreel.pipeline import plan
 from soundreel.request import Request, Solver
@@ -39,11 +39,13 @@ class Flow:
         return torch.roll(latents, 1, -1) * (1 + self.turn * torch.sin(timestep / 40))
 
 
-def passes(*branches: Flow, steps: int = STEPS, scale: float = 3.0, **saving: Any) -> Passes:
-    def answer(latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:
+def guided_velocity(*branches: Flow, steps: int = STEPS, scale: float = 3.0, **options: Any) -> GuidedVelocity:
+    def network(latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:
         return [branch(latents, timestep) for branch in branches[:count]]
 
-    return Passes(answer, branches=len(branches), guide_scale=scale, steps=steps, saving=Saving(**saving))
+    return GuidedVelocity(
+        network, branches=len(branches), guide_scale=scale, steps=steps, options=PassOptions(**options)
+    )
 
 
 def sampled(velocity: Callable[[Tensor, Tensor], Tensor], solver: Solver = Solver.UNIPC, steps: int = STEPS) -> Tensor:
@@ -52,43 +54,43 @@ def sampled(velocity: Callable[[Tensor, Tensor], Tensor], solver: Solver = Solve
 
 
 @pytest.mark.parametrize("solver", list(Solver))
-def test_without_saving_all_is_as_it_was(solver: Solver) -> None:
+def test_without_a_cache_all_is_as_it_was(solver: Solver) -> None:
     positive, negative = Flow(0.1), Flow()
-    made = passes(positive, negative)
+    made = guided_velocity(positive, negative)
 
     def plain(latents: Tensor, timestep: Tensor) -> Tensor:
         v, w = Flow(0.1)(latents, timestep), Flow()(latents, timestep)
         return w + 3.0 * (v - w)
 
     assert torch.equal(sampled(made, solver), sampled(plain, solver))
-    assert (positive.calls, negative.calls, made.spared) == (STEPS, STEPS, 0)
+    assert (positive.calls, negative.calls, made.passes_saved) == (STEPS, STEPS, 0)
 
 
 @pytest.mark.parametrize("solver", list(Solver))
-def test_what_changes_evenly_is_spared_and_comes_out_near(solver: Solver) -> None:
-    exact = sampled(passes(Flow(), Flow(0.02)), solver)
+def test_what_changes_evenly_is_reused_and_comes_out_near(solver: Solver) -> None:
+    exact = sampled(guided_velocity(Flow(), Flow(0.02)), solver)
     positive, negative = Flow(), Flow(0.02)
-    made = passes(positive, negative, dial=0.3)
+    made = guided_velocity(positive, negative, cache_threshold=0.3)
     result = sampled(made, solver)
-    assert made.spared >= 6
-    assert positive.calls == negative.calls == STEPS - made.spared / 2
+    assert made.passes_saved >= 6
+    assert positive.calls == negative.calls == STEPS - made.passes_saved / 2
     assert float((result - exact).norm() / exact.norm()) < 0.15
 
 
-def test_a_higher_dial_spares_more() -> None:
-    spared = []
-    for dial in (0.0, 0.1, 0.3, 1.0):
-        made = passes(Flow(0.05), dial=dial)
+def test_a_higher_threshold_saves_more() -> None:
+    saved = []
+    for threshold in (0.0, 0.1, 0.3, 1.0):
+        made = guided_velocity(Flow(0.05), cache_threshold=threshold)
         sampled(made)
-        spared.append(made.spared)
-    assert spared[0] == 0
-    assert spared == sorted(spared)
-    assert spared[1] < spared[-1]
+        saved.append(made.passes_saved)
+    assert saved[0] == 0
+    assert saved == sorted(saved)
+    assert saved[1] < saved[-1]
 
 
 def test_first_and_last_steps_are_always_computed() -> None:
     flow, seen = Flow(), list[int]()
-    made = passes(flow, dial=1.0)
+    made = guided_velocity(flow, cache_threshold=1.0)
     for step in range(STEPS):
         before = flow.calls
         made(torch.full((1, 1, 1, 4), 1.0 + step / 1000), torch.tensor(500.0))
@@ -99,25 +101,25 @@ def test_first_and_last_steps_are_always_computed() -> None:
 
 
 def test_what_jumps_is_computed() -> None:
-    made = passes(Flow(), dial=0.05)
+    made = guided_velocity(Flow(), cache_threshold=0.05)
     for step in range(STEPS):
         made(torch.randn(1, 1, 1, 64, generator=torch.Generator().manual_seed(step)), torch.tensor(500.0))
-    assert made.spared == 0
+    assert made.passes_saved == 0
 
 
 def test_guidance_on_a_share_of_the_steps() -> None:
     positive, negative = Flow(), Flow(0.1)
-    made = passes(positive, negative, guided=(0.25, 0.75))
+    made = guided_velocity(positive, negative, guidance_interval=(0.25, 0.75))
     sampled(made)
-    assert (positive.calls, negative.calls, made.spared) == (STEPS, STEPS / 2, STEPS / 2)
+    assert (positive.calls, negative.calls, made.passes_saved) == (STEPS, STEPS / 2, STEPS / 2)
     assert sum(step_passes(STEPS, guided=True, interval=(0.25, 0.75))) == 30
     assert sum(step_passes(STEPS, guided=False, interval=(0.25, 0.75))) == STEPS
 
 
-def test_a_branch_that_was_not_computed_is_not_guessed() -> None:
-    """Guidance begins in the middle of the run: its branch has no answer to go by yet."""
+def test_a_branch_that_was_not_computed_is_not_reused() -> None:
+    """Guidance begins in the middle of the run: its branch has no velocity to reuse yet."""
     positive, negative = Flow(), Flow()
-    made = passes(positive, negative, dial=1.0, guided=(0.5, 1.0))
+    made = guided_velocity(positive, negative, cache_threshold=1.0, guidance_interval=(0.5, 1.0))
     assert sampled(made).isfinite().all()
     assert negative.calls >= 2
 
@@ -132,7 +134,7 @@ def test_a_branch_that_was_not_computed_is_not_guessed() -> None:
         {"cfg_interval": (0.1,)},
     ],
 )
-def test_dials_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
+def test_values_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected"):
         Request(audio="a.wav", **fields)
 
@@ -141,11 +143,11 @@ def test_dials_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
 class TestRenders:
     """On tiny weights."""
 
-    def test_a_clip_says_what_it_spared_and_stays_near(self) -> None:
-        exact, spared = rendered(), rendered(cache=0.5)
+    def test_a_clip_says_how_many_passes_it_saved_and_stays_near(self) -> None:
+        exact, cached = rendered(), rendered(cache=0.5)
         assert all(not clip.facts for clip in exact)
-        assert all(clip.facts["passes_spared"] >= 2 for clip in spared)
-        assert np.abs(exact[0].frames.astype(int) - spared[0].frames).mean() < 8
+        assert all(clip.facts["passes_spared"] >= 2 for clip in cached)
+        assert np.abs(exact[0].frames.astype(int) - cached[0].frames).mean() < 8
 
     def test_every_clip_begins_anew(self) -> None:
         """So a render that is resumed makes the clips of one that was not."""

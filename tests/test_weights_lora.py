@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -194,11 +195,6 @@ class TestScale:
             "LoRA 'a.safetensors' does not say its alpha: taken as its rank",
         )
 
-    def test_unsaid_alpha_can_be_given(self, tmp_path: Path) -> None:
-        pairs = random_pairs(tiny_model())
-        path = written(tmp_path / "a.safetensors", peft_tensors(pairs)).path
-        assert_changed(fused(LoraSource(path=path, alpha=2)), pairs, 0.5)
-
 
 class TestPublicFewStepLayout:
     """Rank 128 on q, k, v, o, ffn.0 and ffn.2, keys of a PEFT model; alpha 64 is not in the file."""
@@ -251,7 +247,9 @@ def test_peft_on_the_official_model_changes_the_same(tmp_path: Path) -> None:
     )
     adapted = get_peft_model(official, settings)
     tensors = {name: tensor for name, tensor in adapted.state_dict().items() if "lora_" in name}
-    apply_loras(ours, [open_lora(LoraSource(path=written(tmp_path / "a.safetensors", tensors).path, alpha=4), ours)])
+    saved = written(tmp_path / "style" / "adapter_model.safetensors", tensors).path.parent
+    (saved / "adapter_config.json").write_text(json.dumps({"r": 8, "lora_alpha": 4}))
+    apply_loras(ours, [open_lora(LoraSource(path=saved), ours)])
 
     merged = build_transformer(dict(adapted.merge_and_unload().state_dict()), config)
     for (name, value), expected in zip(ours.state_dict().items(), merged.state_dict().values(), strict=True):
@@ -292,20 +290,26 @@ class TestBesideTheWeights:
             LoraSource(path=written(tmp_path / "1.safetensors", peft_tensors(random_pairs(tiny_model()))).path),
             LoraSource(path=written(tmp_path / "2.safetensors", mixed_tensors()).path, strength=0.7),
         ]
-        whole, beside = tiny_model(), tiny_model()
+        beside = float8_model()
+        whole = widened(beside)
+        plain = velocity(whole)
         apply_loras(whole, [open_lora(source, whole) for source in sources])
-        apply_loras(beside, [open_lora(source, beside) for source in sources], fuse=False)
+        apply_loras(beside, [open_lora(source, beside) for source in sources])
+        assert any("lora_A" in name for name, _ in beside.named_parameters())
+        assert not any("lora_A" in name for name, _ in whole.named_parameters())
         assert not any(parameter.requires_grad for parameter in beside.parameters())
-        plain, expected, ours = velocity(tiny_model()), velocity(whole), velocity(beside)
+        expected, ours = velocity(whole), velocity(beside)
         assert (expected - plain).norm() > 0.05 * plain.norm()
         assert (ours - expected).norm() < 1e-5 * expected.norm()
 
     def test_can_be_switched_off(self, tmp_path: Path) -> None:
-        model = tiny_model()
-        source = written(tmp_path / "1.safetensors", peft_tensors(random_pairs(model)))
-        apply_loras(model, [open_lora(source, model)], fuse=False)
+        model = float8_model()
+        expected = velocity(model)
+        source = written(tmp_path / "1.safetensors", peft_tensors(random_pairs(tiny_model())))
+        apply_loras(model, [open_lora(source, model)])
+        assert not torch.equal(velocity(model), expected)
         model.disable_lora()
-        assert torch.equal(velocity(model), velocity(tiny_model()))
+        assert torch.equal(velocity(model), expected)
 
     def test_float8_weights_keep_their_bits(self, tmp_path: Path) -> None:
         model = tiny_model()
@@ -339,6 +343,34 @@ def float8(layer: nn.Module) -> Fp8Linear:
     replacement.bias = layer.bias
     replacement.scale = scale
     return replacement
+
+
+def float8_model() -> WanS2VTransformer3DModel:
+    """Its linear layers in float8, as a file that has all of them so is loaded."""
+    return with_linear_layers(tiny_model(), float8)
+
+
+def widened(model: WanS2VTransformer3DModel) -> WanS2VTransformer3DModel:
+    """The same weights in float32."""
+
+    def widen(layer: nn.Module) -> nn.Linear:
+        assert isinstance(layer, Fp8Linear)
+        wide = nn.Linear(layer.in_features, layer.out_features).requires_grad_(False)
+        wide.weight.copy_(layer.dequantize(torch.float32))
+        wide.bias.copy_(layer.bias)
+        return wide
+
+    return with_linear_layers(deepcopy(model), widen)
+
+
+def with_linear_layers(
+    model: WanS2VTransformer3DModel, changed: Callable[[nn.Module], nn.Module]
+) -> WanS2VTransformer3DModel:
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Linear):
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, changed(layer))
+    return model
 
 
 @torch.no_grad()
@@ -380,8 +412,9 @@ class TestWholeDifferences:
         pairs = {name: pair for name, pair in random_pairs(tiny_model()).items() if name == "blocks.1.ffn.2"}
         bias = torch.randn(WIDTH)
         tensors = peft_tensors(pairs) | {"base_model.model.blocks.1.ffn.2.lora_B.default.bias": bias}
-        path = written(tmp_path / "a.safetensors", tensors).path
-        model = fused(LoraSource(path=path, strength=0.5, alpha=2))
+        metadata = {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": 2})}
+        path = written(tmp_path / "a.safetensors", tensors, metadata).path
+        model = fused(LoraSource(path=path, strength=0.5))
         expected = tiny_model().blocks[1].ffn.net[2].bias + 0.5 * 0.5 * bias
         torch.testing.assert_close(model.blocks[1].ffn.net[2].bias, expected)
 

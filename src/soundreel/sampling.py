@@ -1,26 +1,21 @@
 """Flow-matching sampling: noise levels as a plain list, then a plain loop over solver steps.
 
-σ is the noise level, 1 for noise and 0 for the picture: latents = (1 − σ)·picture + σ·noise. The network
-answers with the velocity noise − picture. Latents stay float32 from the first step to the last.
+σ is the noise level, 1 for noise and 0 for clean latents: latents = (1 − σ)·clean + σ·noise. The network's output is
+the velocity noise − clean, so that clean = latents − σ·velocity. λ = log((1 − σ)/σ) is half the logarithm of the
+signal-to-noise ratio. Latents stay float32 from the first step to the last.
 
-The solvers are diffusers'. Only their σ are not those of the official Wan 2.2 S2V code, which starts UniPC at
-0.999 and DPM++ at 1 before the shift; so σ and timesteps are computed here and handed to them.
+Solvers, as the official Wan 2.2 S2V code uses them, for flow matching and predicting the clean latents:
+UniPC (arXiv 2302.04867): second order, B(h) = e^h − 1; DPM-Solver++ (arXiv 2211.01095): 2M, second order; Euler.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
-from diffusers import (
-    DPMSolverMultistepScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    UniPCMultistepScheduler,
-)
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,16 +38,6 @@ _FIRST_SIGMA: Final = {
     Solver.EULER: 1.0,
 }
 """σ of the first step before the shift."""
-
-_DIFFUSERS: Final[Mapping[Solver, Callable[[], Any]]] = {
-    Solver.UNIPC: partial(
-        UniPCMultistepScheduler, prediction_type="flow_prediction", use_flow_sigmas=True, solver_order=2
-    ),
-    Solver.DPMPP: partial(
-        DPMSolverMultistepScheduler, prediction_type="flow_prediction", use_flow_sigmas=True, solver_order=2
-    ),
-    Solver.EULER: FlowMatchEulerDiscreteScheduler,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +122,11 @@ def sample(velocity: Velocity, noise: Tensor, schedule: Schedule, on_step: OnSte
         EngineError: the latents are no longer finite; names the step.
         Cancelled: by `on_step`.
     """
-    scheduler = _scheduler(schedule)
+    solver = _SOLVERS[schedule.solver](torch.tensor(schedule.sigmas))
     latents = noise.float()
-    for step, timestep in enumerate(scheduler.timesteps.to(latents.device), start=1):
+    for step, timestep in enumerate(torch.tensor(schedule.timesteps).to(latents.device), start=1):
         flow = velocity(latents, timestep).float()
-        latents = scheduler.step(flow, timestep, latents, return_dict=False)[0]
+        latents = solver.step(step - 1, latents, flow)
         if not latents.isfinite().all():
             raise EngineError(
                 f"the latents hold NaN or infinite values after step {step} of {schedule.steps} "
@@ -154,20 +139,115 @@ def sample(velocity: Velocity, noise: Tensor, schedule: Schedule, on_step: OnSte
 
 
 def first_timestep(schedule: Schedule, device: torch.device) -> Tensor:
-    """That `sample` begins with, as it hands it to the velocity."""
+    """The timestep that `sample` begins with, 0-dim as it hands it to the velocity."""
     return torch.tensor(schedule.timesteps)[0].to(device)
 
 
-def _scheduler(schedule: Schedule) -> Any:
-    """A fresh diffusers scheduler that walks `schedule`."""
-    scheduler = _DIFFUSERS[schedule.solver]()
-    # In place of `set_timesteps`: DPM++ takes no σ there, and UniPC would move a first σ close to 1.
-    scheduler.num_inference_steps = schedule.steps
-    scheduler.sigmas = torch.tensor(schedule.sigmas, dtype=torch.float32)
-    scheduler.timesteps = torch.tensor(schedule.timesteps)
-    # By position, not by looking the timestep up: with hundreds of steps two of them are equal.
-    scheduler.set_begin_index(0)
-    return scheduler
+class _Solver(Protocol):
+    """Steps through σ_0 … σ_N, float32 on the CPU; to be called once for each step, in order."""
+
+    def step(self, k: int, latents: Tensor, flow: Tensor) -> Tensor:
+        """Latents at σ_k and the velocity there → latents at σ_(k+1)."""
+        ...
+
+
+class _Euler:
+    """x + (σ' − σ)·v."""
+
+    def __init__(self, sigmas: Tensor) -> None:
+        self._sigmas = sigmas
+
+    def step(self, k: int, latents: Tensor, flow: Tensor) -> Tensor:
+        return latents + (self._sigmas[k + 1] - self._sigmas[k]) * flow
+
+
+class _DpmSolverPlusPlus:
+    """DPM-Solver++(2M) in its midpoint form; the first and the last step are of first order.
+
+    With the clean latents m, h = λ' − λ and g = (1 − σ')(e^(−h) − 1):
+    x' = σ'/σ·x − g·m − g/2·(m − m_before)/r, r = (λ − λ_before)/h.
+    """
+
+    def __init__(self, sigmas: Tensor) -> None:
+        self._sigmas, self._lambdas = sigmas, _half_log_snr(sigmas)
+        self._before: Tensor | None = None
+
+    def step(self, k: int, latents: Tensor, flow: Tensor) -> Tensor:
+        sigmas, lambdas = self._sigmas, self._lambdas
+        clean = latents - sigmas[k] * flow
+        h = lambdas[k + 1] - lambdas[k]
+        gain = (1 - sigmas[k + 1]) * (torch.exp(-h) - 1)
+        moved = sigmas[k + 1] / sigmas[k] * latents - gain * clean
+        if self._before is not None and k < len(sigmas) - 2:
+            r = (lambdas[k] - lambdas[k - 1]) / h
+            moved = moved - 0.5 * gain * (1 / r * (clean - self._before))
+        self._before = clean
+        return moved
+
+
+class _UniPC:
+    """UniPC-2 with B(h) = e^h − 1: the predictor UniP, and the corrector UniC once the next velocity is known.
+
+    Both move latents x from σ to σ', with the clean latents m at σ, h = λ' − λ and g = (1 − σ')(e^(−h) − 1):
+    x' = σ'/σ·x − g·m − g·(Σ ρ_i·D_i). Of first order, D has m' − m alone, which only the corrector knows; of second
+    order D_1 = (m_before − m)/r as well, r = (λ_before − λ)/h. The first and the last step are of first order.
+    """
+
+    def __init__(self, sigmas: Tensor) -> None:
+        self._sigmas, self._lambdas = sigmas, _half_log_snr(sigmas)
+        self._order = 1  # of the last step
+        self._start: Tensor | None = None  # corrected latents that the last step began with
+        self._clean: list[Tensor] = []  # clean latents of the last two steps, the newest first
+
+    def step(self, k: int, latents: Tensor, flow: Tensor) -> Tensor:
+        clean = latents - self._sigmas[k] * flow
+        if self._start is not None:
+            latents = self._move(k - 1, self._start, clean)
+        self._start, self._clean = latents, [clean, *self._clean[:1]]
+        steps = len(self._sigmas) - 1
+        self._order = min(2, k + 1, steps - k)
+        return self._move(k, latents, None)
+
+    def _move(self, k: int, latents: Tensor, clean_after: Tensor | None) -> Tensor:
+        """From σ_k to σ_(k+1): corrected where the clean latents there are known, else predicted."""
+        sigmas, lambdas, clean = self._sigmas, self._lambdas, self._clean[0]
+        h = lambdas[k + 1] - lambdas[k]
+        gain = (1 - sigmas[k + 1]) * torch.expm1(-h)
+        moved = sigmas[k + 1] / sigmas[k] * latents - gain * clean
+        if self._order == 1:
+            return moved if clean_after is None else moved - gain * (0.5 * (clean_after - clean))
+        r = (lambdas[k - 1] - lambdas[k]) / h
+        change = (self._clean[1] - clean) / r
+        if clean_after is None:
+            return moved - gain * (0.5 * change)
+        rho_before, rho_after = _corrector_weights(h, r)
+        return moved - gain * (rho_before * change + rho_after * (clean_after - clean))
+
+
+def _corrector_weights(h: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """ρ of UniC-2, which solve ρ_1 + ρ_2 = b_1 and r·ρ_1 + ρ_2 = b_2.
+
+    With z = −h: b_i = i!·z·φ_(i+1)(z)/(e^z − 1), φ_1 = (e^z − 1)/z, φ_(i+1) = (φ_i − 1/i!)/z.
+    """
+    z, b = -h, torch.expm1(-h)
+    z_phi_2 = b / z - 1
+    z_phi_3 = z_phi_2 / z - 0.5
+    one = torch.ones(())
+    matrix = torch.stack([torch.stack([one, one]), torch.stack([r, one])])
+    rho_1, rho_2 = torch.linalg.solve(matrix, torch.stack([z_phi_2 / b, 2 * z_phi_3 / b]))
+    return rho_1, rho_2
+
+
+def _half_log_snr(sigmas: Tensor) -> Tensor:
+    """λ = log((1 − σ)/σ): −∞ at σ = 1 and ∞ at σ = 0, of which the solvers' formulas have the right limits."""
+    return torch.log(1 - sigmas) - torch.log(sigmas)
+
+
+_SOLVERS: Final[Mapping[Solver, Callable[[Tensor], _Solver]]] = {
+    Solver.UNIPC: _UniPC,
+    Solver.DPMPP: _DpmSolverPlusPlus,
+    Solver.EULER: _Euler,
+}
 
 
 def _whole_timesteps(sigmas: NDArray[np.float64]) -> tuple[float, ...]:

@@ -10,16 +10,15 @@ import torch
 from parity.case import Case, Comparison, equal, largest, relative
 from soundreel.engines.native.sound import (
     SoundEncoder,
-    clip_count,
     feature_length,
     frame_features,
     normalize,
-    taps,
     to_feature_rate,
 )
 from soundreel.engines.native.text import TextEncoder, clean_prompt
 from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import read_model_sound
+from soundreel.types import MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles, find_model
 
@@ -45,10 +44,7 @@ def _audio_levels(case: Case, row: dict[str, int | float | str]) -> Iterator[Com
     yield equal(f"{row['file']} samples", len(samples), row["samples_16k"])
     yield _level(f"{row['file']} rms", float(np.sqrt(np.mean(samples**2))), row["rms"])
     yield _level(f"{row['file']} peak", float(np.abs(samples).max()), row["peak"])
-    features = feature_length(int(row["wav2vec_frames"]))
-    yield equal(f"{row['file']} features", features, row["feat30"])
-    yield equal(f"{row['file']} clips of 80", clip_count(features, 80), row["num_repeat_80"])
-    yield equal(f"{row['file']} clips of 48", clip_count(features, 48), row["num_repeat_48"])
+    yield equal(f"{row['file']} features", feature_length(int(row["wav2vec_frames"])), row["feat30"])
 
 
 def _level(name: str, ours: float, expected: int | float | str) -> Comparison:
@@ -81,33 +77,21 @@ def feature_lengths(case: Case) -> list[Comparison]:
 
 
 def audio_bucket(case: Case) -> list[Comparison]:
-    """Which feature drives which frame; −1 where the sound has ended."""
+    """Which feature drives which frame; −1 where the sound has ended.
+
+    With m > 0 the reference takes m features before and after it too, which no published model does.
+    """
     return [
-        comparison
+        _bucket_row(f"row {number}", row["T"], row["m"], row["fps"], row["index"])
         for number, row in enumerate(case.table["rows"])
-        for comparison in _bucket_row(f"row {number}", **row)
     ]
 
 
-def _bucket_row(
-    name: str,
-    *,
-    T: int,
-    batch_frames: int,
-    m: int,
-    fps: int,
-    num_repeat: int,
-    index: list[list[int]],
-) -> Iterator[Comparison]:
-    assert fps == 16, "soundreel renders at 16 frames per second only"
-    clips = clip_count(T, batch_frames)
-    yield equal(f"{name} clips", clips, num_repeat)
-    chosen = [taps(frame, T, reach=m) or [-1] * (2 * m + 1) for frame in range(clips * batch_frames)]
-    yield equal(f"{name} taps", chosen, index)
-    if m == 0:
-        numbered = torch.arange(1, T + 1, dtype=torch.float32)[None, :, None]
-        columns = frame_features(numbered, clips * batch_frames)[0, 0] - 1
-        yield equal(f"{name} columns", [[int(k)] for k in columns], index)
+def _bucket_row(name: str, features: int, m: int, fps: int, index: list[list[int]]) -> Comparison:
+    assert fps == MODEL_FPS, "soundreel renders at 16 frames per second only"
+    numbered = torch.arange(1, features + 1, dtype=torch.float32)[None, :, None]
+    columns = frame_features(numbered, len(index))[0, 0] - 1
+    return equal(f"{name} columns", columns.int().tolist(), [taps[m] for taps in index])
 
 
 def t5(case: Case) -> list[Comparison]:

@@ -1,15 +1,45 @@
-"""One process per folder: a lock that ends with the process that holds it, however it ends."""
+"""One process per folder: a lock that ends with the process that holds it, however it ends.
 
-import fcntl
+The lock's file tells whose it is: ` PID HOST`. Who asks whether a folder is anybody's can only try the lock, and so has
+it for some microseconds where nobody does. Therefore a process that wants a folder tries for a second before it takes
+the folder for another one's.
+"""
+
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from filelock import lock_descriptor, unlock_descriptor
+
+from soundreel.disk.durable import WINDOWS, reporting
 from soundreel.errors import InputError
 
 LOCK_NAME: Final = "lock"
+
+TAKING_SECONDS: Final = 1.0
+ASKING_SECONDS: Final = 0.05
+"""So that two who ask at once do not take each other for the holder."""
+
+BETWEEN_SECONDS: Final = 0.005
+
+HOLDER_BYTES: Final = 512
+"""Of a lock's file, more than it ever has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """The process that has a folder."""
+
+    pid: str  # "unknown": it has not said yet
+    host: str  # the name of its machine; "": it has not said, or is of version 0.1.0
+
+    def __str__(self) -> str:
+        return f"process {self.pid}" + (f" on {self.host}" if self.host not in {"", socket.gethostname()} else "")
 
 
 @contextmanager
@@ -17,13 +47,30 @@ def locked(folder: Path) -> Iterator[None]:
     """Make `folder` this process's own until the block is left; makes the folder if need be.
 
     Raises:
-        InputError: another process has it, or it cannot be made.
+        InputError: another process has it, it cannot be made, or its file system knows no locks.
+        MediaError: nothing can be written there.
     """
     handle = _take(folder)
     try:
         yield
     finally:
-        os.close(handle)
+        _give_back(handle)
+        if WINDOWS:
+            _remove_left_over(folder)
+
+
+def holder(folder: Path) -> Holder | None:
+    """The process that has `folder` now; None: nobody has, or the file system does not tell."""
+    path = folder / LOCK_NAME
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+        try:
+            if not _try(handle, ASKING_SECONDS):
+                return _read(handle)
+            unlock_descriptor(handle)
+        finally:
+            os.close(handle)
+    return None
 
 
 def _take(folder: Path) -> int:
@@ -31,24 +78,22 @@ def _take(folder: Path) -> int:
     while True:
         handle = _open(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = _pid(handle)
+            _claim(handle, folder)
+            if _is(handle, path):
+                with reporting(path):
+                    _sign(handle)
+                return handle
+        except BaseException:
             os.close(handle)
-            raise InputError(
-                f"process {pid} is rendering this in {str(folder)!r}: wait for it, stop it, or name another --work-dir"
-            ) from error
-        if _is(handle, path):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            return handle
-        os.close(handle)  # the process before has just finished, and removed the folder
+            raise
+        _give_back(handle)  # the process before has just finished, and removed the folder
 
 
 def _open(path: Path) -> int:
     for _ in range(100):  # another process may remove an empty folder in between
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # `exist_ok` looks at the folder again, and it may be gone by then
+                path.parent.mkdir(parents=True)
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:
             continue
@@ -59,6 +104,27 @@ def _open(path: Path) -> int:
     raise InputError(f"cannot keep the folder {str(path.parent)!r}: something removes it again and again")
 
 
+def _claim(handle: int, folder: Path) -> None:
+    try:
+        is_ours = _try(handle, TAKING_SECONDS)
+    except OSError as error:
+        raise InputError(f"cannot lock {str(folder)!r} ({error.strerror}): choose another folder") from error
+    if not is_ours:
+        raise InputError(
+            f"{_read(handle)} is rendering this in {str(folder)!r}: wait for it, stop it, or name another --work-dir"
+        )
+
+
+def _try(handle: int, seconds: float) -> bool:
+    """Lock, if it can be done within so many seconds."""
+    end = time.monotonic() + seconds
+    while not lock_descriptor(handle, blocking=False):
+        if time.monotonic() > end:
+            return False
+        time.sleep(BETWEEN_SECONDS)
+    return True
+
+
 def _is(handle: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
@@ -66,15 +132,31 @@ def _is(handle: int, path: Path) -> bool:
         return False
 
 
-def _pid(handle: int) -> str:
-    return os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+def _give_back(handle: int) -> None:
+    try:
+        unlock_descriptor(handle)  # closing is not enough where a child process has the handle as well
+    finally:
+        os.close(handle)
 
 
-def holder(folder: Path) -> str | None:
-    """The pid of the process that has `folder` now; None: nobody has."""
-    with suppress(FileNotFoundError), (folder / LOCK_NAME).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _pid(file.fileno())
-    return None
+def _remove_left_over(folder: Path) -> None:
+    """Windows removes no file that is open: of a folder that is removed, the lock stays until it is given back."""
+    with suppress(OSError):  # another process has just begun, or somebody has removed it
+        if [entry.name for entry in folder.iterdir()] == [LOCK_NAME]:
+            (folder / LOCK_NAME).unlink()
+            folder.rmdir()
+
+
+def _sign(handle: int) -> None:
+    """Say whose lock it is. Windows locks the first byte, and lets nobody else read it: it says nothing."""
+    text = f" {os.getpid()} {socket.gethostname()}\n".encode()
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, text)
+    os.ftruncate(handle, len(text))
+
+
+def _read(handle: int) -> Holder:
+    os.lseek(handle, 1 if WINDOWS else 0, os.SEEK_SET)
+    line, _, _ = os.read(handle, HOLDER_BYTES).decode(errors="replace").partition("\n")
+    pid, host, *_ = [*line.split(), "", ""]
+    return Holder(pid=pid or "unknown", host=host)

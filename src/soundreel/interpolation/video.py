@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from soundreel.disk.durable import numbered
+from soundreel.disk.durable import publish
 from soundreel.errors import InputError, MediaError
 from soundreel.interpolation.frames import Filler, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
@@ -260,15 +260,8 @@ def _output(output: StrPath, video: StrPath) -> Path:
 
 def _publish(finished: Path, job: Retiming) -> Path:
     """A name that was asked for is replaced, a name of ours never replaces anything."""
-    try:
-        if job.output is not None:
-            return finished.replace(job.output)
-        video = Path(job.request.video)
-        name = video.with_name(f"{video.stem}_{float(job.fps):g}fps{finished.suffix}")
-        for number in count(1):
-            path = numbered(name, number)
-            if not path.exists():
-                return finished.replace(path)
-    except OSError as error:
-        raise MediaError(f"cannot save the video: {error.strerror}") from error
-    raise AssertionError("count() never ends")
+    if job.output is not None:
+        return publish(finished, job.output, replace=True)
+    video = Path(job.request.video)
+    name = video.with_name(f"{video.stem}_{float(job.fps):g}fps{finished.suffix}")
+    return publish(finished, name, replace=False)

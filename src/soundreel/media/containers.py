@@ -1,26 +1,20 @@
 """Opening and creating media files: paths in, PyAV containers out, failures in soundreel's words."""
 
-import errno
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import av
 from av.container import InputContainer, OutputContainer
 
+from soundreel.disk.durable import cannot_write
 from soundreel.errors import InputError, MediaError
 from soundreel.media.files import check_file, reason
 from soundreel.units import StrPath
-
-_SHORT_OF_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""Failures where it helps to know how much room there is."""
-
-_MEGABYTE: Final = 1_000_000
 
 
 def media_url(path: StrPath) -> str:
@@ -110,10 +104,7 @@ class NewFile:
         try:
             yield
         except (OSError, av.FFmpegError) as error:
-            space = self._space() if error.errno in _SHORT_OF_SPACE else ""
-            raise MediaError(
-                f"cannot write {self.path.name!r} in folder {os.fspath(self.path.parent)!r}: {reason(error)}{space}"
-            ) from error
+            raise MediaError(cannot_write(self.path, error, self._needed_bytes)) from error
 
     def _finish(self) -> None:
         streams: list[av.VideoStream | av.AudioStream]
@@ -132,13 +123,3 @@ class NewFile:
         self.container.close()  # without its file it neither writes an index nor moves anything
         with suppress(OSError):
             self.path.unlink()
-
-    def _space(self) -> str:
-        written = self.path.stat().st_size
-        free = shutil.disk_usage(self.path.parent).free
-        needed = f"about {_megabytes(self._needed_bytes)} are" if self._needed_bytes else "more is"
-        return f" after {_megabytes(written)}; {needed} needed, {_megabytes(free)} are free there"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / _MEGABYTE:,.1f} MB"

@@ -6,16 +6,15 @@ The residual stream is float32; linear layers and attention run in the weights' 
 """
 
 import torch
-from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 from torch.nn import functional
 
 from soundreel.models.attention import CrossAttention, SelfAttention
 from soundreel.models.audio_tokens import AudioTokens
 from soundreel.models.conditioning import AudioConditioning, BlockConditioning, KeyValue
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import Affine, Gate
-from soundreel.models.layers import FusedFeedForward, takes_rows
+from soundreel.models.kernels.float8_rows import Affine, Gate
+from soundreel.models.layers import FusedFeedForward
+from soundreel.models.residual import NormedResidual, Residual, ResidualNorm
 from soundreel.models.rope import Rotary
 
 AUDIO_EPS = 1e-6
@@ -26,10 +25,11 @@ ADAPTIVE_NORM_EPS = 1e-5
 
 
 class AudioNorm(nn.Module):
-    """Layer norm before the audio attention; where it is adaptive, the frame's sound shifts and scales it."""
+    """Layer norm before the audio attention; where it is adaptive, each latent frame's audio shifts and scales it."""
 
     def __init__(self, width: int, *, adaptive: bool) -> None:
         super().__init__()
+        self.width = width
         self.eps = ADAPTIVE_NORM_EPS if adaptive else AUDIO_EPS
         self.linear = nn.Linear(width, 2 * width) if adaptive else None
 
@@ -41,12 +41,14 @@ class AudioNorm(nn.Module):
         shift, scale = both[None, :, None].chunk(2, dim=-1)
         return shift, scale
 
-    def affine(self, audio: AudioConditioning, frame_tokens: int, width: int) -> Affine:
-        """What follows the norm: for each frame its own where the norm is adaptive."""
+    def forward(self, x: Residual, audio: AudioConditioning, frame_tokens: int) -> NormedResidual:
+        """Norm noise tokens [B, F·G, D], `frame_tokens` = G of them for each latent frame."""
         if audio.shift is None or audio.scale is None:
-            ones = audio.tokens.key.new_ones(width, dtype=torch.float32)
-            return Affine.everywhere(ones, torch.zeros_like(ones))
-        return Affine(1 + audio.scale.squeeze(2), audio.shift.squeeze(2), frame_tokens)
+            ones = audio.tokens.key.new_ones(self.width, dtype=torch.float32)
+            affine = Affine.everywhere(ones, torch.zeros_like(ones))
+        else:
+            affine = Affine(1 + audio.scale.squeeze(2), audio.shift.squeeze(2), frame_tokens)
+        return NormedResidual(x, affine, self.eps)
 
 
 class WanS2VTransformerBlock(nn.Module):
@@ -56,11 +58,11 @@ class WanS2VTransformerBlock(nn.Module):
         self, *, width: int, heads: int, ffn_width: int, eps: float, has_audio: bool, adaptive_audio: bool
     ) -> None:
         super().__init__()
-        self.norm1 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.norm1 = ResidualNorm(width, eps)
         self.attn1 = SelfAttention(width, heads, eps)
-        self.norm2 = FP32LayerNorm(width, eps, elementwise_affine=True)
+        self.norm2 = ResidualNorm(width, eps, affine=True)
         self.attn2 = CrossAttention(width, heads, eps)
-        self.norm3 = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.norm3 = ResidualNorm(width, eps)
         self.ffn = FusedFeedForward(width, inner_dim=ffn_width, activation_fn="gelu-approximate")
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
         self.audio_norm = AudioNorm(width, adaptive=adaptive_audio) if has_audio else None
@@ -77,7 +79,7 @@ class WanS2VTransformerBlock(nn.Module):
         return BlockConditioning(text=known, audio=self.condition_audio(audio))
 
     def condition_audio(self, audio: AudioTokens) -> AudioConditioning | None:
-        """Keys, values, shift and scale of the clip's sound; None where the block hears none."""
+        """Keys, values, shift and scale of the clip's audio tokens; None in a block without audio injection."""
         if self.audio_norm is None or self.audio_attn is None:
             return None
         known = self.audio_attn.key_value(audio.local.to(self.dtype))
@@ -99,40 +101,27 @@ class WanS2VTransformerBlock(nn.Module):
         `live_tokens` only the first so many tokens change, though all are attended to: nobody reads the clean
         tokens that the last block would make.
         """
-        ops, dtype = operations(hidden_states), self.dtype
         table = self.scale_shift_table.float().unsqueeze(1) + modulation
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(dim=2)
-        eps = self.norm1.eps
+        modulated1, modulated3 = Affine(1 + scale1, shift1, noise_tokens), Affine(1 + scale2, shift2, noise_tokens)
 
-        rows = takes_rows(self.attn1.to_q, self.attn1.to_k, self.attn1.to_v)
-        normed = ops.norm(hidden_states, Affine(1 + scale1, shift1, noise_tokens), eps, dtype, rows=rows)
-        update = self.attn1(normed, rotary, live_tokens)
-        live, normed = ops.add_norm(
-            hidden_states[:, :live_tokens],
-            update,
-            Gate(gate1, noise_tokens),
-            Affine.everywhere(self.norm2.weight, self.norm2.bias),
-            eps,
-            dtype,
-            rows=takes_rows(self.attn2.to_q),
-        )
-        update = self.attn2(normed, conditioning.text)
-        affine = Affine(1 + scale2, shift2, noise_tokens)
-        rows = takes_rows(self.ffn.net[0].proj)
-        live, normed = ops.add_norm(live, update, None, affine, eps, dtype, rows=rows)
-        live = ops.add(live, self.ffn(normed), Gate(gate2, noise_tokens))
-        live = self.inject_audio(live, conditioning.audio, noise_tokens)
+        everything = Residual(hidden_states, self.dtype)
+        x = everything.first(live_tokens)
+        x = x.add(self.attn1(self.norm1(everything, modulated1), rotary, live_tokens), Gate(gate1, noise_tokens))
+        x = x.add(self.attn2(self.norm2(x), conditioning.text))
+        x = x.add(self.ffn(self.norm3(x, modulated3)), Gate(gate2, noise_tokens))
+        live = self.inject_audio(x.sum(), conditioning.audio, noise_tokens)
         return live if live_tokens is None else torch.cat([live, hidden_states[:, live_tokens:]], dim=1)
 
     def inject_audio(self, hidden_states: Tensor, audio: AudioConditioning | None, noise_tokens: int) -> Tensor:
-        """Let each latent frame's noise tokens attend to the sound of that frame."""
+        """Let each latent frame's noise tokens attend to the audio tokens of that frame: float32 [B, L, D] → the same.
+
+        `audio` is None in blocks without audio injection, which change nothing.
+        """
         if audio is None or self.audio_norm is None or self.audio_attn is None:
             return hidden_states
-        ops, frames = operations(hidden_states), audio.tokens.key.shape[1]
-        affine = self.audio_norm.affine(audio, noise_tokens // frames, hidden_states.shape[-1])
-        rows = takes_rows(self.audio_attn.to_q)
-        noise = hidden_states[:, :noise_tokens]
-        normed = ops.norm(noise, affine, self.audio_norm.eps, self.dtype, rows=rows)
+        frames = audio.tokens.key.shape[1]
+        x = Residual(hidden_states, self.dtype)
+        normed = self.audio_norm(x.first(noise_tokens), audio, noise_tokens // frames)
         per_frame = KeyValue(audio.tokens.key.flatten(0, 1), audio.tokens.value.flatten(0, 1))
-        changed: Tensor = ops.add(hidden_states, self.audio_attn(normed, per_frame))
-        return changed
+        return x.add(self.audio_attn(normed, per_frame)).sum()

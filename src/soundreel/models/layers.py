@@ -10,8 +10,9 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import Rows
+from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.float8_rows import Float8Rows, some_tokens, takes_float8
+from soundreel.models.residual import NormedResidual
 
 SINUSOID_BASE = 10000.0
 
@@ -99,27 +100,29 @@ class FusedFeedForward(FeedForward):
     tokens_at_once: int | None = None
     """The inner layer is made for so many tokens at a time, where memory is short; None: for all."""
 
-    def forward(self, hidden_states: Tensor | Rows, *_: Any, **__: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor | Float8Rows | NormedResidual, *_: Any, **__: Any) -> Tensor:
         """[B, L, D] → [B, L, D]."""
-        length, step = hidden_states.shape[1], self.tokens_at_once
+        up = self.net[0].proj
+        x = hidden_states.read_by(up) if isinstance(hidden_states, NormedResidual) else hidden_states
+        length, step = x.shape[1], self.tokens_at_once
         if step is None or step >= length:
-            return self._through(hidden_states)
+            return self._through(x)
         result: Tensor | None = None
         for begin in range(0, length, step):
-            piece = self._through(some_tokens(hidden_states, slice(begin, begin + step)))
+            piece = self._through(some_tokens(x, slice(begin, begin + step)))
             result = piece.new_empty(piece.shape[0], length, piece.shape[2]) if result is None else result
             result[:, begin : begin + step] = piece
         assert result is not None
         return result
 
-    def _through(self, hidden_states: Tensor | Rows) -> Tensor:
+    def _through(self, x: Tensor | Float8Rows) -> Tensor:
         up, down = self.net[0].proj, self.net[2]
-        if isinstance(hidden_states, Tensor) and _takes_gelu(up, hidden_states) and not takes_rows(down):
-            flat = torch._addmm_activation(up.bias, hidden_states.flatten(0, 1), up.weight.t(), use_gelu=True)
-            activated: Tensor | Rows = flat.view(*hidden_states.shape[:2], -1)
+        if isinstance(x, Tensor) and _takes_gelu(up, x) and not takes_float8(down):
+            flat = torch._addmm_activation(up.bias, x.flatten(0, 1), up.weight.t(), use_gelu=True)
+            activated: Tensor | Float8Rows = flat.view(*x.shape[:2], -1)
         else:
-            inner: Tensor = up(hidden_states)
-            activated = operations(inner).gelu(inner, rows=takes_rows(down))
+            inner: Tensor = up(x)
+            activated = operations(inner).gelu(inner, float8=takes_float8(down))
         result: Tensor = down(activated)
         return result
 
@@ -127,20 +130,3 @@ class FusedFeedForward(FeedForward):
 def _takes_gelu(layer: nn.Module, x: Tensor) -> bool:
     """Whether the product itself can end in GELU, as cuBLASLt's can: in float32, before it is rounded."""
     return type(layer) is nn.Linear and layer.bias is not None and x.is_cuda and x.dtype is torch.bfloat16
-
-
-def takes_rows(*layers: nn.Module) -> bool:
-    """Whether all these layers compute with float8 rows."""
-    return all(getattr(layer, "takes_rows", False) for layer in layers)
-
-
-def first_tokens(x: Tensor | Rows, count: int | None) -> Tensor | Rows:
-    """[B, L, D] → [B, count, D]; all for None."""
-    return some_tokens(x, slice(count))
-
-
-def some_tokens(x: Tensor | Rows, span: slice) -> Tensor | Rows:
-    """[B, L, D] → [B, those of the span, D]."""
-    if isinstance(x, Rows):
-        return Rows(x.values[:, span], x.scale[:, span])
-    return x[:, span]

@@ -1,6 +1,6 @@
 """The Wan 2.2 S2V transformer: noisy latents, a timestep and a `Conditioning` to the flow velocity.
 
-Legend: B guidance branches, F latent frames, h × w latent size, G = (h/2)(w/2) tokens per latent frame,
+Legend: B batch (1), F latent frames, h × w latent size, G = (h/2)(w/2) tokens per latent frame,
 S = F·G noise tokens, C clean tokens (reference, then motion), L = S + C, D model width, M text rows.
 Architecture and formulas: `WanModel_S2V` of Wan-Video/Wan2.2 (Apache-2.0). Shared parts are named as in
 diffusers' `WanTransformer3DModel`.
@@ -8,13 +8,11 @@ diffusers' `WanTransformer3DModel`.
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.loaders.peft import PeftAdapterMixin
-from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
@@ -33,7 +31,7 @@ NOISE, REFERENCE, MOTION = range(3)
 """Rows of the segment embedding."""
 
 
-class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin):
+class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Sound-to-video transformer.
 
     Call `condition` once per clip and guidance branch, then `forward` once per step. `forward` is pure and
@@ -50,7 +48,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         eps: of the norms.
         audio_dim, num_audio_states: width and number of the wav2vec2 states.
         num_audio_tokens: per latent frame, without the padding token.
-        audio_inject_layers: blocks that hear the sound.
+        audio_inject_layers: blocks with audio injection.
         adaptive_audio_norm: whether the sound shifts and scales the norm before the audio attention.
         pose_channels: of the pose latents; 0 for a model without pose input.
         zero_timestep: whether reference and motion are modulated as at timestep 0, or as the noise is.
@@ -171,10 +169,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         )
 
     def forward(self, latents: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """Flow velocity of `latents`, float32 [B, 16, F, h, w] → float32 [B, 16, F, h, w].
-
-        `t` is 0…1000, a scalar or [B]. Latents and `t` of batch 1 serve all branches of `conditioning`.
-        """
+        """Flow velocity of `latents` at timestep `t`, 0…1000, a scalar: float32 [1, 16, F, h, w] → the same shape."""
         return self.forward_branches(latents, t, [conditioning])[0]
 
     def forward_branches(self, latents: Tensor, t: Tensor, branches: Sequence[Conditioning]) -> list[Tensor]:
@@ -188,8 +183,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
         modulations: list[Tensor] = []
         streams: list[Tensor] = []
         for known in branches:
-            clean = known.clean_modulation
-            clean = noise_modulation if clean is None else clean.expand_as(noise_modulation)
+            clean = noise_modulation if known.clean_modulation is None else known.clean_modulation
             modulations.append(torch.stack([noise_modulation, clean], dim=1))
             streams.append(torch.cat([patches + known.noise_offset.float(), known.clean_tokens], dim=1))
         del patches
@@ -214,12 +208,6 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheM
             if isinstance(module, SelfAttention):
                 module.kernel = chosen
         return chosen
-
-    def enable_cache(self, config: Any) -> None:
-        """Let one of diffusers' step caches (`FirstBlockCacheConfig`, …) reuse results between steps."""
-        metadata = TransformerBlockMetadata(return_hidden_states_index=0)
-        TransformerBlockRegistry.register(WanS2VTransformerBlock, metadata)
-        super().enable_cache(config)
 
     def head(self, noise: Tensor, embedding: Tensor) -> Tensor:
         """Noise tokens [B, S, D] and the timestep's embedding [B, D] → [B, S, values of a patch]."""

@@ -1,15 +1,13 @@
 """How a video gets its name: whole and verified, or not at all; and a look at what is there before that."""
 
-import errno
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Final
 
-from soundreel.disk.durable import numbered, rename_durably, sync
+from soundreel.disk import durable
 from soundreel.errors import MediaError
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.render import naming
@@ -60,7 +58,7 @@ class PartialVideo:
         staged = self._work.staging / "partial.mp4"
         with suppress(MediaError, OSError):  # no room for a look is no reason to stop
             _join(self._work, staged, metadata)
-            rename_durably(staged, self.path)
+            durable.publish(staged, self.path, replace=True)
         self._last = time.monotonic() - begun
         self._spent += self._last
 
@@ -77,28 +75,6 @@ def _partial_name(render: PreparedRender) -> str:
 
 def publish(finished: Path, render: PreparedRender) -> Path:
     """Give the video its name: an asked-for name is replaced, a name of ours never replaces anything."""
-    folder = output_folder(render.request)
-    try:
-        if render.request.output.path is not None:
-            output = folder / Path(render.request.output.path).name
-            rename_durably(finished, output)
-            return output
-        wanted = folder / naming.output_name(render.plan, render.engine.name, datetime.now())
-        path = next(path for k in count(1) if _claim(finished, path := numbered(wanted, k)))
-        sync(folder)
-    except OSError as error:
-        raise MediaError(f"cannot save the video in {str(folder)!r}: {error.strerror}") from error
-    return path
-
-
-def _claim(finished: Path, path: Path) -> bool:
-    """Link `finished` under `path` unless that name is taken: two renders at once never collide."""
-    try:
-        path.hardlink_to(finished)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS} or path.exists():
-            raise
-        finished.replace(path)  # a file system without hard links
-    return True
+    folder, asked = output_folder(render.request), render.request.output.path
+    name = naming.output_name(render.plan, render.engine.name, datetime.now()) if asked is None else Path(asked).name
+    return durable.publish(finished, folder / name, replace=asked is not None)

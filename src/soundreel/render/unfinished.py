@@ -202,6 +202,7 @@ def _stored(folder: Path) -> StoredRender | None:
         return replace(unreadable, problem=str(error))
     if plan is None:
         return None
+    running = holder(folder)
     return StoredRender(
         folder=folder,
         audio=str(plan["request"].get("audio", "")),
@@ -211,7 +212,7 @@ def _stored(folder: Path) -> StoredRender | None:
         bytes=_bytes(folder),
         finished=bool(plan.get("finished", False)),
         written=str(plan.get("written", "")),
-        pid=holder(folder),
+        pid=None if running is None else running.pid,
     )
 
 

@@ -5,7 +5,7 @@
     clip_00001_1f2e3d4c.safetensors    its carry, where the next clip needs one
     clip_00001_1f2e3d4c.json           its fingerprint, checksums, and the carry that it was rendered from
     engine/                            the engine's own
-    lock                               pid of the process that renders
+    lock                               pid and host of the process that renders
 
 The digits are the beginning of a clip's fingerprint: a clip of another seed, or encoded otherwise, has files of its own
 beside it. A clip counts when its files are as its record says and it was rendered from the carry that the clip before
@@ -24,13 +24,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from soundreel.disk.digests import data_digest, file_digest
-from soundreel.disk.durable import TEMPORARY, uninterrupted, write_durably, write_json
+from soundreel.disk.durable import (
+    TEMPORARY,
+    TEMPORARY_PATTERN,
+    WINDOWS,
+    uninterrupted,
+    write_durably,
+    write_json,
+    write_tensors,
+)
 from soundreel.disk.locks import LOCK_NAME, locked
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
@@ -51,8 +58,8 @@ CLIP_DIGITS: Final = 8
 
 _CLIP_FILE: Final = re.compile(r"clip_\d{5}(_[0-9a-f]{8})?\.(mp4|safetensors|json)")
 _OURS: Final = re.compile(
-    rf"({LOCK_NAME}(\.\w+)?|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
-    rf"({re.escape(TEMPORARY)})?"
+    rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
+    rf"({TEMPORARY_PATTERN})?"
 )
 
 BYTES_PER_PIXEL_GUESS: Final = 0.1
@@ -101,7 +108,7 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
 
 def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
     """Keep a folder that holds anything worth it, and say how to go on."""
-    if not any(folder.glob("clip_*.json")) and not any(folder.glob(f"{ENGINE_FOLDER}/*")):
+    if not any(folder.glob("clip_*.json")) and not any(folder.glob(f"{ENGINE_FOLDER}/*/*")):
         remove_work(folder)
     elif work is not None:
         kept = f"{work.done} of {len(work.render.plan.clips)} clips are kept"
@@ -157,7 +164,10 @@ def remove_work(folder: Path) -> None:
         return
     entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
     for entry in entries:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
+            entry.unlink()
     for empty in (folder, *([folder.parent] if folder.parent.name == WORK_FOLDER else [])):
         with suppress(OSError):  # not empty: another render is in it
             empty.rmdir()
@@ -281,9 +291,7 @@ class WorkFolder:
         with uninterrupted():
             write_durably(segment, lambda path: fill(path, needed), needed_bytes=needed)
             if carry:
-                size = sum(array.nbytes for array in carry.values())
-                arrays = {name: np.ascontiguousarray(array) for name, array in carry.items()}
-                write_durably(carried, lambda path: save_file(arrays, path), needed_bytes=size)
+                write_tensors(carried, carry)
             record = ClipRecord(
                 fingerprint=self._fingerprints[clip.index],
                 seed=clip.seed,

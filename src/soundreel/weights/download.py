@@ -10,6 +10,7 @@ import httpx
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from soundreel.disk.durable import cannot_write, make_folder, rename_durably
 from soundreel.errors import WeightsError
 from soundreel.weights.catalog import Bundle, KnownFile
 from soundreel.weights.verify import verify_file
@@ -68,14 +69,14 @@ def _fetch(file: KnownFile, stage: Path, final: Path, endpoint: str | None) -> N
         if problem is not None:
             got.unlink()
             raise WeightsError(problem)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        got.replace(final)
+        make_folder(final.parent, error=WeightsError)
+        rename_durably(got, final)
     except LocalEntryNotFoundError as error:
         raise _failed(file, "the hub cannot be reached") from error
     except (HfHubHTTPError, httpx.HTTPError) as error:
         raise _failed(file, (str(error) or type(error).__name__).splitlines()[0]) from error
     except OSError as error:
-        raise WeightsError(f"cannot write {str(final)!r}: {error.strerror or error}") from error
+        raise WeightsError(cannot_write(final, error, file.size_bytes)) from error
 
 
 def _failed(file: KnownFile, reason: str) -> WeightsError:

@@ -90,7 +90,7 @@ def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
     """
     file = open_tensors(lora_file(source.path))
     found, strangers = group_parts(file.header)
-    scaling, notes = _scaling(source, file.header, found)
+    scaling, notes = _scaling(file.header, found)
     aliases = layer_aliases(_changeable(model), model.config["audio_inject_layers"])
     layers: dict[str, LayerChange] = {}
     for name, parts in found.items():
@@ -110,14 +110,12 @@ def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
 
 
 @torch.no_grad()
-def apply_loras(
-    model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, fuse: bool = True, done: Container[str] = ()
-) -> None:
+def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, done: Container[str] = ()) -> None:
     """Change `model` by all `loras`, once; layers that are `done` have been changed by `fuse_loras`.
 
-    Fused, they cost nothing per step; sums are formed in float32 and rounded once. Linear layers with
-    quantized weights, and all linear layers unless `fuse`, compute the product beside the weight: through
-    PEFT, so that diffusers' methods for adapters work on the model.
+    Products are added to the weights (fused), so that they cost nothing per step; sums are formed in float32 and
+    rounded once. Linear layers with quantized weights compute the product beside the weight: through PEFT, so that
+    diffusers' methods for adapters work on the model.
 
     Raises:
         WeightsError: a quantized weight is changed as a whole, a bias is not there, or a file ends early.
@@ -127,7 +125,7 @@ def apply_loras(
         layer = model.get_submodule(name)
         changing = [lora for lora in loras if name in lora.layers]
         _add_differences(layer, name, changing)
-        if _weight(layer).is_floating_point() and (fuse or not isinstance(layer, nn.Linear)):
+        if _weight(layer).is_floating_point():
             _add_products(layer, name, changing)
         else:
             beside.append(name)
@@ -151,15 +149,11 @@ def fuse_loras(part: nn.Module, part_name: str, loras: Sequence[Lora]) -> set[st
     return set(fusable)
 
 
-def _scaling(
-    source: LoraSource, header: FileHeader, found: Mapping[str, Mapping[Part, str]]
-) -> tuple[Scaling, tuple[str, ...]]:
+def _scaling(header: FileHeader, found: Mapping[str, Mapping[Part, str]]) -> tuple[Scaling, tuple[str, ...]]:
     """How products are scaled that have no alpha of their own, and what the user should know of it."""
     stated = stated_scaling(header)
     if stated is not None:
         return stated, ()
-    if source.alpha is not None:
-        return Scaling(alpha=source.alpha), ()
     unsaid = {name: _rank(header, parts) for name, parts in found.items() if Part.ALPHA not in parts}
     if has_layout(LIVE_AVATAR, unsaid):
         alpha = f"{LIVE_AVATAR.alpha:g}, as its layout is that of {LIVE_AVATAR.name}"

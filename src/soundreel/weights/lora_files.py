@@ -71,7 +71,6 @@ class LoraSource:
 
     path: Path  # a file, or a folder as PEFT and diffusers save it
     strength: float = 1.0
-    alpha: float | None = None  # for files that do not say theirs; None: a known layout's, else the rank
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -128,16 +128,6 @@ class BlockStream:
         for number in range(count):
             self._load(number)
 
-    @property
-    def host_bytes(self) -> int:
-        """What waits in host memory."""
-        return sum(flat.size for flat in self._blocks)
-
-    @property
-    def device_bytes(self) -> int:
-        """Of the buffers."""
-        return sum(buffer.memory.nbytes for buffer in self._buffers)
-
     def _hook(self, number: int, block: nn.Module) -> Iterator[Any]:
         yield block.register_forward_pre_hook(lambda *_: self._before(number))
         yield block.register_forward_hook(lambda *_: self._after(number))
@@ -264,26 +254,25 @@ class _GpuTimeline:
         buffer.used.record(torch.cuda.current_stream(self._device))
 
 
-class VisitingLayers:
-    """Layers that are used once per clip: their tensors are on the device only while they compute."""
+class OffloadedLayers:
+    """Layers that are used once per clip: their tensors are on the device while they compute, else in host memory."""
 
     def __init__(self, layers: Iterable[nn.Module], device: torch.device) -> None:
         self._device = device
+        self._waiting: dict[nn.Module, list[Tensor]] = {}
         for layer in layers:
             to_host(places(layer))
-            layer.register_forward_pre_hook(self._come)
-            layer.register_forward_hook(self._leave)
+            layer.register_forward_pre_hook(self._fetch)
+            layer.register_forward_hook(self._offload)
 
-    def _come(self, layer: nn.Module, _: Any) -> None:
+    def _fetch(self, layer: nn.Module, _: Any) -> None:
         found = list(places(layer))
-        layer.at_home = [plain(place.tensor) for place in found]  # type: ignore[assignment]
+        self._waiting[layer] = [plain(place.tensor) for place in found]
         for place in found:
             place.put(plain(place.tensor).to(self._device))
 
-    def _leave(self, layer: nn.Module, *_: Any) -> None:
-        waiting: Any = layer.at_home
-        del layer.at_home
-        for place, values in zip(list(places(layer)), waiting, strict=True):
+    def _offload(self, layer: nn.Module, *_: Any) -> None:
+        for place, values in zip(list(places(layer)), self._waiting.pop(layer), strict=True):
             place.put(values)
 
 

@@ -141,7 +141,7 @@ def config_from_official(config: Mapping[str, Any] | None, shapes: Mapping[str, 
 
 
 def spread_inject_layers(layers: int, injectors: int) -> tuple[int, ...]:
-    """Blocks that hear the sound where nothing says so: first to last block, wider gaps first.
+    """Blocks with audio injection where nothing says which: from the first to the last, wider gaps first.
 
     The published lists are of this form: 12 of 40 gives 0, 4, …, 24, 27, …, 39.
     """

@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import httpx
 
+from soundreel.disk.durable import rename_durably, reporting
 from soundreel.errors import EngineError, InputError
 from soundreel.fields import without_password
 from soundreel.request import Server
@@ -175,7 +176,8 @@ class Client:
         while True:
             before = part.stat().st_size if part.exists() else 0
             try:
-                self._download_rest(file, part, on_bytes)
+                with reporting(path):
+                    self._download_rest(file, part, on_bytes)
             except UnreachableError:
                 gained = part.exists() and part.stat().st_size > before
                 fruitless = 0 if gained else fruitless + 1
@@ -183,7 +185,8 @@ class Client:
                     raise
                 time.sleep(min(2.0, 0.1 * 2**fruitless))
             else:
-                part.replace(path)
+                with reporting(path):
+                    rename_durably(part, path)
                 return
 
     def _download_rest(self, file: ServerFile, part: Path, on_bytes: OnBytes) -> None:

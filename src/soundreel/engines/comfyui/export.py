@@ -1,18 +1,19 @@
 """A render as files for somebody's ComfyUI: the graph in API format, beside it what belongs into the input folder."""
 
 import json
-import os
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from soundreel import planning
+from soundreel.disk.durable import make_folder, write_durably
 from soundreel.engines.comfyui.client import UnreachableError
 from soundreel.engines.comfyui.engine import check_options
 from soundreel.engines.comfyui.inventory import Inventory
 from soundreel.engines.comfyui.material import make_input_files
 from soundreel.engines.comfyui.prompt import Abilities, Prompt
 from soundreel.engines.comfyui.servers import open_server
-from soundreel.errors import InputError, MediaError
+from soundreel.errors import InputError
 from soundreel.media.audio import probe_sound
 from soundreel.request import Request
 from soundreel.units import StrPath
@@ -42,12 +43,9 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
     target = Path(path)
     contents = {target: json.dumps(graph, indent=2, ensure_ascii=False).encode()}
     contents |= {target.parent / file.name: file.content for file in files}
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for file, content in contents.items():
-            file.write_bytes(content)
-    except OSError as error:
-        raise MediaError(f"cannot write the workflow {os.fspath(path)!r}: {error.strerror}") from error
+    make_folder(target.parent)
+    for file, content in contents.items():
+        write_durably(file, partial(Path.write_bytes, data=content), needed_bytes=len(content))
     return tuple(contents)
 
 

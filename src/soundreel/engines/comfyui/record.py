@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
+
+from soundreel.disk.durable import write_json
 
 FILE_NAME: Final = "comfyui.json"
 
@@ -37,13 +38,8 @@ class PromptRecord:
             return None
 
     def write(self, folder: Path) -> None:
-        """Put the record into `folder`, whole or not at all."""
-        new = folder / f"{FILE_NAME}.new"
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(folder / FILE_NAME)
+        """Put the record into `folder`, whole or not at all; `MediaError` if that cannot be."""
+        write_json(folder / FILE_NAME, dataclasses.asdict(self))
 
     @staticmethod
     def forget(folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from soundreel.disk.durable import write_whole
 from soundreel.engines.comfyui.client import BusyError, Client, Graph, PromptStatus, State, UnreachableError
 from soundreel.engines.comfyui.events import Event, EventSocket
 from soundreel.engines.comfyui.steps import Steps
@@ -118,9 +119,7 @@ class Watch:
         if self._preview is None:
             return
         path = self._preview.with_suffix(".png" if picture.startswith(b"\x89PNG") else ".jpg")
-        new = path.with_suffix(".new")
-        new.write_bytes(picture)
-        new.replace(path)
+        write_whole(path, lambda new: new.write_bytes(picture), needed_bytes=len(picture))
         self._steps.preview = path
 
     def _look(self) -> Mapping[str, Any] | None:

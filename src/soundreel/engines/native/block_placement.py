@@ -23,7 +23,7 @@ from soundreel.weights.load import OnLoad
 from soundreel.weights.lora import Lora, apply_loras, fuse_loras, open_lora
 from soundreel.weights.lora_files import LoraSource
 from soundreel.weights.precision import clip_layers, round_block, set_precision
-from soundreel.weights.streaming import BlockStream, VisitingLayers, matrices, places, spread, to_host
+from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, spread, to_host
 
 
 class BlockPlacement:
@@ -49,7 +49,7 @@ class BlockPlacement:
         if self._memory.rounds:
             round_block(block)
         apart = list(clip_layers(block))
-        if self._memory.visits:
+        if self._memory.offloads:
             to_host(place for layer in apart for place in places(layer))
         if int(name.rpartition(".")[2]) in self._waiting:
             to_host(matrices(block, apart))
@@ -58,8 +58,8 @@ class BlockPlacement:
         """Let everything that waits come when it is needed."""
         blocks = list(transformer.blocks)
         apart = [layer for block in blocks for layer in clip_layers(block)]
-        if self._memory.visits:
-            VisitingLayers(apart, device)
+        if self._memory.offloads:
+            OffloadedLayers(apart, device)
         waiting = [block for number, block in enumerate(blocks) if number in self._waiting]
         if waiting:
             BlockStream(waiting, device, apart=apart, uses=2 if self._memory.together else 1)

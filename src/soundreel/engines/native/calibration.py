@@ -18,14 +18,14 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
-from soundreel.disk.durable import write_durably
+from soundreel.disk.durable import make_folder, write_json
 from soundreel.engines.native.cost import Speeds, decode_flops
 from soundreel.engines.native.device import compute_dtype, device_name, vae_dtype, wait
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import SoundreelError
 from soundreel.models.attention import AUTO, Kernel, attend, choose_kernel, why_not
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import Affine, Gate
+from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.float8_rows import Affine, Gate
 from soundreel.models.layers import FusedFeedForward
 from soundreel.request import Precision, VaePrecision
 from soundreel.weights.catalog import Component
@@ -147,11 +147,10 @@ def read_calibration(device: torch.device) -> Calibration | None:
 
 
 def keep_calibration(found: Calibration) -> Path:
-    """Store what was measured, beside that of other devices; returns the file."""
+    """Store what was measured, beside that of other devices; returns the file, `MediaError` if it cannot be written."""
     path = calibration_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**_read_all(), _key(found.device): asdict(found)}, indent=2)
-    write_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), needed_bytes=len(text))
+    make_folder(path.parent)
+    write_json(path, {**_read_all(), _key(found.device): asdict(found)})
     return path
 
 
@@ -292,7 +291,7 @@ def _products(sample: Sample, device: torch.device) -> Iterator[tuple[str, float
 
 def _rounded(layer: Any) -> Fp8Linear:
     rounded = round_linear(layer)
-    rounded.takes_rows = True
+    rounded.takes_float8 = True
     return rounded
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from soundreel.engines.native.passes import NOTHING_SPARED, Passes, Saving
+from soundreel.engines.native.passes import ALL_PASSES, GuidedVelocity, PassOptions
 from soundreel.engines.native.sound_store import StoredSound
 from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
@@ -55,7 +55,7 @@ class _Start:
     given: ClipInput
     motion: Tensor | None  # latents
     noise: Tensor
-    passes: Passes
+    velocity: GuidedVelocity
 
 
 class ClipRenderer:
@@ -63,7 +63,7 @@ class ClipRenderer:
 
     Args:
         guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
-        saving: which passes to spare; `spared` then says how many the last clip did without.
+        passes: which forward passes to do without; `passes_saved` then says how many the last clip did without.
         together: both branches of guidance go through each block before the next one: for blocks that are streamed.
     """
 
@@ -76,14 +76,14 @@ class ClipRenderer:
         schedule: Schedule,
         guide_scale: float,
         device: torch.device,
-        saving: Saving = NOTHING_SPARED,
+        passes: PassOptions = ALL_PASSES,
         together: bool = False,
     ) -> None:
         self._transformer, self._vae, self._scene, self._together = transformer, vae, scene, together
         self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
-        self._saving = saving
-        self.spared = 0
-        self._under_way: Passes | None = None
+        self._passes = passes
+        self.passes_saved = 0
+        self._under_way: GuidedVelocity | None = None
         self._begun: _Start | None = None
         vae.to(device)
         self._reference = None if scene.reference is None else vae.encode(scene.reference)
@@ -98,9 +98,9 @@ class ClipRenderer:
         """
         begun, self._begun = self._begun, None
         start = begun if begun is not None and begun.given is given else self._start(given, height, width)
-        self._under_way = start.passes
-        latents = sample(start.passes, start.noise, self._schedule, on_step)
-        self.spared = start.passes.spared
+        self._under_way = start.velocity
+        latents = sample(start.velocity, start.noise, self._schedule, on_step)
+        self.passes_saved = start.velocity.passes_saved
         return self._decode(latents, start.motion, given.clip)
 
     @torch.inference_mode()
@@ -111,7 +111,7 @@ class ClipRenderer:
         """
         try:
             start = self._start(given, height, width)
-            start.passes.begin(start.noise, first_timestep(self._schedule, self._device))
+            start.velocity.begin(start.noise, first_timestep(self._schedule, self._device))
         except RuntimeError:
             return
         self._begun = start
@@ -121,7 +121,7 @@ class ClipRenderer:
         shape = (given.clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
         positive, negative = self._conditions(given, motion, shape)
         noise = draw_noise((self._vae.channels, *shape), given.clip.seed).to(self._device)
-        return _Start(given=given, motion=motion, noise=noise, passes=self._passes(positive, negative))
+        return _Start(given=given, motion=motion, noise=noise, velocity=self._velocity(positive, negative))
 
     @property
     def picture(self) -> Tensor | None:
@@ -152,21 +152,21 @@ class ClipRenderer:
         negative = None if scene.negative is None else condition(scene.negative, torch.zeros_like(sound))
         return condition(scene.prompt, sound), negative
 
-    def _passes(self, positive: Conditioning, negative: Conditioning | None) -> Passes:
+    def _velocity(self, positive: Conditioning, negative: Conditioning | None) -> GuidedVelocity:
         branches = [branch for branch in (positive, negative) if branch is not None]
 
-        def answer(latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:
+        def network(latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:
             batch, model = latents.unsqueeze(0), self._transformer
             if self._together and count > 1:
                 return [velocity[0] for velocity in model.forward_branches(batch, timestep, branches[:count])]
             return [model(batch, timestep, branch)[0] for branch in branches[:count]]
 
-        return Passes(
-            answer,
+        return GuidedVelocity(
+            network,
             branches=len(branches),
             guide_scale=self._guide_scale,
             steps=self._schedule.steps,
-            saving=self._saving,
+            options=self._passes,
         )
 
     def _decode(self, latents: Tensor, motion: Tensor | None, clip: Clip) -> Tensor:

@@ -29,7 +29,7 @@ ROW_BYTES_PER_WIDTH = 56
 of two sums with a norm, 10 for the last sum, 4 for each of three RMS norms, 4 for the attention to text."""
 
 AUDIO_ROW_BYTES_PER_WIDTH = 24
-"""Of noise tokens in a block that hears the sound: norm, RMS norm, attention and sum."""
+"""Of noise tokens in a block with audio injection: norm, RMS norm, attention and sum."""
 
 FLOAT8_ROW_BYTES_PER_WIDTH = 6
 """Of rounding what attention made to float8, twice."""
@@ -117,14 +117,14 @@ class Forecast:
 def block_work(sizes: Mapping[str, Any], tokens: Tokens, *, float8: bool = False, text_rows: int = TEXT_ROWS) -> Work:
     """One forward pass of a transformer of these sizes."""
     width, inner = sizes["num_attention_heads"] * sizes["attention_head_dim"], sizes["ffn_dim"]
-    blocks, hearing = sizes["num_layers"], len(sizes["audio_inject_layers"])
+    blocks, injections = sizes["num_layers"], len(sizes["audio_inject_layers"])
     length = tokens.total
     rows = (ROW_BYTES_PER_WIDTH + (FLOAT8_ROW_BYTES_PER_WIDTH if float8 else 0)) * blocks * length
     return Work(
-        products=blocks * 2 * length * (6 * width**2 + 2 * width * inner) + hearing * 4 * tokens.noise * width**2,
+        products=blocks * 2 * length * (6 * width**2 + 2 * width * inner) + injections * 4 * tokens.noise * width**2,
         attention=blocks * 4 * length * (length + text_rows) * width,
         tokens=length,
-        row_bytes=width * (rows + AUDIO_ROW_BYTES_PER_WIDTH * hearing * tokens.noise),
+        row_bytes=width * (rows + AUDIO_ROW_BYTES_PER_WIDTH * injections * tokens.noise),
     )
 
 

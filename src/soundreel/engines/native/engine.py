@@ -14,7 +14,7 @@ from soundreel.engines.native.clips import ClipInput, ClipRenderer, next_motion
 from soundreel.engines.native.device import release_memory, runs_aside, vae_dtype
 from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.memory import capped
-from soundreel.engines.native.prepared import Placement, find_files, forecast, plan_schedule, saving_of
+from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
 from soundreel.engines.native.preview import open_previewer
 from soundreel.engines.native.progress import RemainingTime, report_loading, report_steps, show_picture
 from soundreel.engines.native.scene import MOTION, motion_before, poses, prepare_scene
@@ -81,7 +81,7 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
         schedule=schedule,
         guide_scale=request.sampling.guide_scale,
         device=device,
-        saving=saving_of(request),
+        passes=pass_options(request),
         together=placement.memory.together,
     )
     show = None if previewer is None else partial(show_picture, previewer, renderer)
@@ -103,7 +103,7 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
         carry = Carry(tensors={MOTION: next_motion(given.motion, pixels).numpy()})
         frames = to_uint8(pixels)
         del pixels  # the pipeline is about to hold its uint8 copy
-        facts = {"passes_spared": renderer.spared} if renderer.spared else {}
+        facts = {"passes_spared": renderer.passes_saved} if renderer.passes_saved else {}
         given = next_input(carry)
         if given is not None and runs_aside(device):
             renderer.begin(given, request.height, request.width)

@@ -86,7 +86,7 @@ class MemoryPlan:
     rounds: bool = False  # large matrices are rounded to float8 while they are loaded
     blocks: int = 0  # of the transformer
     streamed: int = 0  # of them that wait in host memory
-    visits: bool = False  # layers that are used once per clip wait there, too
+    offloads: bool = False  # layers that are used once per clip wait there, too
     text_streamed: bool = False  # the text encoder's blocks wait there
     tokens_at_once: int | None = None  # of the feed-forward layers; None: all
     vae_step: int = VAE_STEPS[0]  # latent frames that the VAE takes at once
@@ -151,7 +151,7 @@ class Demand:
     width: int
     inner: int
     blocks: int
-    hearing: int  # blocks that hear the sound
+    audio_blocks: int  # with audio injection
     branches: int  # of guidance
     pixels: int
     latents: int  # most latent frames that are decoded at once
@@ -225,7 +225,7 @@ def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         inner=sizes["ffn_dim"],
         blocks=sizes["num_layers"],
-        hearing=len(sizes["audio_inject_layers"]),
+        audio_blocks=len(sizes["audio_inject_layers"]),
         branches=2 if request.sampling.guide_scale > 1 else 1,
         pixels=request.width * request.height,
         latents=latents + (MOTION_LATENTS if continues else 1),
@@ -257,14 +257,14 @@ def resident_bytes(weights: Weights, memory: MemoryPlan) -> int:
     waiting = set(spread(len(step), memory.streamed))
     stays = sum(size for k, size in enumerate(step) if k not in waiting)
     buffers = min(BUFFERS, len(waiting)) * max((step[k] for k in waiting), default=0)
-    return weights.others + (0 if memory.visits else weights.clip) + stays + buffers
+    return weights.others + (0 if memory.offloads else weights.clip) + stays + buffers
 
 
 def conditioning_bytes(asked: Demand) -> int:
     """What `condition` makes for all branches: clean tokens, poses, keys and values of text and sound."""
     width, clean = asked.width, asked.tokens.reference + asked.tokens.motion
     text = asked.blocks * TEXT_ROWS * 2 * 2 * width
-    sound = asked.hearing * asked.latents * (5 * 2 * 2 + 2 * 4) * width
+    sound = asked.audio_blocks * asked.latents * (5 * 2 * 2 + 2 * 4) * width
     pose = 2 * width * asked.tokens.noise if asked.has_pose else 0
     return asked.branches * (4 * width * clean + text + sound + pose)
 
@@ -369,7 +369,7 @@ def _candidates(
         mode=mode,
         rounds=bits.rounds,
         blocks=blocks,
-        visits=True,
+        offloads=True,
         tokens_at_once=bits.tokens_at_once,
         text_streamed=budget is not None and weights.text > budget * (1 - SLACK),
         cap_bytes=CAPS[mode] - CONTEXT_BYTES,

@@ -1,10 +1,13 @@
-"""Which forward passes the steps of a clip take: with guidance two each, fewer where a result can be guessed.
+"""The velocity of a clip's steps: classifier-free guidance, its interval, and a step cache that skips forward passes.
 
-The step cache goes by the observation of EasyCache (arXiv 2507.02860): past the first steps the network changes its
-answer in proportion to the change of its input, so the next change is known before it is computed. While it is below
-the dial, relative to the answer, the last answer is taken again; a velocity that stays is a straight path, which flows
-are trained for. It needs no calibration and knows nothing of the network: passes are spared whole. The first fifth of
-the steps and the last one are always computed.
+The step cache follows EasyCache (arXiv 2507.02860). Past the first steps the change of the network's output is nearly
+proportional to the change of its input, so the next change can be predicted before it is computed:
+
+    rate = ‖v(x₂) − v(x₁)‖₁ / ‖x₂ − x₁‖₁, from the last two computed steps
+    predicted change at x = rate · ‖x − x₂‖₁ / ‖v(x₂)‖₁
+
+While that is below the threshold, the last computed velocities are used again. It needs no calibration and no access
+to the network's inside: whole passes are skipped. The first fifth of the steps and the last one are always computed.
 """
 
 from collections.abc import Callable
@@ -17,111 +20,118 @@ from torch import Tensor
 
 from soundreel.sampling import TRAIN_TIMESTEPS, guide
 
-ALWAYS_AT_FIRST: Final = 0.2
-"""Share of the steps, from the first on, that are always computed: there the picture is laid out."""
+ALWAYS_COMPUTED: Final = 0.2
+"""Share of the steps, from the first one on, that the step cache never skips: they lay out the picture."""
 
-Answer = Callable[[Tensor, Tensor, int], list[Tensor]]
-"""Latents [16, F, h, w], timestep and a number of branches (the conditional one comes first) → their velocities."""
+Network = Callable[[Tensor, Tensor, int], list[Tensor]]
+"""Latents [16, F, h, w], timestep, number of branches (1: the conditional one, 2: both) → the velocity of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving:
-    """What to spare.
+class PassOptions:
+    """Which forward passes a clip does without.
 
     Attributes:
-        dial: relative change of the answer that may go by uncomputed; 0 spares nothing.
-        guided: share of the steps that are guided, from and to; None: all.
+        cache_threshold: of the step cache: predicted relative change of the velocity below which it is not computed
+            again; 0: no cache.
+        guidance_interval: share of the steps that are guided, from and to; None: all.
     """
 
-    dial: float = 0.0
-    guided: tuple[float, float] | None = None
+    cache_threshold: float = 0.0
+    guidance_interval: tuple[float, float] | None = None
 
 
-NOTHING_SPARED: Final = Saving()
+ALL_PASSES: Final = PassOptions()
 
 
 def is_guided(step: int, steps: int, interval: tuple[float, float] | None) -> bool:
-    """Whether step number `step` of `steps`, from 0, lies in the share of the steps that is guided."""
+    """Whether step number `step` of `steps`, from 0, lies in the guidance interval."""
     return interval is None or interval[0] <= step / steps < interval[1]
 
 
-class Passes:
-    """The velocity of one clip's steps, called once for each, in order.
+class GuidedVelocity:
+    """The velocity of one clip, to be called once for each step, in order.
 
     Args:
-        answer: computes passes.
+        network: computes forward passes.
         branches: 1, or 2 with guidance.
+        guide_scale: of classifier-free guidance.
         steps: how often it will be called.
+        options: which passes to do without.
     """
 
-    def __init__(self, answer: Answer, *, branches: int, guide_scale: float, steps: int, saving: Saving) -> None:
-        self._answer, self._branches, self._guide_scale = answer, branches, guide_scale
-        self._steps, self._saving = steps, saving
-        self._step = self._taken = 0
-        self._memory = _Memory() if saving.dial > 0 else None
-        self.picture: Tensor | None = None  # what the last step took for the finished latents
-        self._begun: Tensor | None = None
+    def __init__(
+        self, network: Network, *, branches: int, guide_scale: float, steps: int, options: PassOptions = ALL_PASSES
+    ) -> None:
+        self._network, self._branches, self._guide_scale = network, branches, guide_scale
+        self._steps, self._interval = steps, options.guidance_interval
+        self._cache = StepCache(options.cache_threshold) if options.cache_threshold > 0 else None
+        self._step = self._computed = 0
+        self._first: Tensor | None = None
+        self.picture: Tensor | None = None
+        """The clean latents that the last step predicted, float32 [16, F, h, w]; None before the first one."""
 
     @property
-    def spared(self) -> int:
-        """Passes fewer than without any saving, up to the last step."""
-        return self._step * self._branches - self._taken
+    def passes_saved(self) -> int:
+        """Passes fewer than with guidance in every step and without the cache, up to the last step."""
+        return self._step * self._branches - self._computed
 
     def begin(self, latents: Tensor, timestep: Tensor) -> None:
-        """Compute the first step's velocity before it is asked for: a GPU does so while the CPU does something else."""
-        self._begun = self(latents, timestep)
+        """Compute the first step's velocity ahead: a GPU does so while the CPU does something else."""
+        self._first = self(latents, timestep)
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
-        """The velocity at `latents`, with guidance where this step has it."""
-        if self._begun is not None:
-            begun, self._begun = self._begun, None
-            return begun
-        count = self._branches if is_guided(self._step, self._steps, self._saving.guided) else 1
-        answers = self._guessed(latents, count)
-        if answers is None:
-            answers = self._answer(latents, timestep, count)
-            self._taken += count
-            if self._memory is not None:
-                self._memory.note(latents, answers)
+        """The velocity at `latents` [16, F, h, w], guided where this step is: the same shape."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        count = self._branches if is_guided(self._step, self._steps, self._interval) else 1
+        velocities = self._cached(latents, count)
+        if velocities is None:
+            velocities = self._network(latents, timestep, count)
+            self._computed += count
+            if self._cache is not None:
+                self._cache.store(latents, velocities)
         self._step += 1
-        velocity = guide(answers[0], answers[1], self._guide_scale) if count > 1 else answers[0]
+        velocity = guide(velocities[0], velocities[1], self._guide_scale) if count > 1 else velocities[0]
         self.picture = latents - timestep / TRAIN_TIMESTEPS * velocity.float()
         return velocity
 
-    def _guessed(self, latents: Tensor, count: int) -> list[Tensor] | None:
-        """The answers of `count` branches without a pass; None: they must be computed."""
-        is_due = self._step < ceil(ALWAYS_AT_FIRST * self._steps) or self._step == self._steps - 1
-        if self._memory is None or is_due:
+    def _cached(self, latents: Tensor, count: int) -> list[Tensor] | None:
+        """The velocities of `count` branches from the step cache; None: they must be computed."""
+        must_compute = self._step < ceil(ALWAYS_COMPUTED * self._steps) or self._step == self._steps - 1
+        if self._cache is None or must_compute:
             return None
-        return self._memory.guess(latents, count, self._saving.dial)
+        return self._cache.reuse(latents, count)
 
 
-class _Memory:
-    """What the last computed step answered, and how fast answers change with inputs."""
+class StepCache:
+    """Velocities of the last computed step, and how fast they change with the latents."""
 
-    def __init__(self) -> None:
-        self._input: Tensor | None = None
-        self._answers: list[Tensor] = []
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._latents: Tensor | None = None
+        self._velocities: list[Tensor] = []
         self._rate: Tensor | None = None
 
-    def note(self, latents: Tensor, answers: list[Tensor]) -> None:
-        """A computed step; the conditional branch tells the rate."""
-        if self._input is not None:
-            moved = _size(latents - self._input).clamp(min=1e-12)
-            self._rate = _size(answers[0].float() - self._answers[0]) / moved
-        self._input = latents
-        self._answers = [answer.float() for answer in answers]
+    def store(self, latents: Tensor, velocities: list[Tensor]) -> None:
+        """Keep what a step computed; the rate is that of the conditional branch, the first one."""
+        if self._latents is not None:
+            moved = _l1(latents - self._latents).clamp(min=1e-12)
+            self._rate = _l1(velocities[0].float() - self._velocities[0]) / moved
+        self._latents = latents
+        self._velocities = [velocity.float() for velocity in velocities]
 
-    def guess(self, latents: Tensor, count: int, dial: float) -> list[Tensor] | None:
-        """The last answers, if those to `latents` are thought to be so near; None: they are not."""
-        if self._rate is None or self._input is None or len(self._answers) < count:
+    def reuse(self, latents: Tensor, count: int) -> list[Tensor] | None:
+        """The stored velocities of `count` branches, if the predicted change is below the threshold."""
+        if self._rate is None or self._latents is None or len(self._velocities) < count:
             return None
-        change = self._rate * _size(latents - self._input) / _size(self._answers[0])
-        if float(change) >= dial:  # the one wait for the device, and only with the cache
+        change = self._rate * _l1(latents - self._latents) / _l1(self._velocities[0])
+        if float(change) >= self._threshold:  # waits for the device, which happens with the cache only
             return None
-        return self._answers[:count]
+        return self._velocities[:count]
 
 
-def _size(x: Tensor) -> Tensor:
+def _l1(x: Tensor) -> Tensor:
     size: Tensor = torch.linalg.vector_norm(x.float(), ord=1)
     return size

@@ -13,7 +13,7 @@ from soundreel.engines.native.calibration import find_speeds
 from soundreel.engines.native.cost import Forecast, clip_seconds
 from soundreel.engines.native.device import compute_dtype, transformer_sizes, vae_dtype
 from soundreel.engines.native.memory import Bits, MemoryPlan, choose_memory, demand, weigh
-from soundreel.engines.native.passes import Saving
+from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import preview_note
 from soundreel.errors import EngineError, InputError
 from soundreel.media.pose import PoseMatch, missing_pose_seconds
@@ -188,9 +188,9 @@ def plan_schedule(request: Request) -> Schedule:
     return shifted_schedule(request.sampling.solver, steps=request.sampling.steps, shift=shift)
 
 
-def saving_of(request: Request) -> Saving:
-    """Which passes the request lets a clip do without."""
-    return Saving(dial=request.sampling.cache, guided=request.sampling.cfg_interval)
+def pass_options(request: Request) -> PassOptions:
+    """Which forward passes the request lets a clip do without."""
+    return PassOptions(cache_threshold=request.sampling.cache, guidance_interval=request.sampling.cfg_interval)
 
 
 def forecast(plan: Plan, placement: Placement) -> tuple[Forecast, str]:

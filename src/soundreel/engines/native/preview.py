@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from soundreel.disk.durable import write_whole
 from soundreel.engines.native.device import compute_dtype
 from soundreel.models.tiny_decoder import TinyDecoder
 from soundreel.units import StrPath
@@ -58,9 +59,8 @@ class Previewer:
         levels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         picture = Image.fromarray(levels)
         scale = LARGEST_SIDE / max(picture.size)
-        new = self.path.with_suffix(".new")
-        picture.resize((round(picture.width * scale), round(picture.height * scale))).save(new, format="png")
-        new.replace(self.path)
+        small = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+        write_whole(self.path, lambda new: small.save(new, format="png"))
         return self.path
 
 

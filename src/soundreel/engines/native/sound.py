@@ -94,26 +94,9 @@ def to_feature_rate(states: Tensor) -> Tensor:
     )
 
 
-def clip_count(features: int, clip_frames: int) -> int:
-    """How many clips the reference renders for T30 features: one more than fill whole clips."""
-    return int(features / (clip_frames * (FEATURE_RATE / MODEL_FPS))) + 1
-
-
 def feature_index(frame: int) -> int:
     """Which feature drives a sampled frame: the nearest in time, halves to the even one."""
     return round(frame / MODEL_FPS * FEATURE_RATE)
-
-
-def taps(frame: int, features: int, *, reach: int = 0) -> list[int] | None:
-    """Features from `reach` before to `reach` after a sampled frame's own, held at the ends; None past the end.
-
-    The published model has reach 0.
-    """
-    centre = feature_index(frame)
-    if centre >= features:
-        return None
-    step = FEATURE_RATE // MODEL_FPS
-    return [min(max(centre + step * k, 0), features - 1) for k in range(-reach, reach + 1)]
 
 
 def frame_features(features: Tensor, frames: int, *, shift: int = 0) -> Tensor:

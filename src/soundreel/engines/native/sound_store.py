@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import EllipsisType
 from typing import BinaryIO
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from soundreel.disk.digests import data_digest, sampled_digest
-from soundreel.disk.durable import TEMPORARY, rename_durably
+from soundreel.disk.durable import make_folder, write_durably
 from soundreel.engines.native.long_sound import Survey
 from soundreel.errors import EngineError
 
@@ -32,6 +33,8 @@ ALGORITHM = 1
 """Changes whenever the same sound would get other features."""
 
 FLOAT_BYTES = 4
+
+CURE = "the features of the sound are kept there: set XDG_CACHE_HOME to a folder with more room"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,28 +114,21 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], int]:
 
 
 def _store(key: str, columns: Iterator[Tensor], frames: int) -> StoredSound:
-    path, size = cache_folder() / f"{key}.npy", 0
-    temporary = path.with_name(f"{key}.{os.getpid()}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    path = cache_folder() / f"{key}.npy"
+    make_folder(path.parent, error=EngineError, cure=CURE)
+    first = next(columns)
+    states, width, _ = first.shape
+    size = frames * states * width * FLOAT_BYTES
+    _make_room(path.parent, size)
+
+    def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            for piece in columns:
-                states, width, _ = piece.shape
-                if size == 0:
-                    size = frames * states * width * FLOAT_BYTES
-                    _make_room(path.parent, size)
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (frames, states, width)}
-                    np.lib.format.write_array_header_1_0(file, header)
+            header = {"descr": "<f4", "fortran_order": False, "shape": (frames, states, width)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in chain([first], columns):
                 file.write(np.ascontiguousarray(piece.permute(2, 0, 1).float().cpu().numpy()).data)
-        rename_durably(temporary, path)
-    except OSError as error:
-        raise EngineError(
-            f"cannot keep the features of the sound in {str(path.parent)!r}: {error.strerror}; {size:,} bytes are "
-            "needed: free some, or set XDG_CACHE_HOME to a folder with more room"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+
+    write_durably(path, fill, needed_bytes=size, error=EngineError, cure=CURE)
     stored = _find(key, frames)
     assert stored is not None, "the pieces are as many frames as announced"
     return stored

@@ -1,4 +1,4 @@
-"""The words of the row operations: what a norm is followed by, and rows in 8 bits.
+"""Arguments and results of the row operations: what follows a norm or scales an update, and float8 rows.
 
 Legend: B batch, L tokens, D width, N runs of tokens.
 """
@@ -6,7 +6,7 @@ Legend: B batch, L tokens, D width, N runs of tokens.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = 448.0
@@ -33,7 +33,7 @@ class Gate(NamedTuple):
     run: int
 
 
-class Rows(NamedTuple):
+class Float8Rows(NamedTuple):
     """A matrix in float8, each row with its own scale: what W8A8 products take."""
 
     values: Tensor  # float8 [B, L, D]
@@ -47,3 +47,15 @@ class Rows(NamedTuple):
     def widened(self) -> Tensor:
         """float32 [B, L, D]."""
         return self.values.float() * self.scale
+
+
+def takes_float8(*layers: nn.Module) -> bool:
+    """Whether all these linear layers multiply float8 rows (W8A8)."""
+    return all(getattr(layer, "takes_float8", False) for layer in layers)
+
+
+def some_tokens(x: Tensor | Float8Rows, span: slice) -> Tensor | Float8Rows:
+    """[B, L, D] → [B, those of the span, D]."""
+    if isinstance(x, Float8Rows):
+        return Float8Rows(x.values[:, span], x.scale[:, span])
+    return x[:, span]
