@@ -7,22 +7,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from soundreel import planning
 from soundreel.disk.durable import uninterrupted
 from soundreel.engines.base import Start, open_engine
 from soundreel.media.audio import probe_sound
-from soundreel.media.video import SegmentWriter
 from soundreel.render import prepared
-from soundreel.render.post_processing import OWN, ProcessedClip, post_process
+from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
 from soundreel.render.unfinished import load_redo, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work, work_folder
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
-from soundreel.types import Carry, Plan, Progress, RenderedClip, Report, Result, Stage
+from soundreel.types import CancelFlag, Plan, Progress, Report, Result, Stage
 from soundreel.units import StrPath
 from soundreel.version import __version__
 
@@ -104,10 +101,8 @@ def redo(
 def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_ProgressTimer", stop: CancelFlag) -> None:
     """Render from `start` to where the next clip is there already, or to the end."""
     render = folder.render
-    before = start.carry.tensors
-    own = Carry(tensors={name: array for name, array in before.items() if not name.startswith(OWN)})
-    with ClipWriter(folder, before, timer, stop, after=partial.update) as writer:
-        for rendered in render.engine.render(render.prepared, dataclasses.replace(start, carry=own), timer):
+    with ClipWriter(folder, folder.handed_on_before(start), timer, stop, after=partial.update) as writer:
+        for rendered in render.engine.render(render.prepared, start, timer):
             stop.check()
             following = rendered.clip.index + 1
             writer.add(rendered)

@@ -484,7 +484,7 @@ class WorkOptions:
     """How a render is kept while it is under way, and whether one that was interrupted goes on."""
 
     work_dir: StrPath | None = None  # of this render alone; None: beside the output
-    keep_work: bool = False  # after success too
+    keep_work: bool | None = None  # after success too; None: where the engine keeps negatives, and with cuts
     resume: bool = True  # False: what was rendered before is thrown away
     redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
     redo_seed: int | None = None  # None: one that no take of the clip has had

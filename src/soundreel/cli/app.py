@@ -102,7 +102,12 @@ WORK_DIR = typer.Option(
     rich_help_panel=WORK,
     show_default=False,
 )
-KEEP_WORK = typer.Option("--keep-work", help="Keep the finished clips after success, too.", rich_help_panel=WORK)
+KEEP_WORK = typer.Option(
+    "--keep-work/--no-keep-work",
+    help="Keep the clips after success, too (default: of native renders and those with cuts).",
+    rich_help_panel=WORK,
+    show_default=False,
+)
 RESUME = typer.Option(
     "--resume/--no-resume", help="Go on with an interrupted render, or begin anew.", rich_help_panel=WORK
 )
@@ -140,7 +145,7 @@ def generate(
     progress: Annotated[Style, PROGRESS] = Style.AUTO,
     quiet: Annotated[bool, QUIET] = False,
     work_dir: Annotated[str | None, WORK_DIR] = None,
-    keep_work: Annotated[bool, KEEP_WORK] = False,
+    keep_work: Annotated[bool | None, KEEP_WORK] = None,
     resume: Annotated[bool, RESUME] = True,
     redo_clip: Annotated[int | None, REDO_CLIP] = None,
     export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,

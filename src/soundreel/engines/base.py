@@ -8,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
+from numpy.typing import NDArray
+
 from soundreel.engines.driver import find_gpu
 from soundreel.errors import EngineError, SoundreelError
 from soundreel.request import EngineName, Request
-from soundreel.types import Carry, Plan, RenderedClip, Report
+from soundreel.types import Carry, Clip, Plan, RenderedClip, Report
 
 Identity = Mapping[str, Any]
 """What an engine decided that changes pixels, by name and ready for JSON: precision, kernels, rounding, model names.
@@ -30,13 +32,30 @@ class Prepared:
     notes: tuple[str, ...] = ()  # what the user should know
 
 
+class Negatives(Protocol):
+    """Keeps what an engine makes pictures from (latents), so that what was sampled is never sampled again."""
+
+    def find(self, index: int) -> Mapping[str, NDArray[Any]] | None:
+        """The negative of the clip with an index; None: there is none that counts."""
+        ...
+
+    def facts(self, index: int) -> Mapping[str, Any]:
+        """What was noted of it."""
+        ...
+
+    def keep(self, clip: Clip, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Store the negative of a clip; it is on the disk when this returns."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """Where a render begins or goes on."""
 
     index: int  # of the first clip to render
-    carry: Carry = field(default_factory=Carry)  # of the clip before; empty where the clip begins a shot
+    carry: Carry | None = field(default_factory=Carry)  # of the clip before; None: to be made from negatives
     scratch: Path  # a folder of the engine's own: what it leaves there outlives a crash, until the video is whole
+    negatives: Negatives  # for engines that keep them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +73,7 @@ class Engine(Protocol):
 
     name: str
     equal_clips: bool  # several clips of a shot must have one size
+    reach: int | None  # frames before a clip that are made from negatives where they are not kept; None: it has none
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""

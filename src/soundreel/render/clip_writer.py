@@ -81,12 +81,17 @@ class ClipWriter:
         facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
         if processed.correction is not None:
             facts["correction"] = processed.correction.values.tolist()
-        handed_on = {} if plan.is_last_of_shot(clip) else {**rendered.carry.tensors, **processed.handed_on}
+        is_continued = not plan.is_last_of_shot(clip)
+        keeps_negatives = folder.render.engine.reach is not None
+        carry = rendered.carry.tensors if is_continued and not keeps_negatives else {}
+        handed_on = {**carry, **processed.handed_on} if is_continued else {}
 
         def encode(path: Path, needed_bytes: int) -> None:
             self._encode(processed, rendered, path, needed_bytes)
 
         folder.keep(clip, encode, handed_on, facts)
+        if is_continued and keeps_negatives:
+            folder.negatives.keep_carry(clip.index, rendered.carry.tensors)
         self._handed_on = handed_on
         self._after()
 
@@ -115,5 +120,3 @@ class ClipWriter:
             self._stop.check()
             self._outer.check()
             yield picture
-
-

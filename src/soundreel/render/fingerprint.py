@@ -5,7 +5,7 @@ fingerprint: what all clips share, what its shot has for itself, and the clip be
 another seed draws anew only what depends on it, and another `--crf` stands beside what is there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.fields import Role, fields_of, plain
 from soundreel.request import Request
-from soundreel.types import Clip, Plan
+from soundreel.types import Plan
 from soundreel.version import PIXELS_VERSION
 
 
@@ -59,21 +59,30 @@ def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprin
     )
 
 
-def clip_fingerprints(
-    plan: Plan, what_was_asked: Fingerprint, identity: Mapping[str, Any], encoding: Mapping[str, Any]
-) -> list[str]:
-    """A digest for each clip of a plan; that of a clip which continues another holds the other's."""
+def pixel_fingerprints(plan: Plan, what_was_asked: Fingerprint, identity: Mapping[str, Any]) -> list[str]:
+    """A digest of the pixels of each clip; that of a clip which continues another holds the other's."""
     shared = {name: part for name, part in what_was_asked.parts.items() if name != "clips"}
-    common = data_digest([shared, dict(identity), dict(encoding), plan.frames])
+    common = data_digest([shared, dict(identity), plan.frames])
     digests: list[str] = []
     for clip in plan.clips:
+        own = [
+            clip.shot,
+            clip.start,
+            clip.frames,
+            clip.size,
+            clip.lead_in,
+            clip.seed,
+        ]  # a draft's look goes by the shot
         before = digests[-1] if plan.continues(clip) else ""
-        digests.append(data_digest([common, list(_clip_parts(plan, clip)), before]))
+        digests.append(data_digest([common, own, before]))
     return digests
 
 
-def _clip_parts(plan: Plan, clip: Clip) -> Iterator[int]:
-    """What a clip has for itself. A shot's clips begin with its number: it decides a draft's look."""
-    yield from (clip.shot, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed)
-    yield int(plan.is_last_of_shot(clip))
-    yield int(clip.stop == plan.frames)
+def clip_fingerprints(plan: Plan, pixels: Sequence[str], encoding: Mapping[str, Any]) -> list[str]:
+    """A digest of each clip as it is encoded; interpolation and colours go on from clip to clip, too."""
+    digests: list[str] = []
+    for clip, of_pixels in zip(plan.clips, pixels, strict=True):
+        place = [plan.is_last_of_shot(clip), clip.stop == plan.frames]
+        before = digests[-1] if plan.continues(clip) else ""
+        digests.append(data_digest([of_pixels, dict(encoding), place, before]))
+    return digests

@@ -19,7 +19,7 @@ from soundreel.request import Interpolation
 from soundreel.types import RenderedClip
 
 OWN: Final = "soundreel."
-"""Names in a stored carry that begin so are not the engine's."""
+"""Names in what is handed on that begin so are not the engine's."""
 
 CONTEXT, CORRECTION, TARGET = f"{OWN}context", f"{OWN}correction", f"{OWN}target"
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel import planning
-from soundreel.disk.digests import data_digest
 from soundreel.engines.base import Choice, Engine, Identity, Prepared, open_engine
 from soundreel.errors import InputError
 from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
-from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, request_parts
+from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import Interpolation, Request
 from soundreel.types import Clip, Plan
 from soundreel.units import MODEL_FPS
@@ -139,14 +138,14 @@ class PreparedRender:
         return {name: value for name, value in (wanted | done).items() if name != "output.weights"}
 
     @cached_property
-    def clip_fingerprints(self) -> list[str]:
-        """What a stored clip must be of to count, for each clip."""
-        return clip_fingerprints(self.plan, self.asked.fingerprint, self.identity, self.encoding)
+    def pixel_fingerprints(self) -> list[str]:
+        """What a stored negative must be of to count, for each clip."""
+        return pixel_fingerprints(self.plan, self.asked.fingerprint, self.identity)
 
     @cached_property
-    def digest(self) -> str:
-        """Of all pixels of the video before they are encoded."""
-        return data_digest([self.asked.fingerprint.parts, dict(self.identity)])
+    def clip_fingerprints(self) -> list[str]:
+        """What a stored clip must be of to count, for each clip."""
+        return clip_fingerprints(self.plan, self.pixel_fingerprints, self.encoding)
 
     @cached_property
     def interpolator(self) -> Method:

@@ -61,7 +61,7 @@ def load_render(folder: StrPath) -> tuple[Request, WorkOptions]:
         InputError: there is none, more than one, or its plan cannot be read.
     """
     place, plan = _open(folder)
-    options = WorkOptions(work_dir=place, keep_work=bool(plan.get("keep_work", False)), only_resume=True)
+    options = WorkOptions(work_dir=place, keep_work=plan.get("keep_work"), only_resume=True)
     return from_data(plan["request"]), options
 
 
@@ -95,7 +95,7 @@ def load_redo(
         wanted = _take(Path(request.output.path))
     if wanted is not None:
         request = request.replace(output=str(wanted))
-    keep = bool(plan.get("keep_work", False))
+    keep = plan.get("keep_work")
     return request, WorkOptions(work_dir=place, keep_work=keep, redo_clip=number, redo_seed=seed)
 
 

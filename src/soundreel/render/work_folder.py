@@ -42,6 +42,7 @@ from soundreel.disk.locks import LOCK_NAME, locked
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import to_data
+from soundreel.render.negatives import NegativeStore
 from soundreel.render.prepared import Asked, PreparedRender
 from soundreel.request import Request, WorkOptions
 from soundreel.types import Carry, Clip
@@ -56,7 +57,7 @@ ENGINE_FOLDER: Final = "engine"
 FOLDER_DIGITS: Final = 16
 CLIP_DIGITS: Final = 8
 
-_CLIP_FILE: Final = re.compile(r"clip_\d{5}(_[0-9a-f]{8})?\.(mp4|safetensors|json)")
+_CLIP_FILE: Final = re.compile(r"(clip|carry)_\d{5}(_[0-9a-f]{8})?(\.latents)?\.(mp4|safetensors|json)")
 _OURS: Final = re.compile(
     rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
     rf"({TEMPORARY_PATTERN})?"
@@ -77,6 +78,7 @@ class ClipRecord:
     before: str  # checksum of the carry that the clip was rendered from; "": none
     segment: str  # checksum
     carry: str  # checksum; "": none
+    negative: str = ""  # checksum of what it was printed from; "": the engine keeps none
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -195,7 +197,7 @@ class WorkFolder:
         if not options.resume:
             self._throw_away()
         found = read_plan(folder)
-        self._is_kept = options.keep_work or (found is not None and bool(found.get("keep_work")))
+        self.is_kept = _keeps(render, options, found)
         self._earlier = self._other_render(found)
         self._redo = self._pending_redo(found, options)
         if options.only_resume and (found is None or self._is_other(found)):
@@ -204,6 +206,7 @@ class WorkFolder:
         for needed in (self.scratch, self.staging):
             needed.mkdir(parents=True, exist_ok=True)
         clips = render.plan.clips
+        self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints)
         self._records = [self._read_record(clip) for clip in clips]
         self._intact = {clip.index for clip in clips if self._check_segment(clip)}
         self.render = replace(render, resumed=self._say_what_is_there(found))
@@ -242,7 +245,9 @@ class WorkFolder:
     def has(self, index: int) -> bool:
         """Whether clip `index` is whole and follows from the one before."""
         record = self._records[index]
-        return record is not None and index in self._intact and record.before == self._carry_before(index)
+        if record is None or index not in self._intact or record.before != self._carry_before(index):
+            return False
+        return self.negatives.digest(index) in ("", record.negative)
 
     def is_stored(self, index: int) -> bool:
         """Whether clip `index` is whole; whether it counts depends on the one before."""
@@ -250,16 +255,30 @@ class WorkFolder:
 
     def next_start(self) -> Start | None:
         """The first clip to render and the carry for it; None: all are there. A damaged carry is rendered again."""
-        index = self.missing
-        if index is None:
-            return None
-        while self.render.plan.continues(self.render.plan.clips[index]):
+        index, clips = self.missing, self.render.plan.clips
+        while index is not None and self.render.plan.continues(clips[index]):
             try:
-                return Start(index=index, carry=Carry(tensors=self._read_carry(index - 1)), scratch=self.scratch)
+                return self._start_at(index)
             except (OSError, SafetensorError, ValueError):
                 index -= 1
                 self._intact.discard(index)
-        return Start(index=index, scratch=self.scratch)
+        return None if index is None else Start(index=index, scratch=self.scratch, negatives=self.negatives)
+
+    def _start_at(self, index: int) -> Start:
+        """Raises `ValueError` where what the clip continues is neither kept nor can be made again."""
+        handed_on, reach = self._read_carry(index - 1), self.render.engine.reach
+        carry: Carry | None = Carry(tensors=handed_on)
+        if reach is not None:
+            kept = self.negatives.carry_after(index - 1)
+            if kept is None and not self.negatives.can_begin(index, reach):
+                raise ValueError(f"the negatives before clip {index + 1} are not there")
+            carry = None if kept is None else Carry(tensors={**kept, **handed_on})
+        return Start(index=index, carry=carry, scratch=self.scratch, negatives=self.negatives)
+
+    def handed_on_before(self, start: Start) -> Tensors:
+        """What post-processing handed on to the clip that a render begins with."""
+        clip = self.render.plan.clips[start.index]
+        return self._read_carry(clip.index - 1) if self.render.plan.continues(clip) else {}
 
     def _carry_before(self, index: int) -> str | None:
         if not self.render.plan.continues(self.render.plan.clips[index]):
@@ -298,6 +317,7 @@ class WorkFolder:
                 before=before,
                 segment=file_digest(segment),
                 carry=file_digest(carried) if carry else "",
+                negative=self.negatives.digest(clip.index),
                 facts=facts,
             )
             write_json(self._path(clip.index, ".json"), vars(record))
@@ -321,7 +341,9 @@ class WorkFolder:
 
     def _throw_away(self) -> None:
         """Begin anew, as the user has asked: the clips of this request go, and all of a version before this one."""
+        store = NegativeStore(self.folder, self.render.plan, self.render.pixel_fingerprints)
         for index in range(len(self._fingerprints)):
+            store.forget(index)
             for ending in (".json", ".mp4", ".safetensors"):
                 self._path(index, ending).unlink(missing_ok=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -354,16 +376,20 @@ class WorkFolder:
 
     def finish(self) -> None:
         """The video is there: remove the folder, or note that nothing is left to do in it."""
+        self.negatives.forget_carries()
         if self._earlier is not None:
             self._give_back(self._earlier)
-        elif self._is_kept or self._remaining_redo() is not None:
+        elif self.is_kept or self._remaining_redo() is not None:
             self._write_plan(finished=True)
         else:
             remove_work(self.folder)
 
     def _give_back(self, earlier: Mapping[str, Any]) -> None:
         """Leave the folder as it was found: with the clips of another render, and without those of this one."""
-        theirs = {(clip["index"], clip["fingerprint"]) for clip in earlier["clips"]}
+        theirs = {(clip["index"], clip[of]) for clip in earlier["clips"] for of in ("fingerprint", "pixels")}
+        for index, pixels in enumerate(self.render.pixel_fingerprints):
+            if (index, pixels) not in theirs:
+                self.negatives.forget(index)
         for index, fingerprint in enumerate(self._fingerprints):
             if (index, fingerprint) not in theirs:
                 for ending in (".json", ".mp4", ".safetensors"):
@@ -376,8 +402,10 @@ class WorkFolder:
     def _write_plan(self, *, finished: bool = False) -> None:
         render = self.render
         clips = [
-            vars(clip) | {"fingerprint": fingerprint}
-            for clip, fingerprint in zip(render.plan.clips, self._fingerprints, strict=True)
+            vars(clip) | {"fingerprint": fingerprint, "pixels": pixels}
+            for clip, fingerprint, pixels in zip(
+                render.plan.clips, self._fingerprints, render.pixel_fingerprints, strict=True
+            )
         ]
         write_json(
             self.folder / PLAN_NAME,
@@ -391,7 +419,7 @@ class WorkFolder:
                 "models": dict(render.models),
                 "request": to_data(render.request, absolute=True),
                 "clips": clips,
-                "keep_work": self._is_kept,
+                "keep_work": self.is_kept,
                 "redo": self._remaining_redo() if finished else self._redo,
                 "finished": finished,
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -421,6 +449,14 @@ class WorkFolder:
         damaged = [number for number in numbers if self._path(number - 1, ".json").exists()]
         again = f"; to be rendered again: {', '.join(map(str, damaged))}" if damaged else ""
         return f"{self.done} of {total} clips are there, going on with clip {numbers[0]}{again}{beside}"
+
+
+def _keeps(render: PreparedRender, options: WorkOptions, found: Mapping[str, Any] | None) -> bool:
+    """Whether the folder stays after success: as asked, else where it is worth it, for GPU time or single shots."""
+    if options.keep_work is not None:
+        return options.keep_work
+    was_kept = found is not None and bool(found.get("keep_work"))
+    return was_kept or render.engine.reach is not None or len(render.plan.shots) > 1
 
 
 def read_record(path: Path) -> ClipRecord | None:

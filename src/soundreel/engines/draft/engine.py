@@ -60,6 +60,7 @@ class DraftEngine(HoldsNothing):
 
     name = "draft"
     equal_clips = False
+    reach = None
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None: a draft has no model."""
