@@ -25,12 +25,13 @@ from transformers import UMT5Config, UMT5EncoderModel
 from benchmarks.gpu import TINY, randomize
 from soundreel.engines.native.block_placement import Arrival
 from soundreel.engines.native.calibration import find_speeds
-from soundreel.engines.native.clips import MOTION_FRAMES, ClipInput, ClipRenderer, Scene
+from soundreel.engines.native.clips import ClipInput, ClipRenderer, Scene
 from soundreel.engines.native.cost import clip_seconds
 from soundreel.engines.native.device import compute_dtype, free_memory, vae_dtype
 from soundreel.engines.native.memory import MemoryPlan, Weights, budget_of, capped, demand, fit, peak_bytes
 from soundreel.engines.native.vae import Vae
 from soundreel.models.attention import choose_kernel
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.planning import plan as plan_clips
 from soundreel.request import Memory, Precision, Request, Solver, VaePrecision

@@ -22,7 +22,7 @@ from command import Outcome, run_here
 from soundreel.engines.native import NativeEngine
 from soundreel.engines.native import engine as native_engine
 from soundreel.engines.native.block_placement import Arrival, load_transformer
-from soundreel.engines.native.clips import MOTION_FRAMES, REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
+from soundreel.engines.native.clips import REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
 from soundreel.engines.native.inputs import NO_POSE, to_uint8
 from soundreel.engines.native.memory import MemoryPlan
 from soundreel.engines.native.prepared import find_files, plan_schedule
@@ -32,6 +32,7 @@ from soundreel.engines.native.vae import Vae
 from soundreel.errors import EngineError, InputError
 from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.models.audio_tokens import with_lead
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.pipeline import generate, plan
 from soundreel.request import AvAlign, Request, Solver

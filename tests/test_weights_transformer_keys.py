@@ -13,10 +13,10 @@ from soundreel.errors import WeightsError
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.transformer_keys import (
     config_from_official,
+    official_name,
     spread_inject_layers,
     to_official,
     to_ours,
-    without_prefix,
 )
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -160,4 +160,4 @@ class TestNames:
 
     @pytest.mark.parametrize("prefix", ["", "model.", "diffusion_model.", "model.diffusion_model."])
     def test_prefixes_of_single_files(self, prefix: str) -> None:
-        assert without_prefix(f"{prefix}blocks.0.ffn.0.bias") == "blocks.0.ffn.0.bias"
+        assert official_name(f"{prefix}blocks.0.ffn.0.bias") == "blocks.0.ffn.0.bias"

@@ -11,15 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 from soundreel.engines.native.passes import is_guided
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.vae import Starts
 from soundreel.planning import Tokens, count_tokens
 from soundreel.types import Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT
-
-MOTION_FRAMES = 73
-"""Frames before a clip that it continues: 19 latent frames."""
-
-MOTION_LATENTS = 1 + (MOTION_FRAMES - 1) // FRAMES_PER_LATENT
 
 TEXT_ROWS = 100
 """Rows of text that a token attends to, about: the words, and one row for all that pads them."""

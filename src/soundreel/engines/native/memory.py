@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from soundreel.engines.native import device as devices
-from soundreel.engines.native.cost import MOTION_LATENTS, TEXT_ROWS, longest
+from soundreel.engines.native.cost import TEXT_ROWS, longest
 from soundreel.errors import EngineError
 from soundreel.models.attention import Kernel
+from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP
 from soundreel.planning import Tokens, count_tokens

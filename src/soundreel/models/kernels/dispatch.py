@@ -1,4 +1,4 @@
-"""Which implementation of the row operations a tensor gets, proven on its device first."""
+"""Chooses the row operations for a tensor: Triton kernels where they compile and agree with the reference."""
 
 import logging
 from functools import cache
@@ -16,19 +16,19 @@ from soundreel.models.rope import Rotary
 FUSED = "soundreel.models.kernels.fused"
 
 TOLERANCE = 0.02
-"""Relative L2 of a fused result in bfloat16 from the reference; roundings leave 0.004."""
+"""Largest relative L2 error of a fused result in bfloat16; rounding alone gives 0.004."""
 
 log = logging.getLogger(__name__)
 
 
 def operations(x: Tensor) -> ModuleType:
-    """`fused` where x is on a GPU that runs it, else `reference`: both have the same functions."""
+    """The module `fused` if x is on a GPU that runs it, else `reference`: both have the same functions."""
     return import_module(FUSED) if x.is_cuda and is_fused(x.device) else reference
 
 
 @cache
 def is_fused(device: torch.device) -> bool:
-    """Whether the fused operations compile on a device and agree with the reference; says so if not."""
+    """Whether the fused operations compile on a device and agree with the reference; logs a warning if not."""
     if find_spec("triton") is None:
         return False
     try:
@@ -41,7 +41,7 @@ def is_fused(device: torch.device) -> bool:
 
 
 def kernel_errors() -> tuple[type[Exception], ...]:
-    """What compiling, running or checking a kernel raises on a GPU that it does not suit."""
+    """Exceptions that compiling, running or checking a kernel may raise on a GPU that it does not suit."""
     triton_error: type[Exception] = import_module("triton.errors").TritonError
     return triton_error, RuntimeError, ValueError, TypeError, AttributeError, ImportError, OSError, ArithmeticError
 
