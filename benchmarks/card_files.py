@@ -80,7 +80,7 @@ def _transformer(shapes: Mapping[str, Sequence[int]]) -> Iterator[Planned]:
 
 def _text_encoder(shapes: Mapping[str, Sequence[int]], spiece: Path) -> Iterator[Planned]:
     for official, shape in shapes.items():
-        name = text_keys.rename(official)
+        name = text_keys.rename(official) or official
         is_scaled = len(shape) == 2 and ".layer." in name and "relative_attention_bias" not in name
         yield from _scaled(name, shape) if is_scaled else _plain({name: shape}, torch.float16)
     yield "scaled_fp8", (0,), torch.float8_e4m3fn, lambda: torch.zeros(0).to(torch.float8_e4m3fn)

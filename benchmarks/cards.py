@@ -27,6 +27,7 @@ import torch
 
 from benchmarks.card_files import write_form
 from benchmarks.full_size import count_frames, run_command, timings, write_inputs
+from soundreel.cli.app import app, guard
 from soundreel.request import memory_bytes
 
 GIB = 2**30
@@ -111,7 +112,12 @@ def hold(free: int) -> None:
         blocks.append(torch.empty(min(torch.cuda.mem_get_info()[0] - free, GIB), dtype=torch.uint8, device="cuda"))
     print(torch.cuda.mem_get_info()[0], flush=True)
     gone = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), gone.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        gone.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     least = torch.cuda.mem_get_info()[0]
     while not gone.wait(0.02):
         now = torch.cuda.mem_get_info()[0]
@@ -122,8 +128,6 @@ def hold(free: int) -> None:
 
 def child(arguments: Sequence[str]) -> None:
     """The command itself, in this process, so that PyTorch's own peaks can be read after it."""
-    from soundreel.cli.app import app, guard
-
     sys.argv = ["soundreel", *arguments]
     try:
         guard(app)

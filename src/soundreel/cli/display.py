@@ -191,6 +191,8 @@ class JsonLines(Silent):
             frames=render.frames_written,
             fps=render.fps,
             clips=len(render.plan.clips),
+            memory=render.prepared.memory_mode,
+            memory_bytes=render.prepared.memory_bytes,
             resumed=render.resumed,
             notes=list(render.notes),
         )

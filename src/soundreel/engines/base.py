@@ -30,6 +30,8 @@ class Prepared:
     identity: Identity
     placement: Any = None  # the engine's own: devices, memory mode, server; decided anew on each machine
     notes: tuple[str, ...] = ()  # what the user should know
+    memory_bytes: int | None = None  # the most that is taken of the device; None: nothing is known
+    memory_mode: str = ""  # what is kept where, in a few words
 
 
 class Negatives(Protocol):

@@ -52,9 +52,9 @@ class NativeEngine(HoldsNothing):
         seconds, basis = forecast(prepared.plan, placement)
         return Estimate(
             seconds=seconds.total,
-            memory_bytes=placement.memory.peak_bytes,
+            memory_bytes=prepared.memory_bytes,
             seconds_basis=basis,
-            memory_mode=placement.memory.says(),
+            memory_mode=prepared.memory_mode,
         )
 
     @torch.inference_mode()

@@ -114,6 +114,8 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
         identity=arithmetic.as_identity(),
         placement=Placement(files=files, device=device, memory=memory, sizes=sizes, arithmetic=arithmetic),
         notes=tuple(_notes(plan, memory)),
+        memory_bytes=memory.peak_bytes,
+        memory_mode=memory.says(),
     )
 
 
