@@ -13,7 +13,7 @@ from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, S
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.chain import Chain
-from soundreel.engines.native.clips import MOTION_FRAMES, ClipDecoder, ClipInput, ClipSampler, Negative
+from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
 from soundreel.engines.native.device import release_memory, vae_dtype
 from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.memory import capped
@@ -22,6 +22,7 @@ from soundreel.engines.native.preview import open_previewer
 from soundreel.engines.native.progress import RemainingTime, report_loading, report_steps, show_picture
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
 from soundreel.types import Clip, Plan, RenderedClip, Report
 from soundreel.weights.lora_files import LoraSource, lora_file
