@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from soundreel import planning
+from soundreel.engines.base import Start
 from soundreel.engines.draft import DraftEngine
-from soundreel.request import Request
+from soundreel.request import Request, Sampling, Window
 from soundreel.types import Progress
 from soundreel.units import MODEL_FPS
 
@@ -53,8 +54,9 @@ def frame_times(request: Request) -> Iterator[tuple[float, float]]:
         if progress.steps and progress.step == 0:
             begun[:] = time.perf_counter(), time.process_time()
 
-    plan = planning.plan(request, SECONDS)
-    for rendered in DraftEngine().render(plan, 0, None, listen, Path()):
+    engine = DraftEngine()
+    prepared = engine.prepare(planning.plan(request, SECONDS))
+    for rendered in engine.render(prepared, Start(index=0, scratch=Path()), listen):
         wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
         yield wall / rendered.clip.frames, processor / rendered.clip.frames
 
@@ -68,7 +70,8 @@ def main() -> None:
         write_sound(sound)
         write_picture(picture)
         for width, height, goal in SIZES:
-            request = Request(audio=sound, width=width, height=height, infer_frames=CLIP_FRAMES, full=True)
+            clips, window = Sampling(infer_frames=CLIP_FRAMES), Window(full=True)
+            request = Request(audio=sound, width=width, height=height, sampling=clips, window=window)
             for look, asked in (("abstract", request), ("image", replace(request, ref_image=picture))):
                 wall, processor = (min(times) for times in zip(*frame_times(asked), strict=True))
                 size = f"{width}x{height}"

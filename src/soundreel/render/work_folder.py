@@ -144,8 +144,9 @@ def kept_identity(asked: Asked, options: WorkOptions) -> Identity | None:
     Raises:
         InputError: the folder is of a version whose clips cannot be gone on with.
     """
-    if not options.resume:
-        return None
+    is_nowhere = options.work_dir is None and not (output_folder(asked.request) / WORK_FOLDER).is_dir()
+    if not options.resume or is_nowhere:
+        return None  # and no input need be read for the folder's name
     found = read_plan(work_folder(asked, options))
     is_it = found is not None and found["asked"] == asked.fingerprint.digest
     return found["identity"] if found is not None and is_it else None
