@@ -121,6 +121,7 @@ class ClipSampler:
         noise = draw_noise((self._vae.channels, *shape), given.clip.seed).to(self._device)
         latents = sample(velocity, noise, self._schedule, on_step)
         self.passes_saved = velocity.passes_saved
+        self._under_way = None  # and with it what the passes needed: the decoder is about to want the room
         return Negative(latents=latents, motion=motion)
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 from soundreel.disk.digests import sampled_digest
 from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
 from soundreel.engines.native import prepared as decisions
-from soundreel.engines.native.block_placement import load_transformer
+from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
 from soundreel.engines.native.chain import Chain
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
 from soundreel.engines.native.device import release_memory, vae_dtype
@@ -107,7 +107,9 @@ class _Sampling:
         decoder.vae.to("cpu")  # each encoder has the device to itself
         scene = prepare_scene(prepared, loading)
         transformer = load_transformer(placement, request.compute.loras, loading)
+        self._resident = ResidentBlocks(transformer, placement.memory, placement.device)
         decoder.vae.to(placement.device)
+        decoder.vae.make_room = self._resident.leave
         self._sampler = ClipSampler(
             transformer=transformer,
             decoder=decoder,
@@ -125,6 +127,7 @@ class _Sampling:
 
     def __call__(self, clip: Clip, motion: Tensor | None) -> tuple[Negative, dict[str, Any]]:
         """The clip's latents, and what the recipe is to tell of it."""
+        self._resident.come_back()
         request = self._plan.request
         given = ClipInput(
             clip=clip, first_sampled=self._plan.first_sampled(clip), motion=motion, pose=self._pose(clip.index)
