@@ -3,9 +3,9 @@
     python -m benchmarks.gpu [--sizes 480x832 …] [--modes exact fp8 …] [--vae] [--attention] [--repeat N] [--tiny]
 
 Weights are random and made on the device: times and memory are those of trained ones, errors are not, since trained
-weights have outliers. Errors are relative L2 of a pass from the plain PyTorch operations in bfloat16. The share of the
-ceiling is the pass's arithmetic (`block_work`) at the speed of large products, measured just before: bfloat16's for
-the exact modes, float8's for those with both fp8 products and fp8 attention.
+weights have outliers. Errors are relative L2 of a pass from the reference operations (PyTorch) in bfloat16. The share
+of the ceiling is the pass's arithmetic (`block_work`) at the speed of large products, measured just before: bfloat16's
+for the exact modes, float8's for those with both fp8 products and fp8 attention.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from soundreel.engines.native.cost import TEXT_ROWS
 from soundreel.engines.native.vae import Vae, convolutions_tried_out
 from soundreel.models.attention import Kernel, attend, why_not
 from soundreel.models.conditioning import Conditioning
-from soundreel.models.kernels import door, plain
+from soundreel.models.kernels import dispatch, reference
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.request import Precision
 from soundreel.weights.precision import set_precision
@@ -157,7 +157,7 @@ def product_speeds(device: torch.device) -> dict[bool, float]:
     factor = torch.randn(size, size, device=device, dtype=torch.bfloat16)
     speeds = {False: 2000 * size**3 / milliseconds(lambda: factor @ factor, device, 5)}
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9):
-        rows = plain.quantize(factor[None])
+        rows = reference.quantize(factor[None])
         values, scale = rows.values[0], rows.scale[0]
         transposed = values.t().contiguous().t()
 
@@ -176,13 +176,13 @@ def mode_of(model: WanS2VTransformer3DModel, mode: Mode, device: torch.device) -
     """The model as `mode` computes it."""
     set_precision(model, mode.precision, device)
     model.use_attention(mode.attention)
-    before = door.is_fused
+    before = dispatch.is_fused
     if not mode.fused:
-        door.is_fused = lambda _: False  # type: ignore[assignment]
+        dispatch.is_fused = lambda _: False  # type: ignore[assignment]
     try:
         yield
     finally:
-        door.is_fused = before
+        dispatch.is_fused = before
 
 
 def print_passes(options: argparse.Namespace, device: torch.device) -> None:

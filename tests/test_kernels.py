@@ -1,4 +1,4 @@
-"""The transformer's row operations, and float8 products and attention: the plain form here, the fused one on a GPU."""
+"""The transformer's row operations, float8 products and attention: the reference here, the fused kernels on a GPU."""
 
 import logging
 
@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from soundreel.errors import InputError
 from soundreel.models.attention import AUTO, EXACT, Kernel, attend, choose_kernel, why_not
-from soundreel.models.kernels import door, plain
-from soundreel.models.kernels.rows import FLOAT8_MAX, Affine, Gate, Rows
+from soundreel.models.kernels import dispatch, reference
+from soundreel.models.kernels.float8_rows import FLOAT8_MAX, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 from soundreel.request import Precision
 from soundreel.weights.precision import check_precision
@@ -39,68 +39,68 @@ def by_token(values: Tensor, run: int, tokens: int) -> Tensor:
     return values[:, rows]
 
 
-class TestPlain:
+class TestReference:
     @pytest.mark.parametrize(("tokens", "run", "runs"), [(7, 4, 2), (7, 7, 2), (8, 2, 4), (5, 9, 2), (3, 1, 1)])
     def test_a_norm_is_changed_run_by_run(self, tokens: int, run: int, runs: int) -> None:
         x, affine = draw(2, tokens, 6), Affine(draw(2, runs, 6, seed=1), draw(2, runs, 6, seed=2), run)
         expected = functional.layer_norm(x, (6,), eps=1e-6) * by_token(affine.scale, run, tokens)
         expected = expected + by_token(affine.shift, run, tokens)
-        torch.testing.assert_close(plain.norm(x, affine, 1e-6, torch.float32), expected)
+        torch.testing.assert_close(reference.norm(x, affine, 1e-6, torch.float32), expected)
 
     def test_an_update_is_gated_run_by_run_and_may_be_shorter(self) -> None:
         x, update, gate = draw(2, 7, 6), draw(2, 5, 6, seed=1), Gate(draw(1, 2, 6, seed=2), 3)
-        changed = plain.add(x, update, gate)
+        changed = reference.add(x, update, gate)
         torch.testing.assert_close(changed[:, :5], x[:, :5] + update * by_token(gate.factor, 3, 5))
         assert torch.equal(changed[:, 5:], x[:, 5:])
 
     def test_add_and_norm_are_both(self) -> None:
         x, update = draw(1, 4, 6), draw(1, 4, 6, seed=1)
         affine = Affine.everywhere(draw(6, seed=2), draw(6, seed=3))
-        total, normed = plain.add_norm(x, update, None, affine, 1e-6, torch.float32)
+        total, normed = reference.add_norm(x, update, None, affine, 1e-6, torch.float32)
         assert torch.equal(total, x + update)
         torch.testing.assert_close(normed, functional.layer_norm(total, (6,), affine.scale[0, 0], affine.shift[0, 0]))
 
     def test_heads_are_normed_together_and_turned(self) -> None:
         x, weight, rotary = draw(1, 3, 8), draw(8, seed=1), Rotary(draw(3, 2, seed=2), draw(3, 2, seed=3))
         normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * weight
-        made = plain.rms_norm(x, weight, 1e-6, rotary, 4)
+        made = reference.rms_norm(x, weight, 1e-6, rotary, 4)
         torch.testing.assert_close(made, rotate(normed.view(1, 3, 2, 4), rotary))
 
     def test_rows_are_scaled_to_what_float8_holds(self) -> None:
         x = draw(1, 5, 64) * torch.tensor([1e-3, 1.0, 1e4, 0.0, 1.0])[:, None]
-        rows = plain.quantize(x)
+        rows = reference.quantize(x)
         assert rows.values.float().abs().amax(-1)[0, :3].tolist() == [FLOAT8_MAX] * 3
         small = x.abs() < rows.scale * 2**-6  # below float8's normal numbers steps are even
         assert ((rows.widened() - x).abs() <= torch.where(small, rows.scale * 2**-10, FLOAT8_ROUNDING * x.abs())).all()
 
 
-class TestDoor:
-    def test_the_cpu_gets_the_plain_operations(self) -> None:
-        assert door.operations(draw(1, 1, 4)) is plain
+class TestDispatch:
+    def test_the_cpu_gets_the_reference_operations(self) -> None:
+        assert dispatch.operations(draw(1, 1, 4)) is reference
 
     def test_operations_that_are_wrong_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        door.check(plain, CPU)
-        monkeypatch.setattr(plain, "gelu", lambda x, rows=False: 1.1 * x)
-        wrong = type(plain)("wrong")
-        vars(wrong).update({name: value for name, value in vars(plain).items() if not name.startswith("__")})
+        dispatch.check(reference, CPU)
+        monkeypatch.setattr(reference, "gelu", lambda x, float8=False: 1.1 * x)
+        wrong = type(reference)("wrong")
+        vars(wrong).update({name: value for name, value in vars(reference).items() if not name.startswith("__")})
         monkeypatch.undo()
         with pytest.raises(ArithmeticError, match="gelu is off by"):
-            door.check(wrong, CPU)
+            dispatch.check(wrong, CPU)
 
     @needs_gpu
-    def test_fused_operations_agree_with_the_plain_ones(self) -> None:
-        assert door.is_fused(torch.device("cuda"))
+    def test_fused_operations_agree_with_the_reference(self) -> None:
+        assert dispatch.is_fused(torch.device("cuda"))
 
     @needs_gpu
     def test_a_kernel_that_fails_is_one_line(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(door, "TOLERANCE", 0.0)
-        door.is_fused.cache_clear()
+        monkeypatch.setattr(dispatch, "TOLERANCE", 0.0)
+        dispatch.is_fused.cache_clear()
         with caplog.at_level(logging.WARNING):
-            assert not door.is_fused(torch.device("cuda"))
+            assert not dispatch.is_fused(torch.device("cuda"))
         assert len(caplog.records) == 1
-        door.is_fused.cache_clear()
+        dispatch.is_fused.cache_clear()
 
 
 class TestAttention:
@@ -164,9 +164,9 @@ class TestFloat8Products:
     def test_products_of_rows_are_near(self) -> None:
         layer = nn.Linear(64, 96, device="cuda", dtype=torch.bfloat16).requires_grad_(False)
         rounded = round_linear(layer)
-        rounded.takes_rows = True
+        rounded.takes_float8 = True
         x = draw(1, 40, 64).to("cuda", torch.bfloat16)
         exact = layer(x).float()
-        for given in (x, plain.quantize(x)):
-            assert isinstance(given, Tensor | Rows)
+        for given in (x, reference.quantize(x)):
+            assert isinstance(given, Tensor | Float8Rows)
             assert float((rounded(given).float() - exact).norm() / exact.norm()) < 0.06

@@ -15,9 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from soundreel.errors import InputError
 from soundreel.models.conditioning import KeyValue
-from soundreel.models.kernels.door import kernel_errors, operations
-from soundreel.models.kernels.rows import Rows
-from soundreel.models.layers import first_tokens, takes_rows
+from soundreel.models.kernels.dispatch import kernel_errors, operations
+from soundreel.models.kernels.float8_rows import Float8Rows
+from soundreel.models.layers import first_tokens, takes_float8
 from soundreel.models.rope import Rotary
 
 
@@ -132,11 +132,11 @@ class Attention(nn.Module):
         self.norm_q = nn.RMSNorm(width, eps=eps)
         self.norm_k = nn.RMSNorm(width, eps=eps)
 
-    def query(self, x: Tensor | Rows, rotary: Rotary | None = None) -> Tensor:
+    def query(self, x: Tensor | Float8Rows, rotary: Rotary | None = None) -> Tensor:
         """[B, L, D] → [B, L, H, d], turned by the tokens' positions where they have any."""
         return self._heads(self.to_q(x), self.norm_q, rotary)
 
-    def key_value(self, context: Tensor | Rows, rotary: Rotary | None = None) -> KeyValue:
+    def key_value(self, context: Tensor | Float8Rows, rotary: Rotary | None = None) -> KeyValue:
         """[B, M, D] → keys and values [B, M, H, d]."""
         value: Tensor = self.to_v(context)
         return KeyValue(
@@ -146,7 +146,7 @@ class Attention(nn.Module):
     def project(self, attended: Tensor) -> Tensor:
         """The output projection, [B, L, D] → [B, L, D]."""
         to_out = self.to_out[0]
-        x = operations(attended).quantize(attended) if takes_rows(to_out) else attended
+        x = operations(attended).quantize(attended) if takes_float8(to_out) else attended
         projected: Tensor = to_out(x)
         return projected
 
@@ -161,7 +161,7 @@ class SelfAttention(Attention):
 
     kernel = Kernel.SDPA
 
-    def forward(self, x: Tensor | Rows, rotary: Rotary, queries: int | None = None) -> Tensor:
+    def forward(self, x: Tensor | Float8Rows, rotary: Rotary, queries: int | None = None) -> Tensor:
         """[B, L, D] → [B, L, D]; with `queries` only the first so many tokens ask, of all tokens."""
         context = self.key_value(x, rotary)
         query = self.query(first_tokens(x, queries), rotary.first(queries))
@@ -171,7 +171,7 @@ class SelfAttention(Attention):
 class CrossAttention(Attention):
     """Tokens attend to a few keys and values that were computed before the first step."""
 
-    def forward(self, x: Tensor | Rows, context: KeyValue) -> Tensor:
+    def forward(self, x: Tensor | Float8Rows, context: KeyValue) -> Tensor:
         """[B, L, D] → [B, L, D]; a context of B·F batches is for F equal runs of the tokens, one after the other."""
         query = self.query(x)
         batch, tokens = query.shape[:2]

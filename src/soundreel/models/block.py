@@ -13,9 +13,9 @@ from torch.nn import functional
 from soundreel.models.attention import CrossAttention, SelfAttention
 from soundreel.models.audio_tokens import AudioTokens
 from soundreel.models.conditioning import AudioConditioning, BlockConditioning, KeyValue
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import Affine, Gate
-from soundreel.models.layers import FusedFeedForward, takes_rows
+from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.float8_rows import Affine, Gate
+from soundreel.models.layers import FusedFeedForward, takes_float8
 from soundreel.models.rope import Rotary
 
 AUDIO_EPS = 1e-6
@@ -104,8 +104,8 @@ class WanS2VTransformerBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(dim=2)
         eps = self.norm1.eps
 
-        rows = takes_rows(self.attn1.to_q, self.attn1.to_k, self.attn1.to_v)
-        normed = ops.norm(hidden_states, Affine(1 + scale1, shift1, noise_tokens), eps, dtype, rows=rows)
+        float8 = takes_float8(self.attn1.to_q, self.attn1.to_k, self.attn1.to_v)
+        normed = ops.norm(hidden_states, Affine(1 + scale1, shift1, noise_tokens), eps, dtype, float8=float8)
         update = self.attn1(normed, rotary, live_tokens)
         live, normed = ops.add_norm(
             hidden_states[:, :live_tokens],
@@ -114,12 +114,12 @@ class WanS2VTransformerBlock(nn.Module):
             Affine.everywhere(self.norm2.weight, self.norm2.bias),
             eps,
             dtype,
-            rows=takes_rows(self.attn2.to_q),
+            float8=takes_float8(self.attn2.to_q),
         )
         update = self.attn2(normed, conditioning.text)
         affine = Affine(1 + scale2, shift2, noise_tokens)
-        rows = takes_rows(self.ffn.net[0].proj)
-        live, normed = ops.add_norm(live, update, None, affine, eps, dtype, rows=rows)
+        float8 = takes_float8(self.ffn.net[0].proj)
+        live, normed = ops.add_norm(live, update, None, affine, eps, dtype, float8=float8)
         live = ops.add(live, self.ffn(normed), Gate(gate2, noise_tokens))
         live = self.inject_audio(live, conditioning.audio, noise_tokens)
         return live if live_tokens is None else torch.cat([live, hidden_states[:, live_tokens:]], dim=1)
@@ -130,9 +130,9 @@ class WanS2VTransformerBlock(nn.Module):
             return hidden_states
         ops, frames = operations(hidden_states), audio.tokens.key.shape[1]
         affine = self.audio_norm.affine(audio, noise_tokens // frames, hidden_states.shape[-1])
-        rows = takes_rows(self.audio_attn.to_q)
+        float8 = takes_float8(self.audio_attn.to_q)
         noise = hidden_states[:, :noise_tokens]
-        normed = ops.norm(noise, affine, self.audio_norm.eps, self.dtype, rows=rows)
+        normed = ops.norm(noise, affine, self.audio_norm.eps, self.dtype, float8=float8)
         per_frame = KeyValue(audio.tokens.key.flatten(0, 1), audio.tokens.value.flatten(0, 1))
         changed: Tensor = ops.add(hidden_states, self.audio_attn(normed, per_frame))
         return changed

@@ -10,8 +10,8 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import Rows
+from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.float8_rows import Float8Rows
 
 SINUSOID_BASE = 10000.0
 
@@ -99,7 +99,7 @@ class FusedFeedForward(FeedForward):
     tokens_at_once: int | None = None
     """The inner layer is made for so many tokens at a time, where memory is short; None: for all."""
 
-    def forward(self, hidden_states: Tensor | Rows, *_: Any, **__: Any) -> Tensor:
+    def forward(self, hidden_states: Tensor | Float8Rows, *_: Any, **__: Any) -> Tensor:
         """[B, L, D] → [B, L, D]."""
         length, step = hidden_states.shape[1], self.tokens_at_once
         if step is None or step >= length:
@@ -112,14 +112,14 @@ class FusedFeedForward(FeedForward):
         assert result is not None
         return result
 
-    def _through(self, hidden_states: Tensor | Rows) -> Tensor:
+    def _through(self, hidden_states: Tensor | Float8Rows) -> Tensor:
         up, down = self.net[0].proj, self.net[2]
-        if isinstance(hidden_states, Tensor) and _takes_gelu(up, hidden_states) and not takes_rows(down):
+        if isinstance(hidden_states, Tensor) and _takes_gelu(up, hidden_states) and not takes_float8(down):
             flat = torch._addmm_activation(up.bias, hidden_states.flatten(0, 1), up.weight.t(), use_gelu=True)
-            activated: Tensor | Rows = flat.view(*hidden_states.shape[:2], -1)
+            activated: Tensor | Float8Rows = flat.view(*hidden_states.shape[:2], -1)
         else:
             inner: Tensor = up(hidden_states)
-            activated = operations(inner).gelu(inner, rows=takes_rows(down))
+            activated = operations(inner).gelu(inner, float8=takes_float8(down))
         result: Tensor = down(activated)
         return result
 
@@ -129,18 +129,18 @@ def _takes_gelu(layer: nn.Module, x: Tensor) -> bool:
     return type(layer) is nn.Linear and layer.bias is not None and x.is_cuda and x.dtype is torch.bfloat16
 
 
-def takes_rows(*layers: nn.Module) -> bool:
+def takes_float8(*layers: nn.Module) -> bool:
     """Whether all these layers compute with float8 rows."""
-    return all(getattr(layer, "takes_rows", False) for layer in layers)
+    return all(getattr(layer, "takes_float8", False) for layer in layers)
 
 
-def first_tokens(x: Tensor | Rows, count: int | None) -> Tensor | Rows:
+def first_tokens(x: Tensor | Float8Rows, count: int | None) -> Tensor | Float8Rows:
     """[B, L, D] → [B, count, D]; all for None."""
     return some_tokens(x, slice(count))
 
 
-def some_tokens(x: Tensor | Rows, span: slice) -> Tensor | Rows:
+def some_tokens(x: Tensor | Float8Rows, span: slice) -> Tensor | Float8Rows:
     """[B, L, D] → [B, those of the span, D]."""
-    if isinstance(x, Rows):
-        return Rows(x.values[:, span], x.scale[:, span])
+    if isinstance(x, Float8Rows):
+        return Float8Rows(x.values[:, span], x.scale[:, span])
     return x[:, span]

@@ -24,7 +24,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.kernels.door import operations
+from soundreel.models.kernels.dispatch import operations
 
 FULL_LOOK_BACK = 14
 """Frames back that the full-size stage sees: 3 blocks of 2 convolutions, and the last one."""

@@ -28,8 +28,8 @@ def set_precision(model: WanS2VTransformer3DModel, wanted: Precision, device: to
         round_layers(model)
     switched = [layer for holder, name in step_layers(model) if isinstance(layer := getattr(holder, name), Fp8Linear)]
     for layer in switched:
-        layer.takes_rows = layer.in_features % SIDE_MULTIPLE == layer.out_features % SIDE_MULTIPLE == 0
-    return any(layer.takes_rows for layer in switched)
+        layer.takes_float8 = layer.in_features % SIDE_MULTIPLE == layer.out_features % SIDE_MULTIPLE == 0
+    return any(layer.takes_float8 for layer in switched)
 
 
 def check_precision(wanted: Precision, device: torch.device) -> None:

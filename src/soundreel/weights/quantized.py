@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX, Rows
+from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Float8Rows
 
 PRODUCT_CAPABILITY = (8, 9)
 """Compute capability from which GPUs multiply float8: Ada and Hopper."""
@@ -20,7 +20,7 @@ SIDE_MULTIPLE = 16
 class Fp8Linear(nn.Linear):
     """y = x·(weight·scale)ᵀ + bias, the weight kept in 8 bits.
 
-    It is widened to x's element type for the product, or with `takes_rows` x is rounded to float8 too, each row with
+    It is widened to x's element type for the product, or with `takes_float8` x is rounded to float8 too, each row with
     its own scale (W8A8).
 
     `weight` holds the float8 bits as int8 [O, I]: transformers and PEFT know int8 weights as quantized and leave
@@ -29,7 +29,7 @@ class Fp8Linear(nn.Linear):
     """
 
     scale: Tensor
-    takes_rows = False
+    takes_float8 = False
 
     def __init__(
         self,
@@ -51,16 +51,16 @@ class Fp8Linear(nn.Linear):
         """The weight [O, I] in `dtype`, rounded once."""
         return (self.weight.view(self.float8).to(torch.float32) * self.scale).to(dtype)
 
-    def forward(self, x: Tensor | Rows) -> Tensor:
+    def forward(self, x: Tensor | Float8Rows) -> Tensor:
         """[…, I] → […, O] in x's element type; of rows in bfloat16."""
-        if isinstance(x, Rows):
+        if isinstance(x, Float8Rows):
             return self._product(x)
-        if self.takes_rows and x.dim() == 3:
+        if self.takes_float8 and x.dim() == 3:
             return self._product(operations(x).quantize(x)).to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return functional.linear(x, self.dequantize(x.dtype), bias)
 
-    def _product(self, x: Rows) -> Tensor:
+    def _product(self, x: Float8Rows) -> Tensor:
         scale = self.scale.reshape(1, -1).expand(1, self.out_features).contiguous()
         bias = None if self.bias is None else self.bias.to(torch.bfloat16)
         product: Tensor = torch._scaled_mm(

@@ -24,8 +24,8 @@ from soundreel.engines.native.device import compute_dtype, device_name, vae_dtyp
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import SoundreelError
 from soundreel.models.attention import AUTO, Kernel, attend, choose_kernel, why_not
-from soundreel.models.kernels.door import operations
-from soundreel.models.kernels.rows import Affine, Gate
+from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.float8_rows import Affine, Gate
 from soundreel.models.layers import FusedFeedForward
 from soundreel.request import Precision, VaePrecision
 from soundreel.weights.catalog import Component
@@ -292,7 +292,7 @@ def _products(sample: Sample, device: torch.device) -> Iterator[tuple[str, float
 
 def _rounded(layer: Any) -> Fp8Linear:
     rounded = round_linear(layer)
-    rounded.takes_rows = True
+    rounded.takes_float8 = True
     return rounded
 
 

@@ -1,1 +1,1 @@
-"""Row operations of the transformer: one door, `operations`, to Triton kernels on GPUs or plain PyTorch anywhere."""
+"""Row operations of the transformer: `dispatch.operations` gives Triton kernels on GPUs and PyTorch anywhere else."""

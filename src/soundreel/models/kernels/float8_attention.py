@@ -22,7 +22,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX
 
 LOG2_E = 1.4426950408889634
 SPREAD_LOG2 = 8.0

@@ -1,4 +1,4 @@
-"""The row operations as Triton kernels: each reads and writes its rows once. What they compute stands in `plain`.
+"""The row operations as Triton kernels: each reads and writes its rows once. What they compute stands in `reference`.
 
 One program takes one token. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
 """
@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX, Affine, Gate, Rows
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
 
 SMALLEST_SCALE = 1e-12
@@ -128,37 +128,44 @@ def _norm_silu(x_ptr, gamma_ptr, out_ptr, places, channels, root, ROWS: tl.const
     tl.store(out_ptr + at, (x * tl.sigmoid(x)).to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False) -> Tensor | Rows:
-    """See `plain.norm`."""
-    return _launch(x, affine=affine, eps=eps, dtype=dtype, rows=rows)[1]
+def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, float8: bool = False) -> Tensor | Float8Rows:
+    """See `reference.norm`."""
+    return _launch(x, affine=affine, eps=eps, dtype=dtype, float8=float8)[1]
 
 
 def add(x: Tensor, update: Tensor, gate: Gate | None = None) -> Tensor:
-    """See `plain.add`."""
+    """See `reference.add`."""
     return _launch(x, update=update, gate=gate)[0]
 
 
 def add_norm(
-    x: Tensor, update: Tensor, gate: Gate | None, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False
-) -> tuple[Tensor, Tensor | Rows]:
-    """See `plain.add_norm`."""
-    return _launch(x, update=update, gate=gate, affine=affine, eps=eps, dtype=dtype, rows=rows)
+    x: Tensor,
+    update: Tensor,
+    gate: Gate | None,
+    affine: Affine,
+    eps: float,
+    dtype: torch.dtype,
+    *,
+    float8: bool = False,
+) -> tuple[Tensor, Tensor | Float8Rows]:
+    """See `reference.add_norm`."""
+    return _launch(x, update=update, gate=gate, affine=affine, eps=eps, dtype=dtype, float8=float8)
 
 
-def gelu(x: Tensor, *, rows: bool = False) -> Tensor | Rows:
-    """See `plain.gelu`."""
-    return _launch(x, gelu=True, dtype=x.dtype, rows=rows)[1]
+def gelu(x: Tensor, *, float8: bool = False) -> Tensor | Float8Rows:
+    """See `reference.gelu`."""
+    return _launch(x, gelu=True, dtype=x.dtype, float8=float8)[1]
 
 
-def quantize(x: Tensor) -> Rows:
-    """See `plain.quantize`."""
-    made = _launch(x, rows=True)[1]
-    assert isinstance(made, Rows)
+def quantize(x: Tensor) -> Float8Rows:
+    """See `reference.quantize`."""
+    made = _launch(x, float8=True)[1]
+    assert isinstance(made, Float8Rows)
     return made
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_width: int) -> Tensor:
-    """See `plain.rms_norm`."""
+    """See `reference.rms_norm`."""
     batch, length, width = x.shape
     x, heads = x.contiguous(), width // head_width
     out = x.new_empty(batch, length, heads, head_width)
@@ -182,7 +189,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
 
 
 def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:
-    """See `plain.norm_silu`; x and out are channels-last, one video."""
+    """See `reference.norm_silu`; x and out are channels-last, one video."""
     x, channels = x.contiguous(memory_format=torch.channels_last_3d), x.shape[1]
     places = x.numel() // channels
     block = triton.next_power_of_2(channels)
@@ -200,16 +207,16 @@ def _launch(
     gelu: bool = False,
     eps: float = 0.0,
     dtype: torch.dtype | None = None,
-    rows: bool = False,
-) -> tuple[Tensor, Tensor | Rows]:
+    float8: bool = False,
+) -> tuple[Tensor, Tensor | Float8Rows]:
     """The sum (x where there is no update), and what was made of it (the sum where nothing was)."""
     x = x.contiguous()
     batch, length, width = x.shape
     update = None if update is None else update.contiguous()
     total = x if update is None else torch.empty_like(x)
-    makes = affine is not None or gelu or rows
-    out = torch.empty_like(x, dtype=FLOAT8 if rows else dtype) if makes else total
-    out_scale = x.new_empty(batch, length, 1, dtype=torch.float32) if rows else total
+    makes = affine is not None or gelu or float8
+    out = torch.empty_like(x, dtype=FLOAT8 if float8 else dtype) if makes else total
+    out_scale = x.new_empty(batch, length, 1, dtype=torch.float32) if float8 else total
     factor = total if gate is None else gate.factor.contiguous()
     scale, shift = (total, total) if affine is None else (affine.scale.contiguous(), affine.shift.contiguous())
     _row[(batch * length,)](
@@ -231,13 +238,13 @@ def _launch(
         GATE=gate is not None,
         NORM=affine is not None,
         GELU=gelu,
-        QUANTIZE=rows,
+        QUANTIZE=float8,
         MAX=FLOAT8_MAX,
         SMALLEST=SMALLEST_SCALE,
         BLOCK=triton.next_power_of_2(width),
         num_warps=8 if width <= 8192 else 16,
     )
-    return total, Rows(out, out_scale) if rows else out
+    return total, Float8Rows(out, out_scale) if float8 else out
 
 
 def _runs(values: Tensor, run: int) -> tuple[int, int, int]:

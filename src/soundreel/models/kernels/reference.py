@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from soundreel.models.kernels.rows import FLOAT8, FLOAT8_MAX, Affine, Gate, Rows
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 
 
-def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False) -> Tensor | Rows:
+def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, float8: bool = False) -> Tensor | Float8Rows:
     """Layer norm of x [B, L, D], then `affine`, in `dtype` or as float8 rows."""
     normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
     changed = torch.cat(
@@ -21,7 +21,7 @@ def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, rows: boo
         ],
         dim=1,
     )
-    return quantize(changed) if rows else changed.to(dtype)
+    return quantize(changed) if float8 else changed.to(dtype)
 
 
 def add(x: Tensor, update: Tensor, gate: Gate | None = None) -> Tensor:
@@ -38,11 +38,18 @@ def add(x: Tensor, update: Tensor, gate: Gate | None = None) -> Tensor:
 
 
 def add_norm(
-    x: Tensor, update: Tensor, gate: Gate | None, affine: Affine, eps: float, dtype: torch.dtype, *, rows: bool = False
-) -> tuple[Tensor, Tensor | Rows]:
+    x: Tensor,
+    update: Tensor,
+    gate: Gate | None,
+    affine: Affine,
+    eps: float,
+    dtype: torch.dtype,
+    *,
+    float8: bool = False,
+) -> tuple[Tensor, Tensor | Float8Rows]:
     """`add`, and `norm` of its result."""
     changed = add(x, update, gate)
-    return changed, norm(changed, affine, eps, dtype, rows=rows)
+    return changed, norm(changed, affine, eps, dtype, float8=float8)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_width: int) -> Tensor:
@@ -51,17 +58,17 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
     return heads if rotary is None else rotate(heads, rotary)
 
 
-def gelu(x: Tensor, *, rows: bool = False) -> Tensor | Rows:
+def gelu(x: Tensor, *, float8: bool = False) -> Tensor | Float8Rows:
     """GELU (tanh) of [B, L, D]."""
     activated = functional.gelu(x, approximate="tanh")
-    return quantize(activated) if rows else activated
+    return quantize(activated) if float8 else activated
 
 
-def quantize(x: Tensor) -> Rows:
+def quantize(x: Tensor) -> Float8Rows:
     """Float8 rows of [B, L, D]: each row is scaled to the largest value that float8 holds."""
     wide = x.float()
     scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
-    return Rows((wide / scale).to(FLOAT8), scale)
+    return Float8Rows((wide / scale).to(FLOAT8), scale)
 
 
 def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""The words of the row operations: what a norm is followed by, and rows in 8 bits.
+"""Arguments and results of the row operations: what follows a norm or scales an update, and float8 rows.
 
 Legend: B batch, L tokens, D width, N runs of tokens.
 """
@@ -33,7 +33,7 @@ class Gate(NamedTuple):
     run: int
 
 
-class Rows(NamedTuple):
+class Float8Rows(NamedTuple):
     """A matrix in float8, each row with its own scale: what W8A8 products take."""
 
     values: Tensor  # float8 [B, L, D]

@@ -9,26 +9,26 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from soundreel.models.kernels import plain
-from soundreel.models.kernels.rows import Affine, Gate, Rows
+from soundreel.models.kernels import reference
+from soundreel.models.kernels.float8_rows import Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
 
 FUSED = "soundreel.models.kernels.fused"
 
 TOLERANCE = 0.02
-"""Relative L2 of a fused result in bfloat16 from the plain one; roundings leave 0.004."""
+"""Relative L2 of a fused result in bfloat16 from the reference; roundings leave 0.004."""
 
 log = logging.getLogger(__name__)
 
 
 def operations(x: Tensor) -> ModuleType:
-    """`fused` where x is on a GPU that runs it, else `plain`: both have the same functions."""
-    return import_module(FUSED) if x.is_cuda and is_fused(x.device) else plain
+    """`fused` where x is on a GPU that runs it, else `reference`: both have the same functions."""
+    return import_module(FUSED) if x.is_cuda and is_fused(x.device) else reference
 
 
 @cache
 def is_fused(device: torch.device) -> bool:
-    """Whether the fused operations compile on a device and agree with the plain ones; says so if not."""
+    """Whether the fused operations compile on a device and agree with the reference; says so if not."""
     if find_spec("triton") is None:
         return False
     try:
@@ -47,7 +47,7 @@ def kernel_errors() -> tuple[type[Exception], ...]:
 
 
 def check(fused: ModuleType, device: torch.device) -> None:
-    """Raise `ArithmeticError` unless all of `fused` agrees with `plain` on small random tensors."""
+    """Raise `ArithmeticError` unless all of `fused` agrees with `reference` on small random tensors."""
     generator = torch.Generator(device).manual_seed(0)
 
     def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -64,15 +64,15 @@ def check(fused: ModuleType, device: torch.device) -> None:
         ("gelu", (update,), {}),
         ("quantize", (update,), {}),
     ):
-        ours, expected = (getattr(module, name)(*arguments, **options) for module in (fused, plain))
+        ours, expected = (getattr(module, name)(*arguments, **options) for module in (fused, reference))
         for one, other in zip(_tensors(ours), _tensors(expected), strict=True):
             error = float((one - other).norm() / other.norm())
             if not error < TOLERANCE:
                 raise ArithmeticError(f"{name} is off by {error:.2g}")
 
 
-def _tensors(result: Tensor | Rows | tuple[Tensor | Rows, ...]) -> list[Tensor]:
-    if isinstance(result, Rows):
+def _tensors(result: Tensor | Float8Rows | tuple[Tensor | Float8Rows, ...]) -> list[Tensor]:
+    if isinstance(result, Float8Rows):
         return [result.widened()]
     if isinstance(result, Tensor):
         return [result.float()]
