@@ -66,7 +66,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         step = self.most_at_once if self.device.type == "cuda" else 1
         while True:
             try:
-                with convolutions_tried_out():
+                with chosen_by_shape():
                     return work(step)
             except torch.OutOfMemoryError:
                 if step == 1:
@@ -79,10 +79,12 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
 
 
 @contextmanager
-def convolutions_tried_out() -> Iterator[None]:
-    """Within, cuDNN times its algorithms for each new shape and takes the fastest."""
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+def chosen_by_shape() -> Iterator[None]:
+    """What is left to cuDNN goes by its rules and not by trials, which end differently each time."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        cudnn.benchmark, cudnn.deterministic = before
