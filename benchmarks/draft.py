@@ -9,7 +9,6 @@ import tempfile
 import time
 import wave
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +53,11 @@ def frame_times(request: Request) -> Iterator[tuple[float, float]]:
         if progress.steps and progress.step == 0:
             begun[:] = time.perf_counter(), time.process_time()
 
-    engine = DraftEngine()
-    prepared = engine.prepare(planning.plan(request, SECONDS))
-    for rendered in engine.render(prepared, Start(index=0, scratch=Path()), listen):
-        wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
-        yield wall / rendered.clip.frames, processor / rendered.clip.frames
+    with DraftEngine() as engine:
+        prepared = engine.prepare(planning.plan(request, SECONDS))
+        for rendered in engine.render(prepared, Start(index=0, scratch=Path()), listen):
+            wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
+            yield wall / rendered.clip.frames, processor / rendered.clip.frames
 
 
 def main() -> None:
@@ -70,9 +69,14 @@ def main() -> None:
         write_sound(sound)
         write_picture(picture)
         for width, height, goal in SIZES:
-            clips, window = Sampling(infer_frames=CLIP_FRAMES), Window(full=True)
-            request = Request(audio=sound, width=width, height=height, sampling=clips, window=window)
-            for look, asked in (("abstract", request), ("image", replace(request, ref_image=picture))):
+            request = Request(
+                audio=sound,
+                width=width,
+                height=height,
+                window=Window(full=True),
+                sampling=Sampling(infer_frames=CLIP_FRAMES),
+            )
+            for look, asked in (("abstract", request), ("image", request.replace(ref_image=picture))):
                 wall, processor = (min(times) for times in zip(*frame_times(asked), strict=True))
                 size = f"{width}x{height}"
                 print(

@@ -135,10 +135,10 @@ def print_speed(methods: Open, device: str) -> None:
     """Print output pictures per second."""
     place = pick_device(device)
     print(f"{torch.cuda.get_device_name(place) if place.type == 'cuda' else f'{os.cpu_count()} cores'}, {place}")
-    measured = methods if Interpolation.FILM in methods else {**methods, "film, random": random_film(device)}
     print(f"{'size':<12}{'method':<14}{'pictures/s':>11}")
     for width, height in SIZES:
-        for name, method in measured.items():
+        drawn = {} if Interpolation.FILM in methods else {"film, random": random_film(device)}
+        for name, method in (methods | drawn).items():
             print(f"{f'{width}x{height}':<12}{name:<14}{speed(method, width, height):>11.2f}")
 
 

@@ -92,8 +92,9 @@ def test_every_option_of_the_official_command_line(script: ModuleType, tmp_path:
 
 def test_the_official_defaults(script: ModuleType) -> None:
     made = request(script, "--audio a.wav")
-    assert (made.steps, made.shift, made.guide_scale, made.solver) == (40, 3.0, 4.5, Solver.UNIPC)
-    assert (made.infer_frames, made.num_clip, made.ref_image) == (80, None, None)
+    sampling = made.sampling
+    assert (sampling.steps, sampling.shift, sampling.guide_scale, sampling.solver) == (40, 3.0, 4.5, Solver.UNIPC)
+    assert (sampling.infer_frames, made.window.num_clip, made.ref_image) == (80, None, None)
     assert made.prompt is not None
     assert made.prompt.startswith("Summer beach vacation style, a white cat")
     assert (made.width, made.height) == (1280, 720)
@@ -101,7 +102,7 @@ def test_the_official_defaults(script: ModuleType) -> None:
 
 def test_a_name_is_made_of_the_options(script: ModuleType) -> None:
     made = request(script, "--audio a.wav --size 1024*704 --prompt 'a b/c'")
-    name = str(made.output)
+    name = str(made.output.path)
     assert name.startswith("s2v-14B_1024*704_1_a_b_c_")
     assert name.endswith(".mp4")
 
@@ -139,7 +140,7 @@ def test_clips_are_full_and_as_many_as_asked_for_or_as_the_sound_needs(script: M
 
 
 def test_av_align_reference(script: ModuleType) -> None:
-    assert request(script, "--audio a.wav --av_align reference").av_align is AvAlign.REFERENCE
+    assert request(script, "--audio a.wav --av_align reference").guide.av_align is AvAlign.REFERENCE
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Each field is declared once. The command line, JSON, recipes and fingerprints fo
 
 import dataclasses
 import functools
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -429,7 +430,7 @@ FLAT_NAMES: Final[Mapping[str, str]] = RENAMED | {
 def grouped(given: Mapping[str, Any], before: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """Fields of `Request`: those `before`, with the ones given put over them, flat names into their groups."""
     flat = {name: value for name, value in given.items() if name in FLAT_NAMES}
-    if isinstance(given.get("output"), str | Path):
+    if "output" in given and isinstance(given["output"], str | os.PathLike | None):  # as 0.1.0 named the file
         flat["path"] = given["output"]
     moved = {*flat, "output"} if "path" in flat else flat
     kept = {name: value for name, value in given.items() if name not in moved}
@@ -507,6 +508,7 @@ class WorkOptions:
     resume: bool = True  # False: what was rendered before is thrown away
     redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
     redo_seed: int | None = None  # None: one that no take of the clip has had
+    redo_output: StrPath | None = None  # name of its video; None: a new one, for the earlier video stays
     only_resume: bool = False  # where there is nothing to go on with, that is an error
 
     def __post_init__(self) -> None:

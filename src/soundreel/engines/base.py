@@ -76,6 +76,7 @@ class Engine(Protocol):
     name: str
     equal_clips: bool  # several clips of a shot must have one size
     reach: int | None  # frames before a clip that are made from negatives where they are not kept; None: it has none
+    chains_clips: bool  # a clip is rendered from the one before it in its shot
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""

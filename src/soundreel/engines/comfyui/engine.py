@@ -37,6 +37,7 @@ class ComfyUIEngine(HoldsNothing):
     name = "comfyui"
     equal_clips = True
     reach = None
+    chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None here: they are the server's, and what is in them is not to be known from here."""

@@ -61,6 +61,7 @@ class DraftEngine(HoldsNothing):
     name = "draft"
     equal_clips = False
     reach = None
+    chains_clips = False
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None: a draft has no model."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from soundreel.engines.native.device import (
+from soundreel.engines.native.device import compute_dtype, release_memory
     compute_dtype,
 )
 from soundreel.engines.native.memory import MemoryPlan
@@ -18,10 +18,9 @@ from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.layers import FusedFeedForward
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import load_part, outline_part
+from soundreel.weights.components import load_part
 from soundreel.weights.load import OnLoad
-from soundreel.weights.lora import Lora, apply_loras, fuse_loras, open_lora
-from soundreel.weights.lora_files import LoraSource
+from soundreel.weights.lora import Lora, apply_loras, fuse_loras
 from soundreel.weights.precision import clip_layers, round_block, set_precision
 from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, plain, spread, to_host
 
@@ -94,17 +93,12 @@ class ResidentBlocks:
             self._are_here = True
 
 
-def load_transformer(
-    placement: Placement, loras: Sequence[str] = (), on_load: OnLoad | None = None
-) -> WanS2VTransformer3DModel:
+def load_transformer(placement: Placement, on_load: OnLoad | None = None) -> WanS2VTransformer3DModel:
     """The transformer with LoRAs added, computing as the placement's arithmetic says, its weights where it has them."""
     device, memory, arithmetic = placement.device, placement.memory, placement.arithmetic
-    part, sources = placement.files[Component.TRANSFORMER], [LoraSource.parse(text) for text in loras]
-    outline = outline_part(part).network if sources else None
-    assert outline is None or isinstance(outline, WanS2VTransformer3DModel)
-    blocks = BlockPlacement(memory, [] if outline is None else [open_lora(source, outline) for source in sources])
+    blocks = BlockPlacement(memory, placement.loras)
     transformer: WanS2VTransformer3DModel = load_part(
-        part,
+        placement.files[Component.TRANSFORMER],
         WanS2VTransformer3DModel,
         device=device,
         dtype=compute_dtype(device),

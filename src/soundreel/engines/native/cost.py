@@ -175,7 +175,7 @@ def clip_seconds(
     one = pass_seconds(block_work(sizes, count_tokens(plan, clip), float8=float8), speeds)
     copies = streamed_bytes / speeds.to_device
     passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)
-    continues = clip.index > 0 or request.guide.start_from_ref
+    continues = plan.continues(clip) or request.guide.start_from_ref
     encoded = encode_flops(request.width, request.height, MOTION_FRAMES) if continues else 0.0
     if request.guide.pose_video is not None:
         encoded += encode_flops(request.width, request.height, 1 + clip.size)

@@ -34,6 +34,7 @@ class NativeEngine(HoldsNothing):
     name = "native"
     equal_clips = False
     reach = MOTION_FRAMES
+    chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
@@ -106,7 +107,7 @@ class _Sampling:
         self._plan, self._report, self._schedule = plan, report, plan_schedule(request)
         decoder.vae.to("cpu")  # each encoder has the device to itself
         scene = prepare_scene(prepared, loading)
-        transformer = load_transformer(placement, request.compute.loras, loading)
+        transformer = load_transformer(placement, loading)
         self._resident = ResidentBlocks(transformer, placement.memory, placement.device)
         decoder.vae.to(placement.device)
         decoder.vae.make_room = self._resident.leave

@@ -48,7 +48,7 @@ TOGETHER_TOKENS = 12_000
 branches of guidance share them."""
 
 VAE_STEPS = (LATENT_STEP, 1)
-"""Latent frames that the VAE takes at once, fastest first."""
+"""Latent frames that the VAE takes at once on a GPU, fastest first; elsewhere always one."""
 
 VAE_FEATURES = 6.4
 """Features of the decoder's full size that are there at once, for each latent frame of a step."""
@@ -159,6 +159,7 @@ class Demand:
     float8_rows: bool  # products take float8 rows
     float8_attention: bool
     vae_dtype: torch.dtype
+    vae_steps: tuple[int, ...]  # latent frames that the VAE may take at once, fastest first
 
 
 def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaePrecision) -> Weights:
@@ -233,6 +234,7 @@ def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel
         float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
         float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
         vae_dtype=devices.vae_dtype(vae, device),
+        vae_steps=VAE_STEPS if device.type == "cuda" else VAE_STEPS[-1:],
     )
 
 
@@ -360,9 +362,8 @@ def _candidates(
 ) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
     blocks = len(weights.step)
-    usual = _usual_bits(weights, request, mode)
-    steps = VAE_STEPS if kept is None else (kept.vae_step,)
-    bits = usual if kept is None else kept
+    steps = asked.vae_steps if kept is None else (kept.vae_step,)
+    bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
     if mode == Memory.HIGH:
         for step in steps:
             yield MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once, vae_step=step)
@@ -389,14 +390,14 @@ def _candidates(
             )
 
 
-def _usual_bits(weights: Weights, request: Request, mode: str) -> Bits:
+def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: str) -> Bits:
     """What a mode begins a render with."""
     wanted = request.compute.precision
     rounds = wanted is Precision.FP8 if mode == Memory.HIGH else wanted is not Precision.BF16
     return Bits(
         rounds=rounds and not weights.is_quantized,
         tokens_at_once=None if mode == Memory.HIGH else TOKENS_AT_ONCE,
-        vae_step=VAE_STEPS[0],
+        vae_step=asked.vae_steps[0],
     )
 
 
@@ -410,10 +411,13 @@ def _too_small(
     limit = (
         f"{device} has {(budget or 0) / 1e9:.1f} GB free" if memory_bytes(wanted) is None else f"--memory is {wanted}"
     )
+    anew = ""
+    if kept is not None and choose(weights, asked, request, free) is not None:
+        anew = "--no-resume begins anew, with what fits; or "
     return (
         f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs at least "
-        f"{needed / 1e9:.1f} GB of the GPU, {limit}: take --memory {math.ceil(needed / 1e8) / 10:g}gb or more, the fp8 "
-        "weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
+        f"{needed / 1e9:.1f} GB of the GPU, {limit}: {anew}take --memory {math.ceil(needed / 1e8) / 10:g}gb or more, the "
+        "fp8 weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
     )
 
 
