@@ -10,8 +10,6 @@ import torch
 from torch import nn
 
 from soundreel.engines.native.device import compute_dtype, release_memory
-    compute_dtype,
-)
 from soundreel.engines.native.memory import MemoryPlan
 from soundreel.engines.native.prepared import Placement
 from soundreel.models.block import WanS2VTransformerBlock

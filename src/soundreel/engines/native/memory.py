@@ -408,9 +408,8 @@ def _too_small(
     budget = budget_of(wanted, free)
     *_, least = _candidates(weights, asked, request, wanted, budget, kept)
     needed = peak_bytes(weights, asked, least) / (1 - SLACK) + CONTEXT_BYTES
-    limit = (
-        f"{device} has {(budget or 0) / 1e9:.1f} GB free" if memory_bytes(wanted) is None else f"--memory is {wanted}"
-    )
+    free_gb = f"{(budget or 0) / 1e9:.1f} GB free"
+    limit = f"{device} has {free_gb}" if memory_bytes(wanted) is None else f"--memory is {wanted}"
     anew = ""
     if kept is not None and choose(weights, asked, request, free) is not None:
         anew = "--no-resume begins anew, with what fits; or "

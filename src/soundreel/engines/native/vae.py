@@ -77,8 +77,8 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
                 continue
             if step == 1:
                 raise EngineError(
-                    "the GPU's memory does not hold one frame of the video for the VAE: what was sampled is kept; go on "
-                    "where more is free, or with --device cpu"
+                    "the GPU's memory does not hold one frame of the video for the VAE: what was sampled is kept; go "
+                    "on where more is free, or with --device cpu"
                 )
             step //= 2
 
