@@ -26,6 +26,7 @@ class Stage(StrEnum):
     ANALYSE = "analyse"
     QUEUE = "queue"
     RENDER = "render"
+    PRINT = "print"  # pictures of a clip that was sampled before
     DOWNLOAD = "download"
     INTERPOLATE = "interpolate"
     WRITE = "write"

@@ -6,7 +6,7 @@ Exit codes: 0 done, 2 wrong input, 3 unreadable media, 4 weights, 5 engine or se
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from soundreel import __version__
 from soundreel.cli import models
 from soundreel.cli.display import Style, open_display
-from soundreel.cli.options import takes_request
+from soundreel.cli.options import takes_encoding, takes_request
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
 
@@ -211,6 +211,30 @@ def redo(
     from soundreel.render.unfinished import load_redo
 
     request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output)
+    render(request, progress, quiet=quiet, work=work)
+
+
+@app.command()
+@takes_encoding
+def reprint(
+    source: Annotated[
+        str, typer.Argument(metavar="DIR|VIDEO", help="A work folder, or a video whose work folder is kept.")
+    ],
+    encoding: Mapping[str, Any],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Name of the new video (default: _print2, …).", show_default=False),
+    ] = None,
+    work_dir: Annotated[
+        str | None, typer.Option("--work-dir", help="Where the clips of VIDEO are kept.", show_default=False)
+    ] = None,
+    progress: Annotated[Style, PROGRESS] = Style.AUTO,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Print a kept render again, encoded otherwise: never a pass of the model. The earlier video stays."""
+    from soundreel.render.unfinished import load_reprint
+
+    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output)
     render(request, progress, quiet=quiet, work=work)
 
 

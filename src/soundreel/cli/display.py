@@ -192,6 +192,7 @@ class JsonLines(Silent):
             fps=render.fps,
             clips=len(render.plan.clips),
             resumed=render.resumed,
+            printed_again=render.is_printed_again,
             notes=list(render.notes),
         )
 

@@ -68,6 +68,7 @@ class PreparedRender:
     networks: Mapping[str, str]  # digests of the interpolation's weights, by name
     notes: tuple[str, ...]
     resumed: str = ""  # what is there already, in a few words
+    is_printed_again: bool = False  # from kept negatives: nothing is sampled
 
     @property
     def plan(self) -> Plan:

@@ -1,13 +1,15 @@
-"""Renders that are under way, interrupted or kept, found by their work folders; and one of their clips, drawn again."""
+"""Renders that are under way, interrupted or kept, found by their work folders; drawn again in part, printed again."""
 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from soundreel.disk.locks import holder
 from soundreel.errors import InputError
+from soundreel.fields import Role, fields_of
 from soundreel.render.recipe import read_recipe
 from soundreel.render.work_folder import (
     FOLDER_DIGITS,
@@ -17,11 +19,14 @@ from soundreel.render.work_folder import (
     read_plan,
     read_record,
 )
-from soundreel.request import Request, WorkOptions, from_data
-from soundreel.units import StrPath
+from soundreel.request import Interpolation, Output, Request, WorkOptions, from_data
+from soundreel.units import MODEL_FPS, StrPath
 
 DEPTH: Final = 4
 """Folders below the one named that are looked into."""
+
+ENCODING: Final = frozenset(field.leaf for field in fields_of(Output) if field.option.role is Role.ENCODING)
+"""Fields of `Output` that a render is printed again with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,20 +88,56 @@ def load_redo(
     Raises:
         InputError: there is no such render.
     """
-    place = Path(source)
-    recipe = read_recipe(place) if place.is_file() else None
-    place, plan = _open(place if recipe is None else _folder_of(place, recipe, work_dir))
-    request = from_data(plan["request"])
-    if recipe is not None:
-        request = request.replace(clip_seeds=[clip["seed"] for clip in recipe["plan"]["clips"]])
+    place, plan, request, _ = _open_source(source, work_dir)
     pending = _pending(plan, number) if seed is None else None
     wanted = output or (None if pending is None else pending["output"])
     if wanted is None and request.output.path is not None:
-        wanted = _take(Path(request.output.path))
+        wanted = _next_name(Path(request.output.path), "take")
     if wanted is not None:
         request = request.replace(output=str(wanted))
     keep = plan.get("keep_work")
     return request, WorkOptions(work_dir=place, keep_work=keep, redo_clip=number, redo_seed=seed)
+
+
+def load_reprint(
+    source: StrPath,
+    encoding: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    work_dir: StrPath | None = None,
+    output: StrPath | None = None,
+) -> tuple[Request, WorkOptions]:
+    """The request that prints a kept render again, encoded otherwise, and how it is kept.
+
+    Args:
+        source: a work folder, or a video whose work folder lies beside it or under `work_dir`; of a video what is not
+            given in `encoding` is as it was for this video.
+        encoding: fields of `Output` that change nothing but how pictures are post-processed and encoded. A method of
+            interpolation without a rate takes the rate along with it.
+        output: name of the video; None: a new one beside the video or that of the render, where it has a name.
+
+    Raises:
+        InputError: there is no such render, or a field is none of these.
+    """
+    place, _, request, recipe = _open_source(source, work_dir)
+    made = request.output if recipe is None else from_data(recipe["request"]).output
+    fields = {name: getattr(made, name) for name in ENCODING}
+    request = request.replace(output=replace(request.output, **fields | _with_rate(encoding, made)))
+    beside = Path(source) if recipe is not None else request.output.path
+    wanted = output or (None if beside is None else _next_name(Path(beside), "print"))
+    if wanted is not None:
+        request = request.replace(output=str(wanted))
+    return request, WorkOptions(work_dir=place, keep_work=True, only_print=True)
+
+
+def _with_rate(encoding: Mapping[str, Any], made: Output) -> dict[str, Any]:
+    """`encoding`, and the rate that belongs to its method: none needs the model's own, the others a higher one."""
+    unknown = next((name for name in encoding if name not in ENCODING), None)
+    if unknown is not None:
+        raise InputError(f"there is no {unknown!r} to print again with: it takes {', '.join(sorted(ENCODING))}")
+    method = encoding.get("interpolate")
+    if method is None or "fps" in encoding or (method != Interpolation.NONE and made.fps not in {None, MODEL_FPS}):
+        return dict(encoding)
+    return {**encoding, "fps": None}
 
 
 def redone(request: Request, folder: Path, options: WorkOptions) -> Request:
@@ -134,12 +175,25 @@ def _taken(folder: Path) -> Iterator[int]:
     return (record.seed for record in records if record is not None)
 
 
-def _take(path: Path) -> Path:
-    """`video.mp4` → `video_take2.mp4`, or the next number that is free: an earlier take is never replaced."""
-    stem, _, number = path.stem.rpartition("_take")
+def _next_name(path: Path, word: str) -> Path:
+    """`video.mp4` → `video_take2.mp4`, or the next number that is free: an earlier video is never replaced."""
+    stem, _, number = path.stem.rpartition(f"_{word}")
     stem = stem if stem and number.isdecimal() else path.stem
-    takes = (path.with_name(f"{stem}_take{k}{path.suffix}") for k in range(2, 10_000))
-    return next(take for take in takes if not take.exists())
+    names = (path.with_name(f"{stem}_{word}{k}{path.suffix}") for k in range(2, 10_000))
+    return next(name for name in names if not name.exists())
+
+
+def _open_source(
+    source: StrPath, work_dir: StrPath | None
+) -> tuple[Path, dict[str, Any], Request, dict[str, Any] | None]:
+    """Work folder, its plan, the request (a video's with the seeds of that video), and the recipe where it is one."""
+    place = Path(source)
+    recipe = read_recipe(place) if place.is_file() else None
+    place, plan = _open(place if recipe is None else _folder_of(place, recipe, work_dir))
+    request = from_data(plan["request"])
+    if recipe is not None:
+        request = request.replace(clip_seeds=[clip["seed"] for clip in recipe["plan"]["clips"]])
+    return place, plan, request, recipe
 
 
 def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None) -> Path:

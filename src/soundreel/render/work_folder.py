@@ -15,7 +15,6 @@ it in its shot has now. Nothing that counts for another request is ever deleted.
 import json
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -42,6 +41,7 @@ from soundreel.disk.locks import LOCK_NAME, locked
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import to_data
+from soundreel.render import remarks
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.prepared import Asked, PreparedRender
 from soundreel.request import Request, WorkOptions
@@ -113,8 +113,7 @@ def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> Non
     if not any(folder.glob("clip_*.json")) and not any(folder.glob(f"{ENGINE_FOLDER}/*/*")):
         remove_work(folder)
     elif work is not None:
-        kept = f"{work.done} of {len(work.render.plan.clips)} clips are kept"
-        error.add_note(f"{kept}, go on with: soundreel resume {shlex.quote(str(folder))}")
+        error.add_note(work.says_what_is_kept())
 
 
 def output_folder(request: Request) -> Path:
@@ -200,16 +199,28 @@ class WorkFolder:
         self.is_kept = _keeps(render, options, found)
         self._earlier = self._other_render(found)
         self._redo = self._pending_redo(found, options)
-        if options.only_resume and (found is None or self._is_other(found)):
-            raise InputError(_nothing_to_go_on_with(folder, render, found))
+        clips = render.plan.clips
+        self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints, all_there=options.only_print)
+        self._records = [self._read_record(clip) for clip in clips]
+        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
+        self._refuse(options, found)
+        self.render = replace(render, resumed=self._say_what_is_there(found), is_printed_again=self._is_printed_again)
         self._write_plan()
         for needed in (self.scratch, self.staging):
             needed.mkdir(parents=True, exist_ok=True)
-        clips = render.plan.clips
-        self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints)
-        self._records = [self._read_record(clip) for clip in clips]
-        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
-        self.render = replace(render, resumed=self._say_what_is_there(found))
+
+    def _refuse(self, options: WorkOptions, found: Mapping[str, Any] | None) -> None:
+        """Raise `InputError` where the folder does not hold what was said to be there; nothing is changed yet."""
+        if (options.only_resume or options.only_print) and (found is None or self._is_other(found)):
+            raise InputError(remarks.nothing_to_go_on_with(self.folder, _changes(self.render, found)))
+        unsampled = [index + 1 for index in self._missing() if not self.negatives.has(index)]
+        if options.only_print and unsampled:
+            engine, total = self.render.engine, len(self._records)
+            how = remarks.Kept.FINISHED if found is not None and found.get("finished") else remarks.Kept.BEGUN
+            how = how if engine.reach is not None else remarks.Kept.ENCODED
+            raise InputError(
+                remarks.cannot_print(self.folder, missing=unsampled, total=total, engine=engine.name, how=how)
+            )
 
     # where things are
 
@@ -235,7 +246,21 @@ class WorkFolder:
     @property
     def done(self) -> int:
         """How many clips are whole."""
-        return sum(map(self.has, range(len(self._records))))
+        return len(self._records) - len(self._missing())
+
+    def _missing(self) -> list[int]:
+        return [index for index in range(len(self._records)) if not self.has(index)]
+
+    @property
+    def _is_printed_again(self) -> bool:
+        """Whether clips are missing, and all that are have their negatives."""
+        missing = self._missing()
+        return bool(missing) and all(map(self.negatives.has, missing))
+
+    def says_what_is_kept(self) -> str:
+        """What is left after an error, and how to go on."""
+        sampled = sum(map(self.negatives.has, self._missing()))
+        return remarks.what_is_kept(self.folder, done=self.done, total=len(self._records), sampled=sampled)
 
     @property
     def missing(self) -> int | None:
@@ -438,17 +463,14 @@ class WorkFolder:
         return record is not None and path.is_file() and file_digest(path) == record.segment
 
     def _say_what_is_there(self, found: Mapping[str, Any] | None) -> str:
-        numbers = [clip.index + 1 for clip in self.render.plan.clips if not self.has(clip.index)]
-        total = len(self._records)
-        if not numbers:
-            return f"all {total} clips are there from an earlier run"
-        changed = _changes(self.render, found)
-        beside = f" ({', '.join(changed)} changed; the earlier clips stay)" if changed else ""
-        if len(numbers) == total:
-            return f"rendered beside what is in the folder{beside}" if changed else ""
-        damaged = [number for number in numbers if self._path(number - 1, ".json").exists()]
-        again = f"; to be rendered again: {', '.join(map(str, damaged))}" if damaged else ""
-        return f"{self.done} of {total} clips are there, going on with clip {numbers[0]}{again}{beside}"
+        missing = self._missing()
+        return remarks.what_is_there(
+            missing=[index + 1 for index in missing],
+            total=len(self._records),
+            sampled=[index + 1 for index in missing if self.negatives.has(index)],
+            damaged=[index + 1 for index in missing if self._path(index, ".json").exists()],
+            changed=_changes(self.render, found),
+        )
 
 
 def _keeps(render: PreparedRender, options: WorkOptions, found: Mapping[str, Any] | None) -> bool:
@@ -503,9 +525,3 @@ def _changes(render: PreparedRender, found: Mapping[str, Any] | None) -> list[st
         return []
     changed = render.asked.fingerprint.differences(found["parts"])
     return changed + [name for name in render.encoding if render.encoding[name] != found["encoding"].get(name)]
-
-
-def _nothing_to_go_on_with(folder: Path, render: PreparedRender, found: Mapping[str, Any] | None) -> str:
-    changed = _changes(render, found)
-    why = f"these have changed since: {', '.join(changed)}" if changed else "nothing of it is kept there"
-    return f"there is nothing to go on with in {str(folder)!r}: {why}; --keep-work keeps a finished render"

@@ -19,7 +19,13 @@ from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.memory import capped
 from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
 from soundreel.engines.native.preview import open_previewer
-from soundreel.engines.native.progress import RemainingTime, report_loading, report_steps, show_picture
+from soundreel.engines.native.progress import (
+    RemainingTime,
+    report_loading,
+    report_printing,
+    report_steps,
+    show_picture,
+)
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
 from soundreel.request import Request
@@ -87,6 +93,8 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
             sampling = sampling or _Sampling(prepared, start, decoder, report)
             negative, facts = sampling(clip, chain.motion_before(clip))
             chain.keep(clip, negative, facts)
+        else:
+            report_printing(plan, clip, report)
         pixels = chain.print(clip, negative)
         del negative
         carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)
