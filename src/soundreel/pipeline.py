@@ -16,7 +16,7 @@ from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
-from soundreel.render.unfinished import load_redo, load_reprint, redone
+from soundreel.render.unfinished import bytes_below, load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work, work_folder
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
 from soundreel.types import CancelFlag, Plan, Progress, Report, Result, Stage
@@ -77,7 +77,7 @@ def generate(
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()
-    return _result(folder.render, path, recipe, timer.elapsed)
+    return _result(folder, path, recipe, timer.elapsed)
 
 
 def redo(
@@ -145,7 +145,8 @@ def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
     return write_video(folder, metadata)
 
 
-def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+    render = folder.render
     return Result(
         path=path,
         engine=render.engine.name,
@@ -154,6 +155,8 @@ def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], secon
         fps=render.fps,
         seconds=seconds,
         notes=render.notes,
+        work_folder=folder.folder if folder.stays else None,
+        work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,
     )
 

@@ -250,6 +250,26 @@ def unfinished(
     reports.show(reports.describe_renders(find_renders(folder)), as_json=as_json)
 
 
+@app.command()
+def clean(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to look, folders in it included.")] = ".",
+    everything: Annotated[bool, typer.Option("--all", help="Those of unfinished renders, too.")] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", help="Only what is so old: 7d, 12h.", metavar="<time>", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Remove the work folders of finished renders: what redo and reprint need. Videos stay."""
+    from soundreel.cli import reports
+    from soundreel.render import cleaning
+
+    age = None if older_than is None else cleaning.parse_age(older_than)
+    cleaned = cleaning.clean(folder, unfinished=everything, older_than=age, dry_run=dry_run)
+    reports.show(reports.describe_cleaning(cleaned, dry_run=dry_run), as_json=as_json)
+
+
 app.command("jobs", hidden=True, help="Another name of `unfinished`.")(unfinished)
 
 

@@ -22,6 +22,7 @@ from soundreel.errors import EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
+from soundreel.render.cleaning import Cleaned
 from soundreel.render.colour import ColourStats
 from soundreel.render.recipe import parse_recipe
 from soundreel.render.unfinished import StoredRender
@@ -195,9 +196,51 @@ def describe_renders(found: Sequence[StoredRender]) -> Findings:
                 render.engine,
                 os.path.basename(render.audio),  # noqa: PTH119 - a text for people
                 f"{render.bytes / 1e6:.1f}",
-                render.problem or f"soundreel resume {shlex.quote(str(render.folder))}",
+                render.problem or f"soundreel {_verb(render)} {shlex.quote(str(render.folder))}",
             )
             for render in found
+        ],
+    )
+
+
+def _verb(render: StoredRender) -> str:
+    """What there is still to do with a render."""
+    return "reprint" if render.finished and render.pid is None else "resume"
+
+
+def describe_cleaning(cleaned: Sequence[Cleaned], *, dry_run: bool) -> Findings:
+    """Which work folders were removed, what that freed, and which were left and why."""
+    freed = sum(entry.freed for entry in cleaned)
+    removed = sum(not entry.left for entry in cleaned)
+    what = "would be freed" if dry_run else "freed"
+    action = "to be removed" if dry_run else "removed"
+    return Findings(
+        data={
+            "dry_run": dry_run,
+            "freed_bytes": freed,
+            "folders": [
+                {
+                    "folder": entry.render.folder,
+                    "state": entry.render.state,
+                    "bytes": entry.render.bytes,
+                    "freed_bytes": entry.freed,
+                    "removed": not entry.left and not dry_run,
+                    "left": entry.left,
+                }
+                for entry in cleaned
+            ],
+        },
+        rows=[(what, f"{freed / 1e6:,.1f} MB, {_counted(removed, 'work folder')} of {len(cleaned)}")],
+        columns=("folder", "state", "sound", "MB", "") if cleaned else (),
+        cells=[
+            (
+                str(entry.render.folder),
+                entry.render.state,
+                os.path.basename(entry.render.audio),  # noqa: PTH119 - a text for people
+                f"{entry.render.bytes / 1e6:,.1f}",
+                f"left: {entry.left}" if entry.left else action,
+            )
+            for entry in cleaned
         ],
     )
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -248,7 +249,15 @@ def _work_folders(root: Path) -> Iterator[Path]:
 
 def _stored(folder: Path) -> StoredRender | None:
     unreadable = StoredRender(
-        folder=folder, audio="", engine="", clips=0, done=0, bytes=_bytes(folder), finished=False, written="", pid=None
+        folder=folder,
+        audio="",
+        engine="",
+        clips=0,
+        done=0,
+        bytes=bytes_below(folder),
+        finished=False,
+        written="",
+        pid=None,
     )
     try:
         plan = read_plan(folder)
@@ -263,15 +272,21 @@ def _stored(folder: Path) -> StoredRender | None:
         engine=str(plan.get("engine", "")),
         clips=len(plan["clips"]),
         done=sum(_is_done(folder, clip) for clip in plan["clips"]),
-        bytes=_bytes(folder),
+        bytes=bytes_below(folder),
         finished=bool(plan.get("finished", False)),
         written=str(plan.get("written", "")),
         pid=None if running is None else running.pid,
     )
 
 
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def bytes_below(folder: Path) -> int:
+    """What the files in a folder and the folders in it take; 0 where there is none."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # gone in between: a process renders there
+                total += (Path(place) / name).stat().st_size
+    return total
 
 
 def _is_done(folder: Path, clip: Any) -> bool:

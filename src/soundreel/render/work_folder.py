@@ -399,12 +399,17 @@ class WorkFolder:
         done = [clip.seed for clip in self.render.plan.clips]
         return None if self._redo is None or self._redo["seeds"] == done else self._redo
 
+    @property
+    def stays(self) -> bool:
+        """Whether the clips of this render are kept now that its video is there."""
+        return self._earlier is None and (self.is_kept or self._remaining_redo() is not None)
+
     def finish(self) -> None:
         """The video is there: remove the folder, or note that nothing is left to do in it."""
         self.negatives.forget_carries()
         if self._earlier is not None:
             self._give_back(self._earlier)
-        elif self.is_kept or self._remaining_redo() is not None:
+        elif self.stays:
             self._write_plan(finished=True)
         else:
             remove_work(self.folder)
