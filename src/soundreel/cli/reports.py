@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from soundreel import __version__, pipeline
+from soundreel.disk.durable import readable_size
 from soundreel.engines.base import INSTALL_NATIVE, why_not_comfyui, why_not_native
 from soundreel.errors import EngineError
 from soundreel.media.codecs import missing_encoders
@@ -25,6 +26,7 @@ from soundreel.planning import count_tokens
 from soundreel.render.cleaning import Cleaned
 from soundreel.render.colour import ColourStats
 from soundreel.render.recipe import parse_recipe
+from soundreel.render.room import DiskNeed, disk_need
 from soundreel.render.unfinished import StoredRender
 from soundreel.request import Request
 from soundreel.types import Plan
@@ -74,6 +76,7 @@ def describe_plan(request: Request) -> Findings:
     estimate = render.engine.estimate(render.prepared)
     tokens = [count_tokens(render.plan, clip) for clip in render.plan.clips]
     clips = list(zip(render.plan.clips, tokens, strict=True))
+    disk = disk_need(render)
     return Findings(
         data={
             "engine": render.engine.name,
@@ -91,6 +94,8 @@ def describe_plan(request: Request) -> Findings:
             "pixels": request.width * request.height * render.plan.frames,
             "memory_bytes": estimate.memory_bytes,
             "memory_mode": estimate.memory_mode,
+            "disk_bytes": disk.total,
+            "disk_kept_bytes": disk.kept,
             "estimated_seconds": estimate.seconds,
             "estimate_basis": estimate.seconds_basis,
             "clips": [dataclasses.asdict(clip) | {"tokens": count.total} for clip, count in clips],
@@ -107,6 +112,7 @@ def describe_plan(request: Request) -> Findings:
                 _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")
                 + _in_brackets(estimate.memory_mode),
             ),
+            ("disk", _disk_row(disk)),
             (
                 "time",
                 _about(estimate.seconds, lambda seconds: f"{seconds:.0f} s on this machine")
@@ -128,6 +134,12 @@ def describe_plan(request: Request) -> Findings:
             for clip, count in clips
         ],
     )
+
+
+def _disk_row(need: DiskNeed) -> str:
+    parts = {"latents": need.latents, "motion frames": need.carries, "clips": need.segments, "video": need.video}
+    says = (f"{what} {readable_size(size)}" for what, size in parts.items() if size)
+    return f"about {readable_size(need.total)} ({', '.join(says)})"
 
 
 def _about(value: float | None, say: Callable[[float], str]) -> str:

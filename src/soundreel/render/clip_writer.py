@@ -108,7 +108,7 @@ class ClipWriter:
             self._encode(processed, rendered, path, needed_bytes)
 
         folder.keep(clip, encode, handed_on, facts)
-        if is_continued and self._has_negatives:
+        if is_continued and self._has_negatives and not folder.negatives.has(clip.index + 1):
             folder.negatives.keep_carry(clip.index, rendered.carry.tensors)
         self._handed_on = handed_on
         self._after()

@@ -44,9 +44,9 @@ from soundreel.fields import to_data
 from soundreel.render import remarks
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.prepared import Asked, PreparedRender
+from soundreel.render.room import check_room, disk_need, segment_bytes
 from soundreel.request import Request, WorkOptions
 from soundreel.types import Carry, Clip
-from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
 WORK_FOLDER: Final = ".soundreel"
@@ -62,9 +62,6 @@ _OURS: Final = re.compile(
     rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
     rf"({TEMPORARY_PATTERN})?"
 )
-
-BYTES_PER_PIXEL_GUESS: Final = 0.1
-"""Of a first segment, for the message when the disk is full."""
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -204,6 +201,7 @@ class WorkFolder:
         self._records = [self._read_record(clip) for clip in clips]
         self._intact = {clip.index for clip in clips if self._check_segment(clip)}
         self._refuse(options, found)
+        self._check_room()
         self.render = replace(render, resumed=self._say_what_is_there(found), is_printed_again=self._is_printed_again)
         self._write_plan()
         for needed in (self.scratch, self.staging):
@@ -221,6 +219,13 @@ class WorkFolder:
             raise InputError(
                 remarks.cannot_print(self.folder, missing=unsampled, total=total, engine=engine.name, how=how)
             )
+
+    def _check_room(self) -> None:
+        """Raise `MediaError` where the disk has no room for what is missing."""
+        whole = [index for index in range(len(self._records)) if self.has(index)]
+        sampled = [index for index in range(len(self._records)) if self.negatives.has(index)]
+        need = disk_need(self.render, encoded=whole, sampled=sampled, bytes_of=self._segment_bytes)
+        check_room(need, self.folder, self.staging)
 
     # where things are
 
@@ -351,12 +356,11 @@ class WorkFolder:
 
     def _segment_bytes(self, clip: Clip) -> int:
         """About as many bytes per frame as the clips before."""
-        request, seconds = self.render.request, clip.frames / MODEL_FPS
         stored = [(c.frames, self._path(c.index, ".mp4")) for c in self.render.plan.clips[: clip.index]]
         known = [(frames, path.stat().st_size) for frames, path in stored if path.exists()]
         if known:
             return clip.frames * sum(size for _, size in known) // sum(frames for frames, _ in known)
-        return round(request.width * request.height * seconds * self.render.fps * BYTES_PER_PIXEL_GUESS)
+        return segment_bytes(self.render, clip)
 
     # opening and closing
 

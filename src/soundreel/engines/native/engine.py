@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from soundreel.disk.digests import sampled_digest
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import load_transformer
-from soundreel.engines.native.chain import Chain
+from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import MOTION_FRAMES, ClipDecoder, ClipInput, ClipSampler, Negative
 from soundreel.engines.native.device import release_memory, vae_dtype
 from soundreel.engines.native.inputs import to_uint8
@@ -62,6 +62,10 @@ class NativeEngine(HoldsNothing):
             seconds_basis=basis,
             memory_mode=placement.memory.says(),
         )
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """The latents of each clip, those of the motion frames before it, and the motion frames for one."""
+        return kept_bytes(plan)
 
     @torch.inference_mode()
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
