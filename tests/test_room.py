@@ -172,7 +172,7 @@ class TestNative:
         for event in map(json.loads, process.stdout):
             if (event.get("stage"), event.get("clip")) == ("render", 2):
                 process.send_signal(signal.SIGSTOP)
-                if list(work.glob("carry_00001_*")):  # clip 1 is written, clip 2 is being sampled
+                if list(work.glob("carry_00001_*.safetensors")):  # clip 1 is written, clip 2 is being sampled
                     break
                 process.send_signal(signal.SIGCONT)
         with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:

@@ -1,9 +1,11 @@
-"""The work folder of a render: what is done is on the disk, whole and checked, before the next clip begins.
+"""The work folder of a render: what is done is on the disk, whole and checked.
 
     plan.json                          what was asked, what was decided, the clips with seeds and fingerprints
     clip_00001_1f2e3d4c.mp4            pictures of the first clip, encoded
-    clip_00001_1f2e3d4c.safetensors    its carry, where the next clip needs one
+    clip_00001_1f2e3d4c.safetensors    its carry, where the next clip or its encoding needs one
     clip_00001_1f2e3d4c.json           its fingerprint, checksums, and the carry that it was rendered from
+    clip_00001_5a6b7c8d.latents.*      its negative, where the engine has one: see `soundreel.render.negatives`
+    carry_00001_5a6b7c8d.safetensors   the newest of what goes on from negatives
     engine/                            the engine's own
     lock                               pid and host of the process that renders
 
