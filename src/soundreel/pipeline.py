@@ -16,7 +16,7 @@ from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
-from soundreel.render.unfinished import load_redo, redone
+from soundreel.render.unfinished import bytes_below, load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
 from soundreel.types import CancelFlag, Plan, Progress, Report, Result, Stage
@@ -77,7 +77,7 @@ def generate(
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()
-    return _result(folder.render, path, recipe, timer.elapsed)
+    return _result(folder, path, recipe, timer.elapsed)
 
 
 def redo(
@@ -98,11 +98,29 @@ def redo(
     return generate(request, on_progress, on_start=on_start, work=work)
 
 
+def reprint(
+    source: StrPath,
+    on_progress: Report | None = None,
+    *,
+    work_dir: StrPath | None = None,
+    output: StrPath | None = None,
+    on_start: Callable[[PreparedRender], None] | None = None,
+    **encoding: Any,
+) -> Result:
+    """Print a kept render again, encoded otherwise: `reprint("song.mp4", crf=14)`. Never a pass of the model.
+
+    The result is a new video; `encoding` is fields of `Output`, other arguments and errors as
+    `soundreel.render.unfinished.load_reprint`.
+    """
+    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output)
+    return generate(request, on_progress, on_start=on_start, work=work)
+
+
 def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_ProgressTimer", stop: CancelFlag) -> None:
     """Render from `start` to where the next clip is there already, or to the end."""
     render = folder.render
     with ClipWriter(folder, folder.handed_on_before(start), timer, stop, after=partial.update) as writer:
-        for rendered in render.engine.render(render.prepared, start, timer):
+        for rendered in render.engine.render(render.prepared, start, writer.hear):
             stop.check()
             following = rendered.clip.index + 1
             writer.add(rendered)
@@ -127,7 +145,8 @@ def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
     return write_video(folder, metadata)
 
 
-def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+    render = folder.render
     return Result(
         path=path,
         engine=render.engine.name,
@@ -136,6 +155,8 @@ def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], secon
         fps=render.fps,
         seconds=seconds,
         notes=render.notes,
+        work_folder=folder.folder if folder.stays else None,
+        work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,
     )
 

@@ -510,6 +510,7 @@ class WorkOptions:
     redo_seed: int | None = None  # None: one that no take of the clip has had
     redo_output: StrPath | None = None  # name of its video; None: a new one, for the earlier video stays
     only_resume: bool = False  # where there is nothing to go on with, that is an error
+    only_print: bool = False  # from what is kept, never a pass of the model: where that cannot be, it is an error
 
     def __post_init__(self) -> None:
         if self.redo_clip is not None and not self.resume:

@@ -26,6 +26,7 @@ class Stage(StrEnum):
     ANALYSE = "analyse"
     QUEUE = "queue"
     RENDER = "render"
+    PRINT = "print"  # pictures of a clip that was sampled before
     DOWNLOAD = "download"
     INTERPOLATE = "interpolate"
     WRITE = "write"
@@ -188,4 +189,6 @@ class Result:
     fps: int
     seconds: float  # what the render took
     notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
+    work_folder: Path | None = None  # where clips and latents are kept; None: nowhere
+    work_bytes: int = 0  # what they take there
     recipe: Mapping[str, Any] = field(default_factory=dict, repr=False)

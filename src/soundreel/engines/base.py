@@ -70,6 +70,14 @@ class Estimate:
     memory_mode: str = ""  # what is kept where, in a few words
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeptBytes:
+    """What an engine's negatives and carries take on the disk."""
+
+    negatives: tuple[int, ...]  # of each clip
+    carry: int = 0  # of one clip: what the next one continues
+
+
 class Engine(Protocol):
     """Turns a plan into pictures, clip by clip. A context manager: on leaving it lets go of what it has loaded."""
 
@@ -95,6 +103,10 @@ class Engine(Protocol):
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """Measure or compute what a render takes here; a second at most, and nothing is written."""
+        ...
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """What the negatives and carries of a plan take on the disk."""
         ...
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:

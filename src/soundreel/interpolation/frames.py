@@ -20,7 +20,7 @@ import numpy as np
 from soundreel.disk.digests import sampled_digest
 from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
-from soundreel.media.motion import Gap, Picture, compensate_motion
+from soundreel.media.motion import Check, Gap, Picture, compensate_motion
 from soundreel.request import Interpolation
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.weights.frame_networks import find_weights
@@ -43,8 +43,8 @@ class Method(Protocol):
         """How many pictures it likes to make at once."""
         ...
 
-    def __call__(self, gaps: Sequence[Gap], /) -> list[list[Picture]]:
-        """The pictures of each gap, one for each of its times."""
+    def __call__(self, gaps: Sequence[Gap], /, check: Check = lambda: None) -> list[list[Picture]]:
+        """The pictures of each gap, one for each of its times; `check` is called before each picture or batch."""
         ...
 
 
@@ -140,6 +140,7 @@ def interpolate(
     fps: int | Fraction | None = None,
     source_fps: int | Fraction = MODEL_FPS,
     piece: Piece = WHOLE,
+    check: Check | None = None,
 ) -> Iterator[Picture]:
     """Yield the pictures [H, W, 3] at the higher rate; see the module's text for how many and which.
 
@@ -149,6 +150,7 @@ def interpolate(
         pictures: all of one size, at `source_fps`.
         factor: output pictures per source picture; or `fps`: their rate.
         method: the name of a method, or one that `open_method` opened.
+        check: called before each picture that is made; may raise to stop.
 
     Raises:
         InputError: an unknown method, or a factor or rate that is too low.
@@ -159,13 +161,15 @@ def interpolate(
     if method == Interpolation.NONE or rates.source == rates.target:
         return iter(pictures)
     maker = open_method(method) if isinstance(method, str) else method
-    return _interpolated(pictures, rates, maker, piece)
+    return _interpolated(pictures, rates, maker, piece, check)
 
 
-def _interpolated(pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece) -> Iterator[Picture]:
+def _interpolated(
+    pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece, check: Check | None
+) -> Iterator[Picture]:
     start, before = piece.start, piece.before
     position = rates.first_at(start) if before is None else rates.first_after(start - 1)
-    filler = Filler(rates.target, method, position=position)
+    filler = Filler(rates.target, method, position=position, check=check)
     if before is not None:
         yield from filler.add((start - 1) / rates.source, before)
     frame = start - 1
@@ -177,11 +181,21 @@ def _interpolated(pictures: Iterable[Picture], rates: Rates, method: Method, pie
 class Filler:
     """Takes pictures with their times and gives those of a constant rate.
 
-    `longest` is how many seconds two pictures may be apart for something to be made between them; None: any.
+    Args:
+        longest: how many seconds two pictures may be apart for something to be made between them; None: any.
+        check: called before each picture that is made; may raise to stop.
     """
 
-    def __init__(self, fps: Fraction, method: Method, *, position: int = 0, longest: Fraction | None = None) -> None:
-        self._fps, self._method, self._longest = fps, method, longest
+    def __init__(
+        self,
+        fps: Fraction,
+        method: Method,
+        *,
+        position: int = 0,
+        longest: Fraction | None = None,
+        check: Check | None = None,
+    ) -> None:
+        self._fps, self._method, self._longest, self._check = fps, method, longest, check
         self._position = position
         self._last: tuple[Fraction, Picture] | None = None
         self._slots: list[_Slot] = []
@@ -236,7 +250,8 @@ class Filler:
 
     def _flush(self) -> Iterator[Picture]:
         if self._gaps:
-            made = self._method([gap for gap, _ in self._gaps])
+            gaps = [gap for gap, _ in self._gaps]
+            made = self._method(gaps) if self._check is None else self._method(gaps, self._check)
             for (_, slots), pictures in zip(self._gaps, made, strict=True):
                 for slot, picture in zip(slots, pictures, strict=True):
                     slot.picture = picture
@@ -259,8 +274,8 @@ class _Motion:
 
     batch = 1
 
-    def __call__(self, gaps: Sequence[Gap]) -> list[list[Picture]]:
-        return [compensate_motion(gap) for gap in gaps]
+    def __call__(self, gaps: Sequence[Gap], /, check: Check = lambda: None) -> list[list[Picture]]:
+        return [compensate_motion(gap, check) for gap in gaps]
 
 
 def _rates(factor: int | None, fps: int | Fraction | None, source: Fraction) -> Rates:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from soundreel.errors import EngineError
-from soundreel.media.motion import Gap, Picture
+from soundreel.media.motion import Check, Gap, Picture
 from soundreel.models.devices import pick_device
 from soundreel.weights.frame_networks import FILM, load_network
 
@@ -100,12 +100,12 @@ class MidFrames:
         self.tiles = 1
 
     @torch.inference_mode()
-    def __call__(self, gaps: Sequence[Gap]) -> list[list[Picture]]:
-        """The pictures of each gap, one for each of its times."""
+    def __call__(self, gaps: Sequence[Gap], /, check: Check = lambda: None) -> list[list[Picture]]:
+        """The pictures of each gap, one for each of its times; `check` is called before each batch."""
         known = [{Fraction(0): self._upload(gap.before), Fraction(1): self._upload(gap.after)} for gap in gaps]
         for steps in self._rounds(gaps):
             pairs = [(known[step.gap][step.left], known[step.gap][step.right]) for step in steps]
-            for step, picture in zip(steps, self._make(pairs, [step.share for step in steps]), strict=True):
+            for step, picture in zip(steps, self._make(pairs, [step.share for step in steps], check), strict=True):
                 known[step.gap][step.time] = picture
         return [[_download(known[index][time]) for time in gap.times] for index, gap in enumerate(gaps)]
 
@@ -136,21 +136,22 @@ class MidFrames:
         pixels = torch.from_numpy(np.ascontiguousarray(picture)).to(self._device)
         return pixels.permute(2, 0, 1)[None].to(self._dtype) / 255
 
-    def _make(self, pairs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
+    def _make(self, pairs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float], check: Check) -> list[Tensor]:
         """The pictures between pairs [1, 3, H, W], with ever less memory if it runs out."""
         height, width = pairs[0][0].shape[2:]
         self._fit(height, width)
         while True:
             try:
-                return self._attempt(pairs, shares)
+                return self._attempt(pairs, shares, check)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             self._economize(height, width)  # out of the handler, whose traceback would keep the tensors
 
-    def _attempt(self, pairs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
+    def _attempt(self, pairs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float], check: Check) -> list[Tensor]:
         made: list[Tensor] = []
         for first in range(0, len(pairs), self.batch):
+            check()
             chosen = pairs[first : first + self.batch]
             x0, x1 = (torch.cat(pictures) for pictures in zip(*chosen, strict=True))
             times = torch.tensor(shares[first : first + self.batch], device=self._device, dtype=self._dtype)[:, None]

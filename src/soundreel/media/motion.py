@@ -1,6 +1,6 @@
 """Pictures between pictures by libavfilter's motion compensation (`minterpolate`): no weights, on the CPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -27,6 +27,10 @@ _FORMAT: Final = "yuv444p"
 _NOTHING_YET: Final = (av.error.BlockingIOError, av.error.EOFError)
 
 
+Check = Callable[[], object]
+"""Called before each picture that is made; may raise to stop."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gap:
     """Two neighbouring pictures and where pictures between them are wanted: 0 at the first, 1 at the second."""
@@ -36,14 +40,14 @@ class Gap:
     times: tuple[Fraction, ...]  # ascending, equally far apart
 
 
-def compensate_motion(gap: Gap) -> list[Picture]:
+def compensate_motion(gap: Gap, check: Check = lambda: None) -> list[Picture]:
     """The pictures of a gap. They depend on its two pictures alone, not on what the filter saw before."""
     if min(gap.before.shape[:2]) < SMALLEST_SIDE_PIXELS:
         return [gap.before for _ in gap.times]
     first, step = _clock(gap.times)
     lead = step - first  # the filter's own pictures begin with its first: shown earlier, they fall on ours
     shown = [(lead, gap.before), (lead + TICKS, gap.after), (lead + 2 * TICKS, gap.after)]  # it answers one late
-    return _between([(0, gap.before), *shown] if lead else shown, step, len(gap.times))
+    return _between([(0, gap.before), *shown] if lead else shown, step, len(gap.times), check)
 
 
 def _clock(times: Sequence[Fraction]) -> tuple[int, int]:
@@ -54,7 +58,7 @@ def _clock(times: Sequence[Fraction]) -> tuple[int, int]:
     return first, max(first, round(TICKS * (times[1] - times[0])))
 
 
-def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int) -> list[Picture]:
+def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int, check: Check) -> list[Picture]:
     """What the filter makes of pictures shown at ticks, `step` ticks apart: the second and those that follow."""
     graph = _open_graph(shown[0][1], step)
     made: list[Picture] = []
@@ -63,6 +67,7 @@ def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int) -> lis
         frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
         graph.vpush(frame)
         while len(made) <= count:
+            check()
             try:
                 made.append(np.asarray(graph.vpull().to_ndarray(format="rgb24"), np.uint8))
             except _NOTHING_YET:

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from soundreel.disk.digests import file_digest
 from soundreel.disk.durable import uninterrupted, write_durably, write_json, write_tensors
+from soundreel.errors import InputError
 from soundreel.types import Clip, Plan
 
 DIGITS: Final = 8
@@ -48,10 +49,11 @@ class NegativeStore:
 
     Args:
         fingerprints: of the pixels of each clip.
+        all_there: a negative that is asked for and does not count is an error, not a clip to sample.
     """
 
-    def __init__(self, folder: Path, plan: Plan, fingerprints: Sequence[str]) -> None:
-        self._folder, self._plan, self._fingerprints = folder, plan, fingerprints
+    def __init__(self, folder: Path, plan: Plan, fingerprints: Sequence[str], *, all_there: bool = False) -> None:
+        self._folder, self._plan, self._fingerprints, self._all_there = folder, plan, fingerprints, all_there
         self._records = [self._read(clip) for clip in plan.clips]
         self._intact: dict[int, bool] = {}
 
@@ -69,8 +71,16 @@ class NegativeStore:
         return record.before == ("" if before is None else before.checksum)
 
     def find(self, index: int) -> Tensors | None:
-        """The tensors of a clip's negative; None: there is none that counts."""
-        return load_file(self._path(index, ".safetensors")) if self.has(index) else None
+        """The tensors of a clip's negative; None: there is none that counts.
+
+        Raises:
+            InputError: there is none, and all were said to be there.
+        """
+        if self.has(index):
+            return load_file(self._path(index, ".safetensors"))
+        if self._all_there:
+            raise InputError(f"the latents of clip {index + 1} are not kept in {str(self._folder)!r}")
+        return None
 
     def facts(self, index: int) -> Mapping[str, Any]:
         """What was noted of a clip's negative."""
@@ -95,14 +105,12 @@ class NegativeStore:
         self._intact[index] = True
 
     def keep_carry(self, index: int, tensors: Tensors) -> None:
-        """Store what the clip after the one with this index continues, in place of every earlier carry."""
+        """Store what the clip after the one with this index continues, in place of every other carry in the folder."""
         arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         path, size = self._carry_path(index), sum(array.nbytes for array in arrays.values())
         metadata = {DIGEST_KEY: _digest(arrays), "negative": self.digest(index)}
         write_durably(path, lambda temporary: save_file(arrays, temporary, metadata), needed_bytes=size)
-        for number in range(len(self._fingerprints)):
-            if number != index:
-                self._carry_path(number).unlink(missing_ok=True)
+        self._forget_carries(path)
 
     def carry_after(self, index: int) -> Tensors | None:
         """What the clip after the one with this index continues; None: it is not kept, or not of this negative."""
@@ -117,9 +125,9 @@ class NegativeStore:
         return arrays if whole else None
 
     def can_begin(self, index: int, reach: int) -> bool:
-        """Whether the clip with this index can be rendered: what it continues is kept, or can be printed again."""
+        """Whether what the clip with this index continues can be printed again."""
         clip = self._plan.clips[index]
-        if not self._plan.continues(clip) or self._carry_path(index - 1).is_file():
+        if not self._plan.continues(clip):
             return True
         frames = 0
         for before in range(index - 1, self._plan.shots[clip.shot].clips[0].index - 1, -1):
@@ -138,8 +146,13 @@ class NegativeStore:
 
     def forget_carries(self) -> None:
         """Remove what only goes on: when all clips are there nothing does."""
-        for index in range(len(self._fingerprints)):
-            self._carry_path(index).unlink(missing_ok=True)
+        self._forget_carries()
+
+    def _forget_carries(self, but: Path | None = None) -> None:
+        """Also those of other takes and renders: every carry can be made again from negatives."""
+        for path in self._folder.glob("carry_*.safetensors"):
+            if path != but:
+                path.unlink(missing_ok=True)
 
     def _read(self, clip: Clip) -> NegativeRecord | None:
         try:

@@ -68,6 +68,7 @@ class PreparedRender:
     networks: Mapping[str, str]  # digests of the interpolation's weights, by name
     notes: tuple[str, ...]
     resumed: str = ""  # what is there already, in a few words
+    is_printed_again: bool = False  # from kept negatives: nothing is sampled
 
     @property
     def plan(self) -> Plan:
@@ -121,10 +122,13 @@ class PreparedRender:
         """Frames of the file."""
         return self.rates.count(self.plan.frames)
 
+    def first_written(self, clip: Clip) -> int:
+        """Place in the file of the first frame that is encoded with `clip`."""
+        return self.rates.first_after(clip.start - 1) if self.plan.continues(clip) else self.rates.first_at(clip.start)
+
     def frames_between(self, clip: Clip) -> int:
         """Frames of the file that are encoded with `clip`."""
-        rates, plan = self.rates, self.plan
-        begin = rates.first_after(clip.start - 1) if plan.continues(clip) else rates.first_at(clip.start)
+        rates, plan, begin = self.rates, self.plan, self.first_written(clip)
         if clip.stop == plan.frames:
             return self.frames_written - begin
         end = rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else rates.first_after(clip.stop - 1)

@@ -1,9 +1,11 @@
-"""The work folder of a render: what is done is on the disk, whole and checked, before the next clip begins.
+"""The work folder of a render: what is done is on the disk, whole and checked.
 
     plan.json                          what was asked, what was decided, the clips with seeds and fingerprints
     clip_00001_1f2e3d4c.mp4            pictures of the first clip, encoded
-    clip_00001_1f2e3d4c.safetensors    its carry, where the next clip needs one
+    clip_00001_1f2e3d4c.safetensors    its carry, where the next clip or its encoding needs one
     clip_00001_1f2e3d4c.json           its fingerprint, checksums, and the carry that it was rendered from
+    clip_00001_5a6b7c8d.latents.*      its negative, where the engine has one: see `soundreel.render.negatives`
+    carry_00001_5a6b7c8d.safetensors   the newest of what goes on from negatives
     engine/                            the engine's own
     lock                               pid and host of the process that renders
 
@@ -14,7 +16,6 @@ it in its shot has now. Nothing that counts for another request is ever deleted.
 
 import json
 import re
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,6 +42,7 @@ from soundreel.disk.locks import LOCK_NAME, locked
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import to_data
+from soundreel.render import remarks
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.plan_file import (
     CLIP_DIGITS,
@@ -54,9 +56,9 @@ from soundreel.render.plan_file import (
     worth_keeping,
 )
 from soundreel.render.prepared import Asked, PreparedRender
+from soundreel.render.room import check_room, disk_need, segment_bytes
 from soundreel.request import Request, WorkOptions
 from soundreel.types import Carry, Clip
-from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
 WORK_FOLDER: Final = ".soundreel"
@@ -70,9 +72,6 @@ _OURS: Final = re.compile(
     rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
     rf"({TEMPORARY_PATTERN})?"
 )
-
-BYTES_PER_PIXEL_GUESS: Final = 0.1
-"""Of a first segment, for the message when the disk is full."""
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -119,8 +118,7 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
 def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
     """Keep a folder that holds anything worth it, and say how to go on."""
     if work is not None and work.holds_anything:
-        kept = f"{work.done} of {len(work.render.plan.clips)} clips are kept"
-        error.add_note(f"{kept}, go on with: soundreel resume {shlex.quote(str(folder))}")
+        error.add_note(work.says_what_is_kept())
     elif work is not None:
         work.let_go()
     elif not any(folder.glob("clip_*.json")) and not any((folder / ENGINE_FOLDER).glob("*")):
@@ -202,20 +200,44 @@ class WorkFolder:
         if not options.resume:
             self._throw_away()
         found = FoundPlans.read(folder, render.asked.fingerprint.digest, self._fingerprints)
-        if options.only_resume and not found.takes:
-            raise InputError(_nothing_to_go_on_with(folder, render, found.latest))
         self._others = found.others
         self._taken = found.taken | {clip.seed for clip in render.plan.clips}
         self._redo = self._pending_redo(found, options)
         self.is_kept = _keeps(render, options, found)
+        clips = render.plan.clips
+        self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints, all_there=options.only_print)
+        self._records = [self._read_record(clip) for clip in clips]
+        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
+        self._refuse(options, found)
+        self._check_room()
+        self.render = replace(
+            render,
+            resumed=self._say_what_is_there(found.mine or found.latest),
+            is_printed_again=self._is_printed_again,
+        )
         self._write_plan()
         for needed in (self.scratch, self.staging):
             needed.mkdir(parents=True, exist_ok=True)
-        clips = render.plan.clips
-        self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints)
-        self._records = [self._read_record(clip) for clip in clips]
-        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
-        self.render = replace(render, resumed=self._say_what_is_there(found.mine or found.latest))
+
+    def _refuse(self, options: WorkOptions, found: FoundPlans) -> None:
+        """Raise `InputError` where the folder does not hold what was said to be there; nothing is changed yet."""
+        if (options.only_resume or options.only_print) and not found.takes:
+            raise InputError(remarks.nothing_to_go_on_with(self.folder, _changes(self.render, found.latest)))
+        unsampled = [index + 1 for index in self._missing() if not self.negatives.has(index)]
+        if options.only_print and unsampled:
+            engine, total = self.render.engine, len(self._records)
+            how = remarks.Kept.FINISHED if found.is_finished(self.render.pixel_fingerprints) else remarks.Kept.BEGUN
+            how = how if engine.reach is not None else remarks.Kept.ENCODED
+            raise InputError(
+                remarks.cannot_print(self.folder, missing=unsampled, total=total, engine=engine.name, how=how)
+            )
+
+    def _check_room(self) -> None:
+        """Raise `MediaError` where the disk has no room for what is missing."""
+        whole = [index for index in range(len(self._records)) if self.has(index)]
+        sampled = [index for index in range(len(self._records)) if self.negatives.has(index)]
+        need = disk_need(self.render, encoded=whole, sampled=sampled, bytes_of=self._segment_bytes)
+        check_room(need, self.folder, self.staging)
 
     # where things are
 
@@ -241,7 +263,21 @@ class WorkFolder:
     @property
     def done(self) -> int:
         """How many clips are whole."""
-        return sum(map(self.has, range(len(self._records))))
+        return len(self._records) - len(self._missing())
+
+    def _missing(self) -> list[int]:
+        return [index for index in range(len(self._records)) if not self.has(index)]
+
+    @property
+    def _is_printed_again(self) -> bool:
+        """Whether clips are missing, and all that are have their negatives."""
+        missing = self._missing()
+        return bool(missing) and all(map(self.negatives.has, missing))
+
+    def says_what_is_kept(self) -> str:
+        """What is left after an error, and how to go on."""
+        sampled = sum(map(self.negatives.has, self._missing()))
+        return remarks.what_is_kept(self.folder, done=self.done, total=len(self._records), sampled=sampled)
 
     @property
     def missing(self) -> int | None:
@@ -332,12 +368,11 @@ class WorkFolder:
 
     def _segment_bytes(self, clip: Clip) -> int:
         """About as many bytes per frame as the clips before."""
-        request, seconds = self.render.request, clip.frames / MODEL_FPS
         stored = [(c.frames, self._path(c.index, ".mp4")) for c in self.render.plan.clips[: clip.index]]
         known = [(frames, path.stat().st_size) for frames, path in stored if path.exists()]
         if known:
             return clip.frames * sum(size for _, size in known) // sum(frames for frames, _ in known)
-        return round(request.width * request.height * seconds * self.render.fps * BYTES_PER_PIXEL_GUESS)
+        return segment_bytes(self.render, clip)
 
     # opening and closing
 
@@ -378,10 +413,15 @@ class WorkFolder:
         sampled = any(map(self.negatives.has, range(len(self._records))))
         return clips or sampled or self._redo is not None or any(self.scratch.rglob("*"))
 
+    @property
+    def stays(self) -> bool:
+        """Whether the clips of this render are kept now that its video is there."""
+        return self.is_kept or self._remaining_redo() is not None
+
     def finish(self) -> None:
         """The video is there: let go of the folder, or note that nothing is left to do in it."""
         self.negatives.forget_carries()
-        if self.is_kept or self._remaining_redo() is not None:
+        if self.stays:
             self._write_plan(finished=True)
         else:
             self.let_go()
@@ -455,17 +495,14 @@ class WorkFolder:
         return record is not None and path.is_file() and file_digest(path) == record.segment
 
     def _say_what_is_there(self, found: Mapping[str, Any] | None) -> str:
-        numbers = [clip.index + 1 for clip in self.render.plan.clips if not self.has(clip.index)]
-        total = len(self._records)
-        if not numbers:
-            return f"all {total} clips are there from an earlier run"
-        changed = _changes(self.render, found)
-        beside = f" ({', '.join(changed)} changed; the earlier clips stay)" if changed else ""
-        if len(numbers) == total:
-            return f"rendered beside what is in the folder{beside}" if changed else ""
-        damaged = [number for number in numbers if self._path(number - 1, ".json").exists()]
-        again = f"; to be rendered again: {', '.join(map(str, damaged))}" if damaged else ""
-        return f"{self.done} of {total} clips are there, going on with clip {numbers[0]}{again}{beside}"
+        missing = self._missing()
+        return remarks.what_is_there(
+            missing=[index + 1 for index in missing],
+            total=len(self._records),
+            sampled=[index + 1 for index in missing if self.negatives.has(index)],
+            damaged=[index + 1 for index in missing if self._path(index, ".json").exists()],
+            changed=_changes(self.render, found),
+        )
 
 
 def _keeps(render: PreparedRender, options: WorkOptions, found: FoundPlans) -> bool:
@@ -494,9 +531,3 @@ def _changes(render: PreparedRender, found: Mapping[str, Any] | None) -> list[st
         return []
     changed = render.asked.fingerprint.differences(found["parts"])
     return changed + [name for name in render.encoding if render.encoding[name] != found["encoding"].get(name)]
-
-
-def _nothing_to_go_on_with(folder: Path, render: PreparedRender, found: Mapping[str, Any] | None) -> str:
-    changed = _changes(render, found)
-    why = f"these have changed since: {', '.join(changed)}" if changed else "nothing of it is kept there"
-    return f"there is nothing to go on with in {str(folder)!r}: {why}; --keep-work keeps a finished render"

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
 from soundreel.engines.comfyui.material import make_input_files, stand_ins
 from soundreel.engines.comfyui.pictures import clips_of
@@ -68,6 +68,10 @@ class ComfyUIEngine(HoldsNothing):
         """Nothing is known of a server's speed before it has rendered, and its memory is not this machine's."""
         del prepared
         return Estimate(seconds=None, memory_bytes=None)
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """Nothing: latents stay on the server."""
+        return KeptBytes(negatives=(0,) * len(plan.clips))
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on, those of a shot once all of them are rendered and downloaded."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from soundreel.analysis import SoundFeatures
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.draft.abstract import AbstractLook, plain_threads
 from soundreel.engines.draft.grid import Picture
 from soundreel.engines.draft.image import ImageLook
@@ -96,6 +96,10 @@ class DraftEngine(HoldsNothing):
         spent = (time.perf_counter() - begun) * request.width * request.height / (width * height)
         longest = max(clip.frames for clip in plan.clips)
         return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """Nothing: frames are drawn again as quickly as they are read."""
+        return KeptBytes(negatives=(0,) * len(plan.clips))
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carry is empty, for no frame needs another."""

@@ -8,16 +8,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from soundreel.engines.base import Start
+from soundreel.engines.base import KeptBytes, Start
 from soundreel.engines.native.clips import ClipDecoder, Negative, first_motion, next_motion
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.types import Carry, Clip, Plan
+from soundreel.units import FRAMES_PER_LATENT
 
 MOTION: Final = "motion"
 """Name of the carry's tensor: the motion frames for the next clip, float32 [3, 73, H, W]."""
 
 LATENTS, MOTION_LATENTS = "latents", "motion latents"
 """Names of a stored negative's tensors."""
+
+
+FLOAT32_BYTES: Final = 4
+RGB_CHANNELS: Final = 3
+LATENT_CHANNELS: Final = 16
+LATENT_STRIDE: Final = 8
+"""Pixels to a latent, each way."""
+
+
+def kept_bytes(plan: Plan) -> KeptBytes:
+    """What negatives and carries of a plan take: all in float32."""
+    request = plan.request
+    pixels = request.width * request.height
+    latent_frame = (
+        LATENT_CHANNELS * (request.height // LATENT_STRIDE) * (request.width // LATENT_STRIDE) * FLOAT32_BYTES
+    )
+    motion_frames = 1 + (MOTION_FRAMES - 1) // FRAMES_PER_LATENT
+
+    def negative(clip: Clip) -> int:
+        has_motion = plan.continues(clip) or request.guide.start_from_ref
+        return (clip.size // FRAMES_PER_LATENT + (motion_frames if has_motion else 0)) * latent_frame
+
+    return KeptBytes(
+        negatives=tuple(map(negative, plan.clips)), carry=RGB_CHANNELS * MOTION_FRAMES * pixels * FLOAT32_BYTES
+    )
 
 
 @dataclass

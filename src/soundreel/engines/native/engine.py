@@ -9,17 +9,23 @@ import torch
 from torch import Tensor
 
 from soundreel.disk.digests import sampled_digest
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
-from soundreel.engines.native.chain import Chain
+from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
 from soundreel.engines.native.device import release_memory, vae_dtype
 from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.memory import capped
 from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
 from soundreel.engines.native.preview import open_previewer
-from soundreel.engines.native.progress import RemainingTime, report_loading, report_steps, show_picture
+from soundreel.engines.native.progress import (
+    RemainingTime,
+    report_loading,
+    report_printing,
+    report_steps,
+    show_picture,
+)
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
 from soundreel.models.frame_packing import MOTION_FRAMES
@@ -59,6 +65,10 @@ class NativeEngine(HoldsNothing):
             memory_mode=prepared.memory_mode,
         )
 
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """The latents of each clip, those of the motion frames before it, and the motion frames for one."""
+        return kept_bytes(plan)
+
     @torch.inference_mode()
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carry holds the motion frames."""
@@ -89,6 +99,8 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
             sampling = sampling or _Sampling(prepared, start, decoder, report)
             negative, facts = sampling(clip, chain.motion_before(clip))
             chain.keep(clip, negative, facts)
+        else:
+            report_printing(plan, clip, report)
         pixels = chain.print(clip, negative)
         del negative
         carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)

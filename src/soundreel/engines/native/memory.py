@@ -415,8 +415,8 @@ def _too_small(
         anew = "--no-resume begins anew, with what fits; or "
     return (
         f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs at least "
-        f"{needed / 1e9:.1f} GB of the GPU, {limit}: {anew}take --memory {math.ceil(needed / 1e8) / 10:g}gb or more, the "
-        "fp8 weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
+        f"{needed / 1e9:.1f} GB of the GPU, {limit}: {anew}take --memory {math.ceil(needed / 1e8) / 10:g}gb or more, "
+        "the fp8 weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
     )
 
 

@@ -51,6 +51,12 @@ def report_loading(report: Report) -> OnLoad:
     return on_load
 
 
+def report_printing(plan: Plan, clip: Clip, report: Report) -> None:
+    """Say that a clip is printed from its stored negative."""
+    total = len(plan.clips)
+    report(Progress(stage=Stage.PRINT, clip=clip.index + 1, clips=total, done=clip.index, total=total))
+
+
 def show_picture(previewer: Previewer, sampler: ClipSampler) -> Path:
     """Write a preview of what the last step took for the finished latents; returns its path."""
     assert sampler.picture is not None, "a step has been taken"
