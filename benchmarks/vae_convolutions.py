@@ -35,8 +35,9 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
-from benchmarks.gpu import FRAMES, GIB, KEPT, MOTION_LATENTS, randomize, relative
+from benchmarks.gpu import FRAMES, GIB, KEPT, randomize, relative
 from soundreel.engines.native.vae import Vae, chosen_by_shape
+from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.kernels import convolution_plain, dispatch
 from soundreel.models.vae import decode, encode
 
