@@ -8,9 +8,9 @@ from typing import Final
 
 from soundreel.disk.locks import locked
 from soundreel.errors import InputError
+from soundreel.render.folder_files import remove_work
 from soundreel.render.plan_file import PLAN_NAME, plans_of, read_plan
 from soundreel.render.unfinished import StoredRender, bytes_below, find_renders
-from soundreel.render.work_folder import remove_work
 from soundreel.units import StrPath
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -73,8 +73,10 @@ def _clean(render: StoredRender, unfinished: bool, older_than: timedelta | None,
 def _why_left(render: StoredRender, unfinished: bool, older_than: timedelta | None) -> str:
     if render.pid is not None:
         return f"process {render.pid} is rendering in it"
-    if not unfinished and not _is_finished(render.folder):
+    if not render.finished and not unfinished:
         return "not finished: --all removes it, too"
+    if not unfinished and not _is_finished(render.folder):
+        return "an earlier render in it is not finished: --all removes it, too"
     if older_than is not None and datetime.now(UTC) - _written(render) < older_than:
         return "not that old"
     return ""

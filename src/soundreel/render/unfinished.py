@@ -11,10 +11,11 @@ from typing import Any, Final
 from soundreel.disk.locks import holder
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
+from soundreel.render.folder_files import WORK_FOLDER
 from soundreel.render.plan_file import PLAN_NAME, PlanData, clip_file, plans_of, read_plan
 from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe
-from soundreel.render.work_folder import FOLDER_DIGITS, WORK_FOLDER, read_record, work_folder
+from soundreel.render.work_folder import FOLDER_DIGITS, read_record, work_folder
 from soundreel.request import Interpolation, Output, Request, WorkOptions, from_data
 from soundreel.units import MODEL_FPS, StrPath
 

@@ -15,10 +15,9 @@ it in its shot has now. Nothing that counts for another request is ever deleted.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,18 +30,17 @@ from safetensors.numpy import load_file
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.durable import (
     TEMPORARY,
-    TEMPORARY_PATTERN,
-    WINDOWS,
     uninterrupted,
     write_durably,
     write_json,
     write_tensors,
 )
-from soundreel.disk.locks import LOCK_NAME, locked
+from soundreel.disk.locks import locked
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import to_data
 from soundreel.render import remarks
+from soundreel.render.folder_files import ENGINE_FOLDER, WORK_FOLDER, refuse_foreign, remove_work
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.plan_file import (
     CLIP_DIGITS,
@@ -61,17 +59,8 @@ from soundreel.request import Request, WorkOptions
 from soundreel.types import Carry, Clip
 from soundreel.version import __version__
 
-WORK_FOLDER: Final = ".soundreel"
-"""Beside the output: a folder per render, named by the fingerprint of what was asked."""
-
-ENGINE_FOLDER: Final = "engine"
 FOLDER_DIGITS: Final = 16
-
-_CLIP_FILE: Final = re.compile(r"(clip|carry)_\d{5}(_[0-9a-f]{8})?(\.latents)?\.(mp4|safetensors|json)")
-_OURS: Final = re.compile(
-    rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
-    rf"({TEMPORARY_PATTERN})?"
-)
+"""Of the fingerprint of what was asked, in the name of its folder."""
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -98,7 +87,7 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
         MediaError: it cannot be written.
     """
     folder = work_folder(render.asked, options)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     with locked(folder):
         work = None
         try:
@@ -157,35 +146,6 @@ def kept_identity(asked: Asked, options: WorkOptions) -> Identity | None:
         return None  # and no input need be read for the folder's name
     plans = plans_of(read_plan(work_folder(asked, options)))
     return next((plan["identity"] for plan in plans if plan["asked"] == asked.fingerprint.digest), None)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.is_dir():
-        foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
-        if foreign is not None:
-            raise InputError(
-                f"{str(folder)!r} is no work folder of soundreel (it holds {foreign!r}): name an empty or a new one"
-            )
-
-
-def remove_work(folder: Path) -> None:
-    """Remove a work folder, and the folder of work folders when it was the last one."""
-    if not folder.is_dir():
-        return
-    entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
-    for entry in entries:
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
-            entry.unlink()
-    for empty in (folder, *([folder.parent] if folder.parent.name == WORK_FOLDER else [])):
-        with suppress(OSError):  # not empty: another render is in it
-            empty.rmdir()
-
-
-def _removal_order(path: Path) -> tuple[bool, bool]:
-    """The lock last, the plan before it: whoever is killed in between leaves what can still be removed."""
-    return path.name.startswith(LOCK_NAME), path.name == PLAN_NAME
 
 
 class WorkFolder:
