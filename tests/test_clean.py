@@ -128,6 +128,19 @@ def test_a_process_that_takes_it_in_between_keeps_it(finished: Path, monkeypatch
     finish(process)
 
 
+def test_an_unfinished_render_beside_a_finished_one_stays(tmp_path: Path, tune: Path, unfinished: Path) -> None:
+    request = Request(
+        audio=tune, engine="draft", width=64, height=64, frames=33, infer_frames=16, crf=30, output=tmp_path / "b.mp4"
+    )
+    generate(request, work=WorkOptions(work_dir=unfinished, keep_work=True))
+    kept = files_below(unfinished)
+    (entry,) = clean(unfinished)
+    assert (entry.freed, entry.left) == (0, "an earlier render in it is not finished: --all removes it, too")
+    assert files_below(unfinished) == kept
+    (entry,) = clean(unfinished, unfinished=True)
+    assert (entry.left, unfinished.exists()) == ("", False)
+
+
 def test_files_of_others_stay(tmp_path: Path, finished: Path) -> None:
     (finished / "notes.txt").write_text("mine")
     other = tmp_path / "other"

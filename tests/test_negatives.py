@@ -122,6 +122,27 @@ def test_a_decode_that_fails_for_good_leaves_latents_that_are_not_sampled_again(
     assert render.frames == finished.frames
 
 
+def test_latents_stay_when_another_render_is_done_in_their_folder(
+    render: Render, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where no clip of them is encoded yet."""
+
+    def fail() -> None:
+        raise EngineError("no room")
+
+    shared = render.folder / "work"
+    with monkeypatch.context() as patch:
+        before_each_call(patch, Vae, "decode", fail)
+        with pytest.raises(EngineError, match="no room"):
+            render(frames=5, work=WorkOptions(work_dir=shared))
+    (latents,) = render.latents()
+    other = WorkOptions(work_dir=shared, keep_work=False)
+    render(frames=5, seed=9, output=render.folder / "other.mp4", work=other)
+    assert render.latents() == [latents]
+    render(frames=5, work=WorkOptions(work_dir=shared))
+    assert render.sampled == set()
+
+
 def breaking_video(path: Path) -> Path:
     """17 pictures, of which the last ones cannot be decoded."""
     noise = np.random.default_rng(0).integers(0, 255, (17, 64, 64, 3), dtype=np.uint8)
