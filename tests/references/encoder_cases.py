@@ -181,7 +181,8 @@ def write_buckets(folder: Folder, hearing: Any) -> None:
 def write_prompts(folder: Folder, networks: Networks) -> None:
     """Words to rows, and one prompt by the weights of the fp8 files."""
     reading = text_encoder(folder)
-    rows, expected = [], {}
+    rows: list[dict[str, str]] = []
+    expected: dict[str, Tensor] = {}
     for number, prompt in enumerate((*PROMPTS, negative_prompt())):
         rows.append({"prompt": prompt, "cleaned": reading.tokenizer._clean(prompt)})
         expected |= _encoded(reading, prompt, number)
@@ -197,7 +198,7 @@ def _encoded(reading: Any, prompt: str, number: int) -> dict[str, Tensor]:
     return {f"ids_{number}": ids.int(), f"emb_{number}": rows}
 
 
-def write_pictures(folder: Folder, coding: nn.Module) -> None:
+def write_pictures(folder: Folder, coding: Any) -> None:
     """Pixels to latents and back, in groups of frames whole and broken."""
     for name, size in (ENCODED | {"T5_64x96": (5, 64, 96)}).items():
         numbers = folder.normal(f"vae_encode_{name}")
