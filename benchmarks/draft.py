@@ -9,15 +9,15 @@ import tempfile
 import time
 import wave
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from soundreel import planning
+from soundreel.engines.base import Start
 from soundreel.engines.draft import DraftEngine
-from soundreel.request import Request
+from soundreel.request import Request, Sampling, Window
 from soundreel.types import Progress
 from soundreel.units import MODEL_FPS
 
@@ -53,10 +53,11 @@ def frame_times(request: Request) -> Iterator[tuple[float, float]]:
         if progress.steps and progress.step == 0:
             begun[:] = time.perf_counter(), time.process_time()
 
-    plan = planning.plan(request, SECONDS)
-    for rendered in DraftEngine().render(plan, 0, None, listen, Path()):
-        wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
-        yield wall / rendered.clip.frames, processor / rendered.clip.frames
+    with DraftEngine() as engine:
+        prepared = engine.prepare(planning.plan(request, SECONDS))
+        for rendered in engine.render(prepared, Start(index=0, scratch=Path()), listen):
+            wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
+            yield wall / rendered.clip.frames, processor / rendered.clip.frames
 
 
 def main() -> None:
@@ -68,8 +69,14 @@ def main() -> None:
         write_sound(sound)
         write_picture(picture)
         for width, height, goal in SIZES:
-            request = Request(audio=sound, width=width, height=height, infer_frames=CLIP_FRAMES, full=True)
-            for look, asked in (("abstract", request), ("image", replace(request, ref_image=picture))):
+            request = Request(
+                audio=sound,
+                width=width,
+                height=height,
+                window=Window(full=True),
+                sampling=Sampling(infer_frames=CLIP_FRAMES),
+            )
+            for look, asked in (("abstract", request), ("image", request.replace(ref_image=picture))):
                 wall, processor = (min(times) for times in zip(*frame_times(asked), strict=True))
                 size = f"{width}x{height}"
                 print(

@@ -9,15 +9,15 @@ what a picture loses by them. PSNR is over the 8-bit pictures of one clip.
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from soundreel.engines.base import Start
 from soundreel.engines.native import NativeEngine
 from soundreel.pipeline import plan
-from soundreel.request import Request
+from soundreel.request import Compute, EngineName, Request, Sampling, Window
 from soundreel.types import Progress, RenderedClip
 
 GOLDEN = Path("../shared/golden")
@@ -42,7 +42,9 @@ def render(request: Request) -> tuple[RenderedClip, float]:
         if progress.step == 1:
             begun.append(time.perf_counter())
 
-    clip = next(iter(NativeEngine().render(plan(request), 0, None, listen, Path())))
+    with NativeEngine() as engine:
+        prepared = engine.prepare(plan(request))
+        clip = next(engine.render(prepared, Start(index=0, scratch=Path()), listen))
     return clip, time.perf_counter() - begun[0]
 
 
@@ -58,14 +60,19 @@ def main(arguments: Sequence[str] = ()) -> None:
     options = parser.parse_args(arguments)
     height, width = (int(side) for side in options.size.split("x"))
     request = Request(
-        audio=options.audio, models=options.models, device=options.device, engine="native", width=width, height=height,
-        frames=options.frames, steps=options.steps,
-    )  # fmt: skip
+        audio=options.audio,
+        width=width,
+        height=height,
+        engine=EngineName.NATIVE,
+        window=Window(frames=options.frames),
+        sampling=Sampling(steps=options.steps),
+        compute=Compute(models=options.models, device=options.device),
+    )
     whole = 2 * options.steps
     print(f"{'cache':>6}{'cfg interval':>14}{'passes':>8}{'saved':>8}{'seconds':>9}{'PSNR dB':>9}")
     exact: np.ndarray[Any, Any] | None = None
     for dials in DIALS:
-        clip, seconds = render(replace(request, **dials))
+        clip, seconds = render(request.replace(**dials))
         pictures = clip.frames.astype(np.float64)
         exact = pictures if exact is None else exact
         error = float(np.mean((pictures - exact) ** 2))

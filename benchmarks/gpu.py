@@ -21,17 +21,18 @@ from torch import Tensor, nn
 
 from benchmarks import official
 from soundreel.engines.native.cost import TEXT_ROWS
-from soundreel.engines.native.vae import Vae, convolutions_tried_out
+from soundreel.engines.native.vae import Vae, chosen_by_shape
 from soundreel.models.attention import Kernel, attend, why_not
 from soundreel.models.conditioning import Conditioning
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.kernels import dispatch, reference
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.request import Precision
 from soundreel.weights.precision import set_precision
 
 GIB = 2**30
-FRAMES, MOTION_LATENTS, KEPT = 20, 19, 80
-"""Latent frames of a clip of 80 and of what it continues, and the pictures that are kept."""
+FRAMES, KEPT = 20, 80
+"""Latent frames of a clip of 80, and the pictures that are kept."""
 
 PASSES = 80
 """Of a clip: 40 steps with guidance."""
@@ -262,7 +263,7 @@ def print_vae(options: argparse.Namespace, device: torch.device) -> None:
     for size in options.sizes:
         height, width = _sides(size)
         latents = torch.randn(16, MOTION_LATENTS + FRAMES, height // 8, width // 8, device=device)
-        pixels = torch.rand(3, 73, height, width, device=device) * 2 - 1
+        pixels = torch.rand(3, MOTION_FRAMES, height, width, device=device) * 2 - 1
         expected: Tensor | None = None
         for name, dtype in (("diffusers fp32", None), ("fp32", torch.float32), ("bf16", torch.bfloat16)):
             if device.type == "cuda":
@@ -337,7 +338,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}\n")
-    with torch.inference_mode(), convolutions_tried_out():
+    with torch.inference_mode(), chosen_by_shape():
         if options.modes:
             print_passes(options, device)
         if options.vae:

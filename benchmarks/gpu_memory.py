@@ -23,17 +23,18 @@ from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from benchmarks.gpu import TINY, randomize
-from soundreel.engines.native.block_placement import Arrival
+from soundreel.engines.native.block_placement import BlockPlacement
 from soundreel.engines.native.calibration import find_speeds
-from soundreel.engines.native.clips import MOTION_FRAMES, ClipInput, ClipRenderer, Scene
+from soundreel.engines.native.clips import ClipInput, ClipRenderer, Scene
 from soundreel.engines.native.cost import clip_seconds
 from soundreel.engines.native.device import compute_dtype, free_memory, vae_dtype
 from soundreel.engines.native.memory import MemoryPlan, Weights, budget_of, capped, demand, fit, peak_bytes
 from soundreel.engines.native.vae import Vae
-from soundreel.models.attention import choose_kernel
+from soundreel.models.attention import Kernel, choose_kernel
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.planning import plan as plan_clips
-from soundreel.request import Memory, Precision, Request, Solver, VaePrecision
+from soundreel.request import Compute, Memory, Precision, Request, Sampling, Solver, VaePrecision, Window
 from soundreel.sampling import shifted_schedule
 from soundreel.types import Plan
 from soundreel.weights.precision import block_layers, clip_layers, set_precision
@@ -105,15 +106,17 @@ class Bench:
             ref_image="",
             width=width,
             height=height,
-            infer_frames=self.options.frames,
-            frames=2 * self.options.frames - 3,
-            steps=self.options.steps,
-            memory=Memory.HIGH if mode == FP8 else Memory(mode),
-            precision=Precision.FP8 if is_fp8 else Precision.AUTO,
-            attention=self.options.attention,
+            window=Window(frames=2 * self.options.frames - 3),
+            sampling=Sampling(steps=self.options.steps, infer_frames=self.options.frames),
+            compute=Compute(
+                memory=Memory.HIGH if mode == FP8 else Memory(mode),
+                precision=Precision.FP8 if is_fp8 else Precision.AUTO,
+                attention=self.options.attention,
+            ),
         )
         planned = plan_clips(request, 1000.0)
-        asked, weights = demand(planned, dict(self.outline.config), self.device), self.weights()
+        kernel, weights = self.outline_kernel(request), self.weights()
+        asked = demand(planned, dict(self.outline.config), self.device, kernel=kernel, vae=VaePrecision.AUTO)
         asked = replace(asked, float8_rows=is_fp8 and has_float8_products(self.device))
         found = fit(
             weights, asked, request, request.compute.memory, budget_of(request.compute.memory, free_memory(self.device))
@@ -155,11 +158,11 @@ class Bench:
         with torch.device("meta"):
             model: WanS2VTransformer3DModel = WanS2VTransformer3DModel(**self.sizes)
         model.eval().requires_grad_(requires_grad=False)
-        arrival = Arrival(memory, [])
+        blocks = BlockPlacement(memory, [])
         for number, block in enumerate(model.blocks):
             block.to(self.dtype).to_empty(device=self.device)
             randomize(block)
-            arrival(f"blocks.{number}", block)
+            blocks(f"blocks.{number}", block)
         for name, module in model.named_children():
             if name != "blocks":
                 module.to(self.dtype).to_empty(device=self.device)
@@ -169,7 +172,7 @@ class Bench:
         if has_float8_products(self.device):
             set_precision(model, request.compute.precision, self.device)
         model.use_attention(request.compute.attention)
-        arrival.settle(model, self.device)
+        blocks.settle(model, self.device)
         return model
 
     def _render(self, planned: Plan, model: WanS2VTransformer3DModel, memory: MemoryPlan) -> dict[str, float]:
@@ -177,7 +180,7 @@ class Bench:
         network = AutoencoderKLWan(**self._vae_sizes()).eval()
         vae = Vae(nn.Module.to(network, vae_dtype(VaePrecision.AUTO, self.device)))  # diffusers' own warns of it
         randomize(vae.network)
-        vae.most_at_once = memory.vae_step or vae.most_at_once
+        vae.most_at_once = memory.vae_step
         config = model.config
         renderer = ClipRenderer(
             transformer=model,
@@ -256,7 +259,7 @@ class Bench:
         )
         return 500 * clip.steps[0]
 
-    def outline_kernel(self, request: Request) -> Any:
+    def outline_kernel(self, request: Request) -> Kernel:
         """The attention that is used."""
         return choose_kernel(request.compute.attention, self.device, self.dtype, self.outline.head_width)
 
@@ -295,7 +298,7 @@ def main(arguments: Sequence[str] = ()) -> None:
             f"{mode:<6}{figures['pass']:>9.0f}{foreseen:>7.0f}{figures['pass'] / yardstick:>7.2f}"
             f"{figures['after']:>9.2f}{figures['peak'] / 1e9:>9.2f}{memory.peak_bytes / 1e9:>7.2f}"
             f"{figures['reserved'] / 1e9:>9.2f}{figures['loading']:>8.1f}{figures['loading_peak'] / 1e9:>6.1f}"
-            f"  {memory.says()}, VAE {memory.vae_step or 'free'}",
+            f"  {memory.says()}, VAE {memory.vae_step}",
             flush=True,
         )
 

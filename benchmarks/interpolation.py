@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from soundreel.errors import SoundreelError
-from soundreel.interpolation.frames import FILM, METHODS, Method, interpolate, open_method
+from soundreel.interpolation.frames import Method, interpolate, open_method
 from soundreel.interpolation.network import LARGEST_BATCH, MidFrames
 from soundreel.media.motion import Picture
 from soundreel.media.video import read_frames
 from soundreel.models.devices import pick_device
 from soundreel.models.film import Film, FilmSizes
+from soundreel.request import Interpolation
 
 FILMS = ("bikes.mp4", "bigbuckbunny.mp4")
 SOURCES = 17
@@ -106,7 +107,7 @@ def _moving(width: int, height: int) -> Iterator[Picture]:
 def open_methods(models: Path | None, device: str) -> Open:
     """All methods whose weights are there; says which are not."""
     methods: Open = {}
-    for name in METHODS:
+    for name in (Interpolation.MOTION, Interpolation.RIFE, Interpolation.FILM):
         try:
             methods[name] = open_method(name, models=models, device=device)
         except SoundreelError as error:
@@ -136,7 +137,8 @@ def print_speed(methods: Open, device: str) -> None:
     print(f"{torch.cuda.get_device_name(place) if place.type == 'cuda' else f'{os.cpu_count()} cores'}, {place}")
     print(f"{'size':<12}{'method':<14}{'pictures/s':>11}")
     for width, height in SIZES:
-        for name, method in (methods if FILM in methods else {**methods, "film, random": random_film(device)}).items():
+        drawn = {} if Interpolation.FILM in methods else {"film, random": random_film(device)}
+        for name, method in (methods | drawn).items():
             print(f"{f'{width}x{height}':<12}{name:<14}{speed(method, width, height):>11.2f}")
 
 

@@ -1,7 +1,7 @@
 """Peak memory and time of whole renders, 10 s against 600 s of sound: draft at 480×832, native with tiny weights.
 
 `python -m benchmarks.memory [CHECKPOINT]`; native is measured where a tiny CHECKPOINT is given. Each figure is a
-process of its own. Also how long early looks (`OUTPUT.partial.mp4`) take of it.
+process of its own. Also how long partial videos (`OUTPUT.partial.mp4`) take of it.
 """
 
 import os
@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.long_sound import peak_megabytes
 from soundreel import pipeline
-from soundreel.render import publish
-from soundreel.request import Request
+from soundreel.render.publish import PartialVideo
+from soundreel.request import Compute, EngineName, Output, Request, Sampling, Window
 from soundreel.units import MODEL_FPS
 
 LENGTHS_SECONDS = (10, 600)
@@ -38,35 +38,33 @@ def write_sound(path: Path, seconds: int) -> None:
 
 def render(sound: str, engine: str, models: str | None = None) -> None:
     """Render all of `sound` and print a row."""
-    looks: list[float] = []
-    update = publish.EarlyLook.update
+    updates: list[float] = []
+    update = PartialVideo.update
 
-    def timed(self: publish.EarlyLook) -> None:
+    def timed(self: PartialVideo) -> None:
         begun = time.perf_counter()
         update(self)
-        looks.append(time.perf_counter() - begun)
+        updates.append(time.perf_counter() - begun)
 
-    publish.EarlyLook.update = timed  # type: ignore[method-assign]
+    PartialVideo.update = timed  # type: ignore[method-assign]
     width, height = (480, 832) if engine == "draft" else (64, 64)
     request = Request(
         audio=sound,
-        full=True,
-        engine=engine,
-        models=models,
-        device="cpu",
         width=width,
         height=height,
-        steps=1,
-        guide_scale=1.0,
-        output=Path(sound).with_suffix(".mp4"),
+        engine=EngineName(engine),
+        window=Window(full=True),
+        sampling=Sampling(steps=1, guide_scale=1.0),
+        compute=Compute(models=models, device="cpu"),
+        output=Output(path=Path(sound).with_suffix(".mp4")),
     )
     begun = time.perf_counter()
     result = pipeline.generate(request)
     spent = time.perf_counter() - begun
-    written = sum(look > 0.001 for look in looks)
+    written = sum(seconds > 0.001 for seconds in updates)
     print(
         f"{engine:<8}{result.frames / MODEL_FPS:>8.0f} s{len(result.plan.clips):>6} clips{spent:>9.1f} s"
-        f"{peak_megabytes():>8.0f} MB{written:>8} early looks in {sum(looks):.1f} s"
+        f"{peak_megabytes():>8.0f} MB{written:>8} partial videos in {sum(updates):.1f} s"
     )
 
 

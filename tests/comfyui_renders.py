@@ -1,18 +1,19 @@
 """Renders with the comfyui engine, on whatever server a request names, and ways in which they end."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from soundreel import planning
+from soundreel.engines.base import Identity, Prepared, Start
 from soundreel.engines.comfyui import ComfyUIEngine
 from soundreel.engines.comfyui.client import Graph
 from soundreel.media.audio import probe_sound
 from soundreel.request import Request
-from soundreel.types import Plan, Progress, Report, Stage
+from soundreel.types import Plan, Progress, RenderedClip, Report, Stage
 from soundreel.units import Frames
 
 
@@ -29,10 +30,19 @@ def ignore(_: Progress) -> None:
     """No display."""
 
 
+def prepare(request: Request, kept: Identity | None = None) -> Prepared:
+    """What the engine decides for a request; raises where it cannot be rendered."""
+    return ComfyUIEngine().prepare(plan(request), kept)
+
+
+def render(request: Request, scratch: Path, report: Report = ignore, *, start: int = 0) -> Iterator[RenderedClip]:
+    """The clips from index `start` on."""
+    return ComfyUIEngine().render(prepare(request), Start(index=start, scratch=scratch), report)
+
+
 def pictures(request: Request, scratch: Path, report: Report = ignore) -> Frames:
     """All frames of a render."""
-    clips = ComfyUIEngine().render(plan(request), 0, None, report, scratch)
-    return np.concatenate([rendered.frames for rendered in clips])
+    return np.concatenate([rendered.frames for rendered in render(request, scratch, report)])
 
 
 def nodes(graph: Graph, kind: str) -> list[dict[str, Any]]:

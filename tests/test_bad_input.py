@@ -108,6 +108,10 @@ def test_a_sound_that_is_none(
         ("--preset best", "quick, balanced, high, long"),
         ("--engine warp", "'warp'"),
         ("--interpolate magic", "'magic'"),
+        ("--solver bogus", "solver is 'bogus': expected unipc, dpm++ or euler"),
+        ("--memory all", "memory is 'all': expected auto, high, 24gb, 16gb or 12gb"),
+        ("--clip-split odd", "clip_split is 'odd': expected even or full"),
+        ("--cfg-interval 0.5", "cfg_interval is ['0.5']: expected 2 values"),
         ("--output video.avi", ".mp4"),
         ("--output .", ".mp4"),
         ("--ref-image nowhere.png", "nowhere.png"),
@@ -119,10 +123,20 @@ def test_options_that_cannot_be(
     assert_refused(attempt(tone, *options.split()), 2, says, tmp_path)
 
 
-def test_values_of_the_wrong_kind_are_usage_errors(attempt: Callable[..., Outcome], tone: Path) -> None:
-    done = attempt(tone, "--frames", "many")
-    assert done.code == 2
-    assert "many" in done.err
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--frames many", "frames is 'many': expected a whole number"),
+        ("--guide-scale much", "guide_scale is 'much': expected a number"),
+        ("--audio-start 1:x", "audio_start is '1:x': expected seconds, or a time as 1:23.5"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, options: str, says: str
+) -> None:
+    done = attempt(tone, *options.split())
+    assert_refused(done, 2, says, tmp_path)
+    assert len(done.err.splitlines()) == 1
 
 
 def test_an_output_folder_that_cannot_be_made(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ pytest.importorskip("diffusers", reason="the packages of soundreel[native] are n
 import torch
 
 from command import run_here
+from native_renders import native_plan
 from soundreel.cli.reports import describe_plan
 from soundreel.engines.native import NativeEngine, calibration
 from soundreel.engines.native.calibration import (
@@ -35,10 +36,9 @@ from soundreel.engines.native.cost import (
     pass_seconds,
     step_passes,
 )
-from soundreel.engines.native.progress import StepClock
+from soundreel.engines.native.progress import RemainingTime
 from soundreel.errors import WeightsError
 from soundreel.models.attention import Kernel
-from soundreel.pipeline import plan
 from soundreel.planning import Tokens
 from soundreel.planning import plan as plan_clips
 from soundreel.request import Precision, Request, VaePrecision
@@ -47,7 +47,6 @@ from soundreel.weights.find import find_model
 from weight_files import GOLDEN, OFFICIAL, needs_golden
 
 CPU = torch.device("cpu")
-SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
 TERA = 1e12
 WAYS: dict[str, Any] = {"precision": Precision.BF16, "kernel": Kernel.SDPA, "vae": VaePrecision.FP32}
 
@@ -162,6 +161,16 @@ def test_larger_pictures_and_later_clips_take_longer() -> None:
     assert first.before == 0 < later.before
 
 
+def test_a_clip_after_a_cut_takes_what_a_first_one_takes() -> None:
+    """It continues nothing: there are no motion frames to encode, to attend to, or to decode behind."""
+    planned = one_clip(frames=231, cuts=(77 / 16,))
+    assert [(clip.shot, clip.size) for clip in planned.clips] == [(0, 80), (1, 80), (1, 80)]
+    first, after_the_cut, continued = (seconds(planned, clip) for clip in range(3))
+    assert after_the_cut == first
+    assert first.before == 0 < continued.before
+    assert first.total < continued.total
+
+
 def test_copies_hide_behind_computation_until_they_do_not() -> None:
     free = seconds(one_clip()).steps[0]
     assert seconds(one_clip(), streamed_bytes=14e9).steps[0] == free
@@ -189,15 +198,15 @@ def test_what_is_left_falls_to_the_last_decode() -> None:
     assert FORECAST.remaining(0, 2, pace=2.0) == 2 * (1 + 10) + 3 + 6
 
 
-def test_the_clock_goes_by_measured_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remaining_time_goes_by_measured_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([100.0, 103.0, 104.5, 200.0, 206.0])
-    monkeypatch.setattr("soundreel.engines.native.engine.time.monotonic", lambda: next(times))
-    clock = StepClock(FORECAST)
-    assert clock(0, 1) == FORECAST.remaining(0, 1), "nothing is measured yet"
-    assert clock(0, 2) == FORECAST.remaining(0, 2, pace=1.5)
-    assert clock(0, 3) == FORECAST.remaining(0, 3, pace=1.5)
-    assert clock(1, 1) == FORECAST.remaining(1, 1, pace=1.5), "the decode between clips is no step"
-    assert clock(1, 2) == FORECAST.remaining(1, 2, pace=1.5)
+    monkeypatch.setattr("soundreel.engines.native.progress.time.monotonic", lambda: next(times))
+    left = RemainingTime(FORECAST)
+    assert left(0, 1) == FORECAST.remaining(0, 1), "nothing is measured yet"
+    assert left(0, 2) == FORECAST.remaining(0, 2, pace=1.5)
+    assert left(0, 3) == FORECAST.remaining(0, 3, pace=1.5)
+    assert left(1, 1) == FORECAST.remaining(1, 1, pace=1.5), "the decode between clips is no step"
+    assert left(1, 2) == FORECAST.remaining(1, 2, pace=1.5)
 
 
 # what was measured
@@ -286,20 +295,21 @@ def _model() -> Any:
 
 @needs_golden
 def test_a_plan_reads_the_calibration() -> None:
-    asked = Request(audio=SPEECH, engine="native", device="cpu", models=OFFICIAL, width=64, height=64, steps=3)
-    assert "uncalibrated" in NativeEngine().estimate(plan(asked)).seconds_basis
+    planned, engine = native_plan(width=64, height=64, steps=3), NativeEngine()
+    decided = engine.prepare(planned)
+    assert "uncalibrated" in engine.estimate(decided).seconds_basis
     keep_calibration(some_calibration(start=100.0))
-    slow = NativeEngine().estimate(plan(asked))
+    slow = engine.estimate(decided)
     keep_calibration(some_calibration(start=1.0))
-    quick = NativeEngine().estimate(plan(asked))
+    quick = engine.estimate(decided)
     assert slow.seconds is not None
     assert quick.seconds is not None
     assert slow.seconds - quick.seconds == pytest.approx(99.0)
     assert quick.seconds_basis == "calibrated 2026-11-27"
-    shown = dict(describe_plan(asked).rows)
+    shown = dict(describe_plan(planned.request).rows)
     assert shown["time"].endswith("s on this machine (calibrated 2026-11-27)")
     assert shown["memory"].endswith("GiB (high)")
-    assert describe_plan(asked).data["estimate_basis"] == "calibrated 2026-11-27"
+    assert describe_plan(planned.request).data["estimate_basis"] == "calibrated 2026-11-27"
 
 
 def test_doctor_calibrates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

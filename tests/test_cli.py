@@ -134,7 +134,18 @@ def test_demo_renders_with_and_without_a_picture(soundreel: Soundreel, tmp_path:
 def test_help_names_the_commands(soundreel: Soundreel, word: str) -> None:
     done = soundreel(word)
     assert done.code == 0
-    assert all(command in done.out for command in ("generate", "plan", "info", "doctor", "demo"))
+    commands = ("generate", "resume", "redo", "unfinished", "plan", "interpolate", "info", "doctor", "demo", "models")
+    assert all(re.search(rf"^\W*{command}\b", done.out, re.MULTILINE) for command in commands)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_jobs_is_another_name_of_unfinished(
+    soundreel: Soundreel, tune: Path, tmp_path: Path, options: list[str]
+) -> None:
+    soundreel("generate", tune, *SMALL, "--frames", "4", "-o", tmp_path / "a.mp4", "--keep-work")
+    told = soundreel("unfinished", tmp_path, *options)
+    assert "finished, kept" in told.out
+    assert soundreel("jobs", tmp_path, *options) == told
 
 
 def test_version(soundreel: Soundreel) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from command import Outcome, run_here
 from soundreel.render.colour import LARGEST_GAIN, TO_LINEAR, ColourStats, Correction, measure
-from soundreel.render.post_processing import finish
-from soundreel.render.prepared import Job, prepare
+from soundreel.render.post_processing import post_process
+from soundreel.render.prepared import PreparedRender, ask, prepare
 from soundreel.request import Request
 from soundreel.types import RenderedClip
 
@@ -87,54 +87,58 @@ def test_a_flat_colour_gets_its_brightness_only() -> None:
 
 
 @pytest.fixture
-def job(tune: Path) -> Job:
-    return prepare(
-        Request(audio=tune, width=64, height=64, frames=36, infer_frames=16, engine="draft", color_match=True)
-    )
+def matching(tune: Path) -> PreparedRender:
+    return small_render(tune, frames=36, infer_frames=16, color_match=True)
 
 
-def finished(job: Job, clips: list[np.ndarray]) -> list[np.ndarray]:
+def small_render(tune: Path, **fields: Any) -> PreparedRender:
+    return prepare(ask(Request(audio=tune, width=64, height=64, engine="draft", **fields)))
+
+
+def processed(render: PreparedRender, clips: list[np.ndarray]) -> list[np.ndarray]:
+    """The pictures of clips, each with what the one before in its shot handed on."""
     before: Any = {}
     done = []
-    for clip, frames in zip(job.plan.clips, clips, strict=True):
-        result = finish(job, RenderedClip(clip=clip, frames=frames), before)
+    for clip, frames in zip(render.plan.clips, clips, strict=True):
+        given = before if render.plan.continues(clip) else {}
+        result = post_process(render, RenderedClip(clip=clip, frames=frames), given)
         done.append(np.stack(list(result.pictures)))
         before = result.handed_on
     return done
 
 
-def test_matching_holds_the_first_clip_s_look_and_makes_no_step(job: Job) -> None:
+def test_matching_holds_the_first_clip_s_look_and_makes_no_step(matching: PreparedRender) -> None:
     """Three clips whose brightness drifts away: after matching the last frames are as the first clip."""
     levels = [0.3, 0.36, 0.42]
-    drifting = zip(job.plan.clips, levels, strict=True)
+    drifting = zip(matching.plan.clips, levels, strict=True)
     clips = [noise(level, 0.08, frames=clip.frames, seed=clip.index) for clip, level in drifting]
-    matched = finished(job, clips)
+    matched = processed(matching, clips)
     assert (matched[0] == clips[0]).all()
     assert measure(matched[2][-1:]).brightness == pytest.approx(0.3, abs=0.005)
     brightness = [measure(frame[None]).brightness for clip in matched for frame in clip]
     jumps = np.abs(np.diff(brightness))
     drift = levels[1] - levels[0]
     assert jumps.max() < 1.2 * drift, "no larger than the step that the clips themselves make"
-    inside = np.delete(jumps, [clip.start - 1 for clip in job.plan.clips[1:]])
+    inside = np.delete(jumps, [clip.start - 1 for clip in matching.plan.clips[1:]])
     assert inside.max() < drift / 4, "a clip glides"
 
 
-def test_the_step_between_clips_is_the_rendered_one(job: Job) -> None:
+def test_the_step_between_clips_is_the_rendered_one(matching: PreparedRender) -> None:
     """Clips that continue without a step still do: the correction goes on where it was."""
-    ramp = np.linspace(0.3, 0.4, job.plan.frames)
+    ramp = np.linspace(0.3, 0.4, matching.plan.frames)
     texture = np.random.default_rng(0).normal(0, 0.05, (64, 64, 3))
     pictures = np.stack([srgb(level + texture) for level in ramp])
-    matched = np.concatenate(finished(job, [pictures[clip.start : clip.stop] for clip in job.plan.clips]))
+    matched = np.concatenate(processed(matching, [pictures[clip.start : clip.stop] for clip in matching.plan.clips]))
     brightness = np.array([measure(frame[None]).brightness for frame in matched])
     steps = np.abs(np.diff(brightness))
-    joins = [clip.start - 1 for clip in job.plan.clips[1:]]
+    joins = [clip.start - 1 for clip in matching.plan.clips[1:]]
     assert steps[joins].max() < 1.5 * np.delete(steps, joins).max()
 
 
 def test_without_the_option_nothing_changes(tune: Path) -> None:
-    plain = prepare(Request(audio=tune, width=64, height=64, frames=8, engine="draft"))
+    plain = small_render(tune, frames=8)
     frames = noise(0.3, 0.1, frames=8)
-    result = finish(plain, RenderedClip(clip=plain.plan.clips[0], frames=frames), {})
+    result = post_process(plain, RenderedClip(clip=plain.plan.clips[0], frames=frames), {})
     assert (np.stack(list(result.pictures)) == frames).all()
     assert (result.correction, dict(result.handed_on)) == (None, {})
 

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfyui_renders import CrashError, crash_at, pictures, plan, wait_until
+from comfyui_renders import CrashError, crash_at, pictures, plan, prepare, wait_until
 from conftest import SHARED
-from soundreel.engines.comfyui import ComfyUIEngine
 from soundreel.engines.comfyui.client import Client
 from soundreel.engines.comfyui.export import export_workflow
-from soundreel.engines.comfyui.record import Record
+from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.pipeline import generate
@@ -64,6 +63,15 @@ Folder = Callable[[], Path]
 @pytest.mark.parametrize("frames", [1, 2, 5, 6, 19, 21])
 def test_exactly_the_frames_that_were_asked_for(ask: Ask, folder: Folder, frames: int) -> None:
     assert pictures(ask(frames=frames), folder()).shape == (frames, 64, 64, 3)
+
+
+def test_each_shot_is_a_prompt_of_its_own(ask: Ask, folder: Folder) -> None:
+    scratch = folder()
+    assert pictures(ask(cuts=(0.5,)), scratch).shape == (19, 64, 64, 3)
+    first, second = (PromptRecord.read(scratch / f"shot_0000{number}") for number in (1, 2))
+    assert first is not None
+    assert second is not None
+    assert first.prompt_id != second.prompt_id
 
 
 def test_the_same_request_gives_the_same_pictures_and_another_seed_others(ask: Ask, folder: Folder) -> None:
@@ -151,9 +159,9 @@ def test_after_a_crash_the_same_prompt_is_found_again(ask: Ask, folder: Folder) 
     scratch, request = folder(), ask(seed=int.from_bytes(os.urandom(4)), steps=20)
     with pytest.raises(CrashError):
         pictures(request, scratch, crash_at(Stage.RENDER))
-    record = Record.read(scratch)
+    record = PromptRecord.read(scratch)
     assert len(pictures(request, scratch)) == 19
-    found = Record.read(scratch)
+    found = PromptRecord.read(scratch)
     assert record is not None
     assert found is not None
     assert found.prompt_id == record.prompt_id
@@ -169,7 +177,7 @@ def test_a_failure_on_the_server_is_told_in_its_words(ask: Ask, folder: Folder, 
 
 def test_a_missing_model_is_named(ask: Ask) -> None:
     with pytest.raises(WeightsError, match=r"no mine\.safetensors in models/audio_encoders: it has "):
-        ComfyUIEngine().check(ask(audio_encoder="mine.safetensors"))
+        prepare(ask(audio_encoder="mine.safetensors"))
 
 
 def test_an_exported_graph_runs_as_it_is(ask: Ask, folder: Folder, tmp_path: Path) -> None:

@@ -14,20 +14,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, wait_until
+from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, prepare, wait_until
+from comfyui_renders import render as render_clips
 from comfyui_server import ContractServer, graphs, read_label
+from comfyui_server.nodes import Info, object_info
 from command import run_here
 from conftest import SHARED
+from numbered_sound import SILENT, write_numbered_sound
+from soundreel import pipeline
+from soundreel.driving_sound import DrivingSound
+from soundreel.engines.base import Start
 from soundreel.engines.comfyui import ComfyUIEngine, session, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
-from soundreel.engines.comfyui.material import heard_sound
-from soundreel.engines.comfyui.record import Record
+from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.audio import read_model_sound
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
 from soundreel.pipeline import generate
-from soundreel.request import AvAlign, Keeping, Request, Server
+from soundreel.render.work_folder import work_folder
+from soundreel.request import AvAlign, Request, Server, WorkOptions
 from soundreel.types import Progress, Report, Stage
 
 CAPTURES = SHARED / "comfyui" / "samples"
@@ -53,12 +59,10 @@ def no_patience_wasted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts servers that end with the test."""
-    if not CAPTURES.is_dir():
-        pytest.skip("../shared/comfyui is not here")
     running: list[ContractServer] = []
 
     def start(version: str = "0.33.0", **options: Any) -> ContractServer:
-        info = json.loads((CAPTURES / VERSIONS[version]).read_text(encoding="utf-8"))
+        info = captured(version) if CAPTURES.is_dir() else object_info(version)
         server = ContractServer(info, tmp_path / f"server{len(running)}", version=version, **options)
         running.append(server.__enter__())
         return server
@@ -67,6 +71,35 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     for server in running:
         server.release()
         server.__exit__(None, None, None)
+
+
+def captured(version: str) -> Info:
+    """What a server of this version did answer."""
+    info: Info = json.loads((CAPTURES / VERSIONS[version]).read_text(encoding="utf-8"))
+    return info
+
+
+@pytest.mark.skipif(not CAPTURES.is_dir(), reason="../shared/comfyui is not here")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nodes_are_described_as_servers_do(version: str) -> None:
+    real = captured(version)
+    assert object_info(version).keys() == real.keys()
+    for kind, node in object_info(version).items():
+        assert node["output"] == real[kind]["output"], kind
+        assert node["output_node"] == real[kind]["output_node"], kind
+        for group, inputs in node["input"].items():
+            assert inputs.keys() == real[kind]["input"].get(group, {}).keys(), kind
+            for name, spec in inputs.items():
+                expected = real[kind]["input"][group][name]
+                assert known(spec) <= known(expected), f"{kind} {name}"
+
+
+def known(spec: list[Any]) -> set[Any]:
+    """Type, limits and choices of an input."""
+    choices = spec[0] if isinstance(spec[0], list) else (spec[1:] or [{}])[0].get("options", [])
+    names = {choice["key"] if isinstance(choice, dict) else choice for choice in choices}
+    limits = {(key, value) for key, value in (spec[1:] or [{}])[0].items() if key in {"min", "max"}}
+    return names | limits | {"list" if isinstance(spec[0], list) else spec[0]}
 
 
 @pytest.fixture
@@ -90,7 +123,8 @@ def ask(tune: Path, server: ContractServer) -> Callable[..., Request]:
     def make(**fields: Any) -> Request:
         options = {name: fields.pop(name) for name in list(fields) if name in Server.__dataclass_fields__}
         small = {"width": 64, "height": 64, "frames": 9, "steps": 2, "engine": "comfyui"}
-        return Request(audio=tune, server=Server(**{"urls": (server.url,)} | options), **small | fields)
+        there = {"audio": tune, "server": Server(**{"urls": (server.url,)} | options)}
+        return Request(**there | small | fields)
 
     return make
 
@@ -124,12 +158,12 @@ class TestWhatComesOut:
     def test_more_frames_than_the_server_can_cut(
         self, ask: Callable[..., Request], scratch: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for module in ("graph", "work"):
+        for module in ("graph", "prompt"):
             monkeypatch.setattr(f"soundreel.engines.comfyui.{module}.LARGEST_BATCH", 50)
         assert render(ask(frames=90), scratch) == list(range(90))
 
     def test_a_resumed_render_goes_on_with_any_clip(self, ask: Callable[..., Request], scratch: Path) -> None:
-        clips = list(ComfyUIEngine().render(plan(ask(frames=161)), 2, None, ignore, scratch))
+        clips = list(render_clips(ask(frames=161), scratch, start=2))
         assert [(clip.clip.index, [read_label(frame) for frame in clip.frames]) for clip in clips] == [
             (2, list(range(157, 161)))
         ]
@@ -202,10 +236,7 @@ class TestGraph:
         render(ask(frames=90, pose_video=pose), scratch)
         graph = server.prompts[0].graph
         files = [node["file"] for node in nodes(graph, "LoadVideo")]
-        shown = []
-        for name in files:
-            (tmp_path / name).write_bytes(server.uploads[name])
-            shown.append([read_label(frame) for frame in read_frames(tmp_path / name)])
+        shown = [poses_shown(server, name, tmp_path) for name in files]
         assert shown == [list(range(77)), [*range(80, 100), *[99] * 57]]
         extend = nodes(graph, "WanSoundImageToVideoExtend")[0]
         assert graph[graph[extend["control_video"][0]]["inputs"]["video"][0]]["inputs"]["file"] == files[1]
@@ -220,6 +251,244 @@ class TestGraph:
 
 def graphs_lora(server: ContractServer) -> str:
     return server.models["LoraLoaderModelOnly", "lora_name"][0]
+
+
+class TestCuts:
+    """Each shot is a prompt of its own, whose pictures show the numbers that they heard."""
+
+    @pytest.fixture
+    def numbered(self, tmp_path: Path) -> Path:
+        return write_numbered_sound(tmp_path / "numbered.wav", 300)
+
+    @pytest.fixture
+    def listener(self, serve: Serve) -> ContractServer:
+        return serve(listens=True)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    def test_frame_j_shows_sound_j_across_cuts(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path, numbered: Path, version: str
+    ) -> None:
+        listener = serve(version, listens=True)
+        request = ask(audio=numbered, urls=(listener.url,), frames=200, cuts=(1.0, 7.0), seed=3)
+        assert render(request, scratch) == list(range(200))
+        seeds = [[sampler["seed"] for sampler in nodes(prompt.graph, "KSampler")] for prompt in listener.prompts]
+        assert seeds == [[3], [4, 5], [6, 7]]
+        assert not any(chunk.get("video_latent") for chunk in nodes(listener.prompts[1].graph, "WanSoundImageToVideo"))
+
+    def test_in_a_window_too_and_where_the_sound_has_ended_there_is_silence(
+        self, listener: ContractServer, ask: Callable[..., Request], scratch: Path, tmp_path: Path
+    ) -> None:
+        short = write_numbered_sound(tmp_path / "short.wav", 100)
+        cuts = (2.9, 5.0, 7.0)  # on the sound's time line; the last one is where it has ended
+        request = ask(audio=short, urls=(listener.url,), audio_start=2.0, frames=90, cuts=cuts)
+        assert [shot.start for shot in plan(request).shots] == [0, 14, 48, 80]
+        assert render(request, scratch) == [*range(32, 100), *[SILENT] * 22]
+
+    def test_the_finished_video_joins_the_shots(
+        self, listener: ContractServer, ask: Callable[..., Request], numbered: Path, tmp_path: Path
+    ) -> None:
+        request = ask(audio=numbered, urls=(listener.url,), frames=100, cuts=(1.0,), output=tmp_path / "out.mp4")
+        result = generate(request)
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(100))
+        assert probe_video(result.path).sound_seconds == pytest.approx(100 / 16, abs=1e-3)
+
+    def test_a_render_that_was_killed_between_shots_queues_only_the_missing_one(
+        self, listener: ContractServer, ask: Callable[..., Request], numbered: Path, tmp_path: Path
+    ) -> None:
+        uploads: list[int] = []
+
+        def crash_in_the_second_shot(progress: Progress) -> None:
+            if progress.what == "upload":
+                uploads.append(progress.done)
+            if len(uploads) == 2:
+                raise CrashError
+
+        request = ask(audio=numbered, urls=(listener.url,), frames=100, cuts=(5.5,), output=tmp_path / "out.mp4")
+        with pytest.raises(CrashError):
+            generate(request, crash_in_the_second_shot)
+        result = generate(request)
+        assert [nodes(prompt.graph, "KSampler")[0]["seed"] for prompt in listener.prompts] == [0, 2]
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(100))
+
+    def test_a_render_that_was_killed_in_a_shot_finds_its_prompt_again(
+        self, listener: ContractServer, ask: Callable[..., Request], numbered: Path, tmp_path: Path
+    ) -> None:
+        def crash(progress: Progress) -> None:
+            if progress.clip == 3:
+                raise CrashError
+
+        request = ask(audio=numbered, urls=(listener.url,), frames=100, cuts=(5.5,), output=tmp_path / "out.mp4")
+        with pytest.raises(CrashError):
+            generate(request, crash)
+        assert len(listener.prompts) == 2
+        result = generate(request)
+        assert len(listener.prompts) == 2
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(100))
+
+    def test_the_poses_of_a_shot_begin_at_its_first_frame(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, tmp_path: Path
+    ) -> None:
+        pose = tmp_path / "pose.mp4"
+        with SegmentWriter(pose, width=64, height=64) as writer:
+            writer.write(np.stack([graphs.draw(label, 64, 64) for label in range(140)]))
+        render(ask(frames=120, pose_video=pose, cuts=(1.25,)), scratch)
+        shown = [
+            [poses_shown(server, node["file"], tmp_path) for node in nodes(prompt.graph, "LoadVideo")]
+            for prompt in server.prompts
+        ]
+        assert shown == [[list(range(21))], [list(range(20, 97)), [*range(100, 140), *[139] * 37]]]
+
+    def test_progress_is_of_the_whole_and_never_goes_back(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        told: list[Progress] = []
+        server.step_seconds = 0.01
+        render(ask(frames=120, cuts=(1.0,)), scratch, told.append)
+        steps = [progress for progress in told if progress.stage is Stage.RENDER and progress.step]
+        assert [(p.clip, p.clips, p.step) for p in steps] == [(c, 3, s) for c in (1, 2, 3) for s in (1, 2)]
+        assert {progress.total for progress in steps} == {120}
+        assert [progress.done for progress in steps] == [8, 16, 42, 68, 94, 120]
+
+    def test_what_no_server_takes_is_found_before_the_first_shot(
+        self, server: ContractServer, ask: Callable[..., Request]
+    ) -> None:
+        with pytest.raises(InputError, match="48×64 in 2 clips"):
+            prepare(ask(width=48, frames=120, cuts=(1.0,)))
+        assert not server.prompts
+
+    def test_a_graph_is_not_exported_with_cuts(
+        self, server: ContractServer, tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        target = tmp_path / "graph.json"
+        done = run_here(capsys, tune, "--cut", "1", "--url", server.url, "--export-workflow", target)
+        assert (done.code, done.out, target.exists()) == (2, "", False)
+        assert done.err == (
+            "soundreel: --cut: a graph renders one shot; export each by --audio-start and --audio-duration\n"
+        )
+
+
+def poses_shown(server: ContractServer, name: str, folder: Path) -> list[int]:
+    """The labels in a pose video that was uploaded."""
+    (folder / name).write_bytes(server.uploads[name])
+    return [read_label(frame) for frame in read_frames(folder / name)]
+
+
+class TestModels:
+    """A render stays with the models that it was begun with, whatever the servers call them."""
+
+    UNET = ("UNETLoader", "unet_name")
+    FP8, BF16 = "wan2.2_s2v_14B_fp8_scaled.safetensors", "wan2.2_s2v_14B_bf16.safetensors"
+
+    @pytest.fixture
+    def two(self, serve: Serve) -> tuple[ContractServer, ContractServer]:
+        """Servers with the same models, in folders on one of them."""
+        plain, sorted_ = serve(), serve()
+        sorted_.models[self.UNET] = [f"s2v\\{self.FP8}"]
+        sorted_.models["VAELoader", "vae_name"] = ["video/wan_2.1_vae.safetensors", "wan_2.1_vae.other"]
+        sorted_.models["LoraLoaderModelOnly", "lora_name"] = [f"fast/{graphs_lora(plain)}"]
+        return plain, sorted_
+
+    def test_one_command_is_one_render_whichever_server_it_meets(
+        self, two: tuple[ContractServer, ContractServer], ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        one, other = (
+            pipeline.prepare(ask(urls=(server.url,), turbo=True, output=tmp_path / "out.mp4")) for server in two
+        )
+        assert one.asked.fingerprint.digest == other.asked.fingerprint.digest
+        assert work_folder(one.asked, WorkOptions()) == work_folder(other.asked, WorkOptions())
+        assert one.clip_fingerprints == other.clip_fingerprints
+        assert one.identity == other.identity
+        assert one.identity["loras"] == [f"{graphs_lora(two[0])}:1.0"]
+
+    def test_a_render_goes_on_on_a_server_that_calls_its_models_otherwise(
+        self, two: tuple[ContractServer, ContractServer], ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        self._begin(ask(urls=(two[0].url,), frames=32, cuts=(1.0,), output=tmp_path / "out.mp4"))
+        generate(ask(urls=(two[1].url,), frames=32, cuts=(1.0,), output=tmp_path / "out.mp4"))
+        assert [self._unets(server) for server in two] == [[self.FP8], [f"s2v\\{self.FP8}"]]
+
+    def test_a_resumed_render_asks_for_the_models_that_it_was_begun_with(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        server.models[self.UNET] = [self.BF16]
+        request = ask(frames=32, cuts=(1.0,), output=tmp_path / "out.mp4")
+        self._begin(request)
+        server.models[self.UNET] = [self.FP8, self.BF16]
+        generate(request)
+        assert self._unets(server) == [self.BF16, self.BF16]
+
+    def test_a_server_that_lacks_them_is_refused(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self._begin(ask(frames=32, cuts=(1.0,), output=tmp_path / "out.mp4"))
+        server.models[self.UNET] = [self.BF16]
+        with pytest.raises(EngineError, match=rf"cannot go on .*: the server has no {self.FP8}.*--no-resume") as caught:
+            generate(ask(frames=32, cuts=(1.0,), output=tmp_path / "out.mp4"))
+        assert "\n" not in str(caught.value)
+        done = run_here(capsys, "resume", tmp_path)
+        assert (done.code, done.out, done.err.count("\n")) == (5, "", 1)
+        assert len(server.prompts) == 1
+
+    def test_the_strength_of_a_lora_is_kept_to_the_last_digit(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        request = ask(loras=(f"{graphs_lora(server)}:0.123456789",))
+        kept = json.loads(json.dumps(prepare(request).identity))
+        assert prepare(request, kept).identity == kept
+        assert prepare(request, kept).placement.compute.loras == request.compute.loras
+
+    def test_all_shots_are_rendered_with_the_same_models(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        """A server that came later and is idle has others: the render waits for the busy one."""
+        first, later = serve(), serve()
+        later.models[self.UNET] = [self.BF16]
+        later.kill()
+        prepared = prepare(ask(urls=(later.url, first.url)))
+        later.restart()
+        first.occupy(1)
+        wait_until(lambda: bool(first.queued_ids))
+
+        def report(progress: Progress) -> None:
+            if progress.stage is Stage.QUEUE:
+                first.release()
+
+        clips = ComfyUIEngine().render(prepared, Start(index=0, scratch=scratch), report)
+        assert [read_label(frame) for rendered in clips for frame in rendered.frames] == list(range(9))
+        assert (self._unets(first), self._unets(later)) == ([self.FP8], [])
+
+    def test_of_several_servers_one_that_has_the_models_is_taken(
+        self, serve: Serve, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        bare, full = serve(), serve()
+        bare.models[self.UNET] = []
+        full.occupy(1)
+        wait_until(lambda: bool(full.queued_ids))
+
+        def report(progress: Progress) -> None:
+            if progress.stage is Stage.QUEUE:
+                full.release()
+
+        assert render(ask(urls=(bare.url, full.url)), scratch, report) == list(range(9))
+        assert (len(bare.prompts), len(full.prompts)) == (0, 1)
+
+    @staticmethod
+    def _begin(request: Request) -> None:
+        """Render the first shot, and end before the second is queued."""
+        seen: list[Progress] = []
+
+        def crash(progress: Progress) -> None:
+            if progress.what == "upload":
+                seen.append(progress)
+            if len(seen) == 2:
+                raise CrashError
+
+        with pytest.raises(CrashError):
+            generate(request, crash)
+
+    @staticmethod
+    def _unets(server: ContractServer) -> list[str]:
+        return [nodes(prompt.graph, "UNETLoader")[0]["unet_name"] for prompt in server.prompts]
 
 
 class TestUploads:
@@ -238,7 +507,7 @@ class TestUploads:
 
     def test_where_the_sound_ends_silence_is_heard(self, ask: Callable[..., Request]) -> None:
         planned = plan(ask(frames=400))
-        heard = heard_sound(planned)
+        heard = DrivingSound.of(planned).samples(planned.seconds)
         assert len(heard) == round((400 / 16 + 0.04) * 16000)
         assert not heard[round((planned.audio_seconds + 0.05) * 16000) :].any()
 
@@ -355,7 +624,7 @@ class TestStopping:
             render(ask(steps=50), scratch, report)
         wait_until(lambda: not server.queued_ids)
         assert server.prompts[0].interrupted
-        assert Record.read(scratch) is None
+        assert PromptRecord.read(scratch) is None
 
     def test_cancelling_a_waiting_prompt_leaves_the_running_one_of_others_alone(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path
@@ -414,19 +683,43 @@ class TestNothingIsLost:
         self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
     ) -> None:
         request = ask(frames=200, output=tmp_path / "out.mp4")
-        generate(request, keeping=Keeping(keep_work=True))
-        generate(request, keeping=Keeping(keep_work=True, redo_clip=2))
+        generate(request, work=WorkOptions(keep_work=True))
+        generate(request, work=WorkOptions(keep_work=True, redo_clip=2))
         first, again = ([sampler["seed"] for sampler in nodes(prompt.graph, "KSampler")] for prompt in server.prompts)
         assert first == [0, 1, 2]
         assert (again[0], again[2]) == (0, 2)
         assert again[1] not in first
+
+    def test_pictures_that_are_here_are_encoded_anew_without_the_server(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        request, kept = ask(frames=20, crf=20, output=tmp_path / "out.mp4"), WorkOptions(keep_work=True)
+        generate(request, work=kept)
+        server.kill()
+        server.restart()  # and has forgotten the prompt
+        again = generate(request.replace(crf=10), work=kept)
+        assert [read_label(frame) for frame in read_frames(again.path)] == list(range(20))
+        assert len(server.prompts) == 1
+
+    @pytest.mark.parametrize("forgets", [False, True])
+    def test_pictures_that_are_not_whole_are_fetched_or_made_again(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, forgets: bool
+    ) -> None:
+        assert render(ask(), scratch) == list(range(9))
+        (file,) = (scratch / "pictures").iterdir()
+        file.write_bytes(file.read_bytes()[:500])
+        if forgets:
+            server.kill()
+            server.restart()
+        assert render(ask(), scratch) == list(range(9))
+        assert len(server.prompts) == 1 + forgets
 
     def test_a_crash_between_record_and_queue(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path
     ) -> None:
         with pytest.raises(CrashError):
             render(ask(), scratch, crash_at(Stage.RENDER))
-        record = Record.read(scratch)
+        record = PromptRecord.read(scratch)
         assert record is not None
         replace(record, prompt_id="00000000-0000-4000-8000-000000000000").write(scratch)
         assert render(ask(), scratch) == list(range(9))
@@ -557,7 +850,7 @@ class TestFailuresOnTheServer:
     def test_a_refused_graph_is_explained(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("soundreel.engines.comfyui.work.Work.check", lambda *_: None)
+        monkeypatch.setattr("soundreel.engines.comfyui.prompt.Prompt.check", lambda *_: None)
         with pytest.raises(EngineError, match=r"KSampler: Value bigger than max \(cfg\)"):
             render(ask(guide_scale=1000.0), scratch)
 
@@ -565,7 +858,7 @@ class TestFailuresOnTheServer:
 class TestServers:
     def test_none_there(self, ask: Callable[..., Request]) -> None:
         with pytest.raises(EngineError, match=r"no ComfyUI server answers at http://127\.0\.0\.1:9 .*main\.py.*--url"):
-            ComfyUIEngine().check(ask(urls=("http://127.0.0.1:9",)))
+            prepare(ask(urls=("http://127.0.0.1:9",)))
 
     def test_another_service_on_the_port(self, ask: Callable[..., Request]) -> None:
         class Page(BaseHTTPRequestHandler):
@@ -581,13 +874,13 @@ class TestServers:
             thread = threading.Thread(target=other.handle_request)
             thread.start()
             with pytest.raises(EngineError, match="is no ComfyUI server"):
-                ComfyUIEngine().check(ask(urls=(f"http://127.0.0.1:{other.server_port}",)))
+                prepare(ask(urls=(f"http://127.0.0.1:{other.server_port}",)))
             thread.join()
 
     def test_too_old(self, server: ContractServer, ask: Callable[..., Request]) -> None:
         del server.info["WanSoundImageToVideo"], server.info["AudioEncoderLoader"]
         with pytest.raises(EngineError, match=r"lacks the nodes AudioEncoderLoader, WanSoundImageToVideo: update it"):
-            ComfyUIEngine().check(ask())
+            prepare(ask())
 
     def test_a_missing_model_is_named_with_what_is_there_instead(
         self, server: ContractServer, ask: Callable[..., Request]
@@ -595,10 +888,10 @@ class TestServers:
         with pytest.raises(
             WeightsError, match=r"no mine\.safetensors in models/vae: it has wan_2\.1_vae\.safetensors.*--vae"
         ):
-            ComfyUIEngine().check(ask(vae="mine.safetensors"))
+            prepare(ask(vae="mine.safetensors"))
         server.models["UNETLoader", "unet_name"] = []
         with pytest.raises(WeightsError, match=r"models/diffusion_models: it has none"):
-            ComfyUIEngine().check(ask())
+            prepare(ask())
 
     def test_the_least_busy_of_those_that_answer(
         self, serve: Serve, ask: Callable[..., Request], scratch: Path
@@ -620,7 +913,7 @@ class TestServers:
 
     def test_none_of_several(self, ask: Callable[..., Request]) -> None:
         with pytest.raises(EngineError, match="none of 2 servers can render"):
-            ComfyUIEngine().check(ask(urls=("http://127.0.0.1:9", "http://127.0.0.1:10")))
+            prepare(ask(urls=("http://127.0.0.1:9", "http://127.0.0.1:10")))
 
     def test_behind_a_proxy_with_a_path_and_a_password(
         self, serve: Serve, ask: Callable[..., Request], scratch: Path
@@ -631,7 +924,7 @@ class TestServers:
         assert render(request, scratch, told.append) == list(range(9))
         assert any(progress.step for progress in told), "the socket goes through the proxy too"
         with pytest.raises(EngineError, match="who you are") as caught:
-            ComfyUIEngine().check(ask(urls=(hidden.url,), headers=("X-Key: wrong",)))
+            prepare(ask(urls=(hidden.url,), headers=("X-Key: wrong",)))
         assert "wrong" not in str(caught.value)
 
     @pytest.mark.parametrize("url", ["localhost:8188", "ftp://host", "http://", "http://host:port"])
@@ -651,7 +944,7 @@ class TestOptions:
     )
     def test_what_a_server_cannot_do(self, ask: Callable[..., Request], cover: Path, fields: dict[str, Any]) -> None:
         with pytest.raises(InputError, match="not possible on a ComfyUI server"):
-            ComfyUIEngine().check(ask(ref_image=cover, **fields))
+            prepare(ask(ref_image=cover, **fields))
 
     def test_small_pictures_cannot_be_chained(self, ask: Callable[..., Request], scratch: Path) -> None:
         with pytest.raises(InputError, match="48×64 in 2 clips"):
@@ -696,6 +989,20 @@ class TestUsersOwnGraph:
         assert graph["ref"]["inputs"]["image"] in server.uploads
         assert (graph["chunk1"]["inputs"]["width"], graph["trim"]["inputs"]["start_index"]) == (64, 0.0)
 
+    def test_each_shot_fills_it_anew(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, own: Path, cover: Path
+    ) -> None:
+        labels = render(ask(workflow=own, frames=60, seed=40, cuts=(1.0,), ref_image=cover), scratch)
+        assert labels == [*range(-1, 15), *range(-1, 43)], "its own shift of one frame, in both shots"
+        assert [nodes(prompt.graph, "KSampler")[0]["seed"] for prompt in server.prompts] == [40, 41]
+
+    def test_too_few_chunks_for_a_later_shot_is_found_before_the_first(
+        self, server: ContractServer, ask: Callable[..., Request], own: Path
+    ) -> None:
+        with pytest.raises(InputError, match="has 3 chunks.*284 frames need 4"):
+            prepare(ask(workflow=own, frames=300, cuts=(1.0,)))
+        assert not server.prompts
+
     def test_too_few_chunks_for_the_length(self, ask: Callable[..., Request], scratch: Path, own: Path) -> None:
         with pytest.raises(InputError, match="has 3 chunks.*300 frames need 4"):
             render(ask(workflow=own, frames=300), scratch)
@@ -704,14 +1011,14 @@ class TestUsersOwnGraph:
         path = tmp_path / "ui.json"
         path.write_text('{"nodes": [], "links": []}')
         with pytest.raises(InputError, match="as the editor saves it"):
-            ComfyUIEngine().check(ask(workflow=path))
+            prepare(ask(workflow=path))
 
     @pytest.mark.parametrize("content", ["[1, 2]", "{}", '{"1": {"inputs": {}}}', "no json", '{"1": 2}'])
     def test_what_is_no_graph(self, ask: Callable[..., Request], tmp_path: Path, content: str) -> None:
         path = tmp_path / "no.json"
         path.write_text(content)
         with pytest.raises(InputError, match=r"--workflow .*no\.json'"):
-            ComfyUIEngine().check(ask(workflow=path))
+            prepare(ask(workflow=path))
 
     def test_without_an_output_node(self, ask: Callable[..., Request], scratch: Path, own: Path) -> None:
         graph = json.loads(own.read_text(encoding="utf-8"))
@@ -738,8 +1045,11 @@ class TestExport:
         assert graphs.labels(graph, nodes(graph, "SaveVideo")[0]["video"]) == list(range(100))
         assert not server.prompts
 
-    def test_without_a_server_the_official_names_stand_in(self, ask: Callable[..., Request], tmp_path: Path) -> None:
-        files = export_workflow(ask(urls=("http://127.0.0.1:9",)), tmp_path / "graph.json")
+    @pytest.mark.parametrize("urls", [("http://127.0.0.1:9",), ("http://127.0.0.1:9", "http://127.0.0.1:10")])
+    def test_without_a_server_the_official_names_stand_in(
+        self, ask: Callable[..., Request], tmp_path: Path, urls: tuple[str, ...]
+    ) -> None:
+        files = export_workflow(ask(urls=urls), tmp_path / "graph.json")
         graph = json.loads(files[0].read_text(encoding="utf-8"))
         assert nodes(graph, "UNETLoader")[0]["unet_name"] == "wan2.2_s2v_14B_fp8_scaled.safetensors"
         assert nodes(graph, "SaveVideo")[0]["format"] == "mp4"

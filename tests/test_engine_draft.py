@@ -1,10 +1,12 @@
 """The draft engine: pictures that follow the sound, drawn from real sound files."""
 
+import gc
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,14 +17,16 @@ from PIL import Image
 from media_files import click_train, tone, write_sound
 from soundreel import planning
 from soundreel.analysis import SoundFeatures, analyse
-from soundreel.engines.draft import DraftEngine
+from soundreel.engines.base import Estimate, Prepared, Start
+from soundreel.engines.draft import DraftEngine, engine
+from soundreel.engines.draft.engine import Look
 from soundreel.engines.draft.memory import available_memory
 from soundreel.engines.draft.motion import choreograph
 from soundreel.engines.draft.palette import choose_palette, read_colours
 from soundreel.errors import Cancelled, InputError
 from soundreel.media.audio import probe_sound
 from soundreel.request import Request
-from soundreel.types import Plan, Progress, Stage
+from soundreel.types import Plan, Progress, RenderedClip, Report, Stage
 from soundreel.units import MODEL_FPS
 
 RATE = 22_050
@@ -72,10 +76,22 @@ def ignore(progress: Progress) -> None:
     pass
 
 
+def prepare(request: Request) -> Prepared:
+    return DraftEngine().prepare(make_plan(request))
+
+
+def render_clips(request: Request, report: Report = ignore, start: int = 0) -> Iterator[RenderedClip]:
+    """The clips from index `start` on."""
+    return DraftEngine().render(prepare(request), Start(index=start, scratch=Path()), report)
+
+
 def render(request: Request, start: int = 0) -> Pixels:
     """All frames from clip `start` on."""
-    clips = DraftEngine().render(make_plan(request), start, None, ignore, Path())
-    return np.concatenate([rendered.frames for rendered in clips])
+    return np.concatenate([rendered.frames for rendered in render_clips(request, start=start)])
+
+
+def estimate(request: Request) -> Estimate:
+    return DraftEngine().estimate(prepare(request))
 
 
 def changes(frames: Pixels) -> NDArray[np.float64]:
@@ -164,7 +180,7 @@ def test_any_clip_can_be_rendered_alone(clicks: Path, ask: Callable[..., Request
 
 def test_the_split_into_clips_leaves_no_trace(clicks: Path, ask: Callable[..., Request]) -> None:
     request = ask(clicks, frames=40)
-    np.testing.assert_array_equal(render(request), render(replace(request, infer_frames=4)))
+    np.testing.assert_array_equal(render(request), render(request.replace(infer_frames=4)))
 
 
 def test_the_number_of_threads_leaves_no_trace(
@@ -188,6 +204,46 @@ def test_seeds_compose_differently(clicks: Path, ask: Callable[..., Request]) ->
     assert np.abs(first.astype(int) - other).mean() > 4
 
 
+# Shots
+
+
+def test_each_shot_has_one_look_however_many_clips_it_has(clicks: Path, ask: Callable[..., Request]) -> None:
+    """Shot k is what seed + k draws at that place of the video, the sound going on through the cuts."""
+    request = ask(clicks, frames=48, infer_frames=8, seed=7, cuts=(1.0, 2.25))
+    plan = make_plan(request)
+    assert [(shot.start, shot.stop, len(shot.clips)) for shot in plan.shots] == [(0, 16, 3), (16, 36, 3), (36, 48, 2)]
+    whole = [render(request.replace(seed=7 + shot.index, cuts=())) for shot in plan.shots]
+    expected = [whole[shot.index][shot.start : shot.stop] for shot in plan.shots]
+    np.testing.assert_array_equal(render(request), np.concatenate(expected))
+
+
+def test_a_cut_is_seen_and_nothing_like_it_inside_a_shot(silence: Path, ask: Callable[..., Request]) -> None:
+    energy = changes(render(ask(silence, frames=60, infer_frames=12, cuts=(1.0, 2.5))))
+    inside = np.delete(energy, [0, 16, 40])
+    assert energy[[16, 40]].min() > 3 * inside.max()
+
+
+def test_looks_of_earlier_shots_are_let_go(
+    clicks: Path, ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds megabytes, and a song may have hundreds of shots."""
+    looks: list[weakref.ref[Look]] = []
+    open_look = engine._open_look
+
+    def remember(*arguments: Any, **options: Any) -> Look:
+        look = open_look(*arguments, **options)
+        looks.append(weakref.ref(look))
+        return look
+
+    monkeypatch.setattr(engine, "_open_look", remember)
+    alive = []
+    for _ in render_clips(ask(clicks, frames=24, cuts=(0.25, 0.5, 0.75, 1.0, 1.25))):
+        gc.collect()
+        alive.append(sum(look() is not None for look in looks))
+    assert len(looks) == 6
+    assert max(alive) <= 2
+
+
 # Shapes
 
 
@@ -204,8 +260,8 @@ def test_a_single_frame_is_a_video(clicks: Path, ask: Callable[..., Request]) ->
 
 
 def test_clips_come_as_planned(clicks: Path, ask: Callable[..., Request]) -> None:
-    plan = make_plan(ask(clicks, frames=30, infer_frames=8))
-    rendered = list(DraftEngine().render(plan, 0, None, ignore, Path()))
+    request = ask(clicks, frames=30, infer_frames=8)
+    plan, rendered = make_plan(request), list(render_clips(request))
     assert [each.clip for each in rendered] == list(plan.clips)
     assert [len(each.frames) for each in rendered] == [clip.frames for clip in plan.clips]
     assert {each.frames.dtype for each in rendered} == {np.dtype(np.uint8)}
@@ -278,19 +334,19 @@ def test_harmony_chooses_the_hue_where_no_word_does() -> None:
 
 
 def test_what_does_not_fit_into_memory_is_refused(clicks: Path) -> None:
-    request = Request(audio=clicks, width=16384, height=16384, frames=100_000, infer_frames=100_000)
+    request = Request(audio=clicks, width=16384, height=16384, frames=100_000, infer_frames=100_004)
     with pytest.raises(InputError, match=r"16384x16384 and 100000 frames per clip need about 80,\d+ GB, .* free"):
-        DraftEngine().check(request)
+        prepare(request)
 
 
 def test_short_videos_need_no_more_than_their_frames(clicks: Path) -> None:
-    DraftEngine().check(Request(audio=clicks, width=1024, height=1024, frames=1, infer_frames=100_000))
+    prepare(Request(audio=clicks, width=1024, height=1024, frames=1, infer_frames=100_000))
 
 
 def test_a_bad_reference_image_is_found_before_rendering(clicks: Path, tmp_path: Path) -> None:
     path = tmp_path / "missing.png"
     with pytest.raises(InputError, match=r"missing\.png"):
-        DraftEngine().check(Request(audio=clicks, ref_image=path))
+        prepare(Request(audio=clicks, ref_image=path))
 
 
 def test_available_memory_is_known_here() -> None:
@@ -300,8 +356,7 @@ def test_available_memory_is_known_here() -> None:
 
 def test_progress_is_told_every_few_frames(clicks: Path, ask: Callable[..., Request]) -> None:
     told: list[Progress] = []
-    plan = make_plan(ask(clicks, frames=60, infer_frames=32))
-    list(DraftEngine().render(plan, 0, None, told.append, Path()))
+    list(render_clips(ask(clicks, frames=60, infer_frames=32), told.append))
     assert told[0].stage is Stage.ANALYSE
     drawn = [progress for progress in told if progress.stage is Stage.RENDER]
     assert all(0 <= after.done - before.done <= 16 for before, after in pairwise(drawn))
@@ -315,15 +370,14 @@ def test_a_render_can_be_cancelled(clicks: Path, ask: Callable[..., Request]) ->
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled, match="enough"):
-        list(DraftEngine().render(make_plan(ask(clicks, frames=80)), 0, None, stop, Path()))
+        list(render_clips(ask(clicks, frames=80), stop))
 
 
 def test_an_estimate_grows_with_the_work(clicks: Path, ask: Callable[..., Request]) -> None:
-    engine = DraftEngine()
-    small = engine.estimate(make_plan(ask(clicks, frames=16)))
-    large = engine.estimate(make_plan(ask(clicks, frames=160, width=1920, height=1088)))
+    asked = ask(clicks, frames=160, width=1920, height=1088)
+    small, large = estimate(ask(clicks, frames=16)), estimate(asked)
     assert large.seconds > small.seconds > 0
-    assert large.memory_bytes > 80 * 1920 * 1088 * 3
+    assert large.memory_bytes > max(clip.frames for clip in make_plan(asked).clips) * 1920 * 1088 * 3
 
 
 # Real sound
@@ -340,4 +394,5 @@ def test_real_attacks_are_seen(name: str, media: Path, ask: Callable[..., Reques
 
 def test_options_of_the_model_are_said_to_have_no_effect(tmp_path: Path) -> None:
     request = Request(audio="a.wav", loras=("turbo.safetensors",), pose_video="dance.mp4")
-    assert list(DraftEngine().notes(planning.plan(request, 5.0))) == ["--pose-video, --lora have no effect on a draft"]
+    prepared = DraftEngine().prepare(planning.plan(request, 5.0))
+    assert prepared.notes == ("--pose-video, --lora have no effect on a draft",)

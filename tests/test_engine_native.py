@@ -19,32 +19,34 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from command import Outcome, run_here
+from native_renders import CHAIN, SPEECH, ignore, native_plan, native_request, prepared, rendered
+from soundreel.engines.base import Start
 from soundreel.engines.native import NativeEngine
 from soundreel.engines.native import engine as native_engine
-from soundreel.engines.native.block_placement import Arrival, load_transformer
-from soundreel.engines.native.clips import MOTION_FRAMES, REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer
+from soundreel.engines.native.block_placement import BlockPlacement, load_transformer
+from soundreel.engines.native.clips import REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer, Scene
 from soundreel.engines.native.inputs import NO_POSE, to_uint8
 from soundreel.engines.native.memory import MemoryPlan
-from soundreel.engines.native.prepared import find_files, plan_schedule
-from soundreel.engines.native.scene import MOTION, motion_before, poses, prepare_scene
+from soundreel.engines.native.prepared import Placement, find_files, plan_schedule
+from soundreel.engines.native.scene import MOTION, encode_sound, motion_before, poses, prepare_scene
 from soundreel.engines.native.sound import feature_index, frame_features
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import EngineError, InputError
 from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.models.audio_tokens import with_lead
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.pipeline import generate, plan
-from soundreel.request import AvAlign, Request, Solver
-from soundreel.types import Carry, Plan, Progress, RenderedClip
+from soundreel.pipeline import generate
+from soundreel.request import AvAlign, Solver
+from soundreel.types import Carry, Plan, RenderedClip
 from soundreel.units import LEAD_IN_FRAMES, MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.precision import block_layers
-from weight_files import COMFY, GOLDEN, OFFICIAL, needs_golden, relative_error, shape_only_file, writable_copy
+from weight_files import COMFY, OFFICIAL, needs_golden, relative_error, shape_only_file, writable_copy
 
 pytestmark = needs_golden
 
-SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
 CPU = torch.device("cpu")
 
 FP8_ERROR = 0.08
@@ -52,13 +54,6 @@ FP8_ERROR = 0.08
 
 QUICK: dict[str, Any] = {"width": 32, "height": 32, "frames": 5, "steps": 1}
 """One clip of two latent frames."""
-
-CHAIN: dict[str, Any] = {"width": 64, "height": 64, "frames": 9, "infer_frames": 8, "steps": 1}
-"""Two clips, 5 + 4 frames: motion frames need 64 pixels each way."""
-
-
-def request(**fields: Any) -> Request:
-    return Request(**({"audio": SPEECH, "engine": "native", "device": "cpu", "models": OFFICIAL, "seed": 3} | fields))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -70,16 +65,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def ignore(_: Progress) -> None:
-    """No display."""
-
-
-def rendered(planned: Plan, start: int = 0, carry: Carry | None = None) -> list[RenderedClip]:
-    return list(NativeEngine().render(planned, start, carry, ignore, Path()))
-
-
 def render(**fields: Any) -> list[RenderedClip]:
-    return rendered(plan(request(**fields)))
+    return rendered(native_plan(**fields))
 
 
 def pixels(clips: list[RenderedClip]) -> Tensor:
@@ -109,7 +96,7 @@ def chain() -> list[RenderedClip]:
 
 
 def test_a_render_is_a_verified_video_of_exact_length(face: Path, tmp_path: Path) -> None:
-    result = generate(request(**QUICK | {"steps": 2}, ref_image=face, output_dir=tmp_path))
+    result = generate(native_request(**QUICK | {"steps": 2}, ref_image=face, output_dir=tmp_path))
     made = probe_video(result.path)
     assert (made.frames, made.fps, made.width, made.height) == (5, MODEL_FPS, 32, 32)
     assert result.engine == "native"
@@ -192,7 +179,7 @@ def test_without_guidance_there_is_one_pass_per_step(
 
 def test_clips_are_chained_and_resumed_as_if_unbroken(chain: list[RenderedClip]) -> None:
     assert [len(clip.frames) for clip in chain] == [5, 4]
-    (second,) = rendered(plan(request(**CHAIN)), start=1, carry=chain[0].carry)
+    (second,) = rendered(native_plan(**CHAIN), start=1, carry=chain[0].carry)
     assert (second.frames == chain[1].frames).all()
     assert (second.carry.tensors[MOTION] == chain[1].carry.tensors[MOTION]).all()
 
@@ -206,10 +193,10 @@ def test_the_carry_is_the_last_frames_as_float(chain: list[RenderedClip]) -> Non
 
 
 def test_start_from_ref_keeps_every_frame_and_begins_behind_the_picture(face: Path) -> None:
-    planned = plan(request(**CHAIN | {"frames": 4}, ref_image=face, start_from_ref=True))
+    planned = native_plan(**CHAIN | {"frames": 4}, ref_image=face, start_from_ref=True)
     assert [(clip.size, clip.lead_in) for clip in planned.clips] == [(4, 0)]
-    scene = prepare_scene(planned, find_files(planned.request), CPU)
-    motion = motion_before(planned, 0, None, scene)
+    scene = prepare_scene(prepared(planned))
+    motion = motion_before(planned, planned.clips[0], Carry(), scene)
     assert motion is not None
     assert scene.reference is not None
     assert motion.shape == (3, MOTION_FRAMES, 64, 64)
@@ -234,7 +221,7 @@ def short_pose(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def levels(pose: Path, **fields: Any) -> list[int]:
     """Brightness of each pose frame of the plan, 0–255; the window's own doubled first frame left out."""
-    planned = plan(request(**QUICK | {"frames": 13, "infer_frames": 8}, pose_video=pose, **fields))
+    planned = native_plan(**QUICK | {"frames": 13, "infer_frames": 8}, pose_video=pose, **fields)
     windows = [window for window in poses(planned, 0) if window is not None]
     assert [window.shape[1] for window in windows] == [1 + clip.size for clip in planned.clips]
     return [round((float(frame.mean()) + 1) * 127.5) for window in windows for frame in window[:, 1:].unbind(1)]
@@ -259,8 +246,8 @@ def test_as_in_the_reference_a_short_pose_video_ends_in_black(short_pose: Path) 
     ],
 )
 def test_a_pose_video_shorter_than_the_plan_is_said(short_pose: Path, align: AvAlign, says: str) -> None:
-    planned = plan(request(**QUICK | {"frames": 13, "infer_frames": 8}, pose_video=short_pose, av_align=align))
-    (note,) = NativeEngine().notes(planned)
+    planned = native_plan(**QUICK | {"frames": 13, "infer_frames": 8}, pose_video=short_pose, av_align=align)
+    (note,) = prepared(planned).notes
     assert says in note
 
 
@@ -274,8 +261,7 @@ def test_poses_move_the_picture(short_pose: Path, quick: list[RenderedClip], fac
 
 @pytest.fixture(scope="module")
 def transformer() -> WanS2VTransformer3DModel:
-    asked = request()
-    return load_transformer(find_files(asked), asked, CPU)
+    return load_transformer(prepared(native_plan(**QUICK)).placement)
 
 
 def first_changed(before: Tensor, after: Tensor) -> int:
@@ -310,11 +296,9 @@ def test_an_impulse_at_t_seconds_drives_the_frame_at_t_seconds(shift: int, frame
 
 
 def test_the_plan_s_sound_is_shifted_by_its_lead_in(face: Path) -> None:
-    files = find_files(request())
-
     def sound(**fields: Any) -> Tensor:
-        planned = plan(request(**QUICK | {"frames": 32, "infer_frames": 16}, **fields))
-        return prepare_scene(planned, files, CPU).sound
+        planned = native_plan(**QUICK | {"frames": 32, "infer_frames": 16}, **fields)
+        return encode_sound(planned, find_files(planned.request), CPU)
 
     ours, reference = sound(), sound(av_align=AvAlign.REFERENCE)
     assert torch.equal(ours[:, :, LEAD_IN_FRAMES:35], reference[:, :, : 35 - LEAD_IN_FRAMES])
@@ -322,24 +306,31 @@ def test_the_plan_s_sound_is_shifted_by_its_lead_in(face: Path) -> None:
     assert torch.equal(sound(ref_image=face, start_from_ref=True), reference[:, :, :32]), "no lead-in, no shift"
 
 
+def clip_renderer(planned: Plan, transformer: WanS2VTransformer3DModel, scene: Scene) -> ClipRenderer:
+    """As the engine builds it."""
+    decided: Placement = prepared(planned).placement
+    vae = Vae.load(decided.files)
+    vae.most_at_once = decided.memory.vae_step
+    return ClipRenderer(
+        transformer=transformer,
+        vae=vae,
+        scene=scene,
+        schedule=plan_schedule(planned.request),
+        guide_scale=planned.request.sampling.guide_scale,
+        device=CPU,
+    )
+
+
 @pytest.mark.parametrize("changed", [0, 1])
 def test_sound_changes_its_own_clip_and_no_other(
     chain: list[RenderedClip], transformer: WanS2VTransformer3DModel, changed: int
 ) -> None:
     """Given the same motion frames: what a clip does to later ones goes through its pictures."""
-    planned = plan(request(**CHAIN))
-    files, clip = find_files(planned.request), planned.clips[changed]
-    scene = prepare_scene(planned, files, CPU)
+    planned = native_plan(**CHAIN)
+    clip, scene = planned.clips[changed], prepare_scene(prepared(planned))
     sound, begin = scene.sound.clone(), planned.first_sampled(clip)
     sound[:, :, begin : begin + clip.size] *= -1
-    renderer = ClipRenderer(
-        transformer=transformer,
-        vae=Vae.load(files),
-        scene=dataclasses.replace(scene, sound=sound),
-        schedule=plan_schedule(planned.request),
-        guide_scale=planned.request.sampling.guide_scale,
-        device=CPU,
-    )
+    renderer = clip_renderer(planned, transformer, dataclasses.replace(scene, sound=sound))
     motions = [None, torch.from_numpy(chain[0].carry.tensors[MOTION])]
     for clip, motion, before in zip(planned.clips, motions, chain, strict=True):
         given = ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion)
@@ -348,7 +339,7 @@ def test_sound_changes_its_own_clip_and_no_other(
 
 
 def test_clips_take_up_the_sound_where_the_one_before_left_it() -> None:
-    planned = plan(request(**CHAIN | {"frames": 40, "infer_frames": 16}))
+    planned = native_plan(**CHAIN | {"frames": 40, "infer_frames": 16})
     begins = [planned.first_sampled(clip) for clip in planned.clips]
     assert begins == [sum(clip.size for clip in planned.clips[:k]) for k in range(len(begins))]
 
@@ -421,31 +412,31 @@ def test_wrong_models_are_one_line_and_code_4(
 
 
 def test_a_gpu_that_is_too_small_is_named_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, free = NativeEngine(), {"bytes": 2**40}
+    planned, free = native_plan(**QUICK), {"bytes": 2**40}
     monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: free["bytes"])
-    engine.check(request(**QUICK))
+    prepared(planned)
     free["bytes"] = 2**20
     with pytest.raises(
         EngineError, match=r"32×32 in clips of 80 needs about \d+.\d GiB, .* 0.0 GiB free: take the fp8"
     ):
-        engine.check(request(**QUICK))
+        prepared(planned)
 
 
 def test_an_unknown_device_is_wrong_input() -> None:
     with pytest.raises(InputError, match="--device is 'gpu': expected auto, cpu, cuda"):
-        NativeEngine().check(request(**QUICK, device="gpu"))
+        prepared(native_plan(**QUICK, device="gpu"))
 
 
 def test_weights_that_were_rounded_are_let_go_at_once() -> None:
     """Or all of the 16-bit weights would be in memory at the end, which a capped GPU has no room for."""
-    part = find_files(request())[Component.TRANSFORMER]
-    arrival = Arrival(MemoryPlan(rounds=True, blocks=4), [])
+    part = find_files(native_request())[Component.TRANSFORMER]
+    blocks = BlockPlacement(MemoryPlan(rounds=True, blocks=4), [])
     before: list[weakref.ref[torch.nn.Parameter]] = []
 
     def on_part(name: str, block: torch.nn.Module) -> None:
         assert all(weight() is None for weight in before)
         before.extend(weakref.ref(getattr(holder, leaf).weight) for holder, leaf in block_layers(block))
-        arrival(name, block)
+        blocks(name, block)
 
     load_part(part, WanS2VTransformer3DModel, device=CPU, dtype=torch.float32, on_part=on_part)
     assert before
@@ -455,8 +446,9 @@ def test_weights_that_were_rounded_are_let_go_at_once() -> None:
 class TestBeginning:
     """On a GPU a clip's first step runs while the clip before is written."""
 
-    def test_clips_that_were_begun_are_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        expected = render(**CHAIN, guide_scale=3.0)
+    def test_clips_that_were_begun_are_the_same(
+        self, chain: list[RenderedClip], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         begun: list[int] = []
 
         def begin(renderer: ClipRenderer, given: ClipInput, height: int, width: int) -> None:
@@ -466,14 +458,14 @@ class TestBeginning:
         plain_begin = ClipRenderer.begin
         monkeypatch.setattr(ClipRenderer, "begin", begin)
         monkeypatch.setattr(native_engine, "runs_aside", lambda _: True)
-        made = render(**CHAIN, guide_scale=3.0)
+        made = render(**CHAIN)
         assert begun == [1]
-        assert all(np.array_equal(one.frames, other.frames) for one, other in zip(made, expected, strict=True))
+        assert all(np.array_equal(one.frames, other.frames) for one, other in zip(made, chain, strict=True))
 
     def test_what_fails_then_fails_when_the_clip_s_turn_has_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The finished clip comes first: it is not lost to the next one's failure."""
         monkeypatch.setattr(native_engine, "runs_aside", lambda _: True)
-        clips = NativeEngine().render(plan(request(**CHAIN)), 0, None, ignore, Path())
+        clips = NativeEngine().render(prepared(native_plan(**CHAIN)), Start(index=0, scratch=Path()), ignore)
         plain_encode = Vae.encode
 
         def encode(vae: Vae, pixels: Tensor) -> Tensor:
@@ -486,8 +478,17 @@ class TestBeginning:
         with pytest.raises(EngineError, match="ran out of memory"):
             next(clips)
 
-    def test_another_clip_than_the_one_begun_is_begun_anew(self) -> None:
-        made = render(**CHAIN)
-        planned = plan(request(**CHAIN))
-        again = rendered(planned, 1, made[0].carry)
-        assert np.array_equal(again[0].frames, made[1].frames)
+    def test_another_clip_than_the_one_begun_is_begun_anew(
+        self, chain: list[RenderedClip], transformer: WanS2VTransformer3DModel
+    ) -> None:
+        planned = native_plan(**CHAIN)
+        renderer = clip_renderer(planned, transformer, prepare_scene(prepared(planned)))
+        motions = (None, torch.from_numpy(chain[0].carry.tensors[MOTION]))
+        first, second = (
+            ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion)
+            for clip, motion in zip(planned.clips, motions, strict=True)
+        )
+        renderer.begin(second, 64, 64)
+        for given, expected in ((first, chain[0]), (second, chain[1])):
+            frames = to_uint8(renderer.render(given, 64, 64)[:, : given.clip.frames])
+            assert np.array_equal(frames, expected.frames)

@@ -1,158 +1,316 @@
-"""A request as data: every field is classified, secrets stay out, and what changes pictures changes the fingerprint."""
+"""What a render depends on: every field has a role, and another value changes just what its role says.
+
+PIXELS and PLAN change what was asked, or a clip's fingerprint; ENCODING the clips' fingerprints only, so that the work
+folder stays; IDENTITY what an engine decides, by which clips are told apart; NEITHER nothing. Secrets are kept nowhere.
+"""
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from soundreel.errors import InputError
-from soundreel.render.fingerprint import ROLES, Role, field_names, from_data, request_parts, to_data
-from soundreel.render.prepared import Job, prepare
-from soundreel.request import AvAlign, ClipSplit, Memory, Precision, RefFit, Request, Server, Solver, VaePrecision
+from soundreel.fields import Role, fields_of, group, option, settle, to_data
+from soundreel.pipeline import generate
+from soundreel.render.fingerprint import request_parts
+from soundreel.render.prepared import PreparedRender, ask, prepare
+from soundreel.request import Request, Server, Solver, WorkOptions, from_data
 
-OTHER: dict[str, Any] = {
-    "prompt": "red",
-    "negative_prompt": "blue",
-    "audio_start": 0.5,
-    "audio_duration": 1.0,
-    "width": 80,
-    "height": 80,
-    "seed": 1,
-    "start_from_ref": True,
-    "ref_fit": RefFit.REFERENCE,
-    "av_align": AvAlign.REFERENCE,
-    "steps": 4,
-    "guide_scale": 1.0,
-    "shift": 5.0,
-    "solver": Solver.EULER,
-    "sigmas": (1.0, 0.5),
-    "turbo": True,
-    "attention": "sdpa",
-    "precision": Precision.BF16,
-    "vae_precision": VaePrecision.FP32,
-    "memory": Memory.GB24,
-    "cache": 0.05,
-    "cfg_interval": (0.0, 0.5),
-    "device": "cpu",
-    "color_match": True,
-    "crf": 30,
+OTHER: dict[Role, dict[str, Any]] = {
+    Role.PIXELS: {
+        "audio": "a copy with one byte more",
+        "ref_image": "a copy with one byte more",
+        "prompt": "red",
+        "negative_prompt": "blue",
+        "width": 80,
+        "height": 80,
+        "seed": 1,
+        "window.start": 0.5,
+        "window.duration": 1.0,
+        "guide.pose_video": "any file",
+        "guide.start_from_ref": True,
+        "guide.ref_fit": "reference",
+        "guide.av_align": "reference",
+        "sampling.steps": 4,
+        "sampling.guide_scale": 1.0,
+        "sampling.shift": 5.0,
+        "sampling.solver": "euler",
+        "sampling.sigmas": (1.0, 0.5),
+        "sampling.turbo": True,
+        "sampling.cache": 0.05,
+        "sampling.cfg_interval": (0.0, 0.5),
+        "compute.attention": "sdpa",
+        "compute.precision": "bf16",
+        "compute.vae_precision": "fp32",
+        "server.workflow": "any file",
+        "server.diffusion_model": "a",
+        "server.text_encoder": "b",
+        "server.vae": "c",
+        "server.audio_encoder": "d",
+        "server.first_frame_fix": False,
+    },
+    Role.PLAN: {
+        "clip_seeds": (9,),
+        "cuts": (1.0,),
+        "window.frames": 20,
+        "window.full": True,
+        "window.num_clip": 1,
+        "sampling.infer_frames": 8,
+        "sampling.clip_split": "full",
+    },
+    Role.IDENTITY: {
+        "engine": "auto",
+        "compute.models": "elsewhere",
+        "compute.loras": ("a.safetensors",),
+        "compute.device": "cpu",
+        "compute.memory": "24gb",
+    },
+    Role.ENCODING: {
+        "output.crf": 30,
+        "output.fps": 24,
+        "output.interpolate": "motion",
+        "output.weights": "any file",
+        "output.color_match": True,
+    },
+    Role.NEITHER: {
+        "recipe": None,  # of a video that is there: see test_recipe.py
+        "server.urls": ("https://ann:hush@example.org/comfy",),
+        "server.headers": ("Authorization: Bearer hush",),
+        "server.timeout": 9.0,
+        "output.path": "other.mp4",
+        "output.dir": "elsewhere",
+        "output.settings": "tag",
+        "output.preview": True,
+    },
 }
-"""Another value for every field that makes a difference by itself."""
+"""Another value for every field, by role."""
 
-OTHER_SERVER: dict[str, Any] = {
-    "diffusion_model": "a",
-    "text_encoder": "b",
-    "vae": "c",
-    "audio_encoder": "d",
-    "first_frame_fix": False,
-}
+BY_ITSELF_NOTHING = {"output.weights"}
+"""Its network's content counts, and only where one is used."""
 
-SECRET_SERVER = Server(urls=("https://ann:hush@example.org/comfy",), headers=("Authorization: Bearer hush",), timeout=9)
+NO_LENGTH: dict[str, Any] = {"frames": None, "num_clip": None}
 
-ELSEWHERE: list[dict[str, Any]] = [
-    {"frames": 20},
-    {"frames": None, "full": True},
-    {"num_clip": 1, "infer_frames": 16},
-    {"infer_frames": 8},
-    {"clip_split": ClipSplit.FULL},
-    {"interpolate": "motion"},
-]
-"""By what comes of them: the plan, or the method."""
+
+def cases(*roles: Role) -> list[tuple[str, Any]]:
+    return [(name, value) for role in roles for name, value in OTHER[role].items() if name not in BY_ITSELF_NOTHING]
 
 
 @pytest.fixture
 def request_(tune: Path, cover: Path) -> Request:
-    return Request(audio=tune, ref_image=cover, width=64, height=64, engine="draft")
+    return Request(audio=tune, ref_image=cover, width=64, height=64, frames=40, infer_frames=16, engine="draft")
 
 
-def changed(request: Request, **fields: Any) -> Job:
-    return prepare(dataclasses.replace(request, **fields))
+@pytest.fixture
+def base(request_: Request) -> PreparedRender:
+    return prepared(request_)
 
 
-def test_every_field_is_classified_and_no_other() -> None:
-    """A new field of `Request` belongs into `ROLES`."""
-    assert set(ROLES) == set(field_names(Request))
+def prepared(request: Request) -> PreparedRender:
+    return prepare(ask(request))
 
 
-def test_every_value_is_tried_here() -> None:
-    values = {name for name, role in ROLES.items() if role is Role.VALUE}
-    assert {*OTHER, *(f"server.{name}" for name in OTHER_SERVER)} == values
+def changed(request: Request, name: str, value: Any, folder: Path) -> Request:
+    """The request with another value of a field."""
+    if value == "any file":
+        value = folder / "any.file"
+        value.write_bytes(b"anything")
+    if value == "a copy with one byte more":
+        before = Path(getattr(request, name))
+        value = folder / f"copy{before.suffix}"
+        value.write_bytes(before.read_bytes() + b"\0")
+    if name == "window.full":
+        request = request.replace(**NO_LENGTH)
+    outer, _, leaf = name.rpartition(".")
+    if not outer:
+        return request.replace(**{leaf: value})
+    return request.replace(**{outer: dataclasses.replace(getattr(request, outer), **{leaf: value})})
+
+
+# every field has a role
+
+
+def test_every_field_is_declared_with_a_role_and_a_help() -> None:
+    for field in fields_of(Request):
+        assert isinstance(field.option.role, Role)
+        assert field.option.help, f"{field.name} is not declared by `option`"
+
+
+@pytest.mark.parametrize("role", Role)
+def test_every_field_is_tried_here(role: Role) -> None:
+    assert set(OTHER[role]) == {field.name for field in fields_of(Request) if field.option.role is role}
+
+
+# and changes what its role says
+
+
+@pytest.mark.parametrize(("name", "value"), cases(Role.PIXELS), ids=str)
+def test_pixels_change_what_was_asked_and_every_clip(
+    request_: Request, base: PreparedRender, tmp_path: Path, name: str, value: Any
+) -> None:
+    other = prepared(changed(request_, name, value, tmp_path))
+    assert name in base.asked.fingerprint.differences(other.asked.fingerprint.parts)
+    assert not set(other.clip_fingerprints) & set(base.clip_fingerprints)
+
+
+@pytest.mark.parametrize(("name", "value"), cases(Role.PLAN), ids=str)
+def test_the_plan_changes_what_was_asked_or_a_clip(
+    request_: Request, base: PreparedRender, tmp_path: Path, name: str, value: Any
+) -> None:
+    other = prepared(changed(request_, name, value, tmp_path))
+    assert other.clip_fingerprints != base.clip_fingerprints
+    differences = base.asked.fingerprint.differences(other.asked.fingerprint.parts)
+    assert ("clips" in differences) is (name != "clip_seeds"), "seeds are the clips' own: the folder stays"
+
+
+@pytest.mark.parametrize(("name", "value"), cases(Role.ENCODING), ids=str)
+def test_encoding_changes_the_clips_but_not_what_was_asked(
+    request_: Request, base: PreparedRender, tmp_path: Path, name: str, value: Any
+) -> None:
+    other = prepared(changed(request_, name, value, tmp_path))
+    assert other.asked.fingerprint == base.asked.fingerprint
+    assert not set(other.clip_fingerprints) & set(base.clip_fingerprints)
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [
-        *({name: value} for name, value in OTHER.items()),
-        *({"server": Server(**{name: value})} for name, value in OTHER_SERVER.items()),
-        *ELSEWHERE,
-    ],
-    ids=str,
+    ("name", "value"), [*cases(Role.IDENTITY, Role.NEITHER), ("output.weights", "any file")], ids=str
 )
-def test_what_changes_pictures_changes_the_fingerprint(request_: Request, fields: dict[str, Any]) -> None:
-    base = changed(request_, frames=40)
-    other = changed(request_, **{"frames": 40, **fields})
-    assert other.fingerprint.digest != base.fingerprint.digest
+def test_what_does_not_is_left_out(
+    request_: Request, base: PreparedRender, tmp_path: Path, name: str, value: Any
+) -> None:
+    other = prepared(changed(request_, name, value, tmp_path))
+    assert other.asked.fingerprint == base.asked.fingerprint
+    assert other.clip_fingerprints == base.clip_fingerprints
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"output": "other.mp4"},
-        {"output_dir": "elsewhere"},
-        {"settings": "tag"},
-        {"preview": True},
-        {"frames": 77, "full": True},
-        {"num_clip": 9},
-        {"engine": "auto"},
-        {"server": SECRET_SERVER},
-    ],
-)
-def test_what_does_not_is_left_out(request_: Request, fields: dict[str, Any]) -> None:
-    assert changed(request_, **fields).fingerprint.digest == changed(request_).fingerprint.digest
+def test_an_identity_tells_clips_apart_and_not_what_was_asked(base: PreparedRender) -> None:
+    decided = dataclasses.replace(base.prepared, identity={"precision": "fp8"})
+    other = dataclasses.replace(base, prepared=decided)
+    assert other.asked.fingerprint == base.asked.fingerprint
+    assert not set(other.clip_fingerprints) & set(base.clip_fingerprints)
+
+
+def test_what_is_given_twice_counts_once(request_: Request, base: PreparedRender) -> None:
+    """Other words for the same plan and the same frames."""
+    for same in (request_.replace(full=True), request_.replace(num_clip=9), request_.replace(fps=16)):
+        assert prepared(same).clip_fingerprints == base.clip_fingerprints
 
 
 @pytest.mark.parametrize("name", ["audio", "ref_image"])
-def test_files_count_by_their_content(request_: Request, tmp_path: Path, name: str) -> None:
+def test_files_count_by_their_content(request_: Request, base: PreparedRender, tmp_path: Path, name: str) -> None:
     original = Path(getattr(request_, name))
     copy = tmp_path / f"copy{original.suffix}"
     copy.write_bytes(original.read_bytes())
-    base = changed(request_).fingerprint
-    assert changed(request_, **{name: copy}).fingerprint.digest == base.digest
-    copy.write_bytes(original.read_bytes() + b"\0")
-    assert base.differences(changed(request_, **{name: copy}).fingerprint.parts) == [name]
+    assert ask(request_.replace(**{name: copy})).fingerprint == base.asked.fingerprint
 
 
-def test_model_files_and_version_count(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = changed(request_)
-    other = dataclasses.replace(job, models={"transformer a.safetensors": "1-abc"})
-    assert other.fingerprint.differences(job.fingerprint.parts) == ["models"]
-    monkeypatch.setattr("soundreel.render.prepared.__version__", "99")
-    assert changed(request_).fingerprint.differences(job.fingerprint.parts) == ["soundreel"]
+@pytest.mark.parametrize("name", ["ref_image", "guide.pose_video", "server.workflow"])
+def test_a_file_that_is_not_there_is_wrong_input(request_: Request, tmp_path: Path, name: str) -> None:
+    missing = tmp_path / "gone"
+    with pytest.raises(InputError, match="no such .*: .*gone"):
+        _ = ask(changed(request_, name, missing, tmp_path)).fingerprint
+
+
+def test_model_files_and_the_version_of_pictures_count(base: PreparedRender, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = base.asked.fingerprint
+    other = dataclasses.replace(base.asked, model_files={"transformer a.safetensors": "1-abc"})
+    assert other.fingerprint.differences(before.parts) == ["model files"]
+    monkeypatch.setattr("soundreel.render.fingerprint.PIXELS_VERSION", 99)
+    assert dataclasses.replace(base.asked).fingerprint.differences(before.parts) == ["pixels version"]
+
+
+# of a clip
+
+
+def test_a_clip_s_own_seed_is_its_own(request_: Request, base: PreparedRender) -> None:
+    """A draft's clips do not need each other: 13 + 16 + 11 frames."""
+    other = prepared(request_.replace(clip_seeds=(0, 9, 2)))
+    assert [a == b for a, b in zip(base.clip_fingerprints, other.clip_fingerprints, strict=True)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "same"),
+    [
+        ({"interpolate": "motion"}, [False, False, True, True]),
+        ({"color_match": True}, [False, False, False, False]),
+        ({"interpolate": "motion", "cuts": [1.0]}, [False, False, True, True]),
+        ({"color_match": True, "cuts": [0.5]}, [False, True, True, True]),
+    ],
+)
+def test_post_processing_makes_clips_of_a_shot_need_each_other(
+    request_: Request, encoding: dict[str, Any], same: list[bool]
+) -> None:
+    one = prepared(request_.replace(frames=60, **encoding))
+    other = prepared(request_.replace(frames=60, clip_seeds=(9,), **encoding))
+    pairs = zip(one.clip_fingerprints, other.clip_fingerprints, strict=True)
+    assert [a == b for a, b in pairs][: len(same)] == same
+
+
+def test_where_an_engine_chains_clips_all_later_ones_of_the_shot_are_others(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_.replace(frames=60, cuts=[2.5])
+    monkeypatch.setattr("soundreel.engines.draft.DraftEngine.chains_clips", True)
+    one, other = (prepared(request.replace(clip_seeds=seeds)) for seeds in ((), (0, 9)))
+    shots = [clip.shot for clip in one.plan.clips]
+    assert shots == [0, 0, 0, 1, 1]
+    pairs = zip(one.clip_fingerprints, other.clip_fingerprints, strict=True)
+    assert [a == b for a, b in pairs] == [True, False, False, True, True]
+
+
+def test_a_moved_cut_leaves_the_shots_before_it(request_: Request) -> None:
+    one = prepared(request_.replace(cuts=[0.5, 1.5]))
+    other = prepared(request_.replace(cuts=[0.5, 1.75]))
+    shots = [clip.shot for clip in one.plan.clips]
+    same = [a == b for a, b in zip(one.clip_fingerprints, other.clip_fingerprints, strict=False)]
+    assert all(is_same for is_same, shot in zip(same, shots, strict=False) if shot == 0)
+    assert not all(same)
 
 
 # there and back
 
 
-def test_a_request_survives_json(request_: Request) -> None:
-    rich = dataclasses.replace(request_, **{name: value for name, value in OTHER.items() if name != "audio_duration"})
-    rich = dataclasses.replace(rich, loras=("a.safetensors:0.5",), clip_seeds=(4, 5), clip_split=ClipSplit.FULL)
+def everything(request: Request, folder: Path) -> Request:
+    """A request in which every field has another value than its default."""
+    for role in Role:
+        for name, value in OTHER[role].items():
+            if name != "window.full" and name not in {"audio", "ref_image", "recipe"}:
+                request = changed(request, name, value, folder)
+    return request.replace(full=True, recipe=folder / "a.mp4")
+
+
+def test_a_request_survives_json(request_: Request, tmp_path: Path) -> None:
+    rich = everything(request_, tmp_path).replace(server=Server(vae="v", timeout=3))
     back = from_data(json.loads(json.dumps(to_data(rich))))
-    assert {name: str(value) for name, value in vars(back).items()} == {
-        name: str(value) for name, value in vars(rich).items()
+    assert {field.name: str(field.of(back)) for field in fields_of(Request)} == {
+        field.name: str(field.of(rich)) for field in fields_of(Request)
     }
     assert type(back.sampling.solver) is Solver
     assert type(back.sampling.sigmas) is tuple
 
 
 def test_what_another_version_knows_is_left_out(request_: Request) -> None:
-    assert from_data(to_data(request_) | {"invented_later": 1}).seed == 0
+    data = to_data(request_)
+    data |= {"invented_later": 1, "sampling": data["sampling"] | {"invented_later": 1}}
+    assert from_data(data) == from_data(to_data(request_))
 
 
-@pytest.mark.parametrize("data", [{}, {"audio": "a.wav", "width": "wide"}, {"audio": "a.wav", "solver": "magic"}])
-def test_what_is_no_request_is_wrong_input(data: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        [],
+        None,
+        {"audio": "a.wav", "width": "wide"},
+        {"audio": "a.wav", "solver": "magic"},
+        {"audio": "a.wav", "sampling": {"steps": "few"}},
+        {"audio": "a.wav", "sampling": 4},
+        {"audio": "a.wav", "output": 4},
+    ],
+)
+def test_what_is_no_request_is_wrong_input(data: Any) -> None:
     with pytest.raises(InputError):
         from_data(data)
 
@@ -162,66 +320,73 @@ def test_a_work_folder_can_be_gone_on_with_from_anywhere(monkeypatch: pytest.Mon
     Path("b.safetensors").touch()
     loras = ("b.safetensors:0.5", "on_a_server.safetensors:0.5")
     data = to_data(Request(audio="a.wav", loras=loras, output="c.mp4"), absolute=True)
-    assert (data["audio"], data["output"]) == (str(tmp_path / "a.wav"), str(tmp_path / "c.mp4"))
-    assert data["loras"] == [str(tmp_path / "b.safetensors:0.5"), "on_a_server.safetensors:0.5"]
+    assert (data["audio"], data["output"]["path"]) == (str(tmp_path / "a.wav"), str(tmp_path / "c.mp4"))
+    assert data["compute"]["loras"] == [str(tmp_path / "b.safetensors:0.5"), "on_a_server.safetensors:0.5"]
     assert data["ref_image"] is None
 
 
-def test_a_server_s_secrets_are_written_nowhere(request_: Request) -> None:
-    data = to_data(dataclasses.replace(request_, server=SECRET_SERVER), absolute=True)
-    assert data["server"]["urls"] == ["https://example.org/comfy"]
-    assert "hush" not in json.dumps(data)
+# secrets
+
+SECRET = Server(urls=("https://ann:hush@example.org/comfy",), headers=("Authorization: Bearer hush",), timeout=9)
 
 
-# dataclasses in a request, and secrets
+def test_a_server_s_secrets_are_written_nowhere(request_: Request, tmp_path: Path) -> None:
+    request = request_.replace(server=SECRET, frames=8, output=tmp_path / "a.mp4")
+    generate(request, work=WorkOptions(keep_work=True))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in written} >= {"a.mp4", "plan.json"}
+    assert [path.name for path in written if b"hush" in path.read_bytes()] == []
+    (plan,) = (json.loads(path.read_text()) for path in written if path.name == "plan.json")
+    assert plan["request"]["server"]["urls"] == ["https://example.org/comfy"]
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "hush"}, [("Authorization", "hush")], ["hush"]])
+def test_neither_is_it_told(headers: Any) -> None:
+    assert "hush" not in repr(Request(audio="a.wav", server=SECRET))
+    with pytest.raises(InputError) as error:
+        Server(headers=headers)
+    assert "hush" not in str(error.value)
+    assert error.value.field == "server.headers"
+
+
+# of any dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    urls: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    model: str | None = None
+    urls: tuple[str, ...] = option((), "Where", role=Role.NEITHER, is_address=True)
+    keys: tuple[str, ...] = option((), "Secret", role=Role.NEITHER, is_secret=True)
+    model: str | None = option(None, "Which", role=Role.PIXELS)
+
+    def __post_init__(self) -> None:
+        settle(self, "place.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    seed: int = 0
-    place: Place = field(default_factory=Place)
+class Wanted:
+    seed: int = option(0, "Number", role=Role.PIXELS)
+    place: Place = group(Place)  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
-ASKED_ROLES = {
-    "seed": Role.VALUE,
-    "place.urls": Role.ADDRESS,
-    "place.headers": Role.SECRET,
-    "place.model": Role.VALUE,
-}
-
-ASKED = Asked(
-    place=Place(
-        urls=("https://ann:hush@example.org:8188/comfy?x=1", "http://localhost:8188"),
-        headers=("Authorization: Bearer hush",),
-        model="a.safetensors",
-    )
-)
+def test_fields_of_groups_have_names_of_their_own() -> None:
+    assert [field.name for field in fields_of(Wanted)] == ["seed", "place.urls", "place.keys", "place.model"]
 
 
-def test_fields_of_fields_have_names_of_their_own() -> None:
-    assert list(field_names(Asked)) == list(ASKED_ROLES)
-
-
-def test_secrets_and_passwords_are_kept_nowhere() -> None:
-    data = to_data(ASKED, roles=ASKED_ROLES)
-    assert data == {
+def test_secrets_and_passwords_are_no_data() -> None:
+    urls = ("https://ann:hush@example.org:8188/comfy?x=1", "http://localhost:8188")
+    wanted = Wanted(place=Place(urls=urls, keys=("hush",), model="a.safetensors"))
+    assert to_data(wanted) == {
         "seed": 0,
         "place": {"urls": ["https://example.org:8188/comfy?x=1", "http://localhost:8188"], "model": "a.safetensors"},
     }
-    assert "hush" not in json.dumps(data)
 
 
-def test_only_what_changes_pictures_of_a_field_s_fields_counts() -> None:
-    assert request_parts(ASKED, ASKED_ROLES) == {"seed": 0, "place.model": "a.safetensors"}
-
-
-def test_an_unknown_field_is_an_error() -> None:
-    with pytest.raises(KeyError, match="place.urls"):
-        to_data(ASKED, roles={"seed": Role.VALUE})
+def test_only_fields_of_a_role_are_its_parts(request_: Request) -> None:
+    for role in Role:
+        if role not in {Role.PIXELS, Role.NEITHER}:
+            assert set(request_parts(request_, role)) == set(OTHER[role])
+    files = {"guide.pose_video", "server.workflow"}
+    assert set(request_parts(request_, Role.PIXELS)) == set(OTHER[Role.PIXELS]) - files, "none is given"

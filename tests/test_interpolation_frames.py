@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from soundreel.errors import InputError, WeightsError
-from soundreel.interpolation.frames import Method, Rates, check_method, interpolate, open_method
+from soundreel.interpolation.frames import Method, Piece, Rates, check_method, interpolate, open_method
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Gap, compensate_motion
 from soundreel.media.video import read_frames
@@ -31,6 +31,11 @@ def panning(count: int, step: int = 4, seed: int = 0, height: int = 96, width: i
     """A window that moves over a texture by `step` pixels per picture."""
     wide = texture(height, width + step * count, seed)
     return [np.ascontiguousarray(wide[:, k * step : k * step + width]) for k in range(count)]
+
+
+def pale(pictures: list[Picture], level: int = 0) -> list[Picture]:
+    """The same of so little contrast that nothing is searched to tell that there is no cut."""
+    return [picture // 16 + np.uint8(level) for picture in pictures]
 
 
 def double(pictures: list[Picture], factor: int = 2) -> list[Picture]:
@@ -136,7 +141,7 @@ class Recorder:
 @pytest.mark.parametrize("fps", RATES)
 @pytest.mark.parametrize("count", [1, 2, 7, 77, 161])
 def test_a_rate_keeps_the_length_to_half_a_frame(fps: int, count: int) -> None:
-    pictures = panning(count, step=1, height=32, width=32)
+    pictures = pale(panning(count, step=1, height=32, width=32))
     made = list(interpolate(pictures, method=Recorder(), fps=fps))
     assert len(made) == Rates(target=Fraction(fps)).count(count)
     assert abs(Fraction(len(made), fps) - Fraction(count, 16)) <= Fraction(1, 2 * fps)
@@ -161,18 +166,38 @@ def test_every_picture_shows_its_own_time(fps: int) -> None:
 @pytest.mark.parametrize("fps", RATES)
 @pytest.mark.parametrize("method", ["motion", "blend"])
 def test_clip_by_clip_gives_the_pictures_of_one_run(fps: int, method: str) -> None:
-    pictures = [*panning(13, seed=3), *panning(8, seed=4)]
+    pictures = [*pale(panning(13, seed=3)), *pale(panning(8, seed=4), 100)]
     maker = open_method("motion") if method == "motion" else Recorder(batch=4)
     whole = list(interpolate(pictures, method=maker, fps=fps))
     pieces: list[Picture] = []
     for start, stop in pairwise([0, 5, 6, 13, 21]):
         assert len(pieces) == Rates(target=Fraction(fps)).first_after(start - 1)
         before = pictures[start - 1] if start else None
-        pieces += interpolate(
-            pictures[start:stop], method=maker, fps=fps, before=before, start=start, is_last=stop == len(pictures)
-        )
+        piece = Piece(start=start, before=before, is_last=stop == len(pictures))
+        pieces += interpolate(pictures[start:stop], method=maker, fps=fps, piece=piece)
     assert len(pieces) == len(whole)
     assert all(np.array_equal(one, other) for one, other in zip(pieces, whole, strict=True))
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("cuts", [(5,), (1, 2, 13), (6, 7, 20)])
+def test_shots_join_to_the_whole_and_hold_their_last_picture_to_the_cut(fps: int, cuts: tuple[int, ...]) -> None:
+    """Neighbours that look alike: nothing but the plan knows that there is a cut between them."""
+    pictures, rates = panning(21, step=1), Rates(target=Fraction(fps))
+    joined: list[Picture] = []
+    for start, stop in pairwise([0, *cuts, 21]):
+        assert len(joined) == rates.first_at(start)
+        middle = (start + stop) // 2  # each shot in two pieces, where it has as many pictures
+        for begin, end in pairwise(sorted({start, middle, stop})):
+            before = pictures[begin - 1] if begin > start else None
+            until = rates.first_at(stop) if end == stop else None
+            piece = Piece(start=begin, before=before, is_last=end == 21, until=until)
+            joined += interpolate(pictures[begin:end], method=Recorder(), fps=fps, piece=piece)
+    assert len(joined) == rates.count(21)
+    for position, made in enumerate(joined):
+        frame, share = divmod(Fraction(position * 16, fps), 1)
+        is_held = share == 0 or frame >= 20 or frame + 1 in cuts
+        assert np.array_equal(made, pictures[min(frame, 20)]) if is_held else (made == round(255 * share)).all()
 
 
 def test_identical_pictures_cost_nothing() -> None:

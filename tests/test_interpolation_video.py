@@ -252,3 +252,21 @@ def test_clips_of_a_render_join_without_a_seam(tmp_path: Path, tune: Path, capsy
     frames, doubled = list(read_frames(plain.path)), list(read_frames(double.path))
     assert len(doubled) == 40
     assert all(np.array_equal(one, other) for one, other in zip(frames, doubled[::2], strict=True))
+
+
+@pytest.mark.parametrize("fps", [24, 32])
+def test_a_cut_of_a_render_is_sharp_and_where_it_was_asked_for(
+    tmp_path: Path, tune: Path, capsys: pytest.CaptureFixture[str], fps: int
+) -> None:
+    """Frame 7 is held to the cut at frame 8, which is shown at its time; the length does not change."""
+    words = ["--width", "64", "--height", "64", "--frames", "20", "--engine", "draft", "--crf", "0", "--cut", "0.5"]
+    plain = run_here(capsys, tune, *words, "-o", tmp_path / "plain.mp4")
+    rated = run_here(capsys, tune, *words, "--interpolate", "motion", "--fps", str(fps), "-o", tmp_path / "rated.mp4")
+    frames, shown = list(read_frames(plain.path)), list(read_frames(rated.path))
+    assert len(shown) == 20 * fps // 16
+    times = [Fraction(position * 16, fps) for position in range(len(shown))]
+    held = [position for position, time in enumerate(times) if 7 <= time < 8]
+    assert len(held) == fps // 16
+    assert all(np.array_equal(shown[position], frames[7]) for position in held)
+    whole = [position for position, time in enumerate(times) if time.denominator == 1]
+    assert all(np.array_equal(shown[position], frames[int(times[position])]) for position in whole)

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from parity.case import Case, read_cases
-from parity.plumbing import RUNNERS
 from soundreel.engines.native.inputs import (
     NO_POSE,
     fit_pose,
@@ -25,23 +23,11 @@ from soundreel.media.pose import PoseMatch, missing_pose_seconds, pose_frame_ind
 from soundreel.media.video import SegmentWriter
 from soundreel.planning import size_for_area
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
-KINDS = ("size_selection", "pose_frame_indices", "resize_crop", "video_to_uint8")
-
 GREY_STEP = 4
 """Frame k of a test video is grey of level 8 + 4·k: far enough apart to survive H.264 at crf 0."""
 
-
-def golden_cases() -> list[Case]:
-    found = read_cases(GOLDEN) if GOLDEN.is_dir() else []
-    return [case for case in found if case.kind in KINDS]
-
-
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is not here")
-@pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
-def test_golden(case: Case) -> None:
-    for comparison in RUNNERS[case.kind](case):
-        assert comparison.passed, comparison
+OVERLAPPING = [(0, 8), (5, 4), (9, 8), (10, 4), (8, 4)]
+"""First model frames and sizes of clips of which some begin a shot: the last one after a clip of one frame."""
 
 
 class TestSizeForArea:
@@ -163,10 +149,15 @@ def frame_numbers(windows: Iterable[Tensor]) -> list[list[int | None]]:
     return [[number(window[:, k]) for k in range(window.shape[1])] for window in windows]
 
 
+def end_to_end(*sizes: int) -> list[tuple[int, int]]:
+    """First model frame and size of clips that follow each other."""
+    return [(sum(sizes[:k]), size) for k, size in enumerate(sizes)]
+
+
 class TestPoseWindows:
     def test_each_clip_gets_its_stretch_with_the_first_pose_twice(self, tmp_path: Path) -> None:
         pose = write_pose(tmp_path / "pose.mp4", frames=24, fps=16)
-        windows = list(pose_windows(pose, [8, 4, 8], width=64, height=64))
+        windows = list(pose_windows(pose, end_to_end(8, 4, 8), width=64, height=64))
         assert [tuple(window.shape) for window in windows] == [(3, 9, 64, 64), (3, 5, 64, 64), (3, 9, 64, 64)]
         assert frame_numbers(windows) == [
             [0, 0, 1, 2, 3, 4, 5, 6, 7],
@@ -176,7 +167,7 @@ class TestPoseWindows:
 
     def test_short_video_holds_its_last_frame(self, tmp_path: Path) -> None:
         pose = write_pose(tmp_path / "pose.mp4", frames=6, fps=16)
-        assert frame_numbers(pose_windows(pose, [4, 4, 4], width=64, height=64)) == [
+        assert frame_numbers(pose_windows(pose, end_to_end(4, 4, 4), width=64, height=64)) == [
             [0, 0, 1, 2, 3],
             [4, 4, 5, 5, 5],
             [5, 5, 5, 5, 5],
@@ -184,7 +175,7 @@ class TestPoseWindows:
 
     def test_short_video_ends_black_in_reference_mode(self, tmp_path: Path) -> None:
         pose = write_pose(tmp_path / "pose.mp4", frames=11, fps=30)
-        windows = pose_windows(pose, [4, 4, 4], width=64, height=64, match=PoseMatch.REFERENCE)
+        windows = pose_windows(pose, end_to_end(4, 4, 4), width=64, height=64, match=PoseMatch.REFERENCE)
         assert frame_numbers(windows) == [
             [0, 0, 2, 4, 6],
             [8, 8, 10, None, None],
@@ -193,36 +184,56 @@ class TestPoseWindows:
 
     def test_lead_in_keeps_pose_and_picture_together(self, tmp_path: Path) -> None:
         pose = write_pose(tmp_path / "pose.mp4", frames=12, fps=16)
-        windows = pose_windows(pose, [8], width=64, height=64, lead_in=3)
+        windows = pose_windows(pose, [(0, 8)], width=64, height=64, lead_in=3)
         assert frame_numbers(windows) == [[0, 0, 0, 0, 0, 1, 2, 3, 4]]
 
     @pytest.mark.parametrize("match", PoseMatch)
     def test_resumed_render_sees_the_same_windows(self, tmp_path: Path, match: PoseMatch) -> None:
         pose = write_pose(tmp_path / "pose.mp4", frames=14, fps=24)
-        sizes = [8, 4, 8]
-        whole = list(pose_windows(pose, sizes, width=32, height=48, match=match, lead_in=3))
-        for first in range(len(sizes)):
-            rest = list(pose_windows(pose, sizes, width=32, height=48, match=match, lead_in=3, first=first))
-            assert len(rest) == len(sizes) - first
-            assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+        for places in (end_to_end(8, 4, 8), OVERLAPPING):
+            whole = list(pose_windows(pose, places, width=32, height=48, match=match, lead_in=3))
+            for first in range(len(places)):
+                rest = list(pose_windows(pose, places[first:], width=32, height=48, match=match, lead_in=3))
+                assert len(rest) == len(places) - first
+                assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+
+    def test_after_a_cut_the_window_goes_back(self, tmp_path: Path) -> None:
+        """Its lead-in, and the surplus of the clip before it, see poses that the other shot's pictures see, too."""
+        pose = write_pose(tmp_path / "pose.mp4", frames=24, fps=16)
+        assert frame_numbers(pose_windows(pose, OVERLAPPING, width=64, height=64, lead_in=3)) == [
+            [0, 0, 0, 0, 0, 1, 2, 3, 4],
+            [2, 2, 3, 4, 5],
+            [6, 6, 7, 8, 9, 10, 11, 12, 13],
+            [7, 7, 8, 9, 10],
+            [5, 5, 6, 7, 8],
+        ]
+
+    def test_overlapping_windows_past_the_end_hold_and_end_black(self, tmp_path: Path) -> None:
+        pose = write_pose(tmp_path / "pose.mp4", frames=7, fps=16)
+        held, black = (
+            frame_numbers(pose_windows(pose, [(0, 8), (5, 4), (6, 4)], width=64, height=64, match=match))
+            for match in (PoseMatch.TIME, PoseMatch.REFERENCE)
+        )
+        assert held == [[0, 0, 1, 2, 3, 4, 5, 6, 6], [5, 5, 6, 6, 6], [6, 6, 6, 6, 6]]
+        assert black == [[0, 0, 1, 2, 3, 4, 5, 6, None], [5, 5, 6, None, None], [6, 6, None, None, None]]
 
     def test_shortfall_is_known_before_rendering(self, tmp_path: Path) -> None:
         pose = write_pose(tmp_path / "pose.mp4", frames=16, fps=16)
-        assert missing_pose_seconds(pose, [8, 8], match=PoseMatch.TIME, lead_in=0) == 0.0
-        assert missing_pose_seconds(pose, [8, 16], match=PoseMatch.TIME, lead_in=0) == 0.5
-        assert missing_pose_seconds(pose, [8, 16], match=PoseMatch.TIME, lead_in=3) == 5 / 16
+        assert missing_pose_seconds(pose, 16, match=PoseMatch.TIME, lead_in=0) == 0.0
+        assert missing_pose_seconds(pose, 24, match=PoseMatch.TIME, lead_in=0) == 0.5
+        assert missing_pose_seconds(pose, 24, match=PoseMatch.TIME, lead_in=3) == 5 / 16
 
     def test_missing_video_is_an_input_error(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"none\.mp4"):
-            next(pose_windows(tmp_path / "none.mp4", [8], width=64, height=64))
+            next(pose_windows(tmp_path / "none.mp4", [(0, 8)], width=64, height=64))
 
     def test_text_is_not_a_video(self, tmp_path: Path) -> None:
         (tmp_path / "pose.mp4").write_text("not a video\n" * 50)
         with pytest.raises(MediaError, match=r"pose\.mp4"):
-            next(pose_windows(tmp_path / "pose.mp4", [8], width=64, height=64))
+            next(pose_windows(tmp_path / "pose.mp4", [(0, 8)], width=64, height=64))
 
     def test_real_pose_video(self, media: Path) -> None:
-        window = next(pose_windows(media / "pose.mp4", [8], width=832, height=480))
+        window = next(pose_windows(media / "pose.mp4", [(0, 8)], width=832, height=480))
         assert window.shape == (3, 9, 480, 832)
         assert window.min() >= -1.0 - 1e-5
         assert window.max() > 0.5  # a bright skeleton on black

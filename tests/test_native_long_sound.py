@@ -222,8 +222,7 @@ def test_a_plan_gets_the_features_of_its_window_whichever_way(cache: Path, tmp_p
     request = Request(audio=sound, engine="native", device="cpu", models=OFFICIAL, width=32, height=32, frames=77)
 
     def encoded(**fields: Any) -> Tensor | StoredSound:
-        planned = plan(Request(**{**vars(request), **fields}))
-        return encode_sound(planned, find_files(request), CPU)
+        return encode_sound(plan(request.replace(**fields)), find_files(request), CPU)
 
     long, short = encoded(), encoded(frames=16)
     assert isinstance(long, StoredSound)

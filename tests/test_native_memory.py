@@ -1,8 +1,9 @@
 """Memory modes: what is kept where, that caps hold by the plan's own arithmetic, and that pictures stay the same."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from soundreel.engines.native import NativeEngine, engine, memory
+from native_renders import native_plan, native_request, prepared, rendered
+from soundreel.engines.native import NativeEngine
+from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import load_transformer
-from soundreel.engines.native.device import transformer_sizes
 from soundreel.engines.native.memory import (
     CAPS,
     CONTEXT_BYTES,
     EVERYTHING,
+    VAE_STEPS,
+    Bits,
     Demand,
     MemoryPlan,
     Weights,
@@ -35,27 +39,28 @@ from soundreel.engines.native.memory import (
     vae_bytes,
     weigh,
 )
-from soundreel.engines.native.prepared import find_files
+from soundreel.engines.native.prepared import Placement, find_files
 from soundreel.engines.native.text import TextEncoder
 from soundreel.errors import EngineError
+from soundreel.models.attention import Kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.pipeline import plan
 from soundreel.planning import plan as plan_clips
-from soundreel.request import Memory, Precision, Request
-from soundreel.types import Plan, Progress, RenderedClip
+from soundreel.request import Memory, Precision, Request, VaePrecision
+from soundreel.types import Plan, Progress
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import load_part
+from soundreel.weights.components import load_part, outline_model
 from soundreel.weights.lora import apply_loras, open_lora
 from soundreel.weights.lora_files import LoraSource
 from soundreel.weights.placement import weight_bytes
 from soundreel.weights.precision import block_layers, clip_layers, round_layers
 from soundreel.weights.quantized import Fp8Linear
-from weight_files import COMFY, GOLDEN, OFFICIAL, needs_golden
+from weight_files import COMFY, OFFICIAL, needs_golden
 
-SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
 CPU = torch.device("cpu")
 MB, GB = 10**6, 10**9
 SMALL = (Memory.GB24, Memory.GB16, Memory.GB12)
+
+QUICK: dict[str, Any] = {"width": 32, "height": 32, "frames": 5, "steps": 2}
 
 FULL_SIZES: dict[str, Any] = {
     "num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40,
@@ -87,7 +92,8 @@ def full_plan(**fields: Any) -> Plan:
 def full_demand(planned: Plan) -> Demand:
     """As on a GPU with float8 products."""
     float8 = planned.request.compute.precision is not Precision.BF16
-    return replace(demand(planned, FULL_SIZES, CPU), float8_rows=float8, vae_dtype=torch.bfloat16)
+    asked = demand(planned, FULL_SIZES, CPU, kernel=Kernel.SDPA, vae=VaePrecision.BF16)
+    return replace(asked, float8_rows=float8, vae_steps=VAE_STEPS)
 
 
 def fitted(mode: Memory, **fields: Any) -> MemoryPlan | None:
@@ -154,6 +160,30 @@ def test_auto_takes_the_first_that_is_free(free: int, expected: Memory | None) -
     assert found is None or (found.peak_bytes < free * GB and found.cap_bytes is None)
 
 
+@pytest.mark.parametrize("mode", Memory)
+@pytest.mark.parametrize(("rounds", "tokens_at_once", "vae_step"), list(product((False, True), (None, 8192), (2, 1))))
+def test_a_render_that_goes_on_keeps_what_changes_its_pixels(
+    mode: Memory, rounds: bool, tokens_at_once: int | None, vae_step: int
+) -> None:
+    kept = Bits(rounds=rounds, tokens_at_once=tokens_at_once, vae_step=vae_step)
+    planned = full_plan(memory=mode)
+    for free in (13 * GB, 80 * GB):
+        found = choose(full_weights(), full_demand(planned), planned.request, free, kept)
+        assert (found is None) == (mode is Memory.HIGH and free < 20 * GB)
+        assert found is None or (found.bits == kept and found.peak_bytes < free)
+
+
+def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 13 * GB)
+    planned = full_plan(width=704, height=1024)
+    weights, asked = full_weights(), full_demand(planned)
+    anew = choose_memory(weights, asked, planned.request, CPU)
+    roomy = Bits(rounds=False, tokens_at_once=None, vae_step=2)
+    assert anew.bits != roomy
+    with pytest.raises(EngineError, match=r"704×1024 .* 12\.1 GiB free: --no-resume begins anew, with what fits; or"):
+        choose_memory(weights, asked, planned.request, CPU, roomy)
+
+
 @pytest.mark.parametrize("mode", SMALL)
 def test_memory_grows_with_the_picture_and_the_clip(mode: Memory) -> None:
     asked = [full_demand(full_plan(width=w, height=h, infer_frames=n, frames=221)) for w, h, n in
@@ -185,9 +215,9 @@ def test_the_transformer_s_bytes_are_those_of_its_file() -> None:
 @needs_golden
 @pytest.mark.parametrize("folder", [OFFICIAL, COMFY])
 def test_weighing_is_loading(folder: Path) -> None:
-    request = Request(audio=SPEECH, models=folder, device="cpu")
-    files = find_files(request)
-    weights, loaded = weigh(files, CPU, request), load_transformer(files, request, CPU)
+    placement: Placement = prepared(native_plan(**QUICK, models=folder)).placement
+    files = placement.files
+    weights, loaded = weigh(outline_model(files), CPU, VaePrecision.AUTO), load_transformer(placement)
     assert sum(weights.step) + weights.clip + weights.others == weight_bytes(
         files[Component.TRANSFORMER], torch.float32
     )
@@ -214,13 +244,10 @@ def without_gradients() -> Iterator[None]:
         yield
 
 
-def tiny_request(**fields: Any) -> Request:
-    return Request(**{"audio": SPEECH, "engine": "native", "device": "cpu", "models": OFFICIAL, "seed": 3} | fields)
-
-
 def loaded(memory_plan: MemoryPlan, **fields: Any) -> WanS2VTransformer3DModel:
-    asked = tiny_request(**fields)
-    return load_transformer(find_files(asked), asked, CPU, memory=memory_plan)
+    decided = prepared(native_plan(**QUICK, **fields))
+    placement = replace(decided.placement, memory=memory_plan)
+    return load_transformer(placement)
 
 
 def velocity(model: WanS2VTransformer3DModel) -> Tensor:
@@ -291,7 +318,7 @@ def test_loras_are_added_before_weights_are_rounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", [OFFICIAL, COMFY])
 def test_blocks_arrive_whole_and_one_after_the_other(folder: Path) -> None:
     """Though files keep the layers for the sound apart from the blocks that they belong to."""
-    part, arrived = find_files(tiny_request(models=folder))[Component.TRANSFORMER], list[str]()
+    part, arrived = find_files(native_request(models=folder))[Component.TRANSFORMER], list[str]()
 
     def on_part(name: str, module: torch.nn.Module) -> None:
         assert not any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
@@ -304,44 +331,41 @@ def test_blocks_arrive_whole_and_one_after_the_other(folder: Path) -> None:
 
 @needs_golden
 def test_a_streamed_text_encoder_says_the_same() -> None:
-    files = find_files(tiny_request())
+    files = find_files(native_request())
     expected = TextEncoder.load(files).encode("a red boat")
-    assert torch.equal(TextEncoder.load(files, streamed=True).encode("a red boat"), expected)
+    assert torch.equal(TextEncoder.load(files).stream_to(CPU).encode("a red boat"), expected)
 
 
 # whole renders
 
 
-QUICK: dict[str, Any] = {"width": 32, "height": 32, "frames": 5, "steps": 2}
-
-
-def rendered(planned: Plan, heard: list[Progress] | None = None) -> list[RenderedClip]:
-    report = (lambda _: None) if heard is None else heard.append
-    return list(NativeEngine().render(planned, 0, None, report, Path()))
-
-
 @needs_golden
 def test_a_render_in_little_memory_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = plan(tiny_request(**QUICK, precision=Precision.BF16))
-    expected = rendered(planned)
-    count = transformer_sizes(find_files(planned.request)[Component.TRANSFORMER])["num_layers"]
+    planned = native_plan(**QUICK, precision=Precision.BF16)
+    expected, count = rendered(planned), prepared(planned).placement.sizes["num_layers"]
     little = MemoryPlan(
         mode=Memory.GB12, blocks=count, streamed=count, offloads=True, text_streamed=True, together=True, vae_step=1
     )
-    monkeypatch.setattr(engine, "choose_memory", lambda *_: little)
+    monkeypatch.setattr(decisions, "choose_memory", lambda *_: little)
     (clip,) = rendered(planned)
     assert (clip.frames == expected[0].frames).all()
 
 
 @needs_golden
 def test_a_small_mode_rounds_and_says_so() -> None:
-    asked = plan(tiny_request(**QUICK, memory=Memory.GB24))
-    (note,) = NativeEngine().notes(asked)
+    decided = prepared(native_plan(**QUICK, memory=Memory.GB24))
+    (note,) = decided.notes
     assert note.startswith("memory 24gb: the transformer's large matrices are rounded to fp8; --precision bf16 keeps")
-    estimate = NativeEngine().estimate(asked)
-    assert estimate.memory_mode == "24gb, fp8 weights"
-    assert list(NativeEngine().notes(plan(tiny_request(**QUICK, memory=Memory.GB24, precision=Precision.BF16)))) == []
-    assert list(NativeEngine().notes(plan(tiny_request(**QUICK)))) == []
+    assert NativeEngine().estimate(decided).memory_mode == "24gb, fp8 weights"
+    assert prepared(native_plan(**QUICK, memory=Memory.GB24, precision=Precision.BF16)).notes == ()
+    assert prepared(native_plan(**QUICK)).notes == ()
+
+
+@needs_golden
+def test_without_a_gpu_the_vae_takes_one_latent_frame_at_once() -> None:
+    for mode in (Memory.AUTO, Memory.GB24):
+        decided = prepared(native_plan(**QUICK, memory=mode))
+        assert decided.placement.memory.vae_step == decided.identity["bits"]["vae_step"] == 1
 
 
 @needs_golden
@@ -354,8 +378,7 @@ def test_files_in_fp8_are_not_rounded_again(tmp_path: Path) -> None:
     ):
         (tmp_path / kind).mkdir()
         shutil.copyfile(COMFY / kind / f"{name}.safetensors", tmp_path / kind / f"{name}.safetensors")
-    asked = tiny_request(**QUICK, models=tmp_path, memory=Memory.GB24)
-    found = choose_memory(find_files(asked), plan(asked), CPU)
+    found = prepared(native_plan(**QUICK, models=tmp_path, memory=Memory.GB24)).placement.memory
     assert not found.rounds
     assert found.says() == "24gb"
 
@@ -363,7 +386,7 @@ def test_files_in_fp8_are_not_rounded_again(tmp_path: Path) -> None:
 @needs_golden
 def test_the_time_left_is_in_the_progress_of_every_step() -> None:
     heard: list[Progress] = []
-    rendered(plan(tiny_request(**QUICK)), heard)
+    rendered(native_plan(**QUICK), report=heard.append)
     left = [progress.eta_seconds for progress in heard if progress.step]
     assert len(left) == 2
     assert all(seconds is not None and seconds >= 0 for seconds in left)
@@ -373,11 +396,8 @@ def test_the_time_left_is_in_the_progress_of_every_step() -> None:
 @needs_golden
 def test_what_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 24 * GB)
-    monkeypatch.setattr(memory, "weigh", lambda *_: full_weights())
-    asked = tiny_request(width=832, height=1216, memory=Memory.GB12, models=OFFICIAL)
-    sizes: Mapping[str, Any] = FULL_SIZES
-    monkeypatch.setattr(memory.devices, "transformer_sizes", lambda *_: sizes)
+    planned = full_plan(width=832, height=1216, memory=Memory.GB12)
     with pytest.raises(
         EngineError, match=r"832×1216 in clips of 80 needs about \d+\.\d GiB, --memory 12gb leaves 10\.6 GiB: "
     ):
-        choose_memory(find_files(asked), plan_clips(asked, 20.0), CPU)
+        choose_memory(full_weights(), full_demand(planned), planned.request, CPU)

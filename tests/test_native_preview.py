@@ -14,15 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from soundreel.engines.native import NativeEngine
+from native_renders import native_plan, prepared, rendered
 from soundreel.engines.native.preview import NAME, Previewer, mix, preview_note
 from soundreel.errors import WeightsError
 from soundreel.models.tiny_decoder import TinyDecoder
-from soundreel.pipeline import plan
-from soundreel.request import Request
 from soundreel.types import Progress
 from soundreel.weights.preview_decoder import find_decoder, load_decoder
-from weight_files import GOLDEN, OFFICIAL, needs_golden
+from weight_files import needs_golden
 
 CPU = torch.device("cpu")
 
@@ -123,12 +121,8 @@ class TestRender:
                 with Image.open(progress.preview) as picture:
                     pictures.append(np.asarray(picture))
 
-        asked = Request(
-            audio=GOLDEN / "inputs" / "speech_2s.wav", engine="native", device="cpu", models=OFFICIAL,
-            width=32, height=32, frames=5, steps=8, preview=True,
-        )  # fmt: skip
-        planned = plan(asked)
-        assert any("previews are rough" in note for note in NativeEngine().notes(planned))
-        list(NativeEngine().render(planned, 0, None, listen, tmp_path))
+        decided = prepared(native_plan(width=32, height=32, frames=5, steps=8, preview=True))
+        assert any("previews are rough" in note for note in decided.notes)
+        rendered(decided, report=listen, scratch=tmp_path)
         assert len(pictures) == 2
         assert not np.array_equal(*pictures)

@@ -1,6 +1,7 @@
-"""The native engine's clips are chained: its carry makes an interrupted chain go on as if unbroken."""
+"""The native engine's clips are chained: what is kept of them makes an interrupted chain go on as if unbroken."""
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ pytest.importorskip("diffusers", reason="the packages of soundreel[native] are n
 import torch
 
 from command import files_below
+from native_renders import CHAIN, native_request
 from soundreel.errors import Cancelled
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
-from soundreel.request import Keeping, Request
+from soundreel.request import WorkOptions
 from soundreel.types import Progress, Result, Stage
-from weight_files import GOLDEN, OFFICIAL, needs_golden
+from weight_files import needs_golden
 
 pytestmark = needs_golden
 
@@ -39,9 +41,9 @@ def render(tmp_path: Path) -> Render:
 
 
 def rendering(folder: Path) -> Render:
-    """Renders three clips of 5 + 8 + 4 frames; returns which of them were drawn."""
+    """Renders three clips of 5 + 8 + 4 frames, or as `fields` say; returns which of them were drawn."""
 
-    def run(stop_in: int | None = None, *, color_match: bool = False, **keeping: Any) -> tuple[Result, set[int]]:
+    def run(stop_in: int | None = None, *, fields: Mapping[str, Any] = {}, **work: Any) -> tuple[Result, set[int]]:
         drawn = set()
 
         def listen(progress: Progress) -> None:
@@ -50,20 +52,8 @@ def rendering(folder: Path) -> Render:
                 if progress.clip == stop_in:
                     raise Cancelled("enough")
 
-        request = Request(
-            audio=GOLDEN / "inputs" / "speech_2s.wav",
-            engine="native",
-            device="cpu",
-            models=OFFICIAL,
-            width=64,
-            height=64,
-            frames=17,
-            infer_frames=8,
-            steps=1,
-            color_match=color_match,
-            output=folder / "a.mp4",
-        )
-        return generate(request, listen, keeping=Keeping(**keeping)), drawn
+        request = native_request(**CHAIN | {"frames": 17, "seed": 0, "output": folder / "a.mp4"} | fields)
+        return generate(request, listen, work=WorkOptions(**work)), drawn
 
     return run
 
@@ -77,43 +67,60 @@ def carries(folder: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], list[bytes]]:
-    """Frames and carries of an undisturbed render."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed render leaves that keeps its clips."""
     folder = tmp_path_factory.mktemp("whole")
     rendering(folder)(keep_work=True)
-    return frames(folder), carries(folder)
+    return folder
 
 
-@pytest.mark.parametrize("clip", [2, 3])
-def test_an_interrupted_chain_goes_on_as_if_unbroken(
-    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]], clip: int
-) -> None:
+@pytest.fixture(scope="module")
+def unbroken(whole: Path) -> tuple[list[bytes], list[bytes]]:
+    """Frames and carries of an undisturbed render."""
+    return frames(whole), carries(whole)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a render leaves that is cancelled in its third clip."""
+    folder = tmp_path_factory.mktemp("interrupted")
     with pytest.raises(Cancelled):
-        render(stop_in=clip)
-    assert render(keep_work=True)[1] == set(range(clip, 4))
+        rendering(folder)(stop_in=3)
+    return folder
+
+
+def copy(folder: Path, to: Path) -> None:
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+
+
+def test_an_interrupted_chain_goes_on_as_if_unbroken(
+    render: Render, tmp_path: Path, interrupted: Path, unbroken: tuple[list[bytes], list[bytes]]
+) -> None:
+    copy(interrupted, tmp_path)
+    assert render(keep_work=True)[1] == {3}
     assert (frames(tmp_path), carries(tmp_path)) == unbroken
 
 
-def test_a_damaged_carry_costs_one_clip(
-    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
+def test_damaged_latents_cost_one_clip(
+    render: Render, tmp_path: Path, interrupted: Path, unbroken: tuple[list[bytes], list[bytes]]
 ) -> None:
-    with pytest.raises(Cancelled):
-        render(stop_in=3)
-    (carry,) = tmp_path.rglob("clip_00002.safetensors")
-    carry.write_bytes(carry.read_bytes()[:-1])
-    assert render()[1] == {2, 3}
+    copy(interrupted, tmp_path)
+    (latents,) = tmp_path.rglob("clip_00002_*.safetensors")
+    latents.write_bytes(latents.read_bytes()[:-1])
+    assert render(keep_work=False)[1] == {2, 3}
     assert frames(tmp_path) == unbroken[0]
     assert files_below(tmp_path) == ["a.mp4"]
 
 
 def test_what_depends_on_a_redrawn_clip_is_drawn_again(
-    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
+    render: Render, tmp_path: Path, whole: Path, unbroken: tuple[list[bytes], list[bytes]]
 ) -> None:
-    render(keep_work=True)
+    copy(whole, tmp_path)
     result, drawn = render(redo_clip=2)
     assert drawn == {2, 3}
     assert [clip.seed for clip in result.plan.clips] == [0, 3, 2]
-    changed = [one != other for one, other in zip(frames(tmp_path), unbroken[0], strict=True)]
+    take = [frame.tobytes() for frame in read_frames(result.path)]
+    changed = [one != other for one, other in zip(take, unbroken[0], strict=True)]
     assert changed == [False] * 5 + [True] * 12
 
 
@@ -121,9 +128,29 @@ def test_matched_colours_change_the_pictures_and_not_the_chain(
     render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
 ) -> None:
     with pytest.raises(Cancelled):
-        render(stop_in=3, color_match=True)
-    looks = [clip["look"] for clip in render(color_match=True)[0].recipe["plan"]["clips"]]
+        render(stop_in=3, fields={"color_match": True})
+    looks = [clip["look"] for clip in render(fields={"color_match": True})[0].recipe["plan"]["clips"]]
     again = [clip["look"] for clip in rendering(tmp_path / "plain")()[0].recipe["plan"]["clips"]]
     assert looks == again
     assert frames(tmp_path)[:5] == unbroken[0][:5]
     assert frames(tmp_path)[5:] != unbroken[0][5:]
+
+
+CUT: dict[str, Any] = {"cuts": (9 / 16,), "guide_scale": 1.0}
+"""Two shots of two clips: 5 + 4 and 5 + 3 frames."""
+
+
+def test_nothing_passes_a_cut(render: Render, tmp_path: Path) -> None:
+    """What is drawn anew stays inside its shot, and a render that stops goes on at the cut without a carry."""
+    with pytest.raises(Cancelled):
+        render(stop_in=3, fields=CUT, keep_work=True)
+    kept = {path.name[: len("carry_00000")] for path in tmp_path.rglob("carry_*")}
+    assert kept <= {"carry_00001"}, "the last clip of a shot hands nothing on"
+    assert render(fields=CUT, keep_work=True)[1] == {3, 4}
+    before = frames(tmp_path)
+    result, drawn = render(fields=CUT, redo_clip=1)
+    assert drawn == {1, 2}
+    assert [clip.seed for clip in result.plan.clips] == [4, 1, 2, 3]
+    take = [frame.tobytes() for frame in read_frames(result.path)]
+    changed = [one != other for one, other in zip(take, before, strict=True)]
+    assert changed == [True] * 9 + [False] * 8

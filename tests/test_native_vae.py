@@ -110,7 +110,7 @@ def test_memory_that_runs_out_halves_the_pieces(tiny: AutoencoderKLWan, monkeypa
     monkeypatch.setattr(native_vae, "decode", short_of_memory)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     vae = Vae(tiny)
-    monkeypatch.setattr(vae, "_step", lambda *_: 4)
+    vae.most_at_once = 4
     assert vae.decode(latents(3), keep=2).shape == (3, 2, 32, 24)
     assert tried == [4, 2, 1]
 

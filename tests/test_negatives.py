@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from command import files_below
-from native_renders import CLIPS, NATIVE, Render, StopHereError, break_at
+from native_videos import CLIPS, NATIVE, Render, StopHereError, break_at
 from soundreel.engines.native.chain import kept_bytes
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import EngineError, MediaError

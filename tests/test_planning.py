@@ -1,17 +1,17 @@
-"""Design §4: clips cover exactly N frames, and nothing is made that nobody asked for."""
+"""Shots and clips cover exactly N frames, and nothing is made that nobody asked for."""
 
 import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soundreel.errors import InputError
-from soundreel.planning import count_tokens, plan
+from soundreel.planning import count_tokens, plan, shot_plan
 from soundreel.request import ClipSplit, Request
 from soundreel.types import Plan
-from soundreel.units import LEAD_IN_FRAMES
+from soundreel.units import LEAD_IN_FRAMES, MODEL_FPS
 
 HOUR = 3600.0
 
@@ -151,3 +151,124 @@ def test_tokens_are_those_of_the_reference() -> None:
     assert (tokens.noise, tokens.reference, tokens.motion) == (56320, 0, 0)
     wide = plan_frames(157, width=1024, height=704)
     assert count_tokens(wide, wide.clips[1]).motion == 4224
+
+
+# shots
+
+
+@st.composite
+def cut_requests(draw: st.DrawFn) -> tuple[Request, list[int]]:
+    """A request with up to 500 cuts, and the frames that they fall on."""
+    chance = draw(st.randoms(use_true_random=True))  # hypothesis itself prefers small numbers
+    count = chance.randint(1, draw(st.sampled_from([3, 40, 500])))
+    frames = chance.randint(count + 1, draw(st.sampled_from([600, 20_000])))
+    at = sorted(chance.sample(range(1, frames), count))
+    start = draw(st.sampled_from([0.0, 1.25, 33.37]))
+    cuts = [start + (frame + chance.uniform(-0.49, 0.49)) / MODEL_FPS for frame in at]  # the nearest frame counts
+    chance.shuffle(cuts)
+    request = Request(
+        audio="a.wav",
+        ref_image="a.png",
+        frames=frames,
+        audio_start=start,
+        cuts=cuts,
+        start_from_ref=draw(st.booleans()),
+        clip_split=draw(st.sampled_from(ClipSplit)),
+        infer_frames=draw(clip_sizes),
+        num_clip=draw(st.none() | st.integers(1, 600)),
+        seed=draw(st.integers(0, 99)),
+    )
+    return request, at
+
+
+def assert_is_whole(planned: Plan, *, equal_clips: bool) -> None:
+    """Shots cover 0 … N once, clips cover their shot once, and what is sampled is enough and no more than allowed."""
+    request = planned.request
+    assert [shot.index for shot in planned.shots] == list(range(len(planned.shots)))
+    assert planned.shots[0].start == 0
+    assert all(after.start == before.stop for before, after in pairwise(planned.shots))
+    assert planned.frames == planned.shots[-1].stop == sum(clip.frames for clip in planned.clips)
+    assert [clip.index for clip in planned.clips] == list(range(len(planned.clips)))
+    assert [clip.seed for clip in planned.clips] == [request.seed + k for k in range(len(planned.clips))]
+    lead_in = 0 if request.guide.start_from_ref else LEAD_IN_FRAMES
+    for shot in planned.shots:
+        assert shot.frames == sum(clip.frames for clip in shot.clips)
+        assert [clip.lead_in for clip in shot.clips] == [lead_in, *[0] * (len(shot.clips) - 1)]
+        assert [planned.continues(clip) for clip in shot.clips] == [False, *[True] * (len(shot.clips) - 1)]
+        assert [planned.is_last_of_shot(clip) for clip in shot.clips] == [*[False] * (len(shot.clips) - 1), True]
+        for before, clip in pairwise([None, *shot.clips]):
+            assert clip is not None
+            assert (clip.shot, clip.start) == (shot.index, shot.start if before is None else before.stop)
+            assert clip.size % 4 == 0
+            assert 4 <= clip.size <= request.sampling.infer_frames
+            assert clip.frames >= 1
+            assert clip.frames + clip.lead_in <= clip.size
+        is_full = request.sampling.clip_split is ClipSplit.FULL or (equal_clips and len(shot.clips) > 1)
+        assert not is_full or {clip.size for clip in shot.clips} == {request.sampling.infer_frames}
+        assert len(shot.clips) == math.ceil((shot.frames + lead_in) / request.sampling.infer_frames)
+
+
+@settings(max_examples=200, deadline=None)
+@given(cut_requests(), st.booleans())
+def test_any_cuts_give_whole_shots_and_exact_totals(asked: tuple[Request, list[int]], equal_clips: bool) -> None:
+    request, at = asked
+    planned = plan(request, HOUR, equal_clips=equal_clips)
+    assert_is_whole(planned, equal_clips=equal_clips)
+    starts = [shot.start for shot in planned.shots]
+    assert starts == [0, *at][: len(starts)]
+    limit = request.window.num_clip
+    if limit is None:
+        assert planned.frames == request.window.frames
+        assert starts == [0, *at]
+    else:
+        assert len(planned.clips) <= limit
+        assert planned.frames <= (request.window.frames or 0)
+        is_cut_short = planned.frames < (request.window.frames or 0)
+        assert len(planned.clips) == limit or not is_cut_short, "no clip less than there may be"
+
+
+@given(cut_requests(), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_a_shot_alone_is_the_same_shot(asked: tuple[Request, list[int]], equal_clips: bool) -> None:
+    planned = plan(asked[0], HOUR, equal_clips=equal_clips)
+    for shot in planned.shots:
+        alone = shot_plan(planned, shot)
+        assert [clip.size for clip in alone.clips] == [clip.size for clip in shot.clips]
+        assert [clip.seed for clip in alone.clips] == [clip.seed for clip in shot.clips]
+        begin = planned.request.window.start + shot.start / MODEL_FPS
+        assert (alone.frames, alone.request.window.start) == (shot.frames, pytest.approx(begin))
+        assert alone.audio_seconds == pytest.approx(shot.frames / MODEL_FPS)
+
+
+def test_500_cuts_in_an_hour() -> None:
+    cuts = [7.0 * k for k in range(1, 501)]
+    planned = plan(Request(audio="a.wav", full=True, cuts=cuts), HOUR)
+    assert_is_whole(planned, equal_clips=False)
+    assert (len(planned.shots), planned.frames) == (501, 57_600)
+    assert [shot.start for shot in planned.shots[1:]] == [112 * k for k in range(1, 501)]
+
+
+@pytest.mark.parametrize("cut", [0.01, 5.0, 5.1, 1000.0])
+def test_a_cut_outside_the_video_is_wrong(cut: float) -> None:
+    with pytest.raises(InputError, match=f"--cut is {cut:g} s: .* which shows 0 to 5 s") as error:
+        plan(Request(audio="a.wav", frames=80, cuts=[cut]), HOUR)
+    assert error.value.field == "cuts"
+
+
+def test_cuts_are_on_the_sound_s_time_line() -> None:
+    request = Request(audio="a.wav", frames=80, audio_start=60.0, cuts=["1:02.5"])
+    assert [shot.start for shot in plan(request, HOUR).shots] == [0, 40]
+    with pytest.raises(InputError, match="which shows 60 to 65 s") as error:
+        plan(request.replace(cuts=[2.5]), HOUR)
+    assert error.value.field == "cuts"
+
+
+def test_two_cuts_on_one_frame_are_wrong() -> None:
+    with pytest.raises(InputError, match=r"--cut 2\.51 s falls on the same frame as the cut before it") as error:
+        plan(Request(audio="a.wav", frames=80, cuts=[2.51, 1.0, 2.5]), HOUR)
+    assert error.value.field == "cuts"
+
+
+def test_a_clip_s_seed_may_be_its_own() -> None:
+    planned = plan(Request(audio="a.wav", frames=80, infer_frames=40, cuts=[2.5], seed=7, clip_seeds=[1, 2]), HOUR)
+    assert [clip.seed for clip in planned.clips] == [1, 2, 9, 10]

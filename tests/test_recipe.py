@@ -12,6 +12,7 @@ import pytest
 from command import SMALL, Outcome, files_below, run_here
 from soundreel.media.mux import assemble
 from soundreel.media.video import SegmentWriter, read_frames
+from soundreel.version import __version__
 
 Soundreel = Callable[..., Outcome]
 
@@ -73,18 +74,19 @@ def test_options_win_over_the_recipe(
     words = "--seed 5 --frames 8 --width 80"
     assert soundreel("--recipe", video, *words.split(), "-o", tmp_path / "b.mp4").code == 0
     request = recipe_of(capsys, tmp_path / "b.mp4")["request"]
-    assert (request["seed"], request["frames"], request["width"], request["height"]) == (5, 8, 80, 64)
-    assert (request["crf"], request["color_match"]) == (25, True)
+    found = (request["seed"], request["window"]["frames"], request["width"], request["height"])
+    assert found == (5, 8, 80, 64)
+    assert (request["output"]["crf"], request["output"]["color_match"]) == (25, True)
 
 
 def test_a_clip_s_own_seed_is_part_of_the_recipe(soundreel: Soundreel, video: Path, tune: Path, tmp_path: Path) -> None:
     options = [tune, *SMALL, "--frames", "20", "--infer-frames", "12", "-o", tmp_path / "b.mp4", "--keep-work"]
     soundreel(*options)
     plain = frames(tmp_path / "b.mp4")
-    soundreel(*options, "--redo-clip", "2")
-    assert soundreel("--recipe", tmp_path / "b.mp4", "-o", tmp_path / "c" / "c.mp4").code == 0
-    assert frames(tmp_path / "c" / "c.mp4") == frames(tmp_path / "b.mp4") != plain
-    assert soundreel("--recipe", tmp_path / "b.mp4", "--seed", "0", "-o", tmp_path / "c" / "c.mp4").code == 0
+    take = soundreel(*options, "--redo-clip", "2").path
+    assert soundreel("--recipe", take, "-o", tmp_path / "c" / "c.mp4").code == 0
+    assert frames(tmp_path / "c" / "c.mp4") == frames(take) != plain
+    assert soundreel("--recipe", take, "--seed", "0", "-o", tmp_path / "c" / "c.mp4").code == 0
     assert frames(tmp_path / "c" / "c.mp4") == plain
 
 
@@ -108,10 +110,11 @@ def test_another_sound_may_be_given(soundreel: Soundreel, video: Path, media: Pa
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda r: r.update(soundreel="0.0.1"), "the recipe was made with soundreel 0.0.1, here is 0.1.0"),
+        (lambda r: r.update(soundreel="0.0.1"), f"the recipe was made with soundreel 0.0.1, here is {__version__}"),
         (lambda r: r["versions"].update(av="1.0"), "the recipe was made with av 1.0, here is"),
         (lambda r: r["models"].update({"transformer a.st": "1-a"}), "model file transformer a.st is gone"),
         (lambda r: r["inputs"].update(audio="0"), "input audio has another content"),
+        (lambda r: r.update(identity={"precision": "fp8"}), "the recipe was computed otherwise: precision fp8"),
     ],
 )
 def test_what_differs_by_now_is_named(

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="the packages of soundreel[native] are not h
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
 from command import Outcome, files_below, run_here
-from native_renders import AS_OPTIONS, NATIVE, Render, StopHereError, break_at
+from native_videos import AS_OPTIONS, NATIVE, Render, StopHereError, break_at
 from soundreel import reprint
 from soundreel.errors import InputError
 from soundreel.media.video import probe_video, read_frames

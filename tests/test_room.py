@@ -133,7 +133,7 @@ class TestNative:
         files = pytest.importorskip("weight_files")
         if not files.GOLDEN.is_dir():
             pytest.skip("../shared/golden is not here")
-        return pytest.importorskip("native_renders")
+        return pytest.importorskip("native_videos")
 
     def test_latents_and_motion_frames_of_a_song(self, renders: Any) -> None:
         frames, clips = 40 * 80 - 3, 40

@@ -1,7 +1,6 @@
 """Fewer passes: the step cache, guidance on a share of the steps, and what both leave as it is."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from soundreel.engines.native import NativeEngine
+from native_renders import CHAIN, native_plan, rendered
 from soundreel.engines.native.cost import step_passes
 from soundreel.engines.native.passes import GuidedVelocity, PassOptions
 from soundreel.errors import InputError
-from soundreel.pipeline import plan
 from soundreel.request import Request, Solver
 from soundreel.sampling import sample, shifted_schedule
-from soundreel.types import Progress, RenderedClip
-from weight_files import GOLDEN, OFFICIAL, needs_golden
+from soundreel.types import RenderedClip
+from weight_files import needs_golden
 
-SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
 STEPS = 20
-CHAIN: dict[str, Any] = {"width": 64, "height": 64, "frames": 9, "infer_frames": 8, "steps": 10}
+DIALLED: dict[str, Any] = CHAIN | {"steps": 10, "guide_scale": 3.0, "seed": 0}
 
 
 class Flow:
@@ -139,33 +136,23 @@ def test_values_that_cannot_be_are_refused(fields: dict[str, Any]) -> None:
         Request(audio="a.wav", **fields)
 
 
+@pytest.fixture(scope="module")
+def cached() -> list[RenderedClip]:
+    return rendered(native_plan(**DIALLED, cache=0.55))
+
+
 @needs_golden
 class TestRenders:
     """On tiny weights."""
 
-    def test_a_clip_says_how_many_passes_it_saved_and_stays_near(self) -> None:
-        exact, cached = rendered(), rendered(cache=0.5)
+    def test_a_clip_says_how_many_passes_it_saved_and_stays_near(self, cached: list[RenderedClip]) -> None:
+        exact = rendered(native_plan(**DIALLED))
         assert all(not clip.facts for clip in exact)
         assert all(clip.facts["passes_spared"] >= 2 for clip in cached)
         assert np.abs(exact[0].frames.astype(int) - cached[0].frames).mean() < 8
 
-    def test_every_clip_begins_anew(self) -> None:
+    def test_every_clip_begins_anew(self, cached: list[RenderedClip]) -> None:
         """So a render that is resumed makes the clips of one that was not."""
-        whole = rendered(cache=0.5)
-        planned = plan(request(cache=0.5))
-        again = list(NativeEngine().render(planned, 1, whole[0].carry, ignore, Path()))
-        assert np.array_equal(again[0].frames, whole[1].frames)
-        assert again[0].facts == whole[1].facts
-
-
-def request(**fields: Any) -> Request:
-    given = {"audio": SPEECH, "engine": "native", "device": "cpu", "models": OFFICIAL, "guide_scale": 3.0}
-    return Request(**(given | CHAIN | fields))
-
-
-def rendered(**fields: Any) -> list[RenderedClip]:
-    return list(NativeEngine().render(plan(request(**fields)), 0, None, ignore, Path()))
-
-
-def ignore(_: Progress) -> None:
-    """No display."""
+        again = rendered(native_plan(**DIALLED, cache=0.55), 1, cached[0].carry)
+        assert np.array_equal(again[0].frames, cached[1].frames)
+        assert again[0].facts == cached[1].facts

@@ -112,7 +112,7 @@ def test_a_flag_is_heard_between_frames(tune: Path, tmp_path: Path) -> None:
 def test_a_flag_is_heard_between_steps(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
     pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
-    renders = pytest.importorskip("native_renders")
+    renders = pytest.importorskip("native_videos")
     flag, steps = CancelFlag(), list[int]()
     listen = stop_at_first(Stage.RENDER, flag)
 

@@ -40,8 +40,11 @@ class DrivingSound:
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Mono at 16 kHz in blocks [n]; after a window of so many seconds a little more."""
-        seconds = None if self.seconds is None else self.seconds + self.aftersound
-        return model_sound_blocks(self.path, start=self.start, seconds=seconds)
+        return model_sound_blocks(self.path, start=self.start, seconds=self._heard_seconds)
+
+    @property
+    def _heard_seconds(self) -> float | None:
+        return None if self.seconds is None else self.seconds + self.aftersound
 
     def samples(self, seconds: float) -> NDArray[np.float32]:
         """Mono at 16 kHz [n]: `seconds` and a little more, silent where the window has ended.
@@ -51,8 +54,7 @@ class DrivingSound:
         count = round((seconds + AFTERSOUND_SECONDS) * MODEL_SAMPLE_RATE)
         if self.seconds is not None and self.seconds <= 0:
             return np.zeros(count, np.float32)
-        window = None if self.seconds is None else self.seconds + AFTERSOUND_SECONDS
-        heard = read_model_sound(self.path, start=self.start, seconds=window)
+        heard = read_model_sound(self.path, start=self.start, seconds=self._heard_seconds)
         return np.pad(heard[:count], (0, max(0, count - len(heard))))
 
     def features(self, frames: int) -> SoundFeatures:

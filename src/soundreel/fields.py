@@ -60,7 +60,8 @@ class Option:
 def option(default: T, help: str, **facts: Any) -> T:  # noqa: A002 - the word that argparse and typer use
     """A field with a default; `facts` are those of `Option`."""
     declared = Option(help=help, **facts)
-    field: Any = dataclasses.field(default=default, repr=not declared.is_secret, metadata={"option": declared})
+    is_open = not (declared.is_secret or declared.is_address)
+    field: Any = dataclasses.field(default=default, repr=is_open, metadata={"option": declared})
     return field  # type: ignore[no-any-return]
 
 
@@ -94,7 +95,9 @@ class Field:
         return self.option.flags[0].replace("-", "_") if self.option.flags else self.leaf
 
     def wrong(self, value: Any, expected: str) -> InputError:
-        """The error for a value that the field cannot have."""
+        """The error for a value that the field cannot have; a secret is not repeated."""
+        if self.option.is_secret:
+            return InputError(f"{self.shown} is not understood: expected {expected}", field=self.name)
         return wrong(self.name, value, expected, shown=self.shown)
 
     def of(self, owner: Any) -> Any:
@@ -276,7 +279,7 @@ def check_range(value: Any, field: Field) -> None:
         if isinstance(number, int | float):
             broken = next((text for text, holds in _conditions(number, field.option) if not holds), None)
             if broken is not None:
-                raise field.wrong(value, broken)
+                raise field.wrong(number, broken)
 
 
 def _conditions(number: float, declared: Option) -> Iterator[tuple[str, bool]]:

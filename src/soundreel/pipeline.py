@@ -17,7 +17,7 @@ from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
 from soundreel.render.unfinished import bytes_below, load_redo, load_reprint, redone
-from soundreel.render.work_folder import WorkFolder, kept_identity, open_work, work_folder
+from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
 from soundreel.types import CancelFlag, Plan, Progress, Report, Result, Stage
 from soundreel.units import StrPath
@@ -41,7 +41,7 @@ def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT) -> Prepared
     """
     what = ask(request)
     if work.redo_clip is not None:
-        what = ask(redone(request, work_folder(what, work), work))
+        what = ask(redone(what, work))
     render = prepared.prepare(what, kept_identity(what, work))
     return dataclasses.replace(render, notes=(*render.notes, *differences(render)))
 

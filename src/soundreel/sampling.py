@@ -23,10 +23,10 @@ from soundreel.errors import EngineError, InputError
 from soundreel.request import Solver
 
 TRAIN_TIMESTEPS: Final = 1000
-"""Timesteps the model was trained with: timestep = 1000·σ."""
+"""Timesteps of training: timestep = 1000·σ."""
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
-"""(latents float32, timestep 0-dim on the same device) → velocity of the latents' shape."""
+"""(latents in float32, 0-dim timestep on their device) → velocity of the latents' shape."""
 
 OnStep = Callable[[int, Tensor], None]
 """Called after each step with its number, from 1, and the latents; may raise `Cancelled`."""
@@ -68,10 +68,11 @@ class Schedule:
 
 
 def shifted_schedule(solver: Solver, *, steps: int, shift: float) -> Schedule:
-    """σ falling evenly to 0 in `steps` steps, then moved towards noise: σ' = s·σ / (1 + (s − 1)·σ).
+    """σ in equal steps down to 0, then shifted by s = `shift` towards noise: σ' = s·σ / (1 + (s − 1)·σ).
 
-    The official schedules of UniPC and DPM++: computed in double precision, timesteps cut to whole numbers
-    while σ stay fractional. Euler takes the σ of DPM++ with exact timesteps.
+    The official schedules of UniPC, which starts at 0.999 before the shift, and DPM-Solver++, which starts at 1:
+    computed in double precision, timesteps truncated to whole numbers. Euler has the σ of DPM-Solver++ and exact
+    timesteps.
 
     Raises:
         InputError: no steps, a shift that is not positive, or one too high for float32.
@@ -86,7 +87,7 @@ def shifted_schedule(solver: Solver, *, steps: int, shift: float) -> Schedule:
 
 
 def explicit_schedule(sigmas: Sequence[float]) -> Schedule:
-    """Euler steps through the given σ, as few-step weights prescribe them; a final 0 may be left out.
+    """Euler steps through the given σ, which few-step weights prescribe; a final 0 may be left out.
 
     Raises:
         InputError: the numbers do not fall from at most 1 to 0.
@@ -98,9 +99,9 @@ def explicit_schedule(sigmas: Sequence[float]) -> Schedule:
 
 
 def draw_noise(shape: Sequence[int], seed: int) -> Tensor:
-    """Standard normal float32 noise, drawn on the CPU so that one seed gives one video on every device.
+    """Standard normal float32 noise, drawn on the CPU, so that it depends on the seed only and not on the device.
 
-    Seeds count modulo 2⁶⁴, all that PyTorch's generator takes.
+    Seeds are taken modulo 2⁶⁴, the range of PyTorch's generator.
     """
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed % 2**64), dtype=torch.float32)
 
@@ -108,7 +109,7 @@ def draw_noise(shape: Sequence[int], seed: int) -> Tensor:
 def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance v₋ + scale·(v₊ − v₋) in float32, of any shape.
 
-    At a scale of 1 or less the official pipeline takes v₊ alone and does not compute v₋: so should callers.
+    Callers should not compute v₋ at a scale of 1 or less: there the official pipeline takes v₊ alone.
     """
     positive, negative = positive.float(), negative.float()
     return negative + scale * (positive - negative)
@@ -116,7 +117,7 @@ def guide(positive: Tensor, negative: Tensor, scale: float) -> Tensor:
 
 @torch.no_grad()
 def sample(velocity: Velocity, noise: Tensor, schedule: Schedule, on_step: OnStep | None = None) -> Tensor:
-    """Follow `velocity` from `noise`, [16, F, h, w] or a batch of it, to float32 latents of the same shape.
+    """Sample latents: follow `velocity` from `noise`, [16, F, h, w] or a batch of it, to float32 of the same shape.
 
     Raises:
         EngineError: the latents are no longer finite; names the step.
@@ -251,10 +252,10 @@ _SOLVERS: Final[Mapping[Solver, Callable[[Tensor], _Solver]]] = {
 
 
 def _whole_timesteps(sigmas: NDArray[np.float64]) -> tuple[float, ...]:
-    """Of the first N σ, truncated as the official code does."""
+    """Timesteps of N σ, truncated as in the official code."""
     return tuple((sigmas * TRAIN_TIMESTEPS).astype(np.int64).tolist())
 
 
 def _exact_timesteps(sigmas: NDArray[np.float32]) -> tuple[float, ...]:
-    """Of all N + 1 σ but the last, in float32 as diffusers computes them."""
+    """Timesteps of N + 1 σ without the last, in float32."""
     return tuple((sigmas[:-1] * TRAIN_TIMESTEPS).tolist())

@@ -25,6 +25,7 @@ from PIL import Image
 
 from comfyui_server import graphs
 from comfyui_server.graphs import Graph, RefusedError
+from numbered_sound import heard_frame
 from soundreel.media.video import SegmentWriter
 
 MODELS = {
@@ -72,6 +73,9 @@ class Faults:
 class ContractServer:
     """A context manager: a server in its own thread, gone with the block.
 
+    Args:
+        listens: pictures show the numbers that they hear in a sound of `numbered`, not their own.
+
     Attributes:
         prompts: all that were queued, in order.
         uploads: content of the input folder.
@@ -90,6 +94,7 @@ class ContractServer:
         step_seconds: float = 0.0,
         history_seconds: float = 0.05,
         max_upload_bytes: int = 100 * 2**20,
+        listens: bool = False,
     ) -> None:
         self.version, self.faults = version, Faults()
         self.info = copy.deepcopy(info) | {"SaveImage": graphs.SAVE_IMAGE}
@@ -98,6 +103,7 @@ class ContractServer:
         self.uploads: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.step_seconds, self.history_seconds = step_seconds, history_seconds
+        self._listens = listens
         self._folder, self._prefix, self._header, self._max_upload = folder, prefix, header, max_upload_bytes
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
@@ -403,6 +409,9 @@ class ContractServer:
         width, height = chunk["width"], chunk["height"]
         shown = graphs.labels(graph, inputs.get("video") or inputs["images"])
         shown = shown[: len(shown) - self.faults.frames_short]
+        if self._listens:
+            name = next(node["inputs"]["audio"] for node in graph.values() if node["class_type"] == "LoadAudio")
+            shown = [heard_frame(self.uploads[name], label) for label in shown]
         subfolder, _, stem = inputs["filename_prefix"].rpartition("/")
         folder = self._folder / subfolder
         folder.mkdir(parents=True, exist_ok=True)

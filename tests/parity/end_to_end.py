@@ -10,13 +10,14 @@ from parity.case import Case, Comparison, equal, largest, relative
 from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.clips import ClipInput, ClipRenderer, next_motion
 from soundreel.engines.native.inputs import to_uint8
-from soundreel.engines.native.prepared import find_files, plan_schedule
+from soundreel.engines.native.prepared import Placement, plan_schedule, prepare
 from soundreel.engines.native.scene import motion_before, poses, prepare_scene
 from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import probe_sound
 from soundreel.media.image import probe_image
 from soundreel.planning import plan, size_for_area
 from soundreel.request import AvAlign, ClipSplit, RefFit, Request, Solver
+from soundreel.types import Carry
 
 LIMIT = 1e-4
 VIDEO_LIMIT = 1e-3
@@ -65,13 +66,14 @@ def run_end_to_end(case: Case) -> list[Comparison]:
     """Render all clips and compare what the case holds of each stage."""
     request = reference_request(case)
     planned = plan(request, probe_sound(request.audio).seconds)
-    files = find_files(request)
-    scene = prepare_scene(planned, files, CPU)
-    vae = Vae.load(files)
+    prepared = prepare(planned)
+    placement: Placement = prepared.placement
+    scene = prepare_scene(prepared)
+    vae = Vae.load(placement.files)
+    vae.most_at_once = placement.memory.vae_step
     schedule = plan_schedule(request)
-    transformer = load_transformer(files, request, CPU)
     renderer = ClipRenderer(
-        transformer=transformer,
+        transformer=load_transformer(placement),
         vae=vae,
         scene=scene,
         schedule=schedule,
@@ -91,7 +93,7 @@ def run_end_to_end(case: Case) -> list[Comparison]:
         columns = scene.sound.shape[2]
         expected = case["out.audio_emb"][..., :columns]
         checks.append(relative("out.audio_emb", scene.sound[None], expected, LIMIT))
-    motion = motion_before(planned, 0, None, scene)
+    motion = motion_before(planned, planned.clips[0], Carry(), scene)
     video = []
     for clip, pose in zip(planned.clips, poses(planned, 0), strict=True):
         steps: list[Tensor] = []

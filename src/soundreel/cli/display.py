@@ -194,6 +194,8 @@ class JsonLines(Silent):
             frames=render.frames_written,
             fps=render.fps,
             clips=len(render.plan.clips),
+            memory=render.prepared.memory_mode,
+            memory_bytes=render.prepared.memory_bytes,
             resumed=render.resumed,
             printed_again=render.is_printed_again,
             notes=list(render.notes),

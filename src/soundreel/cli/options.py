@@ -47,22 +47,27 @@ def _default(field: Field) -> str:
 
 
 def _typer_option(field: Field) -> Any:
-    """One option, its value None unless it is given; numbers stay text, and `Request` reads and checks them."""
+    """One option, its value None unless it is given; all but switches stay text, and `Request` reads and checks it."""
     declared, kind = field.option, _kind(field.hint)
     flags = declared.flags or (field.leaf.replace("_", "-"),)
     names = [f"-{flag}" if len(flag) == 1 else f"--{flag}" for flag in flags]
     is_repeated = get_origin(kind) is tuple and declared.flags and not field.leaf.endswith(("sigmas", "interval"))
     if kind is bool and len(flags) == 2:
         names = ["/".join(names)]
-    value: Any = kind if kind is bool or (isinstance(kind, type) and issubclass(kind, StrEnum)) else str
     option = typer.Option(
         *names,
         help=f"{declared.help}{_default(field)}.",
         rich_help_panel=declared.panel,
         show_default=False,
-        metavar=METAVARS.get(kind),
+        metavar=_metavar(kind),
     )
-    return Annotated[list[str] if is_repeated else value, option]
+    return Annotated[list[str] if is_repeated else bool if kind is bool else str, option]
+
+
+def _metavar(kind: Any) -> str | None:
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return f"[{'|'.join(kind)}]"
+    return METAVARS.get(kind)
 
 
 def _options() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from soundreel import __version__, pipeline
 from soundreel.disk.durable import readable_size
-from soundreel.engines.base import INSTALL_NATIVE, why_not_comfyui, why_not_native
+from soundreel.engines.base import INSTALL_NATIVE, why_native, why_not_comfyui, why_not_native
 from soundreel.errors import EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
@@ -375,9 +375,9 @@ def _check_disk() -> Check:
 
 
 def _check_engines() -> list[Check]:
-    missing = why_not_native(Request(audio=""))
-    native = Check(name="engine native", ok=missing is None, found=missing or "ready: a GPU and the weights are here")
-    no_server = why_not_comfyui(Request(audio=""))
+    anything = Request(audio="")
+    missing, no_server = why_not_native(anything), why_not_comfyui(anything)
+    native = Check(name="engine native", ok=missing is None, found=missing or f"ready: {why_native(anything)}")
     comfyui = Check(name="engine comfyui", ok=no_server is None, found=no_server or "ready: a server and its models")
     draft = Check(name="engine draft", ok=True, found="ready: CPU only, no weights")
     return [native, comfyui, draft]

@@ -1,6 +1,6 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,6 +30,8 @@ class Prepared:
     identity: Identity
     placement: Any = None  # the engine's own: devices, memory mode, server; decided anew on each machine
     notes: tuple[str, ...] = ()  # what the user should know
+    memory_bytes: int | None = None  # the most that is taken of the device; None: nothing is known
+    memory_mode: str = ""  # what is kept where, in a few words
 
 
 class Negatives(Protocol):
@@ -82,6 +84,7 @@ class Engine(Protocol):
     name: str
     equal_clips: bool  # several clips of a shot must have one size
     reach: int | None  # frames before a clip that are made from negatives where they are not kept; None: it has none
+    chains_clips: bool  # a clip is rendered from the one before it in its shot
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""
@@ -169,21 +172,18 @@ def open_engine(request: Request) -> Choice:
 def why_native(request: Request) -> str:
     """What lets the native engine run, where `why_not_native` finds nothing against it."""
     device = request.compute.device
-    where = f"--device {device} is asked for" if device != "auto" else f"{find_gpu()} is here"
-    return f"{where}, and so are the weights"
+    if device != "auto":
+        return f"--device {device} is asked for, and the weights are here"
+    return f"{find_gpu()} is here, and so are the weights"
 
 
 def why_not_native(request: Request) -> str | None:
     """What keeps the native engine from running here; None if nothing does. Without a GPU torch is not imported."""
     if find_spec("torch") is None or find_spec("diffusers") is None:
         return f"the packages are missing ({INSTALL_NATIVE})"
-    if request.compute.device in ("auto", "cuda") and find_gpu() is None:
-        return "there is no GPU (--engine native --device cpu uses none)"
-    import torch
-
-    is_usable = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if request.compute.device in ("auto", "cuda") and not is_usable:
-        return f"there is a GPU, but PyTorch {torch.__version__} cannot use it"
+    no_device = _why_not_device(request.compute.device)
+    if no_device is not None:
+        return no_device
     from soundreel.weights.find import find_model
 
     try:
@@ -191,6 +191,25 @@ def why_not_native(request: Request) -> str | None:
     except SoundreelError as error:
         return str(error)
     return None
+
+
+def _why_not_device(device: str) -> str | None:
+    """What keeps `--device` from being the GPU that it asks for; None where it can be one, or asks for none."""
+    kind = device.partition(":")[0]
+    if kind not in {"auto", "cuda", "mps"}:
+        return None
+    gpu = find_gpu()
+    if gpu is None:
+        return "there is no GPU (--engine native --device cpu uses none)"
+    import torch
+
+    usable: Mapping[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if any(is_usable() for name, is_usable in usable.items() if kind in {"auto", name}):
+        return None
+    return f"there is {gpu}, but PyTorch {torch.__version__} cannot use it{'' if kind == 'auto' else f' as {device}'}"
 
 
 def why_not_comfyui(request: Request) -> str | None:

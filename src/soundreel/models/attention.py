@@ -1,4 +1,5 @@
-"""Attention: `attend` is the one door to the kernel; the modules around it project, normalise and rotate.
+"""Attention of the S2V transformer: `attend` computes it with the kernel chosen for the device, the modules around it
+project tokens to queries, keys and values, normalize these and rotate them by position.
 
 Legend: B batch, L queries, M keys, D = H·d model width, H heads, d head width, F latent frames.
 """
@@ -22,7 +23,7 @@ from soundreel.models.rope import Rotary
 
 
 class Kernel(StrEnum):
-    """What computes the attention."""
+    """Implementations of attention."""
 
     SDPA = "sdpa"  # whatever PyTorch takes
     CUDNN = "cudnn"
@@ -32,7 +33,7 @@ class Kernel(StrEnum):
 
 
 EXACT = (Kernel.CUDNN, Kernel.FLASH, Kernel.SDPA)
-"""Kernels whose only error is rounding to the tensors' type, the fastest on Hopper first."""
+"""Kernels whose only error is rounding to the tensors' element type; fastest on Hopper first."""
 
 AUTO = "auto"
 
@@ -43,7 +44,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, kernel: Kernel = Kernel.SD
 
 
 def attend_few(query: Tensor, context: KeyValue) -> Tensor:
-    """Attention to few tokens, and with their bias: [B, L, H, d] → [B, L, H, d].
+    """Attention to few keys, whose bias is added to the scores: [B, L, H, d] → [B, L, H, d].
 
     A Triton kernel of its own was no faster than PyTorch's (0.37 against 0.39 ms for 35,074 queries and 61 keys).
     """
@@ -85,7 +86,7 @@ _KERNELS: Mapping[Kernel, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype, head_width: int) -> Kernel:
-    """The kernel of that name, or with "auto" the fastest exact one that runs on `device`.
+    """The kernel named `wanted`, or with "auto" the fastest exact one that runs on `device`.
 
     Raises:
         InputError: there is no such kernel, or it does not run here.
@@ -103,7 +104,7 @@ def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype, head_wi
 
 @cache
 def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:
-    """What keeps a kernel from running on a device, found by running it; None if nothing does."""
+    """Why a kernel does not run on a device, found by running it on a small input; None if it runs."""
     if kernel is Kernel.SDPA:
         return None
     if device.type != "cuda":
@@ -120,7 +121,7 @@ def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width
 
 
 class Attention(nn.Module):
-    """Projections of one attention; queries and keys are RMS-normed over all heads together."""
+    """Projections of a multi-head attention; queries and keys get an RMS norm over all heads together."""
 
     def __init__(self, width: int, heads: int, eps: float) -> None:
         super().__init__()
@@ -133,11 +134,11 @@ class Attention(nn.Module):
         self.norm_k = nn.RMSNorm(width, eps=eps)
 
     def query(self, x: Tensor | Float8Rows, rotary: Rotary | None = None) -> Tensor:
-        """[B, L, D] → [B, L, H, d], turned by the tokens' positions where they have any."""
+        """[B, L, D] → queries [B, L, H, d], rotated by `rotary` if it is given."""
         return self._heads(self.to_q(x), self.norm_q, rotary)
 
     def key_value(self, context: Tensor | Float8Rows, rotary: Rotary | None = None) -> KeyValue:
-        """[B, M, D] → keys and values [B, M, H, d]."""
+        """[B, M, D] → keys and values [B, M, H, d], the keys rotated by `rotary` if it is given."""
         value: Tensor = self.to_v(context)
         return KeyValue(
             self._heads(self.to_k(context), self.norm_k, rotary), torch.unflatten(value, -1, (self.heads, -1))
@@ -155,7 +156,7 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """All tokens attend to all, turned by their positions."""
+    """Self-attention with rotary positions."""
 
     kernel = Kernel.SDPA
 
@@ -168,10 +169,10 @@ class SelfAttention(Attention):
 
 
 class CrossAttention(Attention):
-    """Tokens attend to a few keys and values that were computed before the first step."""
+    """Attention to the keys and values of text or audio, which were computed before the first step."""
 
     def forward(self, normed: NormedResidual, context: KeyValue) -> Tensor:
-        """[B, L, D] → [B, L, D]; a context of B·F batches is for F equal runs of the tokens, one after the other."""
+        """[B, L, D] → [B, L, D]; with a context of F batch items the tokens are F equal runs, one for each item."""
         query = self.query(normed.read_by(self.to_q))
         batch, tokens = query.shape[:2]
         runs = query.reshape(context.key.shape[0], -1, *query.shape[2:])

@@ -2,7 +2,8 @@
 
 Legend: A wav2vec2 states (25), C their width, T video frames, T' = ⌈T/4⌉ latent frames, N audio tokens per
 latent frame, D model width.
-A latent frame hears its own four frames and the past, nothing later.
+The convolutions are causal: a latent frame depends on its own four video frames and on earlier ones only.
+Source: `CausalAudioEncoder` of Wan-Video/Wan2.2 (Apache-2.0).
 """
 
 from typing import NamedTuple
@@ -11,14 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.frame_packing import MOTION_LATENTS
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.layers import CausalConv1d, Float32Linear
-
-LEAD_FRAMES = 4 * MOTION_LATENTS - 3
-"""73 copies of the clip's first frame go before it, as many as the motion frames span."""
-
-LEAD_LATENTS = MOTION_LATENTS
-"""Latent frames that the lead turns into; they are dropped."""
 
 NORM_EPS = 1e-6
 
@@ -30,17 +25,17 @@ class AudioTokens(NamedTuple):
     global_: Tensor | None  # [T', D], for the adaptive norm; None where the model has none
 
     def without_lead(self) -> "AudioTokens":
-        """The clip's own latent frames."""
-        return AudioTokens(self.local[LEAD_LATENTS:], None if self.global_ is None else self.global_[LEAD_LATENTS:])
+        """Those of the clip's own latent frames, without the ones that `with_lead` put before them."""
+        return AudioTokens(self.local[MOTION_LATENTS:], None if self.global_ is None else self.global_[MOTION_LATENTS:])
 
 
 def with_lead(features: Tensor) -> Tensor:
-    """[A, C, T] → [A, C, 73 + T]: the first frame repeated before the clip."""
-    return torch.cat([features[..., :1].expand(-1, -1, LEAD_FRAMES), features], dim=-1)
+    """[A, C, T] → [A, C, 73 + T]: the first frame repeated for all motion frames before the clip."""
+    return torch.cat([features[..., :1].expand(-1, -1, MOTION_FRAMES), features], dim=-1)
 
 
 class AudioEncoder(nn.Module):
-    """A learned mix of the wav2vec2 states, then causal convolutions that take four frames into one."""
+    """A learned weighted mean of the wav2vec2 states, then causal convolutions that downsample time by 4."""
 
     def __init__(self, *, states: int, audio_width: int, width: int, tokens: int, has_global: bool) -> None:
         super().__init__()
@@ -80,6 +75,6 @@ class AudioEncoder(nn.Module):
 
 
 def _norm_silu(x: Tensor) -> Tensor:
-    """Normalise over channels and activate: [N, channels, T] → [N, T, channels]."""
+    """Layer norm over channels, then SiLU: [N, channels, T] → [N, T, channels]."""
     x = x.transpose(1, 2)
     return functional.silu(functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS))

@@ -1,4 +1,4 @@
-"""One transformer block: self-attention, text, feed-forward, and in some blocks the sound.
+"""One transformer block: self-attention, text cross-attention, feed-forward, and in some blocks audio injection.
 
 Legend: B batch, L tokens = S noise tokens, then clean ones (reference, motion), D model width, F latent
 frames, G = S/F tokens per latent frame, M text rows.
@@ -18,10 +18,10 @@ from soundreel.models.residual import NormedResidual, Residual, ResidualNorm
 from soundreel.models.rope import Rotary
 
 AUDIO_EPS = 1e-6
-"""Of the norms around the audio attention, whatever the config says of the others."""
+"""eps of the RMS norms in the audio attention and of the layer norm before it, independent of the config."""
 
 ADAPTIVE_NORM_EPS = 1e-5
-"""Of the layer norm before the audio attention where the sound shifts and scales it."""
+"""eps of the layer norm before the audio attention where it is adaptive."""
 
 
 class AudioNorm(nn.Module):
@@ -34,7 +34,7 @@ class AudioNorm(nn.Module):
         self.linear = nn.Linear(width, 2 * width) if adaptive else None
 
     def shift_scale(self, summary: Tensor | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-        """Float32 [F, D] → shift and scale [1, F, 1, D]; None for a norm that does not adapt."""
+        """Global audio tokens, float32 [F, D] → shift and scale [1, F, 1, D]; None for a norm that is not adaptive."""
         if self.linear is None or summary is None:
             return None, None
         both = self.linear(functional.silu(summary).to(dtype)).float()
@@ -70,11 +70,11 @@ class WanS2VTransformerBlock(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What linear layers and attention run in: the norms keep it where linear layers are quantized."""
+        """Element type that linear layers and attention compute in, also where weights are quantized."""
         return self.attn1.norm_q.weight.dtype
 
     def condition(self, text: Tensor, text_bias: Tensor, audio: AudioTokens) -> BlockConditioning:
-        """Keys and values of text rows [1, M, D], whose scores get [1, M], and of the clip's sound."""
+        """Keys and values of the audio tokens and of the text rows [1, M, D], whose scores get `text_bias` [1, M]."""
         known = self.attn2.key_value(text)._replace(bias=text_bias)
         return BlockConditioning(text=known, audio=self.condition_audio(audio))
 
@@ -95,11 +95,16 @@ class WanS2VTransformerBlock(nn.Module):
         noise_tokens: int,
         live_tokens: int | None = None,
     ) -> Tensor:
-        """One step of the residual stream, float32 [B, L, D] → [B, L, D].
+        """Apply the block to the residual stream, float32 [B, L, D] → [B, L, D].
 
-        `modulation` is float32 [B or 1, 2, 6, D]: of the noise's timestep and of the clean tokens'. With
-        `live_tokens` only the first so many tokens change, though all are attended to: nobody reads the clean
-        tokens that the last block would make.
+        Args:
+            hidden_states: the residual stream: noise tokens, then clean ones.
+            modulation: float32 [B or 1, 2, 6, D], of the noise's timestep and of the clean tokens' timestep.
+            rotary: of all L tokens.
+            conditioning: keys and values of text and audio.
+            noise_tokens: S.
+            live_tokens: how many tokens to update, the first ones; all are attended to. None: all. The last block
+                needs no clean tokens, as nothing reads them.
         """
         table = self.scale_shift_table.float().unsqueeze(1) + modulation
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(dim=2)

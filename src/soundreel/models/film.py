@@ -1,7 +1,7 @@
 """The network of "FILM: Frame Interpolation for Large Motion" (Reda et al., ECCV 2022), section 3.
 
-Two pictures become pyramids of features that are alike at all scales; from coarse to fine, residual flows are found
-that lead from one to the other; both pictures and their features are moved to the time asked for, and fused.
+A feature extractor shared by all scales makes a feature pyramid of each picture; flow predictors find residual flows
+between the two pictures from coarse to fine; pictures and features are warped to the time asked for and fused.
 
 Axes: B batch, C channels, H rows, W columns; level 0 of a pyramid is the finest. Pictures are RGB, 0 to 1. A flow
 [B, 2, H, W] is in pixels of its level, to the right and down.
@@ -16,15 +16,15 @@ from torch.nn import functional
 from soundreel.models.warp import warp
 
 PYRAMID_LEVELS = 7
-"""Of the published network; the weights do not tell."""
+"""Of the published network; no weight's shape tells it."""
 
 SLOPE = 0.2
-"""Of all leaky rectifiers."""
+"""Negative slope of all leaky ReLUs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilmSizes:
-    """All widths of the network, as its weights tell them."""
+    """Widths of the network, read off the shapes of its weights."""
 
     features: tuple[int, ...]  # channels of each scale that a feature pyramid is put together of, finest first
     flow_hidden: tuple[int, ...]  # of the flow predictors of the finest levels, finest first; last: of all others
@@ -34,20 +34,20 @@ class FilmSizes:
 
     @property
     def fused_levels(self) -> int:
-        """Levels that are moved and fused."""
+        """Pyramid levels that are warped and fused; coarser ones serve the flow only."""
         return len(self.fusion) + 1
 
     def feature_channels(self, level: int) -> int:
-        """Channels of a feature pyramid's level: each scale ends where the pyramid of pictures began."""
+        """Channels of the feature pyramid at a level: those of all scales that reach it."""
         return sum(self.features[: level + 1])
 
     def flow_predictor(self, level: int) -> int:
-        """Which predictor finds the flow of a level."""
+        """Index of a level's flow predictor: the finest levels have their own, all others share the last."""
         return min(level, len(self.flow_hidden) - 1)
 
 
 class Film(nn.Module):
-    """Picture 0, picture 1, a time between → the picture at that time."""
+    """Interpolates between two pictures."""
 
     def __init__(self, sizes: FilmSizes) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Film(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Height and width must be multiples of this for all levels to fit on each other; others lose precision."""
+        """What height and width must be multiples of, so that every level halves evenly; others lose precision."""
         return int(2 ** (self.sizes.pyramid_levels - 1))
 
     def forward(self, x0: Tensor, x1: Tensor, time: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Film(nn.Module):
     def _flows(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Flows from picture 1 to 0 and from 0 to 1, [B, 2, H, W] each, finest level first.
 
-        Both directions are one batch: `features` hold picture 0 and 1 one after the other, the others of each swapped.
+        `features` hold picture 0 and picture 1 one after the other in the batch, so that both directions are one batch.
         """
         others = [level.roll(level.shape[0] // 2, dims=0) for level in features]
         flow = features[-1].new_zeros(1)
@@ -98,7 +98,7 @@ class Film(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """Features that mean the same at every scale: small pyramids over each level, joined where their sizes agree."""
+    """Scale-agnostic features: a small feature pyramid of every level, concatenated where the sizes agree."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class FeatureExtractor(nn.Module):
 
 
 class FlowPredictor(nn.Sequential):
-    """Features of two pictures [B, C, H, W] → the flow that is still missing [B, 2, H, W]."""
+    """Features of two pictures, one of them warped, [B, C, H, W] → residual flow [B, 2, H, W]."""
 
     def __init__(self, channels: int, hidden: int, convs: int) -> None:
         layers: list[nn.Module] = []
@@ -135,7 +135,7 @@ class FlowPredictor(nn.Sequential):
 
 
 class Fusion(nn.Module):
-    """Both pictures and their features, moved to the same time, become one picture, from coarse to fine."""
+    """Decoder: warped pictures, features and flows of all levels → one picture, from coarse to fine."""
 
     def __init__(self, sizes: FilmSizes) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Fusion(nn.Module):
         self.to_rgb = _conv(sizes.fusion[0], 3, 1)
 
     def forward(self, aligned: list[Tensor]) -> Tensor:
-        """What `Film` aligned at each level, finest first → picture [B, 3, H, W]."""
+        """Warped inputs [B, C, H, W] of each level, finest first → picture [B, 3, H, W]."""
         fused = aligned[-1]
         for level in range(len(self.levels) - 1, -1, -1):
             fused = self.levels[level](fused, aligned[level])
@@ -159,7 +159,7 @@ class Fusion(nn.Module):
 
 
 class FusionLevel(nn.Module):
-    """One step finer: the coarser level, enlarged, beside what is aligned here."""
+    """One level of the decoder: the coarser level's result, upsampled and concatenated with this level's input."""
 
     def __init__(self, coarser: int, aligned: int, width: int) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class FusionLevel(nn.Module):
 
 
 def _aligned_channels(sizes: FilmSizes, level: int) -> int:
-    """Two pictures with their features, two flows."""
+    """Channels of a level's input: two pictures with their features, and two flows."""
     return 2 * (3 + sizes.feature_channels(level) + 2)
 
 

@@ -1,4 +1,4 @@
-"""Motion frames as tokens: the newest latent frame in full, older ones ever coarser (frame packing).
+"""Motion frames as tokens, packed (FramePack, arXiv 2504.12626): the older a latent frame, the larger its patches.
 
 Legend: T latent frames of motion, h × w latent size, D model width. Latent frames are in order of time.
 """
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from soundreel.models.rope import Positions, past_positions
+from soundreel.units import FRAMES_PER_LATENT
 
 
 class Bucket(NamedTuple):
-    """A run of latent frames that share a patch size."""
+    """Consecutive latent frames that share a patch size."""
 
     name: str  # of its projection
     frames: int
@@ -24,17 +25,20 @@ class Bucket(NamedTuple):
 
 
 BUCKETS = (Bucket("proj", 1, (1, 2, 2)), Bucket("proj_2x", 2, (2, 4, 4)), Bucket("proj_4x", 16, (4, 8, 8)))
-"""From the newest to the oldest."""
+"""Newest first."""
 
 MOTION_LATENTS = sum(bucket.frames for bucket in BUCKETS)
-"""19 latent frames: what the packing sees of the past."""
+"""19: latent frames before a clip that it continues."""
+
+MOTION_FRAMES = 1 + FRAMES_PER_LATENT * (MOTION_LATENTS - 1)
+"""73: the frames that they stand for."""
 
 FULL_LEVEL = 2
-"""`level` at which all buckets are used; each level below takes one more away, the newest first."""
+"""`level` at which all buckets are used; each level below leaves one more out, the newest first."""
 
 
 class FramePacker(nn.Module):
-    """Motion latents to tokens, newest bucket first.
+    """Projects motion latents to tokens, newest bucket first. Source: `FramePackMotioner` of Wan-Video/Wan2.2.
 
     At a `level` below full the newest buckets are left out: dropped where `drop_mode` is "drop", otherwise
     their latents are zeroed and their tokens stay.
@@ -83,5 +87,5 @@ class FramePacker(nn.Module):
 
 
 def _age(bucket: Bucket) -> int:
-    """Latent frames from the bucket's oldest to the clip."""
+    """How many latent frames before the clip the bucket begins."""
     return sum(newer.frames for newer in BUCKETS[: BUCKETS.index(bucket) + 1])

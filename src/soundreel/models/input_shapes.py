@@ -1,4 +1,4 @@
-"""What the transformer accepts, checked before a clip's conditioning is computed.
+"""Shapes of the transformer's inputs, checked before a clip's conditioning is computed.
 
 Legend: n text rows, A wav2vec2 states, C their width, F latent frames, T motion latents, h × w latent size.
 """
@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from soundreel.errors import InputError
-
-AUDIO_FRAMES_PER_LATENT = 4
-"""Frames of audio features (16 per second) that one latent frame stands for."""
+from soundreel.units import FRAMES_PER_LATENT
 
 Size = tuple[int, int, int]
 """Latent frames, rows and columns."""
@@ -46,7 +44,7 @@ class InputShapes:
         _expect("text", text, (None, self.text_width))
         if text.shape[0] > self.text_rows:
             raise InputError(f"text has {text.shape[0]} rows: expected at most {self.text_rows}")
-        _expect("audio", audio, (self.audio_states, self.audio_width, AUDIO_FRAMES_PER_LATENT * frames))
+        _expect("audio", audio, (self.audio_states, self.audio_width, FRAMES_PER_LATENT * frames))
         _expect("reference", reference, (self.channels, 1, *area))
         _expect("motion", motion, (self.channels, None, *area))
         _expect("pose", pose, (self.pose_channels, frames, *area))

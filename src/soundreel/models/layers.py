@@ -1,4 +1,4 @@
-"""Small layers of the S2V transformer; all but the feed-forward ones run in float32 whatever weights are stored in.
+"""Small layers of the S2V transformer: embeddings of timestep and text, causal convolution, feed-forward.
 
 Legend: B batch, L tokens, D model width.
 """
@@ -27,10 +27,7 @@ class Float32Linear(nn.Linear):
 
 
 class CausalConv1d(nn.Conv1d):
-    """Convolution over time that sees the past only, computed in float32.
-
-    On the left the first sample is repeated, so that the output starts at the first input.
-    """
+    """Causal convolution over time, computed in float32; the first sample is repeated to pad the left."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.Conv1d gives it
         """[B, in, T] → float32 [B, out, ⌊(T − 1)/stride⌋ + 1]."""
@@ -54,7 +51,7 @@ class TimestepMLP(nn.Module):
 
 
 class TextMLP(nn.Module):
-    """Text encoder rows to the model's width."""
+    """Projects the text encoder's rows to the model's width."""
 
     def __init__(self, text_width: int, width: int) -> None:
         super().__init__()
@@ -95,10 +92,10 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
 
 
 class FusedFeedForward(FeedForward):
-    """diffusers' feed-forward layers with GELU (tanh): activation and what follows it in one pass."""
+    """diffusers' feed-forward layers with GELU (tanh), fused with the product before or the rounding after it."""
 
     tokens_at_once: int | None = None
-    """The inner layer is made for so many tokens at a time, where memory is short; None: for all."""
+    """Tokens that the inner layer is computed for at a time, where memory is short; None: all."""
 
     def forward(self, hidden_states: Tensor | Float8Rows | NormedResidual, *_: Any, **__: Any) -> Tensor:
         """[B, L, D] → [B, L, D]."""
@@ -128,5 +125,5 @@ class FusedFeedForward(FeedForward):
 
 
 def _takes_gelu(layer: nn.Module, x: Tensor) -> bool:
-    """Whether the product itself can end in GELU, as cuBLASLt's can: in float32, before it is rounded."""
+    """Whether the product can apply GELU in float32 before it is rounded, as cuBLASLt's can."""
     return type(layer) is nn.Linear and layer.bias is not None and x.is_cuda and x.dtype is torch.bfloat16

@@ -1,8 +1,8 @@
 """RIFE 4.14: "Real-Time Intermediate Flow Estimation for Video Frame Interpolation" (Huang et al., ECCV 2022), in the
 form that Practical-RIFE trains.
 
-Four blocks look at ever finer versions of both pictures and correct two flows, from the time between to either
-picture, and a mask that says which of the two moved pictures to believe.
+Four blocks, from coarse to fine, refine two flows (from the time asked for to either picture) and a mask that blends
+the two warped pictures.
 
 Axes: B batch, C channels, H rows, W columns. Pictures are RGB, 0 to 1. Flows [B, 4, H, W] are in pixels: to the right
 and down into picture 0, then into picture 1.
@@ -17,15 +17,15 @@ from torch.nn import functional
 from soundreel.models.warp import warp
 
 SLOPE = 0.2
-"""Of all leaky rectifiers."""
+"""Negative slope of all leaky ReLUs."""
 
 BLOCK_STRIDE = 4
-"""Of a block's two first layers."""
+"""Stride of a block's first two layers together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RifeSizes:
-    """All widths of the network, as its weights tell them."""
+    """Widths of the network, read off the shapes of its weights."""
 
     encoder: int  # hidden channels of the encoder
     features: int  # channels of what it gives
@@ -35,7 +35,7 @@ class RifeSizes:
 
 
 class Rife(nn.Module):
-    """Picture 0, picture 1, a time between → the picture at that time."""
+    """Interpolates between two pictures."""
 
     def __init__(self, sizes: RifeSizes) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Rife(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Height and width must be multiples of this: the coarsest block halves the picture so often."""
+        """What height and width must be multiples of: the coarsest block downsamples by this factor."""
         return int(BLOCK_STRIDE * 2 ** (len(self.blocks) - 1))
 
     def forward(self, x0: Tensor, x1: Tensor, time: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Rife(nn.Module):
         return torch.lerp(picture1, picture0, mask.sigmoid())
 
     def _step(self, index: int, seen: Tensor, flow: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Change of the flows [B, 4, H, W] and the new mask [B, 1, H, W] by one block."""
+        """One block's change of the flows [B, 4, H, W] and its mask [B, 1, H, W]."""
         shrink = 2 ** (len(self.blocks) - 1 - index)
         small = _scaled(seen, 1 / shrink)
         if flow is not None:
@@ -77,7 +77,7 @@ class Rife(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features of a picture at its own size."""
+    """Features of a picture at full resolution."""
 
     def __init__(self, hidden: int, features: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
 
 
 class FlowBlock(nn.Module):
-    """What both pictures show → flows and mask, at the size of its input."""
+    """Estimates flows and mask at the size of its input."""
 
     def __init__(self, channels: int, width: int, depth: int, outputs: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class FlowBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """A layer whose share each channel sets for itself."""
+    """Residual convolution with a learned scale per channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Residual(nn.Module):
 
 
 def _inputs(seen0: Tensor, seen1: Tensor, clock: Tensor) -> Tensor:
-    """Both pictures, both features, the time: the order that the weights expect."""
+    """Pictures, features and time concatenated in the order that the weights expect."""
     return torch.cat([seen0[:, :3], seen1[:, :3], seen0[:, 3:], seen1[:, 3:], clock], dim=1)
 
 

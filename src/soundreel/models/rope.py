@@ -1,7 +1,8 @@
-"""Rotary positions of the S2V tokens: where each token stands in (time, row, column), and the rotation by it.
+"""Rotary position embedding of the S2V tokens by (time, row, column).
 
 Legend: L tokens, P = d/2 pairs of consecutive elements of a head of width d, B batch, H heads.
-Positions count latent frames in time and patches in space; motion and reference have own places in time.
+Positions count latent frames in time and patches in space. Motion has negative times, the reference image time 30.
+Source: `rope_precompute` of Wan-Video/Wan2.2 (Apache-2.0).
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ BASE = 10000.0
 """Angle of pair k at position p: p · BASE^(−2k / width of its axis)."""
 
 REFERENCE_TIME = 30
-"""Latent frame at which the reference image stands, whatever the length of the clip."""
+"""Time position of the reference image, independent of the clip's length."""
 
 Positions = NDArray[np.int64]
 
@@ -43,7 +44,7 @@ def reference_positions(rows: int, columns: int) -> Positions:
 
 
 def past_positions(*, age: int, span: int, rows: int, columns: int, counts: tuple[int, int, int]) -> Positions:
-    """Positions of tokens that stand for `span` latent frames before the clip, the oldest at time −`age`.
+    """Positions of packed tokens of `span` latent frames before the clip, the oldest at time −`age`.
 
     `counts` (in time, rows, columns) are spread over the span and the grid of `rows` × `columns`.
     """
@@ -52,7 +53,7 @@ def past_positions(*, age: int, span: int, rows: int, columns: int, counts: tupl
 
 
 def rotary_table(positions: Sequence[Positions], head_width: int, device: torch.device) -> Rotary:
-    """Angles of all tokens (concatenated), computed in float64 and kept as float32 cos and sin."""
+    """cos and sin of the angles of all tokens (concatenated), computed in float64 and stored as float32."""
     stacked = np.concatenate([np.zeros((0, 3), np.int64), *positions])
     angles = np.concatenate(
         [
@@ -66,20 +67,20 @@ def rotary_table(positions: Sequence[Positions], head_width: int, device: torch.
 
 
 def axis_widths(head_width: int) -> tuple[int, int, int]:
-    """Elements of a head that turn with time, row and column: 44, 42, 42 of 128."""
+    """Elements of a head that are rotated by time, row and column: 44, 42, 42 of 128."""
     space = 2 * (head_width // 6)
     return head_width - 2 * space, space, space
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Turn pairs of consecutive elements of `x` [B, L, H, d] by their token's angles; computed in float32."""
+    """Rotate pairs of consecutive elements of `x` [B, L, H, d] by their token's angles; computed in float32."""
     even, odd = torch.unflatten(x.float(), -1, (-1, 2)).unbind(-1)
     cos, sin = rotary.cos.unsqueeze(1), rotary.sin.unsqueeze(1)
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
 
 
 def _spread(first: int, last: int, count: int) -> Positions:
-    """`count` positions from `first` to `last`, truncated as linspace rounds them in the reference."""
+    """`count` positions from `first` to `last`, truncated to whole numbers as in the reference."""
     return np.linspace(first, last, count).astype(np.int64)
 
 

@@ -1,7 +1,7 @@
-"""A tiny decoder for previews, in the layout of TAEHV (madebyollin/taehv, `taew2_1`): latents to pictures in one look.
+"""A tiny decoder of latents for previews, in the layout of TAEHV (madebyollin/taehv, `taew2_1`).
 
-Each latent frame becomes up to four pictures, eight times as wide and high. All layers see single pictures; blocks with
-a memory see the picture before, too. Legend: T latent frames, C channels, h × w latent size.
+A latent frame becomes four frames of 8 times its height and width. Layers work on single frames; only memory blocks
+also see the frame before. Legend: T latent frames, C channels, h × w latent size.
 """
 
 from collections.abc import Sequence
@@ -11,25 +11,24 @@ import torch
 from torch import Tensor, nn
 
 CLAMP = 3.0
-"""Latents beyond are outliers: c·tanh(x/c) keeps them near."""
+"""c in c·tanh(x/c), which limits outliers among the latents."""
 
 BLOCKS = 3
-"""With a memory, for each width."""
+"""Memory blocks of each stage."""
 
 DROPPED = 3
-"""Pictures that the first latent frame gives too many: all are doubled twice, and the video's first is one."""
+"""Frames dropped from the start: the first latent frame stands for one frame only, but is decoded to four."""
 
 
 class Clamp(nn.Module):
-    """Keeps values near ±`CLAMP`."""
+    """Limits values smoothly to ±`CLAMP`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
         return torch.tanh(x / CLAMP) * CLAMP
 
 
 class MemoryBlock(nn.Module):
-    """A residual block that also sees the picture before."""
+    """A residual block that also sees the frame before."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -42,13 +41,13 @@ class MemoryBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[T, C, H, W] → the same; before the first picture there is nothing."""
+        """[T, C, H, W] → the same; zeros take the place of the frame before the first."""
         before = torch.cat([torch.zeros_like(x[:1]), x[:-1]])
         return torch.relu(self.conv(torch.cat([x, before], dim=1)) + x)
 
 
 class GrowTime(nn.Module):
-    """Each picture becomes `times` pictures."""
+    """Temporal upsampling: each frame becomes `times` frames."""
 
     def __init__(self, width: int, times: int) -> None:
         super().__init__()
@@ -62,12 +61,12 @@ class GrowTime(nn.Module):
 
 
 class TinyDecoder(nn.Module):
-    """Latents → pictures. The layers' places are those of the published file.
+    """Latents → frames. Layers have the indices of the published file.
 
     Args:
         channels: of the latents.
-        widths: of the four stages, coarsest first.
-        times: into how many each picture of the first three stages is made.
+        widths: channels of the four stages, coarsest first.
+        times: temporal upsampling of the first three stages.
     """
 
     def __init__(
@@ -83,6 +82,6 @@ class TinyDecoder(nn.Module):
         self.decoder = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Normalised latents [C, T, h, w] → pictures [1 + 4(T − 1), 3, 8h, 8w], 0 to 1."""
+        """Normalized latents [C, T, h, w] → frames [1 + 4(T − 1), 3, 8h, 8w], 0 to 1."""
         made: Tensor = self.decoder(latents.transpose(0, 1))
         return made[DROPPED:].clamp(0, 1)

@@ -1,4 +1,4 @@
-"""The Wan 2.2 S2V transformer: noisy latents, a timestep and a `Conditioning` to the flow velocity.
+"""The Wan 2.2 S2V transformer: noisy latents, a timestep and a `Conditioning` → flow velocity.
 
 Legend: B batch (1), F latent frames, h × w latent size, G = (h/2)(w/2) tokens per latent frame,
 S = F·G noise tokens, C clean tokens (reference, then motion), L = S + C, D model width, M text rows.
@@ -140,7 +140,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         motion: Tensor | None = None,
         pose: Tensor | None = None,
     ) -> Conditioning:
-        """Everything that the steps of a clip share, for one guidance branch.
+        """Compute what all steps of a clip share, for one guidance branch.
 
         Args:
             text: [n, text_dim] rows of the text encoder, unpadded.
@@ -173,9 +173,9 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return self.forward_branches(latents, t, [conditioning])[0]
 
     def forward_branches(self, latents: Tensor, t: Tensor, branches: Sequence[Conditioning]) -> list[Tensor]:
-        """`forward` for each of `branches`, the same numbers: every block runs for all of them before the next one.
+        """`forward` for each of `branches`, with the same results: each block runs for all of them before the next one.
 
-        For blocks that are streamed: their weights come once for all branches.
+        Streamed weights are then copied to the device once for all branches.
         """
         embedding, noise_modulation = self.condition_embedder.time(t.reshape(-1).to(latents.device))
         patches = self.patches(self.patch_embedding, latents).float()
@@ -195,9 +195,9 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return [self._unpatchify(self.head(stream[:, :noise_tokens], embedding), grid) for stream in streams]
 
     def use_attention(self, wanted: str) -> Kernel:
-        """Compute self-attention by the kernel of that name, or with "auto" by the fastest exact one.
+        """Compute self-attention with the kernel named `wanted`, or with "auto" with the fastest exact one.
 
-        Text and sound, few keys each, have an exact kernel of their own. Returns what was chosen.
+        Attention to text and audio, which have few keys, always uses PyTorch's. Returns the kernel chosen.
 
         Raises:
             InputError: there is no such kernel, or it does not run on the model's device.
@@ -210,7 +210,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return chosen
 
     def head(self, noise: Tensor, embedding: Tensor) -> Tensor:
-        """Noise tokens [B, S, D] and the timestep's embedding [B, D] → [B, S, values of a patch]."""
+        """Output layer: noise tokens [B, S, D] and the timestep's embedding [B, D] → [B, S, values of a patch]."""
         shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
         velocity: Tensor = self.proj_out(torch.addcmul(shift, self.norm_out(noise), 1 + scale))
         return velocity
@@ -231,10 +231,10 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return patches.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
     def embed_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        """[n, text_dim] → [1, M, D] and what is added to the rows' scores, float32 [1, M].
+        """Text rows [n, text_dim] → embedded [1, M, D], and a bias for their attention scores, float32 [1, M].
 
-        In training all rows that pad a text to `text_len` are attended to. They are the same: one stands for all, its
-        score raised by the logarithm of their number.
+        The model attends to all rows that pad a text to `text_len`. They are equal, so one is computed for all of
+        them, and the logarithm of their number is added to its score.
         """
         padding = self.inputs.text_rows - text.shape[0]
         padded = functional.pad(text, (0, 0, 0, min(padding, 1)))
@@ -245,7 +245,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return rows, bias
 
     def _noise_offset(self, pose: Tensor | None, segment: Tensor) -> Tensor:
-        """Poses and the segment's embedding [D] → [1, S, D]; without poses one row [1, 1, D] for all tokens."""
+        """Embedded poses plus the segment's embedding [D]: [1, S, D]; without poses [1, 1, D] for all tokens."""
         if self.pose_embedding is None:
             return segment.expand(1, 1, -1)
         if pose is None:  # every patch of zeros makes the same token
@@ -268,7 +268,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return torch.cat(tokens, dim=1), positions
 
     def _clean_modulation(self, device: torch.device) -> Tensor | None:
-        """Modulation [1, 6, D] of timestep 0."""
+        """Modulation [1, 6, D] of timestep 0; None if clean tokens are modulated as the noise is."""
         if not self.zero_timestep:
             return None
         _, modulation = self.condition_embedder.time(torch.zeros(1, device=device))
@@ -276,7 +276,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """What linear layers and attention run in: the norms keep it where linear layers are quantized."""
+        """Element type that linear layers and attention compute in, also where weights are quantized."""
         return self._typed_blocks[0].dtype
 
     @property

@@ -1,12 +1,11 @@
-"""The Wan 2.1 VAE's encoder and decoder in few large steps, over the weights of diffusers' `AutoencoderKLWan`.
+"""Encoder and decoder of the Wan 2.1 VAE with several latent frames at a time, on diffusers' `AutoencoderKLWan`.
 
-diffusers goes through a video latent frame by latent frame. Here as many go together as memory allows: every causal
-convolution remembers the two frames before, so that the pieces make the same numbers however they are cut. And what is
-not asked for is not made: of a video whose last frames alone are kept, each stage of the decoder computes only the
-frames that reach into them.
+diffusers processes one latent frame at a time. Here a piece of several goes through at once: each causal convolution
+keeps the last two frames of its input for the next piece, so that results do not depend on how a video is cut. Where
+only the last frames of a decoded video are wanted, each stage computes only the frames that influence them.
 
 Legend: T frames, F = 1 + ⌊(T − 1)/4⌋ latent frames, C channels, t frames of a piece. Features are [1, C, t, H, W].
-Source of the look-backs: the kernels (3 frames, so 2 back for each convolution) of the layers that follow.
+A look-back is the number of earlier frames that influence a frame: 2 for each convolution of 3 frames that follows.
 """
 
 from collections.abc import Iterator
@@ -22,29 +21,28 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
     WanRMS_norm,
 )
 from torch import Tensor, nn
-from torch.nn import functional
 
-from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.dispatch import convolutions, operations
 
 FULL_LOOK_BACK = 14
-"""Frames back that the full-size stage sees: 3 blocks of 2 convolutions, and the last one."""
+"""Look-back of the full-size stage: 3 blocks of 2 convolutions, and the output convolution."""
 
 STAGE_LOOK_BACK = 12
-"""Of a stage of 3 blocks."""
+"""Look-back of a stage of 3 blocks."""
 
 DOUBLING_LOOK_BACK = 2
-"""Of the convolution that doubles the frames."""
+"""Look-back of the convolution that doubles the frames."""
 
 LATENT_LOOK_BACK = 22
-"""Of the first stage: the first convolution, 2 blocks in the middle, 3 after them."""
+"""Look-back of the first stage: input convolution, 2 middle blocks, 3 blocks."""
 
 LATENT_STEP = 2
-"""Latent frames that go together: more are no faster on an H200, one is 4 % slower."""
+"""Latent frames processed at once: more are no faster on an H200, one is 4 % slower."""
 
 
 @dataclass(frozen=True)
 class Starts:
-    """From which frame on each stage of the decoder works, in frames of that stage."""
+    """The first frame that each stage of the decoder computes, in frames of that stage."""
 
     latent: int
     half_rate: int
@@ -53,7 +51,7 @@ class Starts:
 
     @staticmethod
     def of(frames: int, keep: int) -> "Starts":
-        """For the last `keep` of `frames`."""
+        """Where only the last `keep` of `frames` decoded frames are wanted."""
         full = max(0, frames - keep - FULL_LOOK_BACK)
         half_size = max(0, full - STAGE_LOOK_BACK)
         half_rate = max(0, _source(half_size) - DOUBLING_LOOK_BACK - STAGE_LOOK_BACK)
@@ -66,7 +64,7 @@ class Starts:
 
 
 def _source(frame: int) -> int:
-    """The frame that a frame comes from where their number was doubled: 0 from 0, 1 and 2 from 1."""
+    """Index of the frame before temporal doubling: 0 → 0, 1 and 2 → 1."""
     return (frame + 1) // 2
 
 
@@ -92,7 +90,7 @@ def encode(network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP) -
 
 
 def _pieces(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
-    """Latent frames that go together, as spans; the very first one has rules of its own."""
+    """Spans (first, end) of latent frames for each piece; the video's first latent frame is a piece of its own."""
     if first == 0:
         yield 0, 1
     for start in range(max(first, 1), count, step):
@@ -100,14 +98,24 @@ def _pieces(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
 
 
 class _Pieces:
-    """Layers that go through a video piece by piece."""
+    """Causal layers that process a video piece by piece."""
 
     def __init__(self) -> None:
         self._before: dict[nn.Module, Tensor] = {}
 
-    def convolve(self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None) -> Tensor:
-        """A causal convolution of x, or of silu(norm(x)), that sees the piece before."""
+    def convolve(
+        self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """A causal convolution of x, or of silu(norm(x)), that sees the piece before; plus `residual`."""
+        joined = self._joined(conv, x, norm)
+        made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, residual=residual)
+        return made
+
+    def _joined(self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None) -> Tensor:
+        """The frames that a convolution looks back at, and x or silu(norm(x))."""
         context = conv.kernel_size[0] - 1
+        if not context and norm is None:
+            return x
         shape = (*x.shape[:2], context + x.shape[2], *x.shape[3:])
         joined = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
         joined[:, :, :context] = self._before.get(conv, 0)
@@ -117,17 +125,16 @@ class _Pieces:
             operations(x).norm_silu(x, norm.gamma, joined[:, :, context:])
         if context:
             self._before[conv] = joined[:, :, -context:].clone(memory_format=torch.preserve_format)
-        padding = (0, conv._padding[2], conv._padding[0])
-        return functional.conv3d(joined, conv.weight, conv.bias, conv.stride, padding)
+        return joined
 
     def residual(self, block: WanResidualBlock, x: Tensor) -> Tensor:
-        """x and what two convolutions make of it."""
+        """A residual block: two convolutions and the shortcut."""
         inner = self.convolve(block.conv1, x, block.norm1)
         shortcut = x if isinstance(block.conv_shortcut, nn.Identity) else self.convolve(block.conv_shortcut, x)
-        return self.convolve(block.conv2, inner, block.norm2).add_(shortcut)
+        return self.convolve(block.conv2, inner, block.norm2, shortcut)
 
     def middle(self, block: Any, x: Tensor) -> Tensor:
-        """Two blocks with attention between them."""
+        """The middle block: residual blocks with attention between them."""
         first, *others = block.resnets
         x = self.residual(first, x)
         for attention, resnet in zip(block.attentions, others, strict=True):
@@ -141,7 +148,7 @@ class _Decoder(_Pieces):
         self._network, self._decoder, self.starts = network, network.decoder, starts
 
     def __call__(self, latents: Tensor, first: int) -> Tensor | None:
-        """Pixels of a piece that begins at latent frame `first`; None: nobody needs any."""
+        """Pixels of a piece that begins at latent frame `first`; None if none of them is wanted."""
         starts, decoder = self.starts, self._decoder
         latent_rate, half_rate, half_size, full = decoder.up_blocks
         x = self.convolve(self._network.post_quant_conv, _channels_last(latents))
@@ -166,12 +173,11 @@ class _Decoder(_Pieces):
         return x
 
     def _double(self, resample: WanResample, x: Tensor, at: int) -> tuple[Tensor, int]:
-        """Twice the frames, but of the video's very first one; and the number of the first of them."""
+        """Double the frames, except the video's first one; also returns the index of the first frame."""
         if at == 0:
             return x, 0
-        x = self.convolve(resample.time_conv, x)
-        pairs = torch.unflatten(x, 1, (2, -1)).permute(0, 2, 3, 1, 4, 5)  # [1, C, t, 2, H, W]
-        return _channels_last(pairs.flatten(2, 3)), 2 * at - 1
+        conv, joined = resample.time_conv, self._joined(resample.time_conv, x)
+        return convolutions(x).double(joined, conv.weight, conv.bias), 2 * at - 1
 
 
 class _Encoder(_Pieces):
@@ -180,14 +186,14 @@ class _Encoder(_Pieces):
         self._network, self._encoder = network, network.encoder
 
     def __call__(self, pixels: Tensor, first: int) -> Tensor:
-        """The mean of a piece that begins at latent frame `first`."""
+        """The distribution's mean for a piece that begins at latent frame `first`."""
         encoder = self._encoder
         x = self.convolve(encoder.conv_in, _channels_last(pixels))
         for block in encoder.down_blocks:
             if isinstance(block, WanResidualBlock):
                 x = self.residual(block, x)
             elif isinstance(block, WanResample):
-                x = self._halve(block, _per_frame(block.resample, x), first)
+                x = self._halve(block, _reduce(block, x), first)
             else:
                 x = _attend(block, x)
         x = self.convolve(encoder.conv_out, self.middle(encoder.mid_block, x), encoder.norm_out)
@@ -195,32 +201,36 @@ class _Encoder(_Pieces):
         return moments.chunk(2, dim=1)[0]
 
     def _halve(self, resample: WanResample, x: Tensor, first: int) -> Tensor:
-        """Half the frames, each from three; the video's very first one stays alone."""
+        """Halve the frames, except the video's first one."""
         if resample.mode != "downsample3d":
             return x
         conv = resample.time_conv
         joined = x if first == 0 else _channels_last(torch.cat([self._before[conv], x], dim=2))
         self._before[conv] = x[:, :, -1:].clone(memory_format=torch.preserve_format)
-        return x if first == 0 else functional.conv3d(joined, conv.weight, conv.bias, conv.stride)
+        if first == 0:
+            return x
+        made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, time_stride=conv.stride[0])
+        return made
 
 
 def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:
-    """The frames from `start` on of those that begin at `at`."""
+    """Drop the frames before `start` from those that begin at `at`; also returns the new first index."""
     skipped = min(max(0, start - at), x.shape[2])
     return x[:, :, skipped:], at + skipped
 
 
 def _enlarge(resample: WanResample, x: Tensor) -> Tensor:
     """Each pixel four times, and a convolution; diffusers repeats them in float32, which changes nothing."""
-    _, convolution = resample.resample
-    return _per_frame(nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution), x)
+    convolution = resample.resample[1]
+    made: Tensor = convolutions(x).enlarge(x, convolution.weight, convolution.bias)
+    return made
 
 
-def _per_frame(layers: nn.Module, x: Tensor) -> Tensor:
-    """Layers for pictures on each frame."""
-    pictures = x.transpose(1, 2).flatten(0, 1)
-    made: Tensor = layers(pictures)
-    return _channels_last(torch.unflatten(made, 0, (x.shape[0], -1)).transpose(1, 2))
+def _reduce(resample: WanResample, x: Tensor) -> Tensor:
+    """A convolution at every second row and column, with zeros at the end."""
+    convolution = resample.resample[1]
+    made: Tensor = convolutions(x).halve(x, convolution.weight, convolution.bias)
+    return made
 
 
 def _attend(attention: nn.Module, x: Tensor) -> Tensor:
@@ -233,5 +243,5 @@ def _layout(x: Tensor) -> torch.memory_format:
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """Channels beside each other on a GPU, whose convolutions want them so."""
+    """Channels-last memory on a GPU, which its convolutions need; contiguous on a CPU."""
     return x.contiguous(memory_format=_layout(x))

@@ -1,4 +1,4 @@
-"""Pictures moved along a flow, for the networks that make pictures between pictures.
+"""Backward warping of pictures by an optical flow, for the frame interpolation networks.
 
 Axes: B batch, C channels, H rows, W columns; flow [B, 2, H, W] in pixels, to the right and down.
 """
@@ -9,9 +9,9 @@ from torch.nn import functional
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """At every pixel p what `image` [B, C, H, W] shows at p + flow, bilinear; outside it is as at its border.
+    """Sample `image` [B, C, H, W] at p + flow for every pixel p, bilinear; outside, the border's value.
 
-    Computed in float32 whatever the inputs are: half precision cannot tell the pixels of a wide picture apart.
+    Computed in float32: half precision cannot distinguish the pixels of a wide picture.
     """
     height, width = flow.shape[2:]
     columns = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0].float()

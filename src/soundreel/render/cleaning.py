@@ -8,8 +8,9 @@ from typing import Final
 
 from soundreel.disk.locks import locked
 from soundreel.errors import InputError
+from soundreel.render.folder_files import remove_work
+from soundreel.render.plan_file import PLAN_NAME, read_plan
 from soundreel.render.unfinished import StoredRender, bytes_below, find_renders
-from soundreel.render.work_folder import PLAN_NAME, read_plan, remove_work
 from soundreel.units import StrPath
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

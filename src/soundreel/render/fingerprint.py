@@ -1,8 +1,8 @@
 """What the pictures of a render depend on, as fingerprints: of what was asked, and of every clip by itself.
 
 A render is found again by what was *asked*: request, inputs, model files, clips. A stored clip counts by its own
-fingerprint: what all clips share, what its shot has for itself, and the clip before it in the shot. So another cut or
-another seed draws anew only what depends on it, and another `--crf` stands beside what is there.
+fingerprint: what all clips share, what it has for itself, and what it continues of the clips before it in its shot. So
+another cut or another seed draws anew only what depends on it, and another `--crf` stands beside what is there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from soundreel.disk.digests import data_digest, file_digest
-from soundreel.fields import Role, fields_of, plain
-from soundreel.request import Request
-from soundreel.types import Plan
+from soundreel.errors import InputError
+from soundreel.fields import Field, Role, fields_of, plain
+from soundreel.media.files import check_file, reason
+from soundreel.request import Interpolation, Request
+from soundreel.types import Clip, Plan
 from soundreel.version import PIXELS_VERSION
 
 
@@ -35,13 +37,26 @@ class Fingerprint:
 
 
 def request_parts(request: Request, role: Role) -> dict[str, Any]:
-    """The fields of a role by name; of files their content, which is read for it."""
+    """The fields of a role by name; of files their content, which is read for it.
+
+    Raises:
+        InputError: a file is not there or cannot be read.
+    """
     parts: dict[str, Any] = {}
     for field in fields_of(Request):
         value = field.of(request)
         if field.option.role is role and not (field.option.is_file and value is None):
-            parts[field.name] = file_digest(Path(value)) if field.option.is_file else plain(value, field.option)
+            parts[field.name] = _content(field, Path(value)) if field.option.is_file else plain(value, field.option)
     return parts
+
+
+def _content(field: Field, path: Path) -> str:
+    kind = field.shown.replace("_", " ")
+    check_file(path, kind)
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise InputError(f"cannot read {kind} {str(path)!r}: {reason(error)}", field=field.name) from error
 
 
 def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprint:
@@ -59,30 +74,44 @@ def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprin
     )
 
 
-def pixel_fingerprints(plan: Plan, what_was_asked: Fingerprint, identity: Mapping[str, Any]) -> list[str]:
-    """A digest of the pixels of each clip; that of a clip which continues another holds the other's."""
+def pixel_fingerprints(
+    plan: Plan, what_was_asked: Fingerprint, identity: Mapping[str, Any], *, are_chained: bool = True
+) -> list[str]:
+    """A digest of the pixels of each clip of a plan.
+
+    Args:
+        are_chained: the engine renders a clip from the one before it in its shot, so the digest of one that continues
+            another holds the other's.
+    """
     shared = {name: part for name, part in what_was_asked.parts.items() if name != "clips"}
     common = data_digest([shared, dict(identity), plan.frames])
     digests: list[str] = []
     for clip in plan.clips:
-        own = [
-            clip.shot,
-            clip.start,
-            clip.frames,
-            clip.size,
-            clip.lead_in,
-            clip.seed,
-        ]  # a draft's look goes by the shot
-        before = digests[-1] if plan.continues(clip) else ""
+        own = [clip.shot, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed]  # a draft's look: by the shot
+        before = digests[-1] if are_chained and plan.continues(clip) else ""
         digests.append(data_digest([common, own, before]))
     return digests
 
 
 def clip_fingerprints(plan: Plan, pixels: Sequence[str], encoding: Mapping[str, Any]) -> list[str]:
-    """A digest of each clip as it is encoded; interpolation and colours go on from clip to clip, too."""
-    digests: list[str] = []
-    for clip, of_pixels in zip(plan.clips, pixels, strict=True):
-        place = [plan.is_last_of_shot(clip), clip.stop == plan.frames]
-        before = digests[-1] if plan.continues(clip) else ""
-        digests.append(data_digest([of_pixels, dict(encoding), place, before]))
-    return digests
+    """A digest of each clip as it is encoded, from those of the pixels that it is made of."""
+    return [
+        data_digest(
+            [
+                pixels[clip.index],
+                dict(encoding),
+                [plan.is_last_of_shot(clip), clip.stop == plan.frames],
+                [pixels[index] for index in _looks_back_at(plan, clip, encoding)],
+            ]
+        )
+        for clip in plan.clips
+    ]
+
+
+def _looks_back_at(plan: Plan, clip: Clip, encoding: Mapping[str, Any]) -> list[int]:
+    """Indexes of the clips whose pictures post-processing needs beside those of a clip that continues another."""
+    if not plan.continues(clip):
+        return []
+    if encoding["output.color_match"]:  # glides from the clip before to the colours of the shot's first one
+        return [clip.index - 1, plan.shots[clip.shot].clips[0].index]
+    return [] if encoding["output.interpolate"] == Interpolation.NONE else [clip.index - 1]

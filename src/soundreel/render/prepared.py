@@ -144,7 +144,8 @@ class PreparedRender:
     @cached_property
     def pixel_fingerprints(self) -> list[str]:
         """What a stored negative must be of to count, for each clip."""
-        return pixel_fingerprints(self.plan, self.asked.fingerprint, self.identity)
+        chained = self.engine.chains_clips
+        return pixel_fingerprints(self.plan, self.asked.fingerprint, self.identity, are_chained=chained)
 
     @cached_property
     def clip_fingerprints(self) -> list[str]:

@@ -16,7 +16,7 @@ from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
 from soundreel.render.colour import measure
 from soundreel.render.prepared import PreparedRender
-from soundreel.request import Output, Request, from_data
+from soundreel.request import FLAT_NAMES, Output, Request, from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
 
@@ -155,10 +155,11 @@ def differences(render: PreparedRender) -> Iterator[str]:
         yield f"the recipe was rendered by the engine {recipe.get('engine')}, this by {render.engine.name}"
         return
     yield from _changed("model file", recipe.get("models", {}), render.models)
-    yield from _changed("input", {**recipe.get("inputs", {})}, _inputs(render))
+    inputs = {FLAT_NAMES.get(name, name): digest for name, digest in recipe.get("inputs", {}).items()}  # 0.1.0: flat
+    yield from _changed("input", inputs, _inputs(render))
     before = recipe.get("identity")
     if before is not None and dict(before) != json.loads(json.dumps(dict(render.identity))):
-        names = [name for name in render.identity if before.get(name) != render.identity[name]]
+        names = [name for name in {**before, **render.identity} if before.get(name) != render.identity.get(name)]
         yield f"the recipe was computed otherwise: {', '.join(f'{name} {before.get(name)}' for name in names)}"
 
 

@@ -11,15 +11,11 @@ from typing import Any, Final
 from soundreel.disk.locks import holder
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
+from soundreel.render.folder_files import WORK_FOLDER
+from soundreel.render.plan_file import PLAN_NAME, PlanData, clip_file, plans_of, read_plan
+from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe
-from soundreel.render.work_folder import (
-    FOLDER_DIGITS,
-    PLAN_NAME,
-    WORK_FOLDER,
-    clip_file,
-    read_plan,
-    read_record,
-)
+from soundreel.render.work_folder import FOLDER_DIGITS, read_record, work_folder
 from soundreel.request import Interpolation, Output, Request, WorkOptions, from_data
 from soundreel.units import MODEL_FPS, StrPath
 
@@ -89,15 +85,8 @@ def load_redo(
     Raises:
         InputError: there is no such render.
     """
-    place, plan, request, _ = _open_source(source, work_dir)
-    pending = _pending(plan, number) if seed is None else None
-    wanted = output or (None if pending is None else pending["output"])
-    if wanted is None and request.output.path is not None:
-        wanted = _next_name(Path(request.output.path), "take")
-    if wanted is not None:
-        request = request.replace(output=str(wanted))
-    keep = plan.get("keep_work")
-    return request, WorkOptions(work_dir=place, keep_work=keep, redo_clip=number, redo_seed=seed)
+    place, request = _open_source(source, work_dir)
+    return request, WorkOptions(work_dir=place, redo_clip=number, redo_seed=seed, redo_output=output)
 
 
 def load_reprint(
@@ -119,14 +108,12 @@ def load_reprint(
     Raises:
         InputError: there is no such render, or a field is none of these.
     """
-    place, _, request, recipe = _open_source(source, work_dir)
-    made = request.output if recipe is None else from_data(recipe["request"]).output
-    fields = {name: getattr(made, name) for name in ENCODING}
-    request = request.replace(output=replace(request.output, **fields | _with_rate(encoding, made)))
-    beside = Path(source) if recipe is not None else request.output.path
-    wanted = output or (None if beside is None else _next_name(Path(beside), "print"))
-    if wanted is not None:
-        request = request.replace(output=str(wanted))
+    place, request = _open_source(source, work_dir)
+    request = request.replace(output=replace(request.output, **_with_rate(encoding, request.output)))
+    beside = source if Path(source).is_file() else request.output.path
+    path = output or (None if beside is None else _next_name(Path(beside), "print"))
+    if path is not None:
+        request = request.replace(output=str(path))
     return request, WorkOptions(work_dir=place, keep_work=True, only_print=True)
 
 
@@ -141,13 +128,33 @@ def _with_rate(encoding: Mapping[str, Any], made: Output) -> dict[str, Any]:
     return {**encoding, "fps": None}
 
 
-def redone(request: Request, folder: Path, options: WorkOptions) -> Request:
-    """`request` with another seed for the clip that is to be drawn again, of the render that `folder` keeps.
+def _open_source(source: StrPath, work_dir: StrPath | None) -> tuple[Path, Request]:
+    """The work folder of a render and its request; of a video the one that made it."""
+    place = Path(source)
+    if not place.is_file():
+        place, plan = _open(place)
+        return place, from_data(plan["request"])
+    recipe = read_recipe(place)
+    place, plan = _folder_of(place, recipe, work_dir)
+    return place, _as_made(from_data(plan["request"]), recipe)
+
+
+def _as_made(request: Request, recipe: Mapping[str, Any]) -> Request:
+    """The request of a video: its own seeds, and encoded as it is; the folder may be at another take by now."""
+    made = from_data(recipe["request"]).output
+    encoding = [field for field in fields_of(Output) if field.option.role is Role.ENCODING and not field.option.is_path]
+    output = replace(request.output, **{field.name: field.of(made) for field in encoding})
+    return request.replace(clip_seeds=[clip["seed"] for clip in recipe["plan"]["clips"]], output=output)
+
+
+def redone(what: Asked, options: WorkOptions) -> Request:
+    """The request with another seed for the clip that is to be drawn again, and a name for its video.
 
     Raises:
-        InputError: nothing is kept there, or it has no such clip.
+        InputError: nothing is kept of this request, or it has no such clip.
     """
-    plan, number = read_plan(folder), options.redo_clip
+    request, folder, number = what.request, work_folder(what, options), options.redo_clip
+    plan = next((plan for plan in plans_of(read_plan(folder)) if plan["asked"] == what.fingerprint.digest), None)
     assert number is not None
     if plan is None:
         raise InputError(
@@ -157,23 +164,24 @@ def redone(request: Request, folder: Path, options: WorkOptions) -> Request:
     seeds = list(request.clip_seeds) or [clip["seed"] for clip in plan["clips"]]
     if not 1 <= number <= len(seeds):
         raise InputError(f"clip is {number}: expected 1 to {len(seeds)}, the clips of this render", field="clip_seeds")
-    pending = _pending(plan, number) if options.redo_seed is None else None
+    pending = _pending(plan, number, seeds) if options.redo_seed is None else None
     if pending is not None:
-        return request.replace(clip_seeds=pending["seeds"])
-    seeds[number - 1] = max([*seeds, *_taken(folder)]) + 1 if options.redo_seed is None else options.redo_seed
-    return request.replace(clip_seeds=seeds)
+        seeds = pending["seeds"]
+    else:
+        seeds[number - 1] = max([*seeds, *plan["taken"]]) + 1 if options.redo_seed is None else options.redo_seed
+    path = options.redo_output or (None if pending is None else pending["output"])
+    if path is None and request.output.path is not None:
+        path = _next_name(Path(request.output.path), "take")
+    return request.replace(clip_seeds=seeds, **({} if path is None else {"output": str(path)}))
 
 
-def _pending(plan: Mapping[str, Any], number: int) -> Mapping[str, Any] | None:
-    """A redo of clip `number` that was begun and is not done."""
+def _pending(plan: PlanData, number: int, seeds: list[int]) -> PlanData | None:
+    """A redo of clip `number` that was begun and is not done; all other clips have their `seeds` in it."""
     redo = plan.get("redo")
-    return redo if isinstance(redo, dict) and redo.get("clip") == number else None
-
-
-def _taken(folder: Path) -> Iterator[int]:
-    """Seeds of all takes of all clips in a work folder."""
-    records = map(read_record, folder.glob("clip_*.json"))
-    return (record.seed for record in records if record is not None)
+    if redo is None or redo["clip"] != number or len(redo["seeds"]) != len(seeds):
+        return None
+    others = [k for k in range(len(seeds)) if k != number - 1]
+    return redo if all(redo["seeds"][k] == seeds[k] for k in others) else None
 
 
 def _next_name(path: Path, word: str) -> Path:
@@ -184,37 +192,26 @@ def _next_name(path: Path, word: str) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _open_source(
-    source: StrPath, work_dir: StrPath | None
-) -> tuple[Path, dict[str, Any], Request, dict[str, Any] | None]:
-    """Work folder, its plan, the request (a video's with the seeds of that video), and the recipe where it is one."""
-    place = Path(source)
-    recipe = read_recipe(place) if place.is_file() else None
-    place, plan = _open(place if recipe is None else _folder_of(place, recipe, work_dir))
-    request = from_data(plan["request"])
-    if recipe is not None:
-        request = request.replace(clip_seeds=[clip["seed"] for clip in recipe["plan"]["clips"]])
-    return place, plan, request, recipe
-
-
-def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None) -> Path:
-    """The work folder that a video was made in."""
+def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None) -> tuple[Path, PlanData]:
+    """The work folder that a video was made in, and its plan there."""
     name = str(recipe.get("fingerprint", ""))[:FOLDER_DIGITS]
     if not name:
         raise InputError(f"the recipe of {str(video)!r} names no work folder: it was made before soundreel 0.2")
-    beside = video.absolute().parent / WORK_FOLDER / name
-    places = [beside] if work_dir is None else [Path(work_dir), Path(work_dir) / name]
-    found = next((place for place in places if (plan := read_plan(place)) and plan["asked"].startswith(name)), None)
-    if found is None:
-        looked = " and ".join(map(str, places))
-        raise InputError(
-            f"the clips of {str(video)!r} are not kept (looked in {looked}): render it with --keep-work, or name the "
-            "--work-dir that it was rendered in"
-        )
-    return found
+    places = [video.absolute().parent / WORK_FOLDER / name]
+    if work_dir is not None:
+        places = [Path(work_dir).absolute(), Path(work_dir).absolute() / name, *places]
+    for place in places:
+        plan = next((plan for plan in plans_of(read_plan(place)) if plan["asked"].startswith(name)), None)
+        if plan is not None:
+            return place, plan
+    looked = " and ".join(map(str, places))
+    raise InputError(
+        f"the clips of {str(video)!r} are not kept (looked in {looked}): render it with --keep-work, or name the "
+        "--work-dir that it was rendered in"
+    )
 
 
-def _open(folder: StrPath) -> tuple[Path, dict[str, Any]]:
+def _open(folder: StrPath) -> tuple[Path, PlanData]:
     root = _existing(folder)
     places = [root] if (root / PLAN_NAME).exists() else list(_work_folders(root))
     if len(places) != 1:

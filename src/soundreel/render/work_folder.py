@@ -15,11 +15,9 @@ it in its shot has now. Nothing that counts for another request is ever deleted.
 """
 
 import json
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,38 +30,37 @@ from safetensors.numpy import load_file
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.durable import (
     TEMPORARY,
-    TEMPORARY_PATTERN,
-    WINDOWS,
     uninterrupted,
     write_durably,
     write_json,
     write_tensors,
 )
-from soundreel.disk.locks import LOCK_NAME, locked
+from soundreel.disk.locks import locked
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import to_data
 from soundreel.render import remarks
+from soundreel.render.folder_files import ENGINE_FOLDER, WORK_FOLDER, refuse_foreign, remove_work
 from soundreel.render.negatives import NegativeStore
+from soundreel.render.plan_file import (
+    CLIP_DIGITS,
+    PLAN_NAME,
+    FoundPlans,
+    PlanData,
+    clip_file,
+    is_of_earlier_version,
+    plans_of,
+    read_plan,
+    worth_keeping,
+)
 from soundreel.render.prepared import Asked, PreparedRender
 from soundreel.render.room import check_room, disk_need, segment_bytes
 from soundreel.request import Request, WorkOptions
 from soundreel.types import Carry, Clip
 from soundreel.version import __version__
 
-WORK_FOLDER: Final = ".soundreel"
-"""Beside the output: a folder per render, named by the fingerprint of what was asked."""
-
-PLAN_NAME: Final = "plan.json"
-ENGINE_FOLDER: Final = "engine"
 FOLDER_DIGITS: Final = 16
-CLIP_DIGITS: Final = 8
-
-_CLIP_FILE: Final = re.compile(r"(clip|carry)_\d{5}(_[0-9a-f]{8})?(\.latents)?\.(mp4|safetensors|json)")
-_OURS: Final = re.compile(
-    rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
-    rf"({TEMPORARY_PATTERN})?"
-)
+"""Of the fingerprint of what was asked, in the name of its folder."""
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -90,7 +87,7 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
         MediaError: it cannot be written.
     """
     folder = work_folder(render.asked, options)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     with locked(folder):
         work = None
         try:
@@ -109,10 +106,12 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
 
 def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
     """Keep a folder that holds anything worth it, and say how to go on."""
-    if not any(folder.glob("clip_*.json")) and not any(folder.glob(f"{ENGINE_FOLDER}/*/*")):
-        remove_work(folder)
-    elif work is not None:
+    if work is not None and work.holds_anything:
         error.add_note(work.says_what_is_kept())
+    elif work is not None:
+        work.let_go()
+    elif not any(folder.glob("clip_*.json")) and not any((folder / ENGINE_FOLDER).glob("*")):
+        remove_work(folder)
 
 
 def output_folder(request: Request) -> Path:
@@ -142,45 +141,11 @@ def kept_identity(asked: Asked, options: WorkOptions) -> Identity | None:
     Raises:
         InputError: the folder is of a version whose clips cannot be gone on with.
     """
-    if not options.resume:
-        return None
-    found = read_plan(work_folder(asked, options))
-    is_it = found is not None and found["asked"] == asked.fingerprint.digest
-    return found["identity"] if found is not None and is_it else None
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.is_dir():
-        foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
-        if foreign is not None:
-            raise InputError(
-                f"{str(folder)!r} is no work folder of soundreel (it holds {foreign!r}): name an empty or a new one"
-            )
-
-
-def remove_work(folder: Path) -> None:
-    """Remove a work folder, and the folder of work folders when it was the last one."""
-    if not folder.is_dir():
-        return
-    entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
-    for entry in entries:
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
-            entry.unlink()
-    for empty in (folder, *([folder.parent] if folder.parent.name == WORK_FOLDER else [])):
-        with suppress(OSError):  # not empty: another render is in it
-            empty.rmdir()
-
-
-def _removal_order(path: Path) -> tuple[bool, bool]:
-    """The lock last, the plan before it: whoever is killed in between leaves what can still be removed."""
-    return path.name.startswith(LOCK_NAME), path.name == PLAN_NAME
-
-
-def clip_file(folder: Path, index: int, fingerprint: str, ending: str) -> Path:
-    """A file of the clip with an index, from 0, and a fingerprint."""
-    return folder / f"clip_{index + 1:05d}_{fingerprint[:CLIP_DIGITS]}{ending}"
+    is_nowhere = options.work_dir is None and not (output_folder(asked.request) / WORK_FOLDER).is_dir()
+    if not options.resume or is_nowhere:
+        return None  # and no input need be read for the folder's name
+    plans = plans_of(read_plan(work_folder(asked, options)))
+    return next((plan["identity"] for plan in plans if plan["asked"] == asked.fingerprint.digest), None)
 
 
 class WorkFolder:
@@ -194,29 +159,31 @@ class WorkFolder:
         self._remove_halves()
         if not options.resume:
             self._throw_away()
-        found = read_plan(folder)
-        self.is_kept = _keeps(render, options, found)
-        self._earlier = self._other_render(found)
+        found = FoundPlans.read(folder, render.asked.fingerprint.digest, self._fingerprints)
+        self._others = found.others
+        self._taken = found.taken | {clip.seed for clip in render.plan.clips}
         self._redo = self._pending_redo(found, options)
+        self.is_kept = _keeps(render, options, found)
         clips = render.plan.clips
         self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints, all_there=options.only_print)
         self._records = [self._read_record(clip) for clip in clips]
         self._intact = {clip.index for clip in clips if self._check_segment(clip)}
         self._refuse(options, found)
         self._check_room()
-        self.render = replace(render, resumed=self._say_what_is_there(found), is_printed_again=self._is_printed_again)
+        told = self._say_what_is_there(found.mine or found.latest)
+        self.render = replace(render, resumed=told, is_printed_again=self._is_printed_again)
         self._write_plan()
         for needed in (self.scratch, self.staging):
             needed.mkdir(parents=True, exist_ok=True)
 
-    def _refuse(self, options: WorkOptions, found: Mapping[str, Any] | None) -> None:
+    def _refuse(self, options: WorkOptions, found: FoundPlans) -> None:
         """Raise `InputError` where the folder does not hold what was said to be there; nothing is changed yet."""
-        if (options.only_resume or options.only_print) and (found is None or self._is_other(found)):
-            raise InputError(remarks.nothing_to_go_on_with(self.folder, _changes(self.render, found)))
+        if (options.only_resume or options.only_print) and not found.takes:
+            raise InputError(remarks.nothing_to_go_on_with(self.folder, _changes(self.render, found.latest)))
         unsampled = [index + 1 for index in self._missing() if not self.negatives.has(index)]
         if options.only_print and unsampled:
             engine, total = self.render.engine, len(self._records)
-            how = remarks.Kept.FINISHED if found is not None and found.get("finished") else remarks.Kept.BEGUN
+            how = remarks.Kept.FINISHED if any(plan.get("finished") for plan in found.takes) else remarks.Kept.BEGUN
             how = how if engine.reach is not None else remarks.Kept.ENCODED
             raise InputError(
                 remarks.cannot_print(self.folder, missing=unsampled, total=total, engine=engine.name, how=how)
@@ -375,65 +342,75 @@ class WorkFolder:
         store = NegativeStore(self.folder, self.render.plan, self.render.pixel_fingerprints)
         for index in range(len(self._fingerprints)):
             store.forget(index)
-            for ending in (".json", ".mp4", ".safetensors"):
-                self._path(index, ending).unlink(missing_ok=True)
+            self._remove(index)
         shutil.rmtree(self.scratch, ignore_errors=True)
-        if _is_of_earlier_version(self.folder):
+        if is_of_earlier_version(self.folder):
             for path in [*self.folder.glob("clip_*"), self.folder / PLAN_NAME]:
                 path.unlink()
+            shutil.rmtree(self.folder / ENGINE_FOLDER, ignore_errors=True)
 
-    def _is_other(self, plan: Mapping[str, Any]) -> bool:
-        return bool(plan["asked"] != self.render.asked.fingerprint.digest)
-
-    def _other_render(self, found: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The plan of another render whose clips are kept in this folder: it is put back when this one is done."""
-        if found is None:
-            return None
-        other = found if self._is_other(found) else found.get("earlier")
-        return None if other is None else {**other, "earlier": None}
-
-    def _pending_redo(self, found: Mapping[str, Any] | None, options: WorkOptions) -> Mapping[str, Any] | None:
+    def _pending_redo(self, found: FoundPlans, options: WorkOptions) -> PlanData | None:
         """The clip that is being drawn again, with the seeds that it is done with; an earlier one, if none is now."""
         if options.redo_clip is None:
-            return None if found is None else found.get("redo")
+            return found.redo if options.resume else None
         output = self.render.request.output.path
         seeds = [clip.seed for clip in self.render.plan.clips]
-        return {"clip": options.redo_clip, "seeds": seeds, "output": None if output is None else os.fspath(output)}
+        path = None if output is None else str(Path(output).absolute())
+        return {"clip": options.redo_clip, "seeds": seeds, "output": path}
 
-    def _remaining_redo(self) -> Mapping[str, Any] | None:
+    def _remaining_redo(self) -> PlanData | None:
         """What is left to draw again now that this render is done."""
         done = [clip.seed for clip in self.render.plan.clips]
         return None if self._redo is None or self._redo["seeds"] == done else self._redo
 
     @property
+    def holds_anything(self) -> bool:
+        """Whether there is something of this render to go on with: a clip, what the engine left, or a seed."""
+        clips = any(self._path(index, ".json").exists() for index in range(len(self._records)))
+        sampled = any(map(self.negatives.has, range(len(self._records))))
+        return clips or sampled or self._redo is not None or any(self.scratch.rglob("*"))
+
+    @property
     def stays(self) -> bool:
-        """Whether the clips of this render are kept now that its video is there."""
-        return self._earlier is None and (self.is_kept or self._remaining_redo() is not None)
+        """Whether the clips of this render are kept when its video is there."""
+        return self.is_kept or self._remaining_redo() is not None
 
     def finish(self) -> None:
-        """The video is there: remove the folder, or note that nothing is left to do in it."""
+        """The video is there: let go of the folder, or note that nothing is left to do in it."""
         self.negatives.forget_carries()
-        if self._earlier is not None:
-            self._give_back(self._earlier)
-        elif self.stays:
+        if self.stays:
             self._write_plan(finished=True)
         else:
-            remove_work(self.folder)
+            self.let_go()
 
-    def _give_back(self, earlier: Mapping[str, Any]) -> None:
-        """Leave the folder as it was found: with the clips of another render, and without those of this one."""
-        theirs = {(clip["index"], clip[of]) for clip in earlier["clips"] for of in ("fingerprint", "pixels")}
+    def let_go(self) -> None:
+        """Remove the folder; where other renders are kept in it, leave it as it was found, with the clips of those."""
+        kept = list(filter(worth_keeping, self._others))
+        if not kept:
+            remove_work(self.folder)
+            return
+        theirs = {
+            (clip["index"], clip.get(of)) for plan in kept for clip in plan["clips"] for of in ("fingerprint", "pixels")
+        }
         for index, pixels in enumerate(self.render.pixel_fingerprints):
             if (index, pixels) not in theirs:
                 self.negatives.forget(index)
         for index, fingerprint in enumerate(self._fingerprints):
             if (index, fingerprint) not in theirs:
-                for ending in (".json", ".mp4", ".safetensors"):
-                    self._path(index, ending).unlink(missing_ok=True)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+                self._remove(index)
+        if not any(map(self._is_take, kept)):
+            shutil.rmtree(self.scratch, ignore_errors=True)
         for name in ("finished.mp4", "partial.mp4"):
             (self.folder / name).unlink(missing_ok=True)
-        write_json(self.folder / PLAN_NAME, earlier)
+        noted = [plan | {"taken": sorted(self._taken)} if self._is_take(plan) else plan for plan in kept]
+        write_json(self.folder / PLAN_NAME, {**noted[0], "earlier": noted[1:]})
+
+    def _is_take(self, plan: PlanData) -> bool:
+        return bool(plan["asked"] == self.render.asked.fingerprint.digest)
+
+    def _remove(self, index: int) -> None:
+        for ending in (".json", ".mp4", ".safetensors"):
+            self._path(index, ending).unlink(missing_ok=True)
 
     def _write_plan(self, *, finished: bool = False) -> None:
         render = self.render
@@ -459,7 +436,8 @@ class WorkFolder:
                 "redo": self._remaining_redo() if finished else self._redo,
                 "finished": finished,
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                "earlier": self._earlier,
+                "taken": sorted(self._taken),
+                "earlier": self._others,
             },
         )
 
@@ -484,11 +462,15 @@ class WorkFolder:
         )
 
 
-def _keeps(render: PreparedRender, options: WorkOptions, found: Mapping[str, Any] | None) -> bool:
-    """Whether the folder stays after success: as asked, else where it is worth it, for GPU time or single shots."""
+def _keeps(render: PreparedRender, options: WorkOptions, found: FoundPlans) -> bool:
+    """Whether the folder stays after success: as asked, else as before, else for GPU time or single shots.
+
+    A clip drawn again is kept because its earlier take is.
+    """
     if options.keep_work is not None:
         return options.keep_work
-    was_kept = found is not None and bool(found.get("keep_work"))
+    before = found.mine if options.redo_clip is None or found.mine else next(iter(found.takes), None)
+    was_kept = before is not None and bool(before.get("keep_work"))
     return was_kept or render.engine.reach is not None or len(render.plan.shots) > 1
 
 
@@ -497,36 +479,6 @@ def read_record(path: Path) -> ClipRecord | None:
     try:
         return ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return None
-
-
-def _is_of_earlier_version(folder: Path) -> bool:
-    """Whether a version before 0.2 rendered here: clips were named by their number alone."""
-    found = _read_json(folder / PLAN_NAME)
-    return isinstance(found, dict) and "asked" not in found and "fingerprint" in found
-
-
-def read_plan(folder: Path) -> dict[str, Any] | None:
-    """What plan.json in `folder` says; None where there is none that can be read.
-
-    Raises:
-        InputError: it is of a version before 0.2.
-    """
-    found = _read_json(folder / PLAN_NAME)
-    if _is_of_earlier_version(folder):
-        raise InputError(
-            f"{str(folder)!r} was begun by soundreel {found.get('soundreel', '0.1')}, whose clips this version cannot "
-            "go on with: finish it with that version, begin anew with --no-resume, or name another --work-dir"
-        )
-    kinds = {"asked": str, "parts": dict, "identity": dict, "encoding": dict, "request": dict, "clips": list}
-    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
-    return found if whole else None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
         return None
 
 

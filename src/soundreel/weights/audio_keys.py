@@ -9,7 +9,7 @@ CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 """Strides of the feature encoder, which no tensor's shape tells: 320 samples per feature."""
 
 HEADS_OF_WIDTH: Mapping[int, int] = {768: 12, 1024: 16, 1280: 16, 1920: 16}
-"""Attention heads of the published wav2vec2 sizes, for files without a config.json beside them."""
+"""Attention heads of the published wav2vec2 models by width, for files without a config.json beside them."""
 
 SMALL_HEADS = 4
 """Heads assumed for any other width: models made for tests."""

@@ -1,7 +1,7 @@
-"""The files that soundreel knows how to get, as data.
+"""Known model files as data: where they are on the Hugging Face hub, how large they are, their checksums.
 
-Sizes are exact unless `about` says otherwise; `sha256` is None where it is not known. An entry without a checksum
-is still verified by its header, which tells how long the file must be.
+Sizes are exact unless `about` is set; `sha256` is None where it is not known. A file without a checksum is verified by
+its header, which tells how long the file must be.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ COMFY_SUBFOLDER = "split_files"
 
 
 class Component(StrEnum):
-    """The networks of the model."""
+    """The networks of Wan 2.2 S2V."""
 
     TRANSFORMER = "transformer"
     TEXT_ENCODER = "text encoder"
@@ -43,7 +43,6 @@ class KnownFile:
 
     @property
     def name(self) -> str:
-        """The file's own name."""
         return self.path.rpartition("/")[2]
 
     @property
@@ -63,11 +62,10 @@ class Bundle:
 
     @property
     def size_bytes(self) -> int:
-        """All files together."""
         return sum(file.size_bytes for file in self.files)
 
     def place(self, models: Path) -> Path:
-        """Where the files go: its own folder, unless the models folder is just that."""
+        """Folder of the files: a folder of its own in `models`, unless `models` is that folder itself."""
         is_own = models.name == self.folder or (models / "config.json").is_file()
         return models if is_own else models / self.folder
 
@@ -82,7 +80,7 @@ _COMPONENT_OF_START = {
     "vae/": Component.VAE,
     "audio_encoders/": Component.AUDIO_ENCODER,
 }
-"""By how a path begins in the official repository or in ComfyUI's folders."""
+"""Component by the beginning of a path, in the official repository and in ComfyUI's folders."""
 
 
 def _component(path: str) -> Component | None:
@@ -261,17 +259,17 @@ def find_bundle(name: str) -> Bundle:
 
 
 def default_folder() -> Path:
-    """Where models are kept unless told otherwise."""
+    """The folder for models where none is given."""
     return platformdirs.user_data_path("soundreel") / "models"
 
 
 def known_file(path: Path) -> KnownFile | None:
-    """The entry for the file at `path`: by its name, or by its folder too where the name says little."""
+    """The entry for the file at `path`, by its name; by its folder too where several entries have that name."""
     files = {file for bundle in BUNDLES.values() for file in bundle.files}
     place = path.absolute().as_posix()
     return next((file for file in files if place.endswith(f"/{file.path if file.has_plain_name else file.name}")), None)
 
 
 def download_command(bundle: str, folder: Path) -> str:
-    """The command line that gets `bundle` into `folder`."""
+    """The command line that downloads `bundle` into `folder`."""
     return f"soundreel models download {bundle} --models {str(folder)!r}"

@@ -1,4 +1,4 @@
-"""The networks of Wan 2.2 S2V as loading knows them: key table and builder of each."""
+"""How each network of Wan 2.2 S2V is loaded: its table of tensor names and how it is built."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def _transformer_blueprint(shapes: Shapes, config: Mapping[str, Any]) -> Bluepri
         return Blueprint(rename=str, build=lambda _: WanS2VTransformer3DModel(**ours))
     if OWN_LAYOUT_TENSOR in shapes:
         raise WeightsError("this transformer is in soundreel's own layout: expected its config.json beside it")
-    official = {transformer_keys.without_prefix(name): shape for name, shape in shapes.items()}
+    official = {transformer_keys.official_name(name): shape for name, shape in shapes.items()}
     sizes = transformer_keys.config_from_official(config or None, official)
     return Blueprint(
         rename=partial(_to_ours, inject_layers=sizes["audio_inject_layers"]),
@@ -70,7 +70,7 @@ def _transformer_blueprint(shapes: Shapes, config: Mapping[str, Any]) -> Bluepri
 
 
 def _to_ours(name: str, /, *, inject_layers: tuple[int, ...]) -> str:
-    return transformer_keys.to_ours(transformer_keys.without_prefix(name), inject_layers)
+    return transformer_keys.to_ours(transformer_keys.official_name(name), inject_layers)
 
 
 SPECS: Mapping[Component, ComponentSpec] = {

@@ -1,4 +1,4 @@
-"""Get known files from the Hugging Face hub; what is there already is kept, what was begun is continued."""
+"""Download known files from the Hugging Face hub: existing files are kept, interrupted downloads are continued."""
 
 import shutil
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from soundreel.weights.catalog import Bundle, KnownFile
 from soundreel.weights.verify import verify_file
 
 STAGING_FOLDER = ".download"
-"""In the models folder; removed when all files are there."""
+"""Folder for unfinished downloads, in the models folder; removed when all files are there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadProgress:
-    """A file of a bundle whose turn it is; the bytes of it are shown by the hub's own progress bar."""
+    """The file of a bundle that is next; the hub's own progress bar shows its bytes."""
 
     file: KnownFile
     number: int  # from 1
@@ -30,20 +30,20 @@ class DownloadProgress:
 
 
 OnDownload: TypeAlias = Callable[[DownloadProgress], None]
-"""Hears of every file; may raise `Cancelled`."""
+"""Called before every file; may raise `Cancelled`."""
 
 
 def missing_files(bundle: Bundle, models: Path) -> list[KnownFile]:
-    """Files of a bundle that are not there, or not whole."""
+    """Files of a bundle that are missing or incomplete."""
     return [file for file in bundle.files if not _is_whole(bundle.place(models) / file.path, file)]
 
 
 def download(
     bundle: Bundle, models: Path, on_download: OnDownload | None = None, *, endpoint: str | None = None
 ) -> None:
-    """Download what a bundle lacks into the models folder, and verify it.
+    """Download the missing files of a bundle into the models folder, and verify them.
 
-    The same call continues an interrupted download. Nothing stands under a file's name before it is whole.
+    The same call continues an interrupted download. A file gets its name when it is complete.
 
     Raises:
         WeightsError: the hub cannot be reached or refuses, the disk is full, or a file is not what it should be.
@@ -62,7 +62,7 @@ def download(
 
 
 def _fetch(file: KnownFile, stage: Path, final: Path, endpoint: str | None) -> None:
-    """Download into the staging folder, where the hub's client continues what it began; move the file when verified."""
+    """Download into the staging folder, where the hub's client continues; verify; move to `final`."""
     try:
         got = Path(hf_hub_download(file.repo, file.remote, local_dir=stage, endpoint=endpoint))
         problem = verify_file(got, file).problem
@@ -84,7 +84,7 @@ def _failed(file: KnownFile, reason: str) -> WeightsError:
 
 
 def _is_whole(path: Path, file: KnownFile) -> bool:
-    """By its size or its header; the checksum is for `verify`."""
+    """Whether the file is complete, by its size or its header; the checksum is left to `verify`."""
     if not path.is_file():
         return False
     if not file.about:

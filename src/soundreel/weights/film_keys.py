@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import nn
 
 from soundreel.models.film import Film, FilmSizes
-from soundreel.weights.keys import Shapes, count_layers
+from soundreel.weights.keys import Shapes, count_layers, without_prefix
 
 PREFIXES = ("module.", "model.")
-"""What some files put before every name."""
+"""Prefixes that some files put before every name."""
 
 _FUSION_PARTS = ("enlarge", "mix.0", "mix.2")
 
 
 def renames(names: Iterable[str]) -> Mapping[str, str]:
     """Published name → ours, for all `names` that are tensors of the port."""
-    plain = {name: _without_prefix(name) for name in names}
+    plain = {name: without_prefix(name, PREFIXES) for name in names}
     places = dict(_places(list(plain.values())))
     found = {}
     for name, word in plain.items():
@@ -48,13 +48,8 @@ def sizes_from_shapes(shapes: Shapes) -> FilmSizes:
     )
 
 
-def _without_prefix(name: str) -> str:
-    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
-    return name.removeprefix(prefix)
-
-
 def _places(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Where the port has a layer and where we have it."""
+    """Pairs of a layer's name in the port and ours."""
     for scale in range(count_layers(names, r"extract\.extract_sublevels\.convs\.(\d+)\..*")):
         for conv in range(2):
             yield f"extract.extract_sublevels.convs.{scale}.{conv}.0", f"extract.scales.{scale}.{2 * conv}"

@@ -1,4 +1,4 @@
-"""Find the parts of the model, whatever layout they are in and without being told which it is.
+"""Find the files of the model's networks in a folder of any of these layouts:
 
 official   config.json, diffusion_pytorch_model-*.safetensors, models_t5_*.pth, Wan2.1_VAE.pth,
            google/umt5-xxl/, wav2vec2-large-xlsr-53-english/
@@ -24,24 +24,23 @@ from soundreel.weights.catalog import (
 )
 from soundreel.weights.headers import SAFETENSORS, TORCH, read_header
 from soundreel.weights.identify import Storage
+from soundreel.weights.keys import NAMED_IN_MESSAGE
 from soundreel.weights.scan import PART_FOLDERS, Part, layouts_in, scan
 from soundreel.weights.text_keys import SENTENCEPIECE_TENSOR
 
 STORAGE_ORDER = (Storage.HALF, Storage.FULL, Storage.FP8, Storage.GGUF)
-"""What is taken where there is a choice and the user made none: most exact first."""
+"""Which storage is taken where several are there and none is asked for: most exact first."""
 
 TOKENIZER_FOLDERS = ("google/umt5-xxl", "umt5-xxl", "tokenizer")
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 SEARCHED = ("diffusion_models", "unet", "transformer", "text_encoders", "clip", "vae", "audio_encoders")
-"""Of the folders searched, those worth a mention."""
-
-NAMED_IN_MESSAGE = 3
+"""Searched folders that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """Where all parts of the model are."""
+    """Files of all parts of the model."""
 
     parts: Mapping[Component, Part]
     tokenizer: Path
@@ -61,7 +60,7 @@ def find_model(
     Args:
         places: folders or transformer files, most wanted first; none: the default folder.
         files: a part's file (or one of its shards), taken instead of what the places hold.
-        storage: taken where a place has several; else the most exact.
+        storage: preferred where a place has several; None: the most exact one.
 
     Raises:
         InputError: a place does not exist.
@@ -79,7 +78,7 @@ def find_model(
 
 
 class _Search:
-    """What lies in the places, and what to take of it."""
+    """The parts found in the searched places, and the choice among them."""
 
     def __init__(self, roots: Sequence[Path], storage: Storage | None) -> None:
         self._roots = roots
@@ -88,7 +87,7 @@ class _Search:
         self._scans = [scan(place) for place in self._places]
 
     def best(self, component: Component, transformer: Part | None) -> Part | None:
-        """The part to take from the first place that has one; None if nothing suits."""
+        """The best part from the first place that has a suitable one; None if there is none."""
         for found in self._scans:
             fitting = [
                 part
@@ -107,7 +106,7 @@ class _Search:
         )
 
     def require(self, parts: Mapping[Component, Part]) -> None:
-        """Raise `WeightsError` unless all parts are there and fit together."""
+        """Raise `WeightsError` unless all parts are there and have matching sizes."""
         transformer = parts.get(Component.TRANSFORMER)
         for part in parts.values():
             difference = _mismatch(part, transformer)
@@ -123,7 +122,7 @@ class _Search:
             raise WeightsError(self._lack(lacking, parts))
 
     def _lack(self, lacking: Sequence[Component], parts: Mapping[Component, Part]) -> str:
-        """What is missing, what is there instead, and how to get it, in one line."""
+        """The message for missing parts: what is missing, what is there instead, how to get it."""
         bundle = _bundle_like(parts)
         names = [f"no {component} ({_expected_file(bundle, component)})" for component in lacking]
         transformer = parts.get(Component.TRANSFORMER)
@@ -144,7 +143,7 @@ class _Search:
 
     @property
     def _folder(self) -> Path:
-        """Where a download belongs: the first place, or the folder that a file's other parts are in."""
+        """Folder for a download: the first place, or for a file the folder where its other parts would be."""
         return [self._roots[0], *_neighbours(self._roots[:1])][-1]
 
     def tokenizer(self, text_encoder: Part) -> Path:
@@ -174,7 +173,7 @@ def _existing(place: StrPath) -> Path:
 
 
 def _neighbours(roots: Sequence[Path]) -> Iterator[Path]:
-    """Where the other parts may be if a place is a file: its folder, or the one with folders for each part."""
+    """Where the other parts may be if a place is a file: its folder, and the parent if that is a folder of one part."""
     for root in roots:
         if root.is_file():
             yield root.parent
@@ -199,7 +198,7 @@ def _named_part(place: StrPath, component: Component) -> Part:
 
 
 def _mismatch(part: Part, transformer: Part | None) -> str:
-    """In which size a part does not fit the transformer; empty if it does."""
+    """The sizes in which a part differs from the transformer's, as text; empty if it fits."""
     expected = {} if transformer is None else transformer.identity.sizes
     return ", ".join(
         f"its {name} is {size} and the transformer's {expected[name]}"
@@ -214,7 +213,7 @@ def _why_not(part: Part, transformer: Part | None) -> str:
 
 
 def _bundle_like(parts: Mapping[Component, Part]) -> str:
-    """The bundle that fits what is there already."""
+    """The bundle to recommend, in the layout and storage of the parts that are there."""
     if any(len(part.files) > 1 or part.files[0].suffix == TORCH for part in parts.values()):
         return "s2v"
     transformer = parts.get(Component.TRANSFORMER)

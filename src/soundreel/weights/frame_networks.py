@@ -1,4 +1,4 @@
-"""The networks that make pictures between pictures: where their weights are, and how they are loaded."""
+"""The frame interpolation networks FILM and RIFE: where their weights are, and how they are loaded."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,18 +21,18 @@ FILE_NAMES: Mapping[str, tuple[str, ...]] = {
     FILM: ("film_net_fp32.pt", "film_net_fp16.pt", "film_net_fp32.safetensors", "film_net_fp16.safetensors"),
     RIFE: ("flownet_v4.14.pkl", "rife414.pth", "flownet_v4.14.safetensors"),
 }
-"""What people call the weights, most wanted first."""
+"""Common file names of the weights, preferred ones first."""
 
 FOLDERS = ("", "{name}", "frame_interpolation", "interpolation")
-"""Where in a models folder they may lie."""
+"""Subfolders of a models folder that are searched."""
 
 
 def find_weights(name: str, *, weights: StrPath | None = None, models: StrPath | None = None) -> Path:
-    """The file with the weights of a network: `weights` itself, or what lies in the models folder.
+    """The file with the weights of a network: `weights` itself, or one in the models folder or the default folder.
 
     Raises:
         InputError: `weights` does not exist.
-        WeightsError: nothing is there; says how to get it.
+        WeightsError: there is no file; says how to download it.
     """
     if weights is not None:
         path = Path(weights).expanduser()
@@ -58,14 +58,14 @@ def _candidates(name: str, folder: Path) -> Iterator[Path]:
 
 
 def check_network(name: str, path: Path) -> None:
-    """Raise `WeightsError` for all that loading would refuse."""
+    """Raise `WeightsError` if loading would, from the header alone."""
     from soundreel.weights.load import outline_component  # noqa: PLC0415 - only networks need torch
 
     outline_component(_spec(name), [path])
 
 
 def load_network(name: str, path: Path, *, device: "torch.device | str", dtype: "torch.dtype") -> "nn.Module":
-    """The network `name` with the weights at `path`, of whatever widths, ready to compute in `dtype`.
+    """The network `name` with the weights at `path`, widths read off their shapes, ready to compute in `dtype`.
 
     Raises:
         WeightsError: the file is damaged or does not fit; names what is wrong.

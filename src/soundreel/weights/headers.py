@@ -1,6 +1,6 @@
-"""What a weight file says it holds, read from its header alone: no tensor data, no torch.
+"""Headers of weight files: names, shapes and types of their tensors, read without tensor data and without torch.
 
-A file that is cut off or is not what its name says is named here, before anything else happens to it.
+A file that is cut off or is not of the kind that its name says raises `WeightsError` here.
 """
 
 import json
@@ -123,7 +123,7 @@ def _tensor_header(entry: Mapping[str, Any], begin: int) -> TensorHeader:
 
 
 def _read_gguf_header(path: Path, size: int) -> FileHeader:
-    """Shapes are given outermost axis first, as PyTorch has them; quantized tensors keep their logical shape."""
+    """Shapes outermost axis first, as in PyTorch; quantized tensors have their logical shape."""
     try:
         from gguf import GGUFReader  # noqa: PLC0415 - part of the native engine, and only GGUF files need it
     except ModuleNotFoundError as error:
@@ -152,7 +152,7 @@ def _read_gguf_header(path: Path, size: int) -> FileHeader:
 
 
 def _gguf_shape(reader: Any, tensor: Any) -> tuple[int, ...]:
-    """GGUF holds four axes at most: ComfyUI's converter keeps the shape of larger tensors beside them."""
+    """GGUF has at most four axes: ComfyUI's converter stores the shape of larger tensors as metadata."""
     original = reader.get_field(f"comfy.gguf.orig_shape.{tensor.name}")
     if original is not None:
         return tuple(original.contents())

@@ -1,4 +1,4 @@
-"""What a weight file is, told by the names and shapes of its tensors."""
+"""Recognizes networks by the names and shapes of their tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from soundreel.weights.catalog import Component
 from soundreel.weights.headers import GGUF, TensorHeader
+from soundreel.weights.keys import Shapes, without_prefix
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.", "wav2vec2.")
-"""What some files put before every name."""
+"""Prefixes that some files put before every name."""
 
 WAN_21_LATENT_CHANNELS = 16
 
@@ -25,7 +26,7 @@ class Storage(StrEnum):
 
 @dataclass(frozen=True)
 class Identity:
-    """What a file is, and whether it is a part of Wan 2.2 S2V."""
+    """What network a file holds, and whether it is a part of Wan 2.2 S2V."""
 
     what: str  # for messages: "a Wan I2V transformer"
     component: Component | None = None
@@ -38,8 +39,8 @@ UNKNOWN = Identity("a file of another kind")
 
 
 def identify(tensors: Mapping[str, TensorHeader]) -> Identity:
-    """Recognize a network by its tensors; `UNKNOWN` for one that has no part in Wan models."""
-    shapes = {_without_prefix(name): header.shape for name, header in tensors.items()}
+    """Recognize a network by its tensors; `UNKNOWN` for one that belongs to no Wan model."""
+    shapes = {without_prefix(name, PREFIXES): header.shape for name, header in tensors.items()}
     if any(".lora_" in name for name in shapes):
         return Identity("a LoRA")
     for recognize in (_transformer, _text_encoder, _vae, _audio_encoder):
@@ -50,7 +51,7 @@ def identify(tensors: Mapping[str, TensorHeader]) -> Identity:
 
 
 def storage_of(path: Path, tensors: Mapping[str, TensorHeader]) -> Storage:
-    """GGUF by the file's kind, fp8 if any tensor is, else by the element type that takes the most bytes."""
+    """GGUF by the file's suffix, fp8 if any tensor is, else by the element type with the most bytes."""
     if path.suffix.lower() == GGUF:
         return Storage.GGUF
     size_of: dict[str, int] = {}
@@ -62,12 +63,6 @@ def storage_of(path: Path, tensors: Mapping[str, TensorHeader]) -> Storage:
     return Storage.FULL if most in {"F32", "F64"} else Storage.HALF
 
 
-def _without_prefix(name: str) -> str:
-    return next((name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)), name)
-
-
-_Shapes = Mapping[str, tuple[int, ...]]
-
 _OTHER_WAN_MODELS = {
     "vace_blocks.": "VACE",
     "face_adapter.": "Animate",
@@ -77,12 +72,12 @@ _OTHER_WAN_MODELS = {
     "img_emb.": "I2V",
     "condition_embedder.image_embedder.": "I2V",
 }
-"""Kinds of Wan transformers by tensors that only they have."""
+"""Other Wan transformers by prefixes of tensors that only they have."""
 
 _WAN_BY_CHANNELS = {16: "T2V", 36: "I2V", 48: "TI2V"}
 
 
-def _transformer(shapes: _Shapes) -> Identity | None:
+def _transformer(shapes: Shapes) -> Identity | None:
     if "head.modulation" not in shapes and "condition_embedder.time_proj.weight" not in shapes:
         return None
     states = shapes.get("casual_audio_encoder.weights") or shapes.get("audio_encoder.state_weights")
@@ -96,7 +91,7 @@ def _transformer(shapes: _Shapes) -> Identity | None:
     return Identity(f"a Wan {_other_kind(shapes)} transformer, not S2V", Component.TRANSFORMER)
 
 
-def _other_kind(shapes: _Shapes) -> str:
+def _other_kind(shapes: Shapes) -> str:
     for prefix, kind in _OTHER_WAN_MODELS.items():
         if any(name.startswith(prefix) for name in shapes):
             return kind
@@ -104,7 +99,7 @@ def _other_kind(shapes: _Shapes) -> str:
     return _WAN_BY_CHANNELS.get(channels, f"{channels}-channel")
 
 
-def _text_encoder(shapes: _Shapes) -> Identity | None:
+def _text_encoder(shapes: Shapes) -> Identity | None:
     if "blocks.0.pos_embedding.embedding.weight" in shapes:
         return _umt5(_first(shapes, "token_embedding.weight"))
     bias = "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -120,7 +115,7 @@ def _umt5(embedding: tuple[int, ...]) -> Identity:
     return Identity("a UMT5 text encoder", Component.TEXT_ENCODER, suits=True, sizes={"text width": embedding[1]})
 
 
-def _vae(shapes: _Shapes) -> Identity | None:
+def _vae(shapes: Shapes) -> Identity | None:
     projection = shapes.get("conv2.weight") or shapes.get("post_quant_conv.weight")
     decoder = shapes.get("decoder.conv1.weight") or shapes.get("decoder.conv_in.weight")
     if projection is None or decoder is None or len(decoder) != 5:
@@ -130,7 +125,7 @@ def _vae(shapes: _Shapes) -> Identity | None:
     return Identity(f"a video VAE with {projection[0]} channels, not the Wan 2.1 VAE", Component.VAE)
 
 
-def _audio_encoder(shapes: _Shapes) -> Identity | None:
+def _audio_encoder(shapes: Shapes) -> Identity | None:
     if "feature_extractor.conv_layers.0.conv.weight" not in shapes:
         return None
     norm = shapes.get("encoder.layer_norm.weight", (0,))
@@ -139,6 +134,6 @@ def _audio_encoder(shapes: _Shapes) -> Identity | None:
     return Identity("a wav2vec2 audio encoder", Component.AUDIO_ENCODER, suits=True, sizes=sizes)
 
 
-def _first(shapes: _Shapes, *names: str) -> tuple[int, ...]:
-    """Shape of the first of `names` that is there, (0, 0) if none is: loading names it as missing."""
+def _first(shapes: Shapes, *names: str) -> tuple[int, ...]:
+    """Shape of the first of `names` that is there, else (0, 0): loading then reports it as missing."""
     return next((shapes[name] for name in names if name in shapes), (0, 0))

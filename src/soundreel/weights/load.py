@@ -1,4 +1,4 @@
-"""Build a network without memory, check its weights strictly, and read them straight to their device."""
+"""Build a network on the meta device, check its weights strictly, and read them straight to their device."""
 
 import math
 import re
@@ -14,23 +14,20 @@ from gguf import GGMLQuantizationType
 from torch import Tensor, nn
 
 from soundreel.errors import WeightsError
-from soundreel.weights.keys import Shapes
+from soundreel.weights.keys import Shapes, name_some
 from soundreel.weights.quantized import Fp8Linear
 from soundreel.weights.read import TORCH_DTYPE, TensorFile, open_tensors
 from soundreel.weights.stored import Stored, collect
 
-NAMED_IN_MESSAGE = 3
-"""How many offending tensors a message names."""
-
 GGUF_AXES = 4
-"""Most axes that a tensor in a GGUF file has."""
+"""Axes that a tensor in a GGUF file can have."""
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadProgress:
-    """How much of a component has been read."""
+    """Bytes read of a component."""
 
     component: str
     done_bytes: int
@@ -38,35 +35,35 @@ class LoadProgress:
 
 
 OnLoad: TypeAlias = Callable[[LoadProgress], None]
-"""Hears of every tensor read; may raise `Cancelled`."""
+"""Called after every tensor; may raise `Cancelled`."""
 
 
 OnPart: TypeAlias = Callable[[str, nn.Module], None]
-"""Gets every block of a network, with its name, when its last tensor was read: to change it, or to move it."""
+"""Called with name and module of every block of a network when its last tensor has been read, to change or move it."""
 
 PART_NAME = re.compile(r"(?:.*?\.)??\w+\.\d+(?=\.)")
 """`blocks.3` of `blocks.3.ffn.net.2.weight`."""
 
 
 class Rename(Protocol):
-    """Our name for a stored tensor; None where it is known and not needed."""
+    """From a stored tensor's name to ours; None for a known tensor that is not needed."""
 
     def __call__(self, name: str, /) -> str | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """How to build a network for one checkpoint, and what its tensors are called there."""
+    """How to build a network for one checkpoint, and how to rename its tensors."""
 
     rename: Rename
     build: Callable[[Shapes], nn.Module]
-    """Shapes under our names → the module, on whatever device is the default. `KeyError` if a tensor that decides
-    a size is missing."""
+    """Shapes under our names → the module, on the default device. `KeyError` if a tensor that decides a size is
+    missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentSpec:
-    """What loading has to know of a kind of network."""
+    """How to load one kind of network."""
 
     name: str  # as messages call it
     blueprint: Callable[[Shapes, Mapping[str, Any]], Blueprint]
@@ -85,9 +82,12 @@ def load_component(
 ) -> nn.Module:
     """Load a network from one file or its shards, ready to compute in `dtype` on `device`.
 
-    Each byte is read once; with `on_part` block after block, so that what it moves elsewhere need not fit `device` as
-    a whole. Float8 and GGUF weights of linear layers stay as they are in memory; all other tensors are converted to
-    `dtype`. `WeightsError` names every missing, unexpected or misshapen tensor.
+    Each byte is read once; with `on_part` block after block, so that a network whose blocks are moved elsewhere need
+    not fit on `device`. Float8 and GGUF weights of linear layers stay quantized; all other tensors are converted to
+    `dtype`.
+
+    Raises:
+        WeightsError: tensors are missing, unexpected or of another shape; names them.
     """
     module, stored = _build(spec, [open_tensors(path) for path in paths], config or {})
     target = _Target(torch.device(device), dtype)
@@ -102,7 +102,7 @@ def load_component(
 def outline_component(
     spec: ComponentSpec, paths: Sequence[Path], config: Mapping[str, Any] | None = None
 ) -> tuple[nn.Module, Mapping[str, Stored]]:
-    """The network without memory, and by our names where its tensors lie; only headers are read.
+    """The network on the meta device, and its stored tensors by our names; only headers are read.
 
     Raises:
         WeightsError: for all that loading would refuse.
@@ -115,7 +115,7 @@ def outline_component(
 def _build(
     spec: ComponentSpec, files: Sequence[TensorFile], config: Mapping[str, Any]
 ) -> tuple[nn.Module, dict[str, Stored]]:
-    """The module on the meta device, and where the values of its tensors lie, by our names."""
+    """The module on the meta device, and its stored tensors by our names."""
     found = collect(files)
     shapes = {name: tensor.header.shape for name, tensor in found.items()}
     try:
@@ -145,7 +145,7 @@ def _names(files: Sequence[TensorFile]) -> str:
 
 @dataclass(frozen=True)
 class _Slot:
-    """A tensor of the module, under all the names it is tied to."""
+    """A parameter or buffer of the module, with all the names that share it (tied weights)."""
 
     names: tuple[str, ...]
     value: Tensor
@@ -163,7 +163,7 @@ class _Target:
 
     @property
     def read_on(self) -> torch.device:
-        """Where tensors are read and unpacked: Apple's GPUs know no float8 and no float64."""
+        """Where tensors are read and unpacked: Apple's GPUs have neither float8 nor float64."""
         return CPU if self.device.type == "mps" else self.device
 
     @property
@@ -189,7 +189,7 @@ def _holder(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _keep_quantized(module: nn.Module, stored: Mapping[str, Stored], target: _Target) -> None:
-    """Replace the linear layers whose weights are stored quantized."""
+    """Replace linear layers whose weights are stored quantized by layers that compute with those."""
     for name, layer in list(module.named_modules()):
         weight = stored.get(f"{name}.weight")
         if not isinstance(layer, nn.Linear) or weight is None:
@@ -219,7 +219,7 @@ def _quantized_linear(layer: nn.Linear, weight: Stored, target: _Target) -> nn.M
 
 
 def _check(spec: ComponentSpec, slots: Sequence[_Slot], stored: Mapping[str, Stored]) -> None:
-    """Raise `WeightsError` naming what is missing, unexpected, misshapen or of an element type that cannot be used."""
+    """Raise `WeightsError` naming tensors that are missing, unexpected, of another shape, or no floats."""
     ours = {name for slot in slots for name in slot.names}
     faults = {
         "missing": [slot.names[0] for slot in slots if not any(name in stored for name in slot.names)],
@@ -235,16 +235,14 @@ def _check(spec: ComponentSpec, slots: Sequence[_Slot], stored: Mapping[str, Sto
             if (tensor := _value_of(slot, stored)) and not tensor.is_float
         ],
     }
-    found = "; ".join(_name_some(names, kind) for kind, names in faults.items() if names)
+    found = "; ".join(
+        f"{len(names)} tensor{'s' * (len(names) > 1)} {kind}: {name_some(names)}"
+        for kind, names in faults.items()
+        if names
+    )
     if found:
         names = ", ".join(sorted({tensor.file.header.path.name for tensor in stored.values()}))
         raise WeightsError(f"{names} does not fit the {spec.name}: {found}")
-
-
-def _name_some(names: Sequence[str], kind: str) -> str:
-    more = len(names) - NAMED_IN_MESSAGE
-    rest = f" and {more} more" if more > 0 else ""
-    return f"{len(names)} tensor{'s' * (len(names) > 1)} {kind}: {', '.join(names[:NAMED_IN_MESSAGE])}{rest}"
 
 
 def _value_of(slot: _Slot, stored: Mapping[str, Stored]) -> Stored | None:
@@ -252,7 +250,7 @@ def _value_of(slot: _Slot, stored: Mapping[str, Stored]) -> Stored | None:
 
 
 def _fits(tensor: Stored, slot: _Slot) -> bool:
-    """Shapes are equal; GGUF has four axes at most and may have merged some."""
+    """Whether the shapes are equal; GGUF, with four axes at most, may have merged some."""
     expected = tuple(slot.value.shape)
     if len(expected) > GGUF_AXES and tensor.is_gguf:
         return math.prod(tensor.header.shape) == math.prod(expected)
@@ -260,7 +258,7 @@ def _fits(tensor: Stored, slot: _Slot) -> bool:
 
 
 class _Parts:
-    """Tells when a block is whole."""
+    """Calls `on_part` when the last tensor of a block has been read."""
 
     def __init__(self, module: nn.Module, slots: Sequence[_Slot], on_part: OnPart | None) -> None:
         self._module, self._on_part = module, on_part
@@ -268,7 +266,7 @@ class _Parts:
         self._turns = {part: number for number, part in enumerate(self._missing, start=1)}
 
     def turn(self, slot: _Slot) -> int:
-        """When a tensor is to be read: block after block, after all that is in none."""
+        """Sort key of a tensor for reading: block after block, after the tensors that are in no block."""
         return self._turns.get(_part_name(slot) or "", 0) if self._on_part is not None else 0
 
     def arrived(self, slot: _Slot) -> None:
@@ -293,7 +291,7 @@ def _fill(
     on_load: OnLoad | None,
     parts: _Parts,
 ) -> None:
-    """Read every tensor once, in the order in which they lie in the files, or block after block if those are told."""
+    """Read every tensor once, in the order of the files, or block after block where `on_part` is called."""
     work = [(tensor, slot) for slot in slots if (tensor := _value_of(slot, stored))]
     work.sort(key=lambda pair: (parts.turn(pair[1]), str(pair[0].file.header.path), pair[0].header.offset))
     total = sum(tensor.size_bytes for tensor, _ in work)
@@ -328,7 +326,7 @@ def _read_scale(weight: Stored, device: torch.device) -> Tensor:
 
 
 def _gguf_value(tensor: Stored, slot: _Slot, value: Tensor, target: _Target) -> Tensor:
-    """The packed blocks for a linear layer that unpacks them for every use, else the unpacked values."""
+    """Packed values for a linear layer that unpacks them for every use, else unpacked ones."""
     quant_type = GGMLQuantizationType[tensor.header.dtype]
     if isinstance(slot.holders[0][0], GGUFLinear):
         packed: Tensor = GGUFParameter(value.to(target.device), quant_type=quant_type)

@@ -1,6 +1,6 @@
-"""LoRAs on the transformer: opened and checked from their headers, then added to the weights or beside them.
+"""LoRAs on the transformer: checked by their headers, then fused into the weights or computed beside them.
 
-Letters: O outputs and I inputs of a layer, r rank of its change.
+Legend: O outputs and I inputs of a layer, r rank of its change.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from soundreel.errors import WeightsError
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.headers import FileHeader
+from soundreel.weights.keys import name_some
 from soundreel.weights.lora_files import (
     LIVE_AVATAR,
     PEFT_PREFIX,
@@ -30,15 +31,12 @@ from soundreel.weights.lora_files import (
 )
 from soundreel.weights.read import TensorFile, open_tensors
 
-NAMED_IN_MESSAGE = 3
-"""How many tensors a message names."""
-
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerChange:
-    """What a LoRA changes in one layer."""
+    """A LoRA's change of one layer."""
 
     parts: Mapping[Part, str]  # names of the tensors in the file
     rank: int  # 0: no low-rank product
@@ -47,7 +45,7 @@ class LayerChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """A LoRA that fits the model; its tensors are read when it is applied."""
+    """A LoRA file that was checked against the model; its tensors are read when it is applied."""
 
     source: LoraSource
     file: TensorFile
@@ -55,19 +53,19 @@ class Lora:
     notes: tuple[str, ...] = ()  # what the user should know
 
     def read(self, layer: str, part: Part, device: torch.device) -> Tensor | None:
-        """A tensor in float32; None where the change has no such part."""
+        """A tensor of a layer's change in float32; None if there is none."""
         name = self.layers[layer].parts.get(part)
         return None if name is None else self.file.read(name, device).float()
 
     def product(self, layer: str, device: torch.device) -> Tensor | None:
-        """strength·scale·up·down as a matrix [O, I]."""
+        """strength·scale·up·down as a matrix [O, I]; None where the change has no product."""
         down, up = self.read(layer, Part.DOWN, device), self.read(layer, Part.UP, device)
         if down is None or up is None:
             return None
         return self.source.strength * self.layers[layer].scale * (up.flatten(1) @ down.flatten(1))
 
     def differences(self, layer: str, device: torch.device) -> Iterator[tuple[str, Tensor]]:
-        """Parameters of the layer that change as a whole, and by how much, strength included."""
+        """Names of the layer's parameters that get a whole difference, and that difference times strength."""
         scale = self.layers[layer].scale
         for part, leaf, factor in (
             (Part.WEIGHT, "weight", 1.0),
@@ -80,13 +78,13 @@ class Lora:
 
 
 def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
-    """Find out what a LoRA changes in `model`, which may be on the meta device: only its header is read.
+    """Read a LoRA's header and match it to `model`, which may be on the meta device.
 
-    Tensors for layers that this model does not have (those for images in I2V LoRAs) are left out with a note.
+    Tensors for layers that the model does not have (those for images in I2V LoRAs) are left out, with a note.
 
     Raises:
-        WeightsError: no such file, damaged, made by another method than LoRA, for a model of another size, or
-            for one that has nothing in common with this.
+        WeightsError: the file is missing, damaged, of another method than LoRA, for a model of another size, or
+            changes no layer of this one.
     """
     file = open_tensors(lora_file(source.path))
     found, strangers = group_parts(file.header)
@@ -111,14 +109,14 @@ def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
 
 @torch.no_grad()
 def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, done: Container[str] = ()) -> None:
-    """Change `model` by all `loras`, once; layers that are `done` have been changed by `fuse_loras`.
+    """Apply all `loras` to `model`; layers in `done` have been changed by `fuse_loras` already.
 
-    Products are added to the weights (fused), so that they cost nothing per step; sums are formed in float32 and
-    rounded once. Linear layers with quantized weights compute the product beside the weight: through PEFT, so that
-    diffusers' methods for adapters work on the model.
+    Products are added to the weights (fused) and cost nothing per step; sums are formed in float32 and rounded once.
+    For linear layers with quantized weights they become PEFT adapters beside the weight, so that diffusers' methods
+    for adapters work on the model.
 
     Raises:
-        WeightsError: a quantized weight is changed as a whole, a bias is not there, or a file ends early.
+        WeightsError: a LoRA has a whole difference for a quantized weight or a missing bias, or a file ends early.
     """
     beside: list[str] = []
     for name in dict.fromkeys(name for lora in loras for name in lora.layers if name not in done):
@@ -134,9 +132,9 @@ def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, done:
 
 @torch.no_grad()
 def fuse_loras(part: nn.Module, part_name: str, loras: Sequence[Lora]) -> set[str]:
-    """Add `loras` to those weights of a part of the model that are not quantized; returns the layers' full names.
+    """Fuse `loras` into the weights of one block that are not quantized; returns the full names of these layers.
 
-    For blocks that are changed as they arrive, before their weights are rounded. Raises as `apply_loras`.
+    For blocks that are changed while they are loaded, before their weights are rounded. Raises as `apply_loras`.
     """
     prefix = f"{part_name}."
     inside = {name for lora in loras for name in lora.layers if name.startswith(prefix)}
@@ -150,7 +148,7 @@ def fuse_loras(part: nn.Module, part_name: str, loras: Sequence[Lora]) -> set[st
 
 
 def _scaling(header: FileHeader, found: Mapping[str, Mapping[Part, str]]) -> tuple[Scaling, tuple[str, ...]]:
-    """How products are scaled that have no alpha of their own, and what the user should know of it."""
+    """Scaling of products without an alpha tensor, and notes for the user."""
     stated = stated_scaling(header)
     if stated is not None:
         return stated, ()
@@ -175,7 +173,7 @@ def _layer_change(file: TensorFile, parts: Mapping[Part, str], scaling: Scaling,
 
 
 def _rank(header: FileHeader, parts: Mapping[Part, str]) -> int:
-    """Rows of `down`; 0 where there is none."""
+    """Rank of the product (rows of `down`); 0 without a product."""
     return header.tensors[parts[Part.DOWN]].shape[0] if Part.DOWN in parts else 0
 
 
@@ -200,7 +198,7 @@ def _check_shapes(header: FileHeader, parts: Mapping[Part, str], layer: nn.Modul
 
 
 def _weight_shape(layer: nn.Module) -> tuple[int, ...]:
-    """Logical shape: quantized weights may be stored in another."""
+    """Logical shape of the weight; quantized weights are stored in another."""
     if isinstance(layer, nn.Linear):
         return layer.out_features, layer.in_features
     return tuple(_weight(layer).shape)
@@ -233,7 +231,7 @@ def _add_products(layer: nn.Module, name: str, loras: Iterable[Lora]) -> None:
 
 
 def _attach(model: WanS2VTransformer3DModel, loras: Sequence[Lora], layers: Sequence[str]) -> None:
-    """Products of the named linear layers as PEFT adapters, one for each LoRA that has any."""
+    """Add the products of the named linear layers as PEFT adapters, one for each LoRA that has any."""
     strengths: dict[str, float] = {}
     for number, lora in enumerate(loras):
         targets = {name: lora.layers[name] for name in layers if name in lora.layers and lora.layers[name].rank}
@@ -284,6 +282,4 @@ def _adapter_config(targets: Mapping[str, LayerChange]) -> dict[str, object]:
 
 
 def _in_brief(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED_IN_MESSAGE])
-    more = len(names) - NAMED_IN_MESSAGE
-    return f"{len(names)} tensor{'s' * (len(names) != 1)} ({shown}{f' and {more} more' if more > 0 else ''})"
+    return f"{len(names)} tensor{'s' * (len(names) != 1)} ({name_some(names)})"

@@ -1,4 +1,4 @@
-"""LoRA files: what the user names, what their keys mean, and how strongly they say to apply them.
+"""LoRA files: their layouts, the meaning of their keys, and their scaling.
 
 A LoRA changes a layer's weight by scale·up·down, with r rows in `down` and r columns in `up`; scale is
 alpha/r. Key styles differ before and after the layer's name X:
@@ -26,7 +26,7 @@ PREFIXES: Final = (
     "base_model.model.", "transformer.", "model.diffusion_model.", "diffusion_model.", "model.", "module.",
     "lora_unet_", "lora_transformer_",
 )  # fmt: skip
-"""What may stand before a layer's name, several in a row."""
+"""Prefixes of layer names; a name may have several."""
 
 PEFT_PREFIX: Final = "base_model.model."
 PEFT_CONFIG: Final = "adapter_config.json"
@@ -36,7 +36,7 @@ DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
 
 
 class Part(StrEnum):
-    """One tensor of the change of a layer."""
+    """Kinds of tensors that change a layer."""
 
     DOWN = "down"  # [r, in …]
     UP = "up"  # [out, r …]
@@ -62,12 +62,12 @@ _OTHER_METHODS: Final = {
     "lora_magnitude_vector": "DoRA", "dora_scale": "DoRA", "lokr_": "LoKr", "hada_": "LoHa", "oft_": "OFT",
     "lora_mid": "LoCon in Tucker form", "lora_embedding_": "LoRA of an embedding",
 }  # fmt: skip
-"""What keys of other methods contain."""
+"""Parts of keys that other methods than plain LoRA have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSource:
-    """A LoRA as the user asks for it."""
+    """A LoRA as the user names it."""
 
     path: Path  # a file, or a folder as PEFT and diffusers save it
     strength: float = 1.0
@@ -86,7 +86,7 @@ class LoraSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How the products of a file are scaled where its tensors do not say it."""
+    """Scaling of the products of a file that have no alpha tensor."""
 
     alpha: float | None = None  # None: the rank, so that the scale is 1
     patterns: Mapping[str, float] = field(default_factory=dict)  # ends of layer names (regex) → their alpha
@@ -103,7 +103,7 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownLayout:
-    """A published LoRA that does not say its alpha, known by its form."""
+    """A published LoRA without alpha, recognized by its layers and rank."""
 
     name: str
     prefix: str
@@ -137,7 +137,7 @@ def lora_file(path: Path) -> Path:
 
 
 def group_parts(header: FileHeader) -> tuple[dict[str, dict[Part, str]], list[str]]:
-    """Tensor names by the layer they change (prefix included) and their part; and those of no known form.
+    """Tensor names by layer (with prefix) and kind; and the names of no known form.
 
     Raises:
         WeightsError: the file is made by another method than plain LoRA, or a layer has half of a pair.
@@ -159,7 +159,7 @@ def group_parts(header: FileHeader) -> tuple[dict[str, dict[Part, str]], list[st
 
 
 def split_key(key: str) -> tuple[str, Part] | None:
-    """Layer (prefix included) and part that a key of any style names; None: of no known form."""
+    """Layer (with prefix) and kind of tensor of a key in any style; None for one of no known form."""
     for pattern, part in _ENDINGS:
         if match := pattern.fullmatch(key):
             return match[1], part
@@ -167,14 +167,14 @@ def split_key(key: str) -> tuple[str, Part] | None:
 
 
 def without_prefixes(layer: str) -> str:
-    """A layer's name as the model, or its official code, has it; with Kohya's underscores if it has them."""
+    """A layer's name without prefixes: ours or the official one, with underscores for dots in Kohya's style."""
     while prefix := next((prefix for prefix in PREFIXES if layer.startswith(prefix)), None):
         layer = layer.removeprefix(prefix)
     return layer
 
 
 def layer_aliases(layers: Iterable[str], inject_layers: Sequence[int]) -> dict[str, str]:
-    """All names by which LoRA files may call our layers → our names."""
+    """All names that LoRA files may use for our layers → our names."""
     aliases: dict[str, str] = {}
     for layer in layers:
         for name in (layer, to_official(layer, inject_layers)):
@@ -183,7 +183,7 @@ def layer_aliases(layers: Iterable[str], inject_layers: Sequence[int]) -> dict[s
 
 
 def stated_scaling(header: FileHeader) -> Scaling | None:
-    """What the file's metadata, or PEFT's configuration beside it, says; None: nothing."""
+    """Scaling stated in the file's metadata, or in PEFT's configuration beside it; None if in neither."""
     beside = header.path.with_name(PEFT_CONFIG)
     if header.path.stem == PEFT_WEIGHTS and beside.is_file():
         config = _json_object(beside.read_text(encoding="utf-8", errors="replace"), str(beside))
@@ -202,7 +202,7 @@ def stated_scaling(header: FileHeader) -> Scaling | None:
 
 
 def has_layout(layout: KnownLayout, ranks: Mapping[str, int]) -> bool:
-    """Whether the ranks of layers, by their names with prefix, are those of a known file."""
+    """Whether layers (names with prefix) and their ranks are those of a known LoRA."""
     ends = [f".{target}" for target in layout.targets]
     return (
         set(ranks.values()) == {layout.rank}

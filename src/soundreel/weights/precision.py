@@ -1,4 +1,4 @@
-"""Which layers of the transformer compute in 8 bits: decided here, from outside, once the weights are there."""
+"""Chooses which layers of a loaded transformer compute in float8."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,14 @@ from soundreel.weights.quantized import SIDE_MULTIPLE, Fp8Linear, has_float8_pro
 
 
 def set_precision(model: WanS2VTransformer3DModel, wanted: Precision, device: torch.device) -> bool:
-    """Let the large products of `model` run in float8 on `device`; returns whether any do.
+    """Let large products of `model` run in float8 (W8A8) on `device`; returns whether any do.
 
-    With "auto" those whose weights came in float8, with "fp8" all that run in every step. Embeddings, keys and values
-    of text and sound, modulation and head stay as they are, and so do layers with an adapter beside them.
+    With "auto" those whose weights are stored in float8, with "fp8" all of `step_layers`, whose weights are rounded.
+    Embeddings, keys and values of text and audio, modulation and head keep their type, and so do layers with a PEFT
+    adapter.
 
-    Raises `InputError` as `check_precision`.
+    Raises:
+        InputError: as `check_precision`.
     """
     check_precision(wanted, device)
     if wanted is Precision.BF16 or not has_float8_products(device):
@@ -39,7 +41,7 @@ def check_precision(wanted: Precision, device: torch.device) -> None:
 
 
 def round_layers(model: WanS2VTransformer3DModel) -> None:
-    """Round the weights of `step_layers` that are not in 8 bits yet, layer by layer."""
+    """Round the weights of `step_layers` to float8, layer by layer; quantized ones stay as they are."""
     for block in model.blocks:
         round_block(block)
 
@@ -54,7 +56,7 @@ def round_block(block: nn.Module) -> None:
 
 
 def step_layers(model: WanS2VTransformer3DModel) -> Iterator[tuple[nn.Module, str]]:
-    """Linear layers that all tokens pass in every step, each as its holder and its name there."""
+    """Linear layers that process all tokens in every step, each as (parent module, attribute name)."""
     for block in model.blocks:
         yield from block_layers(block)
 
@@ -72,7 +74,7 @@ def block_layers(block: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 
 
 def clip_layers(block: nn.Module) -> Iterator[nn.Module]:
-    """Linear layers of a block that only `condition` uses, once per clip: keys and values of text and sound."""
+    """Linear layers of a block that only `condition` uses, once per clip: keys and values of text and audio."""
     assert isinstance(block, WanS2VTransformerBlock)
     for attention in (block.attn2, block.audio_attn):
         if isinstance(attention, Attention):

@@ -1,4 +1,4 @@
-"""The tiny decoder for previews: where its weights are, and how they are loaded."""
+"""The tiny decoder for previews: finding and loading its weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,23 +15,23 @@ from soundreel.weights.load import Blueprint, ComponentSpec, load_component
 
 FILE_NAMES: Final = ("taew2_1.safetensors", "taew2_1.pth")
 FOLDERS: Final = ("vae_approx", "", "tae", "vae")
-"""Where in a models folder they may lie; the first is ComfyUI's."""
+"""Subfolders of a models folder that are searched; the first is ComfyUI's."""
 
 _STAGE: Final = BLOCKS + 3
-"""Layers of a stage in the published row: blocks, upsampling, time, the way to the next width."""
+"""Layers per stage in the published list: blocks, upsampling in space and time, convolution to the next width."""
 
 _rename = KeyTable([(r"(decoder\..*)", r"\1"), (r"encoder\..*", None)])
 
 
 def find_decoder(models: StrPath | None) -> Path | None:
-    """The file, in the models folder or the default one; None: it is not there."""
+    """The weight file in the models folder or the default one; None if there is none."""
     folders = [default_folder()] if models is None else [Path(models).expanduser(), default_folder()]
     places = (folder / place / name for folder in folders for place in FOLDERS for name in FILE_NAMES)
     return next((path for path in places if path.is_file()), None)
 
 
 def load_decoder(path: Path, device: torch.device, dtype: torch.dtype) -> TinyDecoder:
-    """The decoder with the weights at `path`, of whatever widths; `WeightsError` for a file that is something else."""
+    """The decoder with the weights at `path`, of the widths that their shapes tell; `WeightsError` for other files."""
     spec = ComponentSpec(name="preview decoder", blueprint=_blueprint)
     decoder = load_component(spec, [path], device=device, dtype=dtype)
     assert isinstance(decoder, TinyDecoder)
@@ -43,7 +43,7 @@ def _blueprint(_: Shapes, __: Mapping[str, Any]) -> Blueprint:
 
 
 def _build(shapes: Shapes) -> nn.Module:
-    """All widths follow from the shapes; `KeyError` if one is missing."""
+    """Build the decoder with the widths of the shapes; `KeyError` if one is missing."""
     stages = [3 + _STAGE * stage for stage in range(3)]
     widths = [shapes[f"decoder.{first}.conv.0.weight"][0] for first in stages]
     last = stages[-1] + _STAGE - 1

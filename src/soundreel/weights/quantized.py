@@ -1,31 +1,29 @@
-"""Linear layers that compute with weights in 8 bits: as files store them, or rounded here.
-
-Letters: O outputs, I inputs.
-"""
+"""Linear layers with float8 weights, as files store them or rounded here. Legend: O outputs, I inputs."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soundreel.models.kernels import reference
 from soundreel.models.kernels.dispatch import operations
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Float8Rows
+from soundreel.models.kernels.float8_rows import FLOAT8, Float8Rows
 
 PRODUCT_CAPABILITY = (8, 9)
-"""Compute capability from which GPUs multiply float8: Ada and Hopper."""
+"""Lowest compute capability of GPUs that multiply float8: Ada (8.9), then Hopper."""
 
 SIDE_MULTIPLE = 16
-"""Of inputs and outputs, for float8 products."""
+"""What I and O must be multiples of for float8 products."""
 
 
 class Fp8Linear(nn.Linear):
-    """y = x·(weight·scale)ᵀ + bias, the weight kept in 8 bits.
+    """y = x·(weight·scale)ᵀ + bias with the weight in float8.
 
-    It is widened to x's element type for the product, or with `takes_float8` x is rounded to float8 too, each row with
-    its own scale (W8A8).
+    For the product the weight is converted to x's element type. With `takes_float8` x is rounded to float8 instead,
+    each row with its own scale (W8A8).
 
-    `weight` holds the float8 bits as int8 [O, I]: transformers and PEFT know int8 weights as quantized and leave
-    activations and adapters in their own type, and `module.to(dtype)` leaves them alone. `scale` is float32, [] or
-    [O, 1].
+    `weight` holds the float8 bits as int8 [O, I]: transformers and PEFT treat int8 weights as quantized and leave
+    activations and adapters in their own type, and `module.to(dtype)` does not convert them. `scale` is float32, []
+    or [O, 1].
     """
 
     scale: Tensor
@@ -52,7 +50,7 @@ class Fp8Linear(nn.Linear):
         return (self.weight.view(self.float8).to(torch.float32) * self.scale).to(dtype)
 
     def forward(self, x: Tensor | Float8Rows) -> Tensor:
-        """[…, I] → […, O] in x's element type; of rows in bfloat16."""
+        """[…, I] → […, O] in x's element type, or in bfloat16 for float8 rows."""
         if isinstance(x, Float8Rows):
             return self._product(x)
         if self.takes_float8 and x.dim() == 3:
@@ -76,7 +74,7 @@ class Fp8Linear(nn.Linear):
 
 
 def round_linear(layer: nn.Linear) -> Fp8Linear:
-    """The layer with its weight rounded to float8, each row [I] scaled to the largest value that float8 holds."""
+    """The layer with its weight rounded to float8, each row [I] scaled to float8's range."""
     with torch.device("meta"):
         rounded = Fp8Linear(
             layer.in_features,
@@ -85,10 +83,9 @@ def round_linear(layer: nn.Linear) -> Fp8Linear:
             float8=FLOAT8,
             scale_shape=(layer.out_features, 1),
         )
-    weight = layer.weight.detach().float()
-    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
-    rounded.scale = scale
-    rounded.weight = nn.Parameter((weight / scale).to(FLOAT8).view(torch.int8), requires_grad=False)
+    rows = reference.quantize(layer.weight.detach())
+    rounded.scale = rows.scale
+    rounded.weight = nn.Parameter(rows.values.view(torch.int8), requires_grad=False)
     rounded.bias = layer.bias
     return rounded
 

@@ -1,7 +1,7 @@
-"""Tensors of weight files, read one at a time and straight to their device.
+"""Reads tensors of weight files one at a time, straight to their device.
 
-A file is never held in host memory as a whole: safetensors and GGUF files are read tensor by tensor (through two
-small pinned buffers on the way to a GPU), PyTorch archives are memory-mapped.
+No file is held in host memory as a whole: safetensors and GGUF files are read tensor by tensor (to a GPU through two
+small pinned buffers), PyTorch archives are memory-mapped.
 """
 
 import pickle
@@ -48,7 +48,7 @@ class TensorFile(Protocol):
         ...
 
     def read(self, name: str, device: torch.device) -> Tensor:
-        """One tensor as stored; quantized GGUF tensors as their bytes, uint8 [rows, bytes per row]."""
+        """One tensor as it is stored; a quantized GGUF tensor as its bytes, uint8 [rows, bytes per row]."""
         ...
 
 
@@ -77,8 +77,7 @@ class ByteFile:
 
 
 class TorchFile:
-    """A flat dictionary of tensors that `torch.save` wrote, of which only the pickled table is read at first, or the
-    tensors of a TorchScript archive."""
+    """A flat dictionary of tensors written by `torch.save`, memory-mapped, or the tensors of a TorchScript archive."""
 
     def __init__(self, path: Path) -> None:
         self._tensors = _load_table(path)
@@ -90,7 +89,7 @@ class TorchFile:
 
 
 def read_all(files: Iterable[TensorFile]) -> Mapping[str, tuple[TensorFile, TensorHeader]]:
-    """Tensors of all files by name; `WeightsError` if two files hold the same one."""
+    """Tensors of all files by name; `WeightsError` if two files have a tensor of the same name."""
     found: dict[str, tuple[TensorFile, TensorHeader]] = {}
     for file in files:
         for name, header in file.header.tensors.items():
@@ -142,7 +141,7 @@ def _read_bytes(file: BufferedReader, tensor: TensorHeader, device: torch.device
 
 
 def _stream_to_gpu(file: BufferedReader, data: Tensor) -> None:
-    """Fill `data` through two pinned buffers: one is read from disk while the other is copied."""
+    """Fill `data` on a GPU through two pinned buffers: one is read into while the other is copied."""
     size = min(STAGING_BYTES, max(len(data), 1))
     new_event: Callable[[], Any] = torch.cuda.Event
     turns = cycle((torch.empty(size, dtype=torch.uint8, pin_memory=True), new_event()) for _ in range(2))
@@ -154,7 +153,7 @@ def _stream_to_gpu(file: BufferedReader, data: Tensor) -> None:
 
 
 def _fill(file: BufferedReader, data: Tensor) -> None:
-    """Read as many bytes as `data` (CPU, uint8) has room for."""
+    """Fill `data` (uint8 on the CPU) from the file."""
     room = memoryview(data.numpy().data)
     done = 0
     while done < len(room):

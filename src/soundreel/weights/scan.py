@@ -1,7 +1,7 @@
-"""Which networks lie in a folder, whatever its layout.
+"""Lists the networks in a folder of any known layout.
 
-Only headers are read. A file is known by the tensors in it, so that its name does not matter; PyTorch files have no
-readable header and are known by theirs.
+Only headers are read. A file is recognized by its tensors, whatever its name; PyTorch files, which have no readable
+header, by their names.
 """
 
 import json
@@ -26,10 +26,10 @@ PART_FOLDERS = (
     "diffusion_models", "unet", "transformer", "text_encoders", "clip", "text_encoder", "vae", "audio_encoders",
     "audio_encoder", "wav2vec2-large-xlsr-53-english", "high_noise_model", "low_noise_model",
 )  # fmt: skip
-"""Folders that are searched to any depth; the last two are in other Wan checkpoints, to say what those are."""
+"""Folders that are searched to any depth; the last two are those of other Wan models, to name them in messages."""
 
 LAYOUT_MARKS = ("config.json", "model_index.json")
-"""A folder with one of these is a checkpoint of its own."""
+"""Files that mark a folder as a checkpoint of its own."""
 
 NESTED_FOLDERS = ("split_files", "models", "snapshots")
 """Folders that may hold a whole layout again."""
@@ -37,7 +37,7 @@ NESTED_FOLDERS = ("split_files", "models", "snapshots")
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 
 TORCH_FILES = {"umt5": Component.TEXT_ENCODER, "vae": Component.VAE}
-"""Components by a part of a PyTorch file's name."""
+"""Component by a part of a PyTorch file's name."""
 
 HINTS: Mapping[Component, tuple[str, ...]] = {
     Component.TRANSFORMER: ("diffusion_models", "unet", "transformer", "diffusion_pytorch_model", "s2v"),
@@ -45,12 +45,12 @@ HINTS: Mapping[Component, tuple[str, ...]] = {
     Component.VAE: ("vae",),
     Component.AUDIO_ENCODER: ("audio_encoder", "wav2vec2"),
 }
-"""What a file that cannot be read was probably meant to be, by its name and folder."""
+"""Component that an unreadable file was probably meant to be, by parts of its name or folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One network: its files and how they are stored."""
+    """A network that was found: its files and how they are stored."""
 
     component: Component
     files: tuple[Path, ...]  # one, or all shards
@@ -75,7 +75,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that cannot be used, and why."""
+    """A file that cannot be used, with the reason."""
 
     path: Path
     error: WeightsError
@@ -88,14 +88,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies in one place."""
+    """What was found in one place."""
 
     parts: tuple[Part, ...]
     faults: tuple[Fault, ...]
 
 
 def scan(place: Path) -> Scan:
-    """All networks in a folder (or in a file and its shards) that have to do with Wan, and damaged files."""
+    """All networks of Wan models in a folder, or in a file and its shards, and all damaged files."""
     parts, faults = [], []
     for files in group_shards(weight_files_in(place)):
         try:
@@ -109,10 +109,10 @@ def scan(place: Path) -> Scan:
 
 
 def inspect_files(files: Sequence[Path]) -> Part | None:
-    """What a weight file, or all shards of one, is; None if it has nothing to do with Wan.
+    """The network in a weight file or its shards; None if it belongs to no Wan model.
 
     Raises:
-        WeightsError: it is damaged.
+        WeightsError: a file is damaged.
     """
     if files[0].suffix.lower() not in {SAFETENSORS, GGUF}:
         return _inspect_torch_file(files[0])
@@ -130,7 +130,7 @@ def inspect_files(files: Sequence[Path]) -> Part | None:
 
 
 def group_shards(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
-    """Shards of one model together, every other file by itself, each file once."""
+    """Group the shards of each model; every other file is a group of its own. Duplicates are dropped."""
     groups: dict[tuple[Path, str], dict[Path, Path]] = {}
     for path in paths:
         match = SHARD.fullmatch(path.name)
@@ -140,7 +140,7 @@ def group_shards(paths: Iterable[Path]) -> list[tuple[Path, ...]]:
 
 
 def layouts_in(folder: Path) -> Iterator[Path]:
-    """The folder itself and those below it that may be a checkpoint of their own."""
+    """The folder itself, and folders below it that may be checkpoints of their own."""
     yield folder
     for child in _children(folder):
         if child.name in NESTED_FOLDERS:
@@ -171,7 +171,7 @@ def _check_shards(files: Sequence[Path]) -> None:
 
 
 def weight_files_in(place: Path) -> Iterator[Path]:
-    """Weight files in a folder of any layout, or a file with its shards; some may be found twice."""
+    """Weight files in a folder of any known layout, or a file with its shards; may repeat files."""
     if place.is_file():
         match = SHARD.fullmatch(place.name)
         yield from ([place] if match is None else place.parent.glob(f"{match[1]}-?????-of-{match[3]}.safetensors"))

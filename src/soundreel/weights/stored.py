@@ -1,4 +1,4 @@
-"""What a checkpoint holds under the names that it uses, each weight with the scale it is stored with.
+"""The weights of a checkpoint by the names used there, each with the scale that it is stored with.
 
 Float8 comes in four forms, told apart tensor by tensor: `X.weight` with `X.scale_weight` (and one marker tensor
 `scaled_fp8`), with `X.weight_scale` and `X.comfy_quant` (JSON in a uint8 tensor), with `X.weight_scale` and the
@@ -22,7 +22,7 @@ FLOAT8_NAMES = ("F8_E4M3", "F8_E5M2")
 
 SCALE_SUFFIXES = (".scale_weight", ".weight_scale")
 UNUSED_SUFFIXES = (".scale_input", ".input_scale")
-"""Scales of activations: products are done at full precision here."""
+"""Scales of activations, which are not used: activations are scaled by their own values."""
 
 FORMAT_SUFFIX = ".comfy_quant"
 METADATA_KEY = "_quantization_metadata"
@@ -31,7 +31,7 @@ MARKER = "scaled_fp8"
 
 @dataclass(frozen=True)
 class Stored:
-    """Where the value of one of our tensors lies."""
+    """A tensor in a file, with its scale."""
 
     file: TensorFile
     name: str  # in the file
@@ -40,28 +40,28 @@ class Stored:
 
     @property
     def is_float8(self) -> bool:
-        """Float8 values, with or without a scale."""
+        """Whether the values are float8, with or without a scale."""
         return self.header.dtype in FLOAT8_NAMES
 
     @property
     def is_gguf(self) -> bool:
-        """From a GGUF file, quantized or not."""
+        """Whether it is from a GGUF file, quantized or not."""
         return self.file.header.path.suffix.lower() == GGUF
 
     @property
     def is_quantized_gguf(self) -> bool:
-        """Blocks of a GGUF quantization, to be unpacked for every use."""
+        """Whether it is quantized by GGUF, to be unpacked for every use."""
         return self.is_gguf and self.header.dtype not in TORCH_DTYPE
 
     @property
     def is_float(self) -> bool:
-        """Whether it holds float values of some kind; all our weights do."""
+        """Whether the values are floats of some kind, as all our weights are."""
         dtype = TORCH_DTYPE.get(self.header.dtype)
         return self.is_gguf if dtype is None else dtype.is_floating_point
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
-        """[] for one scale, [O, 1, …] for one per row of the weight; `WeightsError` for anything else."""
+        """[] for one scale, [O, 1, …] for one per row of the weight; `WeightsError` for any other number."""
         count = 1 if self.scale is None else math.prod(self.scale.header.shape)
         rows, *others = self.header.shape or (1,)
         if count == 1:
@@ -76,13 +76,12 @@ class Stored:
         return self.header.size_bytes + (self.scale.header.size_bytes if self.scale else 0)
 
     def read(self, device: torch.device) -> Tensor:
-        """The tensor as stored."""
         return self.file.read(self.name, device)
 
 
 @dataclass(frozen=True)
 class _Scales:
-    """Which tensors of a component say how others are stored, and are no weights themselves."""
+    """Tensors of a component that describe how others are stored."""
 
     scale_of: Mapping[str, str]  # weight → its scale
     format_of: Mapping[str, str]  # weight → the tensor with its format as JSON
@@ -112,7 +111,7 @@ def _check_formats(
 
 
 def _find_scales(names: Iterable[str]) -> _Scales:
-    """Sort out scales, formats and markers among the tensor names of a component, by name alone."""
+    """Find scales, formats and markers among the tensors of a component, by their names."""
     names = frozenset(names)
     scale_of, format_of, others = {}, {}, set()
     for name in names:

@@ -1,9 +1,9 @@
-"""Weights that wait in host memory until a step needs them: applied from outside, the networks know nothing of it.
+"""Weights in host memory that are copied to the device when they are needed, by hooks on the networks' modules.
 
-Of a block's tensors the matrices of its linear layers are nearly all bytes; only these travel, everything else stays
-on the device. Each block's matrices lie in one flat host buffer and are copied at once into one of a few device
-buffers, on a stream of their own, while the blocks before it compute. A block's parameters are views of its buffer
-from the beginning: nothing is exchanged during a step, and the host never waits.
+The matrices of a block's linear layers are nearly all of its bytes; only these are streamed, other tensors stay on the
+device. Each block's matrices lie in one flat host buffer, which is copied into one of a few device buffers on a CUDA
+stream of its own while earlier blocks compute. A block's parameters are views of its device buffer from the beginning,
+so that no parameter is exchanged during a step, and the host never waits.
 """
 
 import logging
@@ -19,10 +19,10 @@ from diffusers.quantizers.gguf.utils import GGUFParameter
 from torch import Tensor, nn
 
 ALIGNMENT_BYTES = 256
-"""Of every tensor in a flat buffer: what kernels and float8 products expect of memory of their own."""
+"""Alignment of every tensor in a flat buffer, that of cudaMalloc, which kernels may expect."""
 
 BUFFERS = 2
-"""Blocks that have room on the device at once: one computes, one arrives."""
+"""Device buffers: one block computes while the next one is copied."""
 
 CPU = torch.device("cpu")
 
@@ -31,20 +31,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a module holds a tensor."""
+    """A parameter or buffer of a module."""
 
     holder: nn.Module
     leaf: str
 
     @property
     def tensor(self) -> Tensor:
-        """What is there."""
         value = getattr(self.holder, self.leaf)
         assert isinstance(value, Tensor)
         return value
 
     def put(self, values: Tensor) -> None:
-        """Put `values` there, as a parameter or buffer of the kind that was there, quantized or not."""
+        """Replace the tensor by `values`, as a parameter or buffer of the same kind, quantized or not."""
         before = self.tensor
         if isinstance(before, GGUFParameter):
             values = GGUFParameter(values, quant_type=before.quant_type)
@@ -54,7 +53,7 @@ class Place:
 
 
 def places(module: nn.Module) -> Iterator[Place]:
-    """Every parameter and buffer of a module and of those in it."""
+    """Every parameter and buffer of a module and its submodules."""
     for holder in module.modules():
         for leaf, tensor in (*holder._parameters.items(), *holder._buffers.items()):
             if tensor is not None:
@@ -62,7 +61,7 @@ def places(module: nn.Module) -> Iterator[Place]:
 
 
 def matrices(block: nn.Module, apart: Iterable[nn.Module] = ()) -> list[Place]:
-    """The weights of a block's layers, those of adapters included; without layers that are held `apart`."""
+    """The weight matrices of a block, adapters included, except those of the layers `apart`."""
     elsewhere = {id(module) for layer in apart for module in layer.modules()}
     return [
         place
@@ -72,34 +71,34 @@ def matrices(block: nn.Module, apart: Iterable[nn.Module] = ()) -> list[Place]:
 
 
 def to_host(found: Iterable[Place]) -> None:
-    """Move tensors to host memory."""
     for place in found:
         place.put(plain(place.tensor).to(CPU))
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """A tensor's values without the kind of parameter that it is."""
+    """The tensor as a plain one, detached, not a parameter."""
     values = tensor.as_tensor() if isinstance(tensor, GGUFParameter) else tensor
     return values.detach()
 
 
 def spread(count: int, streamed: int) -> list[int]:
-    """Which of `count` blocks are streamed: evenly spread, so that those that stay give the copies time."""
+    """Indices of `streamed` blocks out of `count`, evenly spread, so that copies overlap with the blocks between."""
     return [k for k in range(count) if (k + 1) * streamed // count > k * streamed // count]
 
 
 class BlockStream:
-    """Blocks whose matrices come to the device for each use, in the order in which they are called.
+    """Streams the matrices of blocks to the device for each use.
 
-    Hold it as long as the blocks are used. Any order is right, the usual one is fast. Without a GPU the copies are
-    plain ones.
+    Keep the object as long as the blocks are used. Calling the blocks in the given order is fast, any other order works
+    too. Without a GPU the copies are synchronous.
 
     Args:
         blocks: of one network, in the order of their use, their other tensors on `device` already.
-        apart: layers in them that are somebody else's concern.
-        uses: calls of a block, one after the other, before the next one's turn.
+        device: where they compute.
+        apart: layers in them whose weights are not streamed.
+        uses: calls of a block in a row, before the next block is called.
         buffers: blocks that have room on the device at once.
-        pinned: whether the host memory is locked for the GPU: worth it for more than a few uses.
+        pinned: whether to page-lock the host memory, which takes time and pays off after a few uses.
     """
 
     def __init__(
@@ -147,7 +146,7 @@ class BlockStream:
             self._leave()
 
     def _leave(self) -> None:
-        """The block is done with: what has its buffer next may come."""
+        """The block is finished: copy the block that has its buffer next."""
         number, self._at = self._at, None
         if number is None:
             return
@@ -166,7 +165,7 @@ class BlockStream:
 
 
 class _Flat:
-    """The matrices of one block, one after the other in host memory."""
+    """The matrices of one block in one host buffer."""
 
     def __init__(self, found: Sequence[Place]) -> None:
         spans = [-(-place.tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for place in found]
@@ -179,7 +178,7 @@ class _Flat:
             part.pack(self.memory)
 
     def settle(self, memory: Tensor) -> None:
-        """Let the parameters be views of a device buffer."""
+        """Make the parameters views of a device buffer."""
         for part in self._parts:
             part.settle(memory)
 
@@ -211,7 +210,7 @@ class _Buffer:
 
 
 class _HostTimeline:
-    """Everything happens when it is asked for."""
+    """Synchronous copies."""
 
     def new_marks(self) -> tuple[Any, Any]:
         return None, None
@@ -227,7 +226,7 @@ class _HostTimeline:
 
 
 class _GpuTimeline:
-    """Copies on a stream of their own; events keep both streams from what the other has not finished."""
+    """Copies on a CUDA stream of their own; events order them with the computation."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -277,10 +276,10 @@ class OffloadedLayers:
 
 
 class LockedMemory:
-    """Host memory locked for the GPU until this object is gone, so that copies run beside computation.
+    """Page-locks host memory until this object is deleted, so that copies overlap with computation.
 
-    In place, as PyTorch's own pinned memory is rounded up to powers of two. Says so where the system refuses:
-    copies are right then, and slower.
+    The memory is locked in place, as PyTorch's pinned memory is rounded up to powers of two. Where the system refuses,
+    a warning is logged, and copies are slower.
     """
 
     def __init__(self, buffers: Iterable[Tensor]) -> None:

@@ -1,8 +1,8 @@
-"""Tensors of a TorchScript archive, read without running or importing anything that is in it.
+"""Reads the tensors of a TorchScript archive without running or importing any of its code.
 
-The archive's `data.pkl` describes a tree of modules; its tensors lie as plain bytes in `data/`. The tree is unpickled
-with a handful of harmless stand-ins: a module becomes a dictionary of its attributes, anything else is refused. A
-tensor's name is its path through the tree, which is the name that a state dict has for it.
+The archive's `data.pkl` describes a tree of modules; its tensors are plain bytes in `data/`. The tree is unpickled with
+a few harmless stand-ins: a module becomes an object with its attributes, anything else is refused. A tensor's name is
+its path through the tree, as in a state dict.
 """
 
 import pickle
@@ -26,13 +26,13 @@ STORAGES: Mapping[str, torch.dtype] = {
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a PyTorch zip archive holds a compiled program beside its tensors."""
+    """Whether a PyTorch zip archive is a TorchScript program."""
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """All tensors by name, on the CPU. Raises `WeightsError`: the archive is damaged or holds something else."""
+    """All tensors by name, on the CPU; `WeightsError` if the archive is damaged or holds other objects."""
     try:
         with zipfile.ZipFile(path) as archive:
             table = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
@@ -52,7 +52,7 @@ class _Module:
 
 
 class _Reader(pickle.Unpickler):
-    """Knows tensors, plain containers and `_Module`, nothing else."""
+    """An unpickler that accepts tensors, plain containers and modules only."""
 
     def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(file)

@@ -1,7 +1,7 @@
 """Names of the S2V transformer's tensors in the official layout (ComfyUI's too) and in ours, and its config.
 
 A rename applies to a whole dotted prefix, so modules, parameters and what quantizers and LoRAs hang on them
-(`….q.scale_weight`, `….q.lora_A.weight`) follow alike. The official misspelling is mended here only.
+(`….q.scale_weight`, `….q.lora_A.weight`) are renamed alike. `casual` is the official spelling of causal.
 """
 
 import math
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from soundreel.errors import WeightsError
+from soundreel.weights.keys import without_prefix
 
 Table = tuple[tuple[str, str], ...]
 
@@ -60,7 +61,7 @@ INJECTOR: Table = (
 """Below `audio_injector.` there, below `blocks.{block}.` here: injector i belongs to inject layer i."""
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
-"""What some files put before the official names."""
+"""Prefixes that some files put before the official names."""
 
 KNOWN_INJECT_LAYERS = {(40, 12): (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39)}
 """(blocks, injectors) of published models, for files without a config."""
@@ -69,13 +70,13 @@ HEAD_WIDTH = 128
 """Of all published Wan models, for files without a config."""
 
 
-def without_prefix(key: str) -> str:
-    """The official name in a key of a file that puts one of `PREFIXES` before it."""
-    return next((key.removeprefix(prefix) for prefix in PREFIXES if key.startswith(prefix)), key)
+def official_name(key: str) -> str:
+    """The official name in a key of a file: the key without the prefix that it may have."""
+    return without_prefix(key, PREFIXES)
 
 
 def to_ours(key: str, inject_layers: Sequence[int]) -> str:
-    """Our name of an official one (without prefix); an unknown one comes back unchanged."""
+    """Our name for an official one (without prefix); an unknown one is returned unchanged."""
     if block := re.match(r"blocks\.(\d+)\.", key):
         return _rename(key, _within(BLOCK, block[0], block[0]))
     if injector := re.match(r"audio_injector\.\w+\.(\d+)\.", key):
@@ -101,11 +102,11 @@ def config_from_official(config: Mapping[str, Any] | None, shapes: Mapping[str, 
 
     Args:
         config: the checkpoint's config.json; None for a single file, which has none.
-        shapes: of its tensors, by official name without prefix. Whatever they show is taken from them.
+        shapes: of its tensors, by official name without prefix; they decide whatever they show.
 
     Raises:
-        WeightsError: a tensor is missing that tells a size, config and tensors disagree, or the model is of a
-            kind that no published S2V checkpoint has.
+        WeightsError: a tensor that tells a size is missing, config and tensors disagree, or the config has settings
+            that no published S2V checkpoint has.
     """
     config = config or {}
     _refuse_other_kinds(config)

@@ -1,4 +1,4 @@
-"""Whether weight files are whole and what their names promise: size, checksum, header, kind of model."""
+"""Verifies weight files: size, checksum, header, kind of network."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,15 +12,15 @@ from soundreel.weights.headers import TORCH_SUFFIXES, WEIGHT_SUFFIXES, check_tor
 from soundreel.weights.scan import group_shards, inspect_files, weight_files_in
 
 HASHED_BYTES = 16 * 2**20
-"""Read at a time."""
+"""Bytes that are read and hashed at a time."""
 
 OnBytes: TypeAlias = Callable[[int, int], None]
-"""Hears how many bytes of how many were hashed; may raise `Cancelled`."""
+"""Called with the bytes hashed and their total; may raise `Cancelled`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was found out about one file."""
+    """Result of the checks of one file."""
 
     path: Path
     what: str  # "a Wan S2V transformer", or the name of the check for other files
@@ -29,14 +29,14 @@ class Verdict:
 
 
 def verify_bundle(bundle: Bundle, models: Path, on_bytes: OnBytes | None = None) -> Iterator[Verdict]:
-    """Check every file of a bundle; one that is not there has a problem too."""
+    """Check every file of a bundle; a missing one is a problem."""
     place = bundle.place(models)
     for file in bundle.files:
         yield verify_file(place / file.path, file, on_bytes)
 
 
 def verify_folder(folder: Path, on_bytes: OnBytes | None = None) -> Iterator[Verdict]:
-    """Check every weight file of Wan models in a folder, whatever its layout."""
+    """Check every weight file of Wan models in a folder of any known layout."""
     for path in (path for group in group_shards(weight_files_in(folder)) for path in group):
         verdict = verify_file(path, known_file(path), on_bytes)
         if verdict.what or verdict.problem:
@@ -44,7 +44,7 @@ def verify_folder(folder: Path, on_bytes: OnBytes | None = None) -> Iterator[Ver
 
 
 def verify_file(path: Path, known: KnownFile | None = None, on_bytes: OnBytes | None = None) -> Verdict:
-    """Check one file as far as is known what it should be."""
+    """Check one file; `known` tells what it should be."""
     what, checked = "", []
     try:
         if known is not None and not known.about:
@@ -76,7 +76,7 @@ def _not_there(path: Path) -> WeightsError:
 
 
 def _check_kind(path: Path, known: KnownFile | None) -> str:
-    """What the file is, told by its header, or for a shard by those of all shards that are there."""
+    """Name of the network in the file, from its header, for a shard from those of all shards; raises `WeightsError`."""
     shards = tuple(weight_files_in(path))
     part = inspect_files(shards)
     if known is not None and path.suffix.lower() in TORCH_SUFFIXES:

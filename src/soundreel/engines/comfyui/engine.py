@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
-from soundreel.engines.comfyui.inventory import Inventory, ModelNames
-from soundreel.engines.comfyui.material import make_input_files
+from soundreel.engines.comfyui.inventory import ModelNames, portable_names
+from soundreel.engines.comfyui.material import make_input_files, stand_ins
 from soundreel.engines.comfyui.pictures import clips_of
-from soundreel.engines.comfyui.prompt import Abilities, Prompt
+from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.servers import open_server
 from soundreel.engines.comfyui.session import Session
@@ -37,6 +37,7 @@ class ComfyUIEngine(HoldsNothing):
     name = "comfyui"
     equal_clips = True
     reach = None
+    chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None here: they are the server's, and what is in them is not to be known from here."""
@@ -45,19 +46,21 @@ class ComfyUIEngine(HoldsNothing):
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files, and that a server can render; the names of its models are the render's identity."""
-        bound = plan.request if kept is None else _bound(plan.request, kept)
+        request = plan.request if kept is None else _bound(plan.request, kept)
+        _check_files(request)
         try:
-            abilities = check_request(bound)
+            models = _survey(dataclasses.replace(plan, request=request))
         except WeightsError as error:
             if kept is None:
                 raise
             raise EngineError(
                 f"the render cannot go on on this server as it was begun: {error}; --no-resume begins anew"
             ) from error
+        identity = {} if models is None else _identity(portable_names(models, request))
         return Prepared(
             plan=plan,
-            identity=_identity(abilities.models),
-            placement=bound,
+            identity=identity,
+            placement=_bound(plan.request, identity),  # whichever server renders a shot, it is with these models
             notes=tuple(_notes(plan)),
         )
 
@@ -87,12 +90,10 @@ def _render_shot(plan: Plan, shot: Shot, start: int, report: Report, scratch: Pa
     alone = shot_plan(plan, shot)
     files = make_input_files(alone, scratch, first_frame=shot.start)
     record = PromptRecord.read(scratch)
-    with open_server(plan.request.server, preferred=None if record is None else record.url) as client:
-        inventory = Inventory(client)
-        abilities = Abilities.survey(client, inventory, alone.request)
-        prompt = Prompt(plan=alone, files=files, abilities=abilities)
-        prompt.check(inventory)
-        pictures = Session(client, prompt, scratch, report).pictures()
+    with open_server(alone.request, preferred=None if record is None else record.url) as server:
+        prompt = Prompt(plan=alone, files=files, abilities=server.abilities)
+        prompt.check(server.inventory)
+        pictures = Session(server.client, prompt, scratch, report).pictures()
     first = max(0, start - shot.clips[0].index)
     for own, frames in clips_of(pictures, alone, first, skip=prompt.skip):
         yield shot.clips[own.index], frames
@@ -100,26 +101,35 @@ def _render_shot(plan: Plan, shot: Shot, start: int, report: Report, scratch: Pa
 
 
 def _of_shot(report: Report, plan: Plan, shot: Shot) -> Report:
-    """Progress of one shot as progress of the whole: shots count as equally long."""
-    count, before = len(plan.shots), shot.clips[0].index
+    """Progress of one shot as progress of the whole, counted in frames of the video."""
+    before = shot.clips[0].index
 
     def tell(progress: Progress) -> None:
-        done, total = shot.index * progress.total + progress.done, count * progress.total
-        if progress.clips:
-            progress = dataclasses.replace(progress, clip=progress.clip + before, clips=len(plan.clips))
-        report(dataclasses.replace(progress, done=done, total=total))
+        if progress.clips:  # a graph of the user's own may sample more of them than are needed
+            clip = min(progress.clip, len(shot.clips)) + before
+            progress = dataclasses.replace(progress, clip=clip, clips=len(plan.clips))
+        if progress.total:
+            done = shot.start + shot.frames * progress.done // progress.total
+            progress = dataclasses.replace(progress, done=done, total=plan.frames)
+        report(progress)
 
-    return report if count == 1 else tell
+    return report if len(plan.shots) == 1 else tell
 
 
-def check_request(request: Request) -> Abilities:
-    """What a server can do for `request`.
+def check_request(request: Request) -> None:
+    """Check that a server can render `request`, as far as that can be known without its length.
 
     Raises:
         InputError: options that no server can follow, or unreadable files.
         EngineError: no server that can render.
         WeightsError: a server without the model's files.
     """
+    _check_files(request)
+    with open_server(request):
+        pass
+
+
+def _check_files(request: Request) -> None:
     check_options(request)
     if request.ref_image is not None:
         load_image(request.ref_image)
@@ -127,24 +137,31 @@ def check_request(request: Request) -> Abilities:
         probe_video(request.guide.pose_video)
     if request.server.workflow is not None:
         read_graph(request.server.workflow)
-    with open_server(request.server) as client:
-        return Abilities.survey(client, Inventory(client), request)
 
 
-def _identity(models: ModelNames | None) -> Identity:
-    """Names of the models on the server; with a graph of the user's own they are its business."""
-    if models is None:
-        return {}
-    loras = [f"{name}:{strength:g}" for name, strength in models.loras]
-    return {**dataclasses.asdict(models), "loras": loras}
+def _survey(plan: Plan) -> ModelNames | None:
+    """Find a server that takes the graphs of all shots, and the models as it names them; None: the user's graph does.
+
+    All of them, because what is wrong with the last one should not be found out hours after the first was begun.
+    """
+    with open_server(plan.request) as server:
+        for shot in plan.shots:
+            alone = shot_plan(plan, shot)
+            Prompt(plan=alone, files=stand_ins(alone), abilities=server.abilities).check(server.inventory)
+        return server.abilities.models
 
 
-def _bound(request: Request, kept: Identity) -> Request:
-    """The request with the models that the render was begun with."""
-    if not kept:
+def _identity(models: ModelNames) -> Identity:
+    """Names of the models; with a graph of the user's own they are its business."""
+    return {**dataclasses.asdict(models), "loras": [f"{name}:{strength}" for name, strength in models.loras]}
+
+
+def _bound(request: Request, identity: Identity) -> Request:
+    """The request with the models that were decided on."""
+    if not identity:
         return request
-    named = {name: kept[name] for name in ("diffusion_model", "text_encoder", "vae", "audio_encoder")}
-    return request.replace(server=dataclasses.replace(request.server, **named), loras=kept["loras"])
+    named = {name: identity[name] for name in ("diffusion_model", "text_encoder", "vae", "audio_encoder")}
+    return request.replace(server=dataclasses.replace(request.server, **named), loras=identity["loras"])
 
 
 def _notes(plan: Plan) -> Iterator[str]:

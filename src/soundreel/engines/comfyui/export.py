@@ -9,7 +9,6 @@ from soundreel import planning
 from soundreel.disk.durable import make_folder, write_durably
 from soundreel.engines.comfyui.client import UnreachableError
 from soundreel.engines.comfyui.engine import check_options
-from soundreel.engines.comfyui.inventory import Inventory
 from soundreel.engines.comfyui.material import make_input_files
 from soundreel.engines.comfyui.prompt import Abilities, Prompt
 from soundreel.engines.comfyui.servers import open_server
@@ -51,7 +50,7 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
 
 def _abilities(request: Request) -> Abilities:
     try:
-        with open_server(request.server) as client:
-            return Abilities.survey(client, Inventory(client), request)
+        with open_server(request) as server:
+            return server.abilities
     except UnreachableError:
         return Abilities.unknown(request)

@@ -124,6 +124,21 @@ def find_models(inventory: Inventory, request: Request) -> ModelNames:
     )
 
 
+def portable_names(models: ModelNames, request: Request) -> ModelNames:
+    """The same files in words that hold on every server: as `request` names them, else without the server's folders."""
+    server = request.server
+    asked = [name for name, _ in wanted_loras(request)]
+    return ModelNames(
+        diffusion_model=server.diffusion_model or _file_name(models.diffusion_model),
+        text_encoder=server.text_encoder or _file_name(models.text_encoder),
+        vae=server.vae or _file_name(models.vae),
+        audio_encoder=server.audio_encoder or _file_name(models.audio_encoder),
+        loras=tuple(
+            (name or _file_name(there), strength) for name, (there, strength) in zip(asked, models.loras, strict=True)
+        ),
+    )
+
+
 def official_models(request: Request) -> ModelNames:
     """The files that `request` names or the official ones, for a server that cannot be asked."""
     server = request.server
@@ -176,7 +191,8 @@ def _find(inventory: Inventory, loader: tuple[str, str], wanted: str | None, off
     there = inventory.options(*loader)
     names = official if wanted is None else (wanted,)
     for name in names:
-        matches = [option for option in there if option == name] or [o for o in there if _file_name(o) == name]
+        whole = [option for option in there if _with_slashes(option) == _with_slashes(name)]
+        matches = whole or [option for option in there if _file_name(option) == name]
         if len(matches) == 1:
             return matches[0]
         if matches:
@@ -191,7 +207,12 @@ def _find(inventory: Inventory, loader: tuple[str, str], wanted: str | None, off
 
 def _file_name(option: str) -> str:
     """`wan\\file.safetensors` or `wan/file.safetensors` → `file.safetensors`."""
-    return PurePosixPath(option.replace("\\", "/")).name
+    return PurePosixPath(_with_slashes(option)).name
+
+
+def _with_slashes(option: str) -> str:
+    """Folders as a server on Linux has them; one on Windows has backslashes."""
+    return option.replace("\\", "/")
 
 
 def _best_settings(inputs: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -58,6 +58,17 @@ class InputFiles:
         )
 
 
+def stand_ins(plan: Plan) -> InputFiles:
+    """Files without content, for a look at the graph that will name them."""
+    request = plan.request
+    has_poses = request.guide.pose_video is not None
+    return InputFiles(
+        sound=InputFile(name="sound.wav", content=b""),
+        reference=None if request.ref_image is None else InputFile(name="reference.png", content=b""),
+        poses=tuple(InputFile(name=f"pose_{clip.index}.mp4", content=b"") for clip in plan.clips if has_poses),
+    )
+
+
 def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0) -> InputFiles:
     """Read and cut everything that `plan` needs, the plan of a shot that begins at frame `first_frame` of the video.
 

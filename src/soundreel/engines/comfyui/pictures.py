@@ -29,7 +29,7 @@ class Pictures:
     @property
     def is_video(self) -> bool:
         """Whether it is one video."""
-        return self.files[0].suffix in VIDEO_ENDINGS
+        return bool(self.files) and self.files[0].suffix in VIDEO_ENDINGS
 
     def count(self) -> int:
         """How many there are. Raises `MediaError` for a video that is none."""

@@ -23,6 +23,7 @@ class PromptRecord:
     uploads: dict[str, str] = field(default_factory=dict)  # names of ours → names on the server
     queued_again: bool = False  # after the server lost it
     found: bool = False  # by a later process than the one that queued it
+    is_fetched: bool = False  # all pictures are in the folder beside it
 
     @classmethod
     def new(cls, url: str, graph_hash: str) -> Self:

@@ -1,27 +1,42 @@
-"""Which of several servers renders: one that answers, and of those the least busy."""
+"""Which of several servers renders: one that answers and can, and of those the least busy."""
 
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
-from soundreel.engines.comfyui.client import Client
-from soundreel.errors import EngineError
-from soundreel.request import Server
+from soundreel.engines.comfyui.client import Client, UnreachableError
+from soundreel.engines.comfyui.inventory import Inventory
+from soundreel.engines.comfyui.prompt import Abilities
+from soundreel.errors import EngineError, SoundreelError, WeightsError
+from soundreel.request import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyServer:
+    """A server that has all that a request needs."""
+
+    client: Client
+    inventory: Inventory
+    abilities: Abilities
 
 
 @contextmanager
-def open_server(server: Server, preferred: str | None = None) -> Iterator[Client]:
-    """The least busy of the servers that answer; `preferred` (a url without password) if it is among them.
+def open_server(request: Request, preferred: str | None = None) -> Iterator[ReadyServer]:
+    """The least busy server of `request` that can render it; `preferred` (a url without password) if it is among them.
 
     Raises:
-        EngineError: none of them answers as a ComfyUI server.
+        UnreachableError: none of them answers.
+        EngineError: those that answer are no ComfyUI servers, or lack nodes.
+        WeightsError: they lack model files.
     """
     with ExitStack() as connections:
-        clients = [connections.enter_context(Client(url, server)) for url in server.urls]
-        yield _choose(clients, preferred)
+        clients = [connections.enter_context(Client(url, request.server)) for url in request.server.urls]
+        yield _first_able(_by_load(clients, preferred), request)
 
 
-def _choose(clients: list[Client], preferred: str | None) -> Client:
+def _by_load(clients: list[Client], preferred: str | None) -> list[Client]:
+    """Those that answer: `preferred`, then those with the fewest prompts."""
     waiting: dict[Client, int] = {}
     failures: list[EngineError] = []
     for client in clients:
@@ -33,8 +48,21 @@ def _choose(clients: list[Client], preferred: str | None) -> Client:
     if not waiting:
         if len(failures) == 1:
             raise failures[0]
-        raise EngineError(f"none of {len(clients)} servers can render: {'; '.join(map(str, failures))}")
-    known = [client for client in waiting if client.shown_url == preferred]
-    least = min(waiting.values())
-    idle = [client for client, length in waiting.items() if length == least]
-    return known[0] if known else random.choice(idle)  # renders that start together do not all take the first
+        are_away = all(isinstance(error, UnreachableError) for error in failures)
+        kind = UnreachableError if are_away else EngineError
+        raise kind(f"none of {len(clients)} servers can render: {'; '.join(map(str, failures))}")
+    shuffled = random.sample(list(waiting), len(waiting))  # renders that start together do not all take the first
+    return sorted(shuffled, key=lambda client: (client.shown_url != preferred, waiting[client]))
+
+
+def _first_able(clients: list[Client], request: Request) -> ReadyServer:
+    failures: list[SoundreelError] = []
+    for client in clients:
+        inventory = Inventory(client)
+        try:
+            abilities = Abilities.survey(client, inventory, request)
+        except (EngineError, WeightsError) as error:
+            failures.append(error)
+        else:
+            return ReadyServer(client=client, inventory=inventory, abilities=abilities)
+    raise failures[0]

@@ -39,6 +39,9 @@ class Session:
             Cancelled, KeyboardInterrupt: the prompt was taken from the server.
         """
         record = self._find() or PromptRecord.new(self._client.shown_url, self._prompt.hash)
+        here = self._fetched() if record.is_fetched else None
+        if here is not None:
+            return here
         while True:
             try:
                 return self._fetch(self._run(record))
@@ -124,13 +127,29 @@ class Session:
         return entry
 
     def _fetch(self, entry: Mapping[str, Any]) -> Pictures:
-        prompt = self._prompt
         with self._forgetting():
             files = output_files(entry)
         pictures = download(self._client, files, self._pictures_folder, self._report)
         with self._forgetting():
-            check_count(pictures, prompt.skip + prompt.plan.frames, exactly=prompt.is_cut_there)
+            self._check(pictures)
+        record = PromptRecord.read(self._scratch)
+        if record is not None:
+            replace(record, is_fetched=True).write(self._scratch)
         return pictures
+
+    def _fetched(self) -> Pictures | None:
+        """The pictures that were fetched before, which no server need be asked for; None where they are damaged."""
+        pictures = Pictures(files=tuple(sorted(self._pictures_folder.glob("*"))))
+        try:
+            self._check(pictures)
+        except EngineError:
+            shutil.rmtree(self._pictures_folder, ignore_errors=True)
+            return None
+        return pictures
+
+    def _check(self, pictures: Pictures) -> None:
+        prompt = self._prompt
+        check_count(pictures, prompt.skip + prompt.plan.frames, exactly=prompt.is_cut_there)
 
     @contextmanager
     def _forgetting(self) -> Iterator[None]:

@@ -42,9 +42,22 @@ FINEST_UNIT = 600
 
 
 class AbstractLook:
-    """Draws any frame of an abstract video."""
+    """Draws any frame of an abstract video.
 
-    def __init__(self, width: int, height: int, *, motion: Motion, palette: Palette, rng: np.random.Generator) -> None:
+    Args:
+        threads: texture as `plain_threads` gives it; by default one is woven, which takes longer than drawing a frame.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        *,
+        motion: Motion,
+        palette: Palette,
+        rng: np.random.Generator,
+        threads: Picture | None = None,
+    ) -> None:
         self._motion = motion
         self._palette = palette
         self._grid = Grid.with_cells(width, height, at_most=CELLS, smallest=SMALLEST_CELL)
@@ -53,7 +66,7 @@ class AbstractLook:
         self._ripples = Ripples.around(self._grid, x, y)
         self._focus = np.exp(-((self._grid.distance(x, y) / np.float32(0.75)) ** 2))
         self._vignette = 1 - np.float32(0.5) * smoothstep(0.9, 2.1, self._grid.distance(0, 0))
-        self._threads = _weave_threads(rng)
+        self._threads = _weave_threads(rng) if threads is None else threads
         self._dust = Dust.scatter((width, height), rng, motes=56, softness=1.0)
 
     def draw(self, frame: int, out: Picture) -> None:
@@ -174,6 +187,11 @@ class _Silk:
         relief = np.float32(0.10 * cells_per_unit)
         facing = relief * (0.5 * right + 0.6 * down) + 0.62
         return np.asarray(np.clip(facing / np.sqrt(1 + np.square(relief * self.steepness)), 0, 1))
+
+
+def plain_threads() -> Picture:
+    """Threads of one tone, uint8 [THREADS_SIDE, THREADS_SIDE]: drawn as fast as woven ones."""
+    return np.full((THREADS_SIDE, THREADS_SIDE), THREAD_LIGHT, np.uint8)
 
 
 def _weave_threads(rng: np.random.Generator) -> Picture:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from soundreel.analysis import SoundFeatures
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
-from soundreel.engines.draft.abstract import AbstractLook
+from soundreel.engines.draft.abstract import AbstractLook, plain_threads
 from soundreel.engines.draft.grid import Picture
 from soundreel.engines.draft.image import ImageLook
 from soundreel.engines.draft.memory import available_memory
@@ -61,6 +61,7 @@ class DraftEngine(HoldsNothing):
     name = "draft"
     equal_clips = False
     reach = None
+    chains_clips = False
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None: a draft has no model."""
@@ -87,7 +88,7 @@ class DraftEngine(HoldsNothing):
         scale = min(1.0, math.sqrt(SAMPLE_PIXELS / (request.width * request.height)))
         width, height = (max(16, round(side * scale)) for side in (request.width, request.height))
         picture = None if request.ref_image is None else np.full((height, width, 3), 128, np.uint8)
-        look = _open_look(request, (width, height), picture, _silence(frames=2))
+        look = _open_look(request, (width, height), picture, _silence(frames=2), threads=plain_threads())
         out = np.empty((height, width, 3), np.uint8)
         look.draw(0, out)
         begun = time.perf_counter()
@@ -107,7 +108,7 @@ class DraftEngine(HoldsNothing):
         features = DrivingSound.of(plan).features(plan.frames)
         picture, size = _reference(request), (request.width, request.height)
 
-        @cache
+        @lru_cache(maxsize=2)  # of this shot, and of a clip in it that has a seed of its own
         def look_of(seed: int) -> Look:
             return _open_look(request.replace(seed=seed), size, picture, features)
 
@@ -156,13 +157,20 @@ def _reference(request: Request) -> Picture | None:
     return None if request.ref_image is None else load_image(request.ref_image)
 
 
-def _open_look(request: Request, size: tuple[int, int], picture: Picture | None, features: SoundFeatures) -> Look:
+def _open_look(
+    request: Request,
+    size: tuple[int, int],
+    picture: Picture | None,
+    features: SoundFeatures,
+    *,
+    threads: Picture | None = None,
+) -> Look:
     rng = np.random.default_rng(request.seed)
     motion = choreograph(features)
     if picture is not None:
         return ImageLook(*size, picture=picture, motion=motion, rng=rng)
     palette = choose_palette(request.prompt, motion.key, rng)
-    return AbstractLook(*size, motion=motion, palette=palette, rng=rng)
+    return AbstractLook(*size, motion=motion, palette=palette, rng=rng, threads=threads)
 
 
 def _silence(*, frames: int) -> SoundFeatures:

@@ -9,21 +9,18 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from soundreel.engines.native.device import (
-    compute_dtype,
-)
+from soundreel.engines.native.device import compute_dtype, release_memory
 from soundreel.engines.native.memory import MemoryPlan
 from soundreel.engines.native.prepared import Placement
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.layers import FusedFeedForward
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import load_part, outline_part
+from soundreel.weights.components import load_part
 from soundreel.weights.load import OnLoad
-from soundreel.weights.lora import Lora, apply_loras, fuse_loras, open_lora
-from soundreel.weights.lora_files import LoraSource
+from soundreel.weights.lora import Lora, apply_loras, fuse_loras
 from soundreel.weights.precision import clip_layers, round_block, set_precision
-from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, spread, to_host
+from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, plain, spread, to_host
 
 
 class BlockPlacement:
@@ -68,17 +65,38 @@ class BlockPlacement:
                 module.tokens_at_once = self._memory.tokens_at_once
 
 
-def load_transformer(
-    placement: Placement, loras: Sequence[str] = (), on_load: OnLoad | None = None
-) -> WanS2VTransformer3DModel:
+class ResidentBlocks:
+    """The blocks that stay on the device while the transformer samples; they can make room for something else."""
+
+    def __init__(self, transformer: WanS2VTransformer3DModel, memory: MemoryPlan, device: torch.device) -> None:
+        waiting = set(spread(memory.blocks, memory.streamed))
+        blocks = [block for number, block in enumerate(transformer.blocks) if number not in waiting]
+        self._places = [place for block in blocks for place in matrices(block, list(clip_layers(block)))]
+        self._device, self._are_here = device, True
+
+    def leave(self) -> bool:
+        """Go to host memory; returns whether that gave any room."""
+        moved = self._are_here and self._device.type != "cpu" and bool(self._places)
+        if moved:
+            to_host(self._places)
+            release_memory(self._device)
+            self._are_here = False
+        return moved
+
+    def come_back(self) -> None:
+        """Be on the device again."""
+        if not self._are_here:
+            for place in self._places:
+                place.put(plain(place.tensor).to(self._device))
+            self._are_here = True
+
+
+def load_transformer(placement: Placement, on_load: OnLoad | None = None) -> WanS2VTransformer3DModel:
     """The transformer with LoRAs added, computing as the placement's arithmetic says, its weights where it has them."""
     device, memory, arithmetic = placement.device, placement.memory, placement.arithmetic
-    part, sources = placement.files[Component.TRANSFORMER], [LoraSource.parse(text) for text in loras]
-    outline = outline_part(part).network if sources else None
-    assert outline is None or isinstance(outline, WanS2VTransformer3DModel)
-    blocks = BlockPlacement(memory, [] if outline is None else [open_lora(source, outline) for source in sources])
+    blocks = BlockPlacement(memory, placement.loras)
     transformer: WanS2VTransformer3DModel = load_part(
-        part,
+        placement.files[Component.TRANSFORMER],
         WanS2VTransformer3DModel,
         device=device,
         dtype=compute_dtype(device),

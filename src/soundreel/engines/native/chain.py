@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from soundreel.engines.base import KeptBytes, Start
-from soundreel.engines.native.clips import MOTION_FRAMES, ClipDecoder, Negative, first_motion, next_motion
+from soundreel.engines.native.clips import ClipDecoder, Negative, first_motion, next_motion
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.types import Carry, Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT
 

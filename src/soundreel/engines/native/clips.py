@@ -16,13 +16,11 @@ from soundreel.engines.native.passes import ALL_PASSES, GuidedVelocity, PassOpti
 from soundreel.engines.native.sound_store import StoredSound
 from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.sampling import OnStep, Schedule, draw_noise, sample
 from soundreel.types import Clip
 from soundreel.units import FRAMES_PER_LATENT
-
-MOTION_FRAMES = 73
-"""Frames before a clip that it continues: 19 latent frames."""
 
 REFERENCE_MOTION_FRAMES = 6
 """With start-from-ref, how many of the first clip's motion frames are the reference picture."""
@@ -123,6 +121,7 @@ class ClipSampler:
         noise = draw_noise((self._vae.channels, *shape), given.clip.seed).to(self._device)
         latents = sample(velocity, noise, self._schedule, on_step)
         self.passes_saved = velocity.passes_saved
+        self._under_way = None  # and with it what the passes needed: the decoder is about to want the room
         return Negative(latents=latents, motion=motion)
 
     @property

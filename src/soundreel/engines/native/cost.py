@@ -11,15 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 from soundreel.engines.native.passes import is_guided
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.vae import Starts
 from soundreel.planning import Tokens, count_tokens
 from soundreel.types import Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT
-
-MOTION_FRAMES = 73
-"""Frames before a clip that it continues: 19 latent frames."""
-
-MOTION_LATENTS = 1 + (MOTION_FRAMES - 1) // FRAMES_PER_LATENT
 
 TEXT_ROWS = 100
 """Rows of text that a token attends to, about: the words, and one row for all that pads them."""
@@ -179,7 +175,7 @@ def clip_seconds(
     one = pass_seconds(block_work(sizes, count_tokens(plan, clip), float8=float8), speeds)
     copies = streamed_bytes / speeds.to_device
     passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)
-    continues = clip.index > 0 or request.guide.start_from_ref
+    continues = plan.continues(clip) or request.guide.start_from_ref
     encoded = encode_flops(request.width, request.height, MOTION_FRAMES) if continues else 0.0
     if request.guide.pose_video is not None:
         encoded += encode_flops(request.width, request.height, 1 + clip.size)

@@ -12,7 +12,7 @@ from soundreel.weights.find import ModelFiles
 from soundreel.weights.read import open_tensors
 from soundreel.weights.scan import Part
 from soundreel.weights.stored import collect
-from soundreel.weights.transformer_keys import config_from_official, without_prefix
+from soundreel.weights.transformer_keys import config_from_official, official_name
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -41,7 +41,7 @@ def transformer_sizes(part: Part) -> Mapping[str, Any]:
     if part.config.get("_class_name") == WanS2VTransformer3DModel.__name__:
         return part.config
     stored = collect([open_tensors(path) for path in part.files])
-    shapes = {without_prefix(name): tensor.header.shape for name, tensor in stored.items()}
+    shapes = {official_name(name): tensor.header.shape for name, tensor in stored.items()}
     return config_from_official(part.config or None, shapes)
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from soundreel.disk.digests import sampled_digest
 from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.native import prepared as decisions
-from soundreel.engines.native.block_placement import load_transformer
+from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
 from soundreel.engines.native.chain import Chain, kept_bytes
-from soundreel.engines.native.clips import MOTION_FRAMES, ClipDecoder, ClipInput, ClipSampler, Negative
+from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
 from soundreel.engines.native.device import release_memory, vae_dtype
 from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.memory import capped
@@ -28,6 +28,7 @@ from soundreel.engines.native.progress import (
 )
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
 from soundreel.types import Clip, Plan, RenderedClip, Report
 from soundreel.weights.lora_files import LoraSource, lora_file
@@ -39,6 +40,7 @@ class NativeEngine(HoldsNothing):
     name = "native"
     equal_clips = False
     reach = MOTION_FRAMES
+    chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
@@ -58,9 +60,9 @@ class NativeEngine(HoldsNothing):
         seconds, basis = forecast(prepared.plan, placement)
         return Estimate(
             seconds=seconds.total,
-            memory_bytes=placement.memory.peak_bytes,
+            memory_bytes=prepared.memory_bytes,
             seconds_basis=basis,
-            memory_mode=placement.memory.says(),
+            memory_mode=prepared.memory_mode,
         )
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
@@ -117,8 +119,10 @@ class _Sampling:
         self._plan, self._report, self._schedule = plan, report, plan_schedule(request)
         decoder.vae.to("cpu")  # each encoder has the device to itself
         scene = prepare_scene(prepared, loading)
-        transformer = load_transformer(placement, request.compute.loras, loading)
+        transformer = load_transformer(placement, loading)
+        self._resident = ResidentBlocks(transformer, placement.memory, placement.device)
         decoder.vae.to(placement.device)
+        decoder.vae.make_room = self._resident.leave
         self._sampler = ClipSampler(
             transformer=transformer,
             decoder=decoder,
@@ -136,6 +140,7 @@ class _Sampling:
 
     def __call__(self, clip: Clip, motion: Tensor | None) -> tuple[Negative, dict[str, Any]]:
         """The clip's latents, and what the recipe is to tell of it."""
+        self._resident.come_back()
         request = self._plan.request
         given = ClipInput(
             clip=clip, first_sampled=self._plan.first_sampled(clip), motion=motion, pose=self._pose(clip.index)

@@ -6,7 +6,7 @@ float32 [3, T, H, W] from −1 (black) to 1 (white). "Reference" here is the off
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Final
 
 import numpy as np
@@ -74,7 +74,8 @@ def pose_windows(
 
     Args:
         path: the pose video.
-        windows: first model frame and size of each clip, in the order of time; they may overlap (`Plan.first_sampled`).
+        windows: first model frame and size of each clip (`Plan.first_sampled`); they may overlap and, after a cut,
+            begin before the one before.
         width: of the video, in pixels.
         height: of the video, in pixels.
         match: which pose goes with which frame.
@@ -90,18 +91,19 @@ def pose_windows(
     """
     end = max((start + size for start, size in windows), default=0)
     indices = pose_frame_indices(probe_video(path).fps, end, match=match, lead_in=lead_in)
-    position = windows[0][0] if windows else 0
+    needed = list(accumulate((start for start, _ in reversed(windows)), min))[::-1]  # first frame from each clip on
+    position = needed[0] if windows else 0
     hold = match is PoseMatch.TIME
     frames = pick_pictures(read_frames(path, exact=hold), indices[position:], hold=hold)
     seen: deque[NDArray[np.uint8] | None] = deque()  # of the frames up to `position`, those that may come again
-    for start, size in windows:
+    for (start, size), oldest in zip(windows, needed, strict=True):
         while position < start + size:
             seen.append(next(frames))
             position += 1
-        while len(seen) > position - start:
+        while len(seen) > position - oldest:
             seen.popleft()
         window = torch.full((3, 1 + size, height, width), NO_POSE)
-        for k, frame in enumerate(islice(seen, size), start=1):
+        for k, frame in enumerate(islice(seen, start - oldest, start - oldest + size), start=1):
             if frame is not None:
                 window[:, k] = fit_pose(frame, width, height)
         window[:, 0] = window[:, 1]

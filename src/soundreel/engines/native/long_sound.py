@@ -1,8 +1,8 @@
-"""Features of sound of any length, in linear time and flat memory: wav2vec2 hears it in overlapping windows.
+"""wav2vec2 features of driving sound of any length, in linear time and constant memory, by overlapping windows.
 
-wav2vec2 attends over all that it is given, so the reference cannot go beyond some minutes. Up to `WHOLE_SECONDS` it
-hears the whole at once here too, exactly as there. Beyond, `CORE_SECONDS` at a time are heard with `CONTEXT_SECONDS`
-before and after them, normalized by mean and variance of the whole. What that changes is in benchmarks/notes.md.
+wav2vec2's attention is over its whole input, which limits the reference to some minutes. Sound of up to
+`WHOLE_SECONDS` is one input here too, exactly as there. Longer sound is encoded `CORE_SECONDS` at a time with
+`CONTEXT_SECONDS` before and after, normalized by mean and variance of the whole. benchmarks/notes.md has the error.
 
 Legend: n samples, S states, T50 states at 50 per second, C width, T video frames.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from soundreel.engines.native.sound import (
+    SAMPLES_PER_STATE,
     VARIANCE_FLOOR,
     SoundEncoder,
     feature_index,
@@ -33,28 +34,25 @@ WHOLE_SECONDS = 60
 CORE_SECONDS = 40
 CONTEXT_SECONDS = 10
 
-SAMPLES_PER_STATE = 320
-"""Stride of wav2vec2's convolutions: 20 ms."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What one pass over a sound tells."""
+    """Statistics of a sound, from one pass over it."""
 
     count: int
     mean: float
     variance: float
     digest: str  # SHA-256 of the samples
-    samples: Samples | None  # all of them, where they are few enough to be heard whole
+    samples: Samples | None  # all of them, if not longer than `WHOLE_SECONDS`
 
     def normalize(self, samples: Samples) -> Samples:
-        """A part of the sound, to zero mean and unit variance of the whole."""
+        """A part of the sound, scaled by mean and variance of the whole."""
         scale = 1 / math.sqrt(self.variance + VARIANCE_FLOOR)
         return ((samples - self.mean) * scale).astype(np.float32)
 
 
 def survey(blocks: Iterable[Samples]) -> Survey:
-    """Mean and variance by Chan's update, in double precision."""
+    """Mean and variance of the sound in `blocks`, in double precision by the parallel algorithm of Chan et al."""
     count, mean, squares = 0, 0.0, 0.0
     digest = hashlib.sha256()
     kept: list[Samples] | None = []
@@ -82,7 +80,7 @@ def survey(blocks: Iterable[Samples]) -> Survey:
 def encode_columns(
     encoder: SoundEncoder, found: Survey, blocks: Callable[[], Iterable[Samples]], frames: int, shift: int
 ) -> Iterator[Tensor]:
-    """T columns in pieces [S, C, t], as `frame_features` gives them; `blocks` reads the sound again."""
+    """The T = `frames` columns of `frame_features`, in pieces [S, C, t]; `blocks` reads the sound again."""
     if found.samples is not None:
         yield frame_features(encoder.features(found.samples), frames, shift=shift)
         return
@@ -91,30 +89,30 @@ def encode_columns(
 
 
 def _window_states(encoder: SoundEncoder, found: Survey, blocks: Iterable[Samples]) -> Iterator[Tensor]:
-    """States of the whole sound, [S, t, C] for each core in turn."""
+    """Hidden states of the whole sound, in pieces [S, t, C], one for each core."""
     rate = MODEL_SAMPLE_RATE
     core, context = CORE_SECONDS * rate // SAMPLES_PER_STATE, CONTEXT_SECONDS * rate // SAMPLES_PER_STATE
     total = encoder.count_states(found.count)
-    begin, heard = 0, np.empty(0, np.float32)  # `heard` begins with sample `begin`
+    begin, held = 0, np.empty(0, np.float32)  # `held` begins with sample `begin`
     source = iter(blocks)
     for first in range(0, total, core):
         window = max(first - context, 0) * SAMPLES_PER_STATE
         stop = (first + core + context) * SAMPLES_PER_STATE
-        pieces = [heard[window - begin :]]
+        pieces = [held[window - begin :]]
         count = window + len(pieces[0])
         while count < stop and (block := next(source, None)) is not None:
             pieces.append(block)
             count += len(block)
-        begin, heard = window, np.concatenate(pieces)
-        states = encoder.states_of(found.normalize(heard[: stop - begin]))
+        begin, held = window, np.concatenate(pieces)
+        states = encoder.states_of(found.normalize(held[: stop - begin]))
         before = first - window // SAMPLES_PER_STATE
         yield states[:, before : before + min(core, total - first)]
 
 
 def pick_columns(states: Iterable[Tensor], total: int, frames: int, shift: int) -> Iterator[Tensor]:
-    """From T50 = `total` states, given in pieces [S, t, C], to T columns in pieces [S, C, t].
+    """T50 = `total` states in pieces [S, t, C] → T = `frames` columns in pieces [S, C, t].
 
-    The same picture as `to_feature_rate` and `frame_features` give: linear between states, zeros after the end.
+    The same as `to_feature_rate` and `frame_features`: linear between states, zeros after the end.
     """
     length = feature_length(total)
     index = np.array([feature_index(max(frame - shift, 0)) for frame in range(frames)])

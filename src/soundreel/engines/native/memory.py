@@ -7,6 +7,7 @@ blocks on the GPU as fit, and stream the others from host memory.
 Legend: D model width, I inner width of the feed-forward layers, L tokens of a pass.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,13 +16,14 @@ from typing import Any
 import torch
 
 from soundreel.engines.native import device as devices
-from soundreel.engines.native.cost import MOTION_LATENTS, TEXT_ROWS, longest
+from soundreel.engines.native.cost import TEXT_ROWS, longest
 from soundreel.errors import EngineError
 from soundreel.models.attention import Kernel
+from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP
 from soundreel.planning import Tokens, count_tokens
-from soundreel.request import Memory, Precision, Request, VaePrecision
+from soundreel.request import Memory, Precision, Request, VaePrecision, memory_bytes
 from soundreel.types import Plan
 from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
@@ -31,9 +33,6 @@ from soundreel.weights.precision import block_layers, clip_layers
 from soundreel.weights.quantized import has_float8_products
 from soundreel.weights.stored import Stored
 from soundreel.weights.streaming import BUFFERS, spread
-
-CAPS: Mapping[Memory, int] = {Memory.GB24: 24 * 10**9, Memory.GB16: 16 * 10**9, Memory.GB12: 12 * 10**9}
-"""Bytes of a GPU that a mode may take."""
 
 CONTEXT_BYTES = 600 * 10**6
 """Of them for the CUDA context and the libraries' kernels, which PyTorch does not count."""
@@ -49,7 +48,7 @@ TOGETHER_TOKENS = 12_000
 branches of guidance share them."""
 
 VAE_STEPS = (LATENT_STEP, 1)
-"""Latent frames that the VAE takes at once, fastest first."""
+"""Latent frames that the VAE takes at once on a GPU, fastest first; elsewhere always one."""
 
 VAE_FEATURES = 6.4
 """Features of the decoder's full size that are there at once, for each latent frame of a step."""
@@ -82,7 +81,7 @@ class Bits:
 class MemoryPlan:
     """What stays on the device, what comes to it, and what is cut in pieces."""
 
-    mode: Memory = Memory.HIGH
+    mode: str = Memory.HIGH
     rounds: bool = False  # large matrices are rounded to float8 while they are loaded
     blocks: int = 0  # of the transformer
     streamed: int = 0  # of them that wait in host memory
@@ -160,6 +159,7 @@ class Demand:
     float8_rows: bool  # products take float8 rows
     float8_attention: bool
     vae_dtype: torch.dtype
+    vae_steps: tuple[int, ...]  # latent frames that the VAE may take at once, fastest first
 
 
 def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaePrecision) -> Weights:
@@ -234,6 +234,7 @@ def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel
         float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
         float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
         vae_dtype=devices.vae_dtype(vae, device),
+        vae_steps=VAE_STEPS if device.type == "cuda" else VAE_STEPS[-1:],
     )
 
 
@@ -299,7 +300,7 @@ def choose_memory(
 ) -> MemoryPlan:
     """What of a render is on the device: as the mode says, or with "auto" by what is free there.
 
-    "auto" is "high" where all fits, else the largest of the others that is free, down to 12 GB; it has no cap.
+    "auto" is "high" where all fits, else what a size as large as the free memory would be.
 
     Args:
         kept: what a render that goes on was begun with.
@@ -319,21 +320,19 @@ def choose(
 ) -> MemoryPlan | None:
     """`choose_memory` by the figures; None: it does not fit."""
     wanted = request.compute.memory
-    if wanted is not Memory.AUTO:
+    if wanted != Memory.AUTO:
         return fit(weights, asked, request, wanted, budget_of(wanted, free), kept)
     everything = fit(weights, asked, request, Memory.HIGH, free, kept)
     if everything is not None or free is None:
         return everything
-    mode = next((mode for mode, cap in CAPS.items() if cap - CONTEXT_BYTES <= free), Memory.GB12)
-    smaller = fit(weights, asked, request, mode, free, kept)
-    return None if smaller is None else replace(smaller, cap_bytes=None)
+    return fit(weights, asked, request, Memory.AUTO, free, kept)
 
 
 def fit(
     weights: Weights,
     asked: Demand,
     request: Request,
-    mode: Memory,
+    mode: str,
     budget: int | None = None,
     kept: Bits | None = None,
 ) -> MemoryPlan | None:
@@ -346,22 +345,26 @@ def fit(
     return None
 
 
-def budget_of(mode: Memory, free: int | None) -> int | None:
+def budget_of(mode: str, free: int | None) -> int | None:
     """Bytes that PyTorch may allocate; None: as many as it likes."""
-    cap = CAPS[mode] - CONTEXT_BYTES if mode in CAPS else None
-    limits = [limit for limit in (cap, free) if limit is not None]
+    limits = [limit for limit in (_allocations(mode), free) if limit is not None]
     return min(limits, default=None)
 
 
+def _allocations(mode: str) -> int | None:
+    """What a size leaves for PyTorch's allocations."""
+    cap = memory_bytes(mode)
+    return None if cap is None else max(0, cap - CONTEXT_BYTES)
+
+
 def _candidates(
-    weights: Weights, asked: Demand, request: Request, mode: Memory, budget: int | None, kept: Bits | None
+    weights: Weights, asked: Demand, request: Request, mode: str, budget: int | None, kept: Bits | None
 ) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
     blocks = len(weights.step)
-    usual = _usual_bits(weights, request, mode)
-    steps = VAE_STEPS if kept is None else (kept.vae_step,)
-    bits = usual if kept is None else kept
-    if mode is Memory.HIGH:
+    steps = asked.vae_steps if kept is None else (kept.vae_step,)
+    bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
+    if mode == Memory.HIGH:
         for step in steps:
             yield MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once, vae_step=step)
         return
@@ -372,7 +375,7 @@ def _candidates(
         offloads=True,
         tokens_at_once=bits.tokens_at_once,
         text_streamed=budget is not None and weights.text > budget * (1 - SLACK),
-        cap_bytes=CAPS[mode] - CONTEXT_BYTES,
+        cap_bytes=_allocations(mode),
     )
     sizes = weights.rounded if bits.rounds else weights.step
     for streamed in range(blocks + 1):
@@ -387,14 +390,14 @@ def _candidates(
             )
 
 
-def _usual_bits(weights: Weights, request: Request, mode: Memory) -> Bits:
+def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: str) -> Bits:
     """What a mode begins a render with."""
     wanted = request.compute.precision
-    rounds = wanted is Precision.FP8 if mode is Memory.HIGH else wanted is not Precision.BF16
+    rounds = wanted is Precision.FP8 if mode == Memory.HIGH else wanted is not Precision.BF16
     return Bits(
         rounds=rounds and not weights.is_quantized,
-        tokens_at_once=None if mode is Memory.HIGH else TOKENS_AT_ONCE,
-        vae_step=VAE_STEPS[0],
+        tokens_at_once=None if mode == Memory.HIGH else TOKENS_AT_ONCE,
+        vae_step=asked.vae_steps[0],
     )
 
 
@@ -403,17 +406,17 @@ def _too_small(
 ) -> str:
     wanted = request.compute.memory
     budget = budget_of(wanted, free)
-    mode = Memory.GB12 if wanted is Memory.AUTO else wanted
-    *_, least = _candidates(weights, asked, request, mode, budget, kept)
-    needed = peak_bytes(weights, asked, least)
-    limit = f"--memory {wanted} leaves" if wanted in CAPS else f"{device} has"
-    others = [request.replace(memory=mode) for mode in Memory if mode is not wanted]
-    fitting = next((other.compute.memory for other in others if choose(weights, asked, other, free, kept)), None)
-    instead = "" if fitting is None else f"--memory {fitting} fits; or "
+    *_, least = _candidates(weights, asked, request, wanted, budget, kept)
+    needed = peak_bytes(weights, asked, least) / (1 - SLACK) + CONTEXT_BYTES
+    free_gb = f"{(budget or 0) / 1e9:.1f} GB free"
+    limit = f"{device} has {free_gb}" if memory_bytes(wanted) is None else f"--memory is {wanted}"
+    anew = ""
+    if kept is not None and choose(weights, asked, request, free) is not None:
+        anew = "--no-resume begins anew, with what fits; or "
     return (
-        f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs about {needed / GIB:.1f} "
-        f"GiB, {limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 "
-        "weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
+        f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs at least "
+        f"{needed / 1e9:.1f} GB of the GPU, {limit}: {anew}take --memory {math.ceil(needed / 1e8) / 10:g}gb or more, the "
+        "fp8 weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
     )
 
 

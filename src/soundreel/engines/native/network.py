@@ -1,20 +1,51 @@
-"""What the engine's networks have in common: a device that they can leave."""
+"""Base class of the networks from transformers and diffusers: loading, device and float type."""
 
-from typing import Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import torch
 from torch import nn
 
+from soundreel.weights.catalog import Component
+from soundreel.weights.components import load_part
+from soundreel.weights.find import ModelFiles
+from soundreel.weights.load import OnLoad
+
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
-class Placed(Generic[NetworkT]):
-    """A network and where it is; it computes in the float type that its weights have."""
+class LibraryNetwork(Generic[NetworkT]):
+    """A network from transformers or diffusers; subclasses add what the engine uses it for.
+
+    It computes in the float type of its weights.
+    """
+
+    component: ClassVar[Component]
+    kind: ClassVar[type[nn.Module]]
+    """Class of the network in its library, the subclass's `NetworkT`."""
 
     def __init__(self, network: NetworkT) -> None:
         self.network = network
         parameter = next(parameter for parameter in network.parameters() if parameter.is_floating_point())
         self.dtype: torch.dtype = parameter.dtype
+
+    @classmethod
+    def load(
+        cls,
+        model: ModelFiles,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        on_load: OnLoad | None = None,
+    ) -> Self:
+        """Load the network from the model's files, to compute in `dtype` on `device`; raises `WeightsError`."""
+        others = cls.other_arguments(model)  # before the weights, which take minutes
+        network = load_part(model[cls.component], cls.kind, device=device, dtype=dtype, on_load=on_load)
+        return cls(cast(NetworkT, network), *others)
+
+    @classmethod
+    def other_arguments(cls, _model: ModelFiles) -> tuple[Any, ...]:
+        """Arguments of the constructor after the network; raises `WeightsError`."""
+        return ()
 
     @property
     def device(self) -> torch.device:
@@ -22,6 +53,6 @@ class Placed(Generic[NetworkT]):
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the network, so that another one has room."""
+        """Move the network; returns itself."""
         self.network.to(device)
         return self

@@ -1,7 +1,7 @@
 """What a native render is computed with, decided once: what decides its pixels, and where on this machine they come."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -20,14 +20,16 @@ from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
 from soundreel.models.attention import Kernel, choose_kernel
 from soundreel.models.devices import pick_device
+from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.presets import TURBO_SIGMAS, default_shift
 from soundreel.request import AvAlign, Precision, Request, VaePrecision
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
 from soundreel.types import Plan
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import outline_model
+from soundreel.weights.components import Outline, outline_model
 from soundreel.weights.find import ModelFiles, find_model
 from soundreel.weights.identify import Storage
+from soundreel.weights.lora import Lora, open_lora
 from soundreel.weights.lora_files import LoraSource, lora_file
 from soundreel.weights.precision import check_precision
 from soundreel.weights.quantized import has_float8_products
@@ -76,6 +78,7 @@ class Placement:
     """Where a render is computed, and what lies where."""
 
     files: ModelFiles
+    loras: tuple[Lora, ...]  # opened; their tensors are read when the transformer is loaded
     device: torch.device
     memory: MemoryPlan
     sizes: Mapping[str, Any]  # configuration of the transformer
@@ -92,12 +95,14 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
     """
     request = plan.request
     plan_schedule(request)
-    for source in map(LoraSource.parse, request.compute.loras):
+    sources = [LoraSource.parse(text) for text in request.compute.loras]
+    for source in sources:
         lora_file(source.path)
     if request.guide.pose_video is not None:
         probe_video(request.guide.pose_video)
     files, device = find_files(request), pick_device(request.compute.device)
     outlines = outline_model(files)
+    loras = _open_loras(sources, outlines[Component.TRANSFORMER])
     sizes = transformer_sizes(files[Component.TRANSFORMER])
     bound = None if kept is None else Arithmetic.from_identity(kept)
     kernel = _kernel(request, device, sizes, bound)
@@ -112,9 +117,16 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
     return Prepared(
         plan=plan,
         identity=arithmetic.as_identity(),
-        placement=Placement(files=files, device=device, memory=memory, sizes=sizes, arithmetic=arithmetic),
-        notes=tuple(_notes(plan, memory)),
+        placement=Placement(files=files, loras=loras, device=device, memory=memory, sizes=sizes, arithmetic=arithmetic),
+        notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
+        memory_bytes=memory.peak_bytes,
+        memory_mode=memory.says(),
     )
+
+
+def _open_loras(sources: Sequence[LoraSource], transformer: Outline) -> tuple[Lora, ...]:
+    assert isinstance(transformer.network, WanS2VTransformer3DModel)
+    return tuple(open_lora(source, transformer.network) for source in sources)
 
 
 def _kernel(request: Request, device: torch.device, sizes: Mapping[str, Any], bound: Arithmetic | None) -> Kernel:

@@ -38,9 +38,12 @@ def prepare_scene(prepared: Prepared, on_load: OnLoad | None = None) -> Scene:
     prompt = request.prompt or DEFAULT_PROMPT
     negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
     prompts = [prompt, negative] if request.sampling.guide_scale > 1 else [prompt]
+    streamed = placement.memory.text_streamed
     encoder = TextEncoder.load(
-        files, device=device, dtype=compute_dtype(device), on_load=on_load, streamed=placement.memory.text_streamed
+        files, device="cpu" if streamed else device, dtype=compute_dtype(device), on_load=on_load
     )
+    if streamed:
+        encoder.stream_to(device)
     texts = [encoder.encode(text) for text in prompts]
     del encoder
     release_memory(device)

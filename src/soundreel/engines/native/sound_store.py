@@ -1,7 +1,7 @@
-"""Features of sounds on disk: heard once, read clip by clip, shared by renders of the same sound.
+"""A disk cache for wav2vec2 features: computed once per sound, read clip by clip, shared by renders.
 
-A file is float32 [T, S, C] in NumPy's format, frame by frame: two hours of the full-size model are 11.8 GB, one clip
-of them 8 MB.
+A file is float32 [T, S, C] in NumPy's format, frame by frame. With the full-size model two hours of sound take 11.8 GB,
+a clip 8 MB.
 
 Legend: S states, C width, T video frames.
 """
@@ -27,10 +27,10 @@ from soundreel.engines.native.long_sound import Survey
 from soundreel.errors import EngineError
 
 CACHE_BYTES = 16 * 2**30
-"""The folder's size: what was not used for longest makes room for what is new."""
+"""Size limit of the cache folder; the least recently used files are deleted to stay below."""
 
 ALGORITHM = 1
-"""Changes whenever the same sound would get other features."""
+"""Version of the algorithm, part of the key: to be raised whenever the same sound gets other features."""
 
 FLOAT_BYTES = 4
 
@@ -39,7 +39,7 @@ CURE = "the features of the sound are kept there: set XDG_CACHE_HOME to a folder
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSound:
-    """[S, C, T] on disk: `sound[..., a:b]` is read when it is asked for, even after the file was removed."""
+    """Features [S, C, T] on disk: `sound[..., a:b]` reads columns, even after the file was deleted."""
 
     handle: int  # of the open file
     offset: int  # of the first value, in bytes
@@ -57,7 +57,7 @@ class StoredSound:
 
 
 def features_key(found: Survey, encoder: Sequence[Path], device: torch.device, frames: int, shift: int) -> str:
-    """A digest of all that features depend on."""
+    """The cache key: a digest of all that the features depend on."""
     parts = {
         "algorithm": ALGORITHM,
         "sound": found.digest,
@@ -70,12 +70,12 @@ def features_key(found: Survey, encoder: Sequence[Path], device: torch.device, f
 
 
 def cached_features(key: str, columns: Iterator[Tensor], *, frames: int, in_memory: bool) -> Tensor | StoredSound:
-    """The features stored under `key`, or else `columns`, pieces [S, C, t] of T = `frames`, stored for the next time.
+    """The features stored under `key`; or else those of `columns`, pieces [S, C, t] of T = `frames`, which are stored.
 
-    With `in_memory` a tensor [S, C, T], and a cache that cannot be written is no obstacle.
+    With `in_memory` the result is a tensor [S, C, T], and failure to write the cache is ignored.
 
     Raises:
-        EngineError: they cannot be written.
+        EngineError: the features are not to be held in memory and cannot be written.
     """
     stored = _find(key, frames)
     if not in_memory:
@@ -89,12 +89,12 @@ def cached_features(key: str, columns: Iterator[Tensor], *, frames: int, in_memo
 
 
 def cache_folder() -> Path:
-    """Where features are kept."""
+    """Folder of the cache."""
     return platformdirs.user_cache_path("soundreel") / "sound"
 
 
 def _find(key: str, frames: int) -> StoredSound | None:
-    """What is stored under `key`; None if there is nothing, or not all of it."""
+    """The features stored under `key`; None if there are none, or not all `frames`."""
     path = cache_folder() / f"{key}.npy"
     try:
         with path.open("rb") as file:

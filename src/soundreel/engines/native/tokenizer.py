@@ -64,7 +64,7 @@ def _from_json(text: str) -> Tokenizer:
 
 @dataclass(frozen=True)
 class _SentencePiece:
-    """What a SentencePiece model holds of use here."""
+    """The fields of a SentencePiece model that are used here."""
 
     pieces: list[tuple[str, float]]  # with log probabilities
     character_map: bytes  # of the normalizer, precompiled; empty: characters stay
@@ -84,7 +84,7 @@ def _from_sentencepiece(data: bytes) -> Tokenizer:
 
 
 def _normalizer(model: _SentencePiece) -> normalizers.Normalizer:
-    """Map characters, then make one blank of several; as transformers converts such models."""
+    """Map characters, then collapse blanks, as transformers does for converted models."""
     steps: list[normalizers.Normalizer] = []
     if model.character_map:
         steps.append(normalizers.Precompiled(model.character_map))
@@ -131,7 +131,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number in 7-bit groups, lowest first, and where it ends."""
+    """Decode a number in 7-bit groups, lowest first; also returns the position after it."""
     value = shift = 0
     while True:
         byte = data[at]

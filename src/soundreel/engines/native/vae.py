@@ -1,7 +1,7 @@
-"""Wan 2.1 VAE: pixels to latents and back, with the weights of diffusers' `AutoencoderKLWan`.
+"""Wan 2.1 VAE: pixels ↔ latents, with the weights of diffusers' `AutoencoderKLWan`.
 
 Legend: T frames, H × W pixels, F = 1 + ⌊(T − 1)/4⌋ latent frames, h × w = H/8 × W/8, c latent channels (16).
-Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w], normalised to about unit variance.
+Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w], normalized to about unit variance.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,47 +13,36 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
-from soundreel.engines.native.network import Placed
+from soundreel.engines.native.network import LibraryNetwork
+from soundreel.errors import EngineError
 from soundreel.models.vae import LATENT_STEP, decode, encode
 from soundreel.weights.catalog import Component
-from soundreel.weights.components import load_part
-from soundreel.weights.find import ModelFiles
-from soundreel.weights.load import OnLoad
 
 
-class Vae(Placed[AutoencoderKLWan]):
+class Vae(LibraryNetwork[AutoencoderKLWan]):
     """Encodes and decodes videos, at most `most_at_once` latent frames at a time."""
+
+    component = Component.VAE
+    kind = AutoencoderKLWan
 
     def __init__(self, network: AutoencoderKLWan) -> None:
         super().__init__(network)
         self._mean = torch.tensor(network.config["latents_mean"]).view(-1, 1, 1, 1)
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self.most_at_once = LATENT_STEP
-
-    @classmethod
-    def load(
-        cls,
-        model: ModelFiles,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        on_load: OnLoad | None = None,
-    ) -> "Vae":
-        """Load the model's VAE; raises `WeightsError`."""
-        return cls(load_part(model[Component.VAE], AutoencoderKLWan, device=device, dtype=dtype, on_load=on_load))
+        self.make_room: Callable[[], bool] = _no_room
 
     @property
     def channels(self) -> int:
-        """Channels of the latents."""
         return int(self.network.config["z_dim"])
 
     def latent_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the latents of a picture."""
+        """Rows and columns (h, w) of the latents of a picture."""
         stride = self.network.config["scale_factor_spatial"]
         return height // stride, width // stride
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the network; a GPU gets the weights as its convolutions read them."""
+        """Move the network; on a GPU its convolution weights become channels-last. Returns itself."""
         super().to(device)
         if self.device.type == "cuda":
             for module in self.network.modules():
@@ -64,38 +53,51 @@ class Vae(Placed[AutoencoderKLWan]):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """[3, T, H, W] → the distribution's mean, [c, F, h, w]; frames beyond 1 + 4(F − 1) are ignored."""
+        """Pixels [3, T, H, W] → latents [c, F, h, w], the posterior's mean; frames after 1 + 4(F − 1) are ignored."""
         means = self._in_pieces(partial(encode, self.network, self._here(pixels)))
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, keep: int | None = None) -> Tensor:
-        """[c, F, h, w] → the last `keep` frames, or all: [3, T, H, W] of 1 + 4(F − 1), clamped to −1..1."""
+        """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all."""
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
         return self._in_pieces(partial(decode, self.network, self._here(moments), keep)).float()
 
     def _in_pieces(self, work: Callable[[int], Tensor]) -> Tensor:
-        """`most_at_once` latent frames at once, and ever fewer where memory runs out."""
-        step = self.most_at_once if self.device.type == "cuda" else 1
+        """`most_at_once` latent frames at once; where memory runs out, whatever else is there leaves, then fewer go."""
+        step = self.most_at_once
         while True:
             try:
-                with convolutions_tried_out():
+                with chosen_by_shape():
                     return work(step)
             except torch.OutOfMemoryError:
-                if step == 1:
-                    raise
-            step //= 2  # out of the handler, whose traceback would keep the tensors
-            torch.cuda.empty_cache()
+                pass
+            torch.cuda.empty_cache()  # out of the handler, whose traceback would keep the tensors
+            if self.make_room():
+                continue
+            if step == 1:
+                raise EngineError(
+                    "the GPU's memory does not hold one frame of the video for the VAE: what was sampled is kept; go "
+                    "on where more is free, or with --device cpu"
+                )
+            step //= 2
 
     def _here(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
 
 
+def _no_room() -> bool:
+    """There is nothing else that could leave."""
+    return False
+
+
 @contextmanager
-def convolutions_tried_out() -> Iterator[None]:
-    """cuDNN times its convolutions on each new shape and takes the fastest."""
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+def chosen_by_shape() -> Iterator[None]:
+    """What is left to cuDNN goes by its rules and not by trials, which end differently each time."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        cudnn.benchmark, cudnn.deterministic = before

@@ -1,15 +1,15 @@
 """Attention with float8 products: softmax(q·kᵀ/√d)·v as a Triton kernel for GPUs with float8 matrix units.
 
-Before they are rounded, keys lose their mean over the tokens (it adds the same to all scores of a query, which softmax
-does not see) and values theirs (softmax weights sum to 1, so it is added back to the output); source: SageAttention 2,
-arXiv 2411.10958. Queries are scaled row by row, keys head by head (a float has its own exponent: blocks of keys would
-gain nothing), values channel by channel. Softmax weights are rounded after a factor of 256: float8 has no finer numbers
-below 1 than that makes use of. Sums over blocks of keys are float32.
+Before rounding, the mean over the tokens is subtracted from keys (softmax ignores what is added to all scores of a
+query) and from values (softmax weights sum to 1, so it is added to the output); source: SageAttention 2, arXiv
+2411.10958. Queries have a scale per row, keys per head (float8 has exponents, so scales per block of keys would gain
+nothing), values per channel. Softmax weights are multiplied by 256 before rounding, to use float8's range. Sums over
+blocks of keys are float32.
 
-Three things make it fast on Hopper. Values are stored transposed, and their tokens in the order in which a thread holds
-the weights of a row, so that weights become an operand without leaving their registers. Three programs share a
+What makes it fast on Hopper: values are stored transposed, with their tokens in the order in which a thread holds the
+weights of a row, so that weights become an operand without leaving their registers. Three programs share a
 multiprocessor, one waiting for products while others compute weights: 168 registers each. A quarter of the powers of
-two comes from a parabola, because the unit for them is as busy as the matrix units.
+two is computed by a parabola, because the special function unit is as busy as the matrix units.
 
 Legend: B batch, L queries, M keys, H heads, d head width; L', M' rounded up to whole blocks.
 """
@@ -22,13 +22,12 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE
 
 LOG2_E = 1.4426950408889634
 SPREAD_LOG2 = 8.0
 """Softmax weights are multiplied by 2⁸ before they are rounded."""
 
-SMALLEST_SCALE = 1e-12
 BLOCK = 128
 """Tokens that are packed at once, and keys of a step."""
 
@@ -52,7 +51,7 @@ class Packed(NamedTuple):
 
 @triton.jit
 def _parabola(x):
-    """2^x, 0.2 % off at most, which float8 does not see."""
+    """2^x with a relative error of at most 0.2 %, below float8's rounding."""
     x = tl.maximum(x, -126.0)
     shifted = x + 12582912.0  # 1.5·2²³: the last bits are now x, rounded to a whole number
     fraction = x - (shifted - 12582912.0)
@@ -73,14 +72,14 @@ def _exp2(x, QUERIES: tl.constexpr, KEYS: tl.constexpr):
 
 @triton.jit
 def _operand(weights, QUERIES: tl.constexpr, KEYS: tl.constexpr):
-    """float8, columns in the order of `_order`: as the threads of a Hopper or Ada product hold them."""
+    """Weights in float8, columns in the order of `_order`, that of an operand in registers on Hopper and Ada."""
     small = tl.reshape(weights.to(tl.float8e4nv), (QUERIES, KEYS // 16, 2, 4, 2))
     return tl.reshape(tl.permute(small, (0, 1, 3, 2, 4)), (QUERIES, KEYS))
 
 
 @triton.jit
 def _order(place):
-    """The token that stands at a place of the packed values: of 16a + 4t + 2j + e, 16a + 8j + 2t + e."""
+    """The token stored at a place of the packed values: 16a + 8j + 2t + e at place 16a + 4t + 2j + e."""
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
 
@@ -148,7 +147,7 @@ def _attend(
 
 @triton.jit
 def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
-    """Sum, least and largest of [B, M, H, d] by channel, over the tokens of one part."""
+    """Sum, minimum and maximum of x [B, M, H, d] per channel, over one part of the tokens."""
     number, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     batch, head = batch_head // heads, batch_head % heads
     channel = tl.arange(0, HEAD)
@@ -181,7 +180,7 @@ def _pack_query(
     HEAD: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
-    """One block of queries, each row scaled to what float8 holds; rows that pad are zeros."""
+    """Round one block of queries, each row scaled to float8's range; padding rows are zeros."""
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     batch, head = batch_head // heads, batch_head % heads
     token, channel = block * TOKENS + tl.arange(0, TOKENS), tl.arange(0, HEAD)
@@ -209,7 +208,7 @@ def _pack_key_value(
     HEAD: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
-    """One block of keys and values, smoothed and rounded; the values transposed. Tokens that pad are zeros."""
+    """Round one block of keys and values after subtracting their means, values transposed; padding tokens are zeros."""
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     batch, head = batch_head // heads, batch_head % heads
     channel, place = tl.arange(0, HEAD), block * TOKENS + tl.arange(0, TOKENS)
@@ -237,7 +236,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
-    """[B, L, H, d], [B, M, H, d], [B, M, H, d] in float8."""
+    """Queries [B, L, H, d], keys and values [B, M, H, d], in float8."""
     query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     key_mean, key_reach = _mean_and_reach(key)
     value_mean, value_reach = _mean_and_reach(value)
@@ -266,7 +265,7 @@ def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
 
 
 def attend_packed(packed: Packed, like: Tensor, keys: int) -> Tensor:
-    """The output, shaped as the queries `like` [B, L, H, d]; `keys` keys are real, the others pad."""
+    """The output, with shape and element type of the queries `like` [B, L, H, d]; keys after `keys` are padding."""
     batch, queries, heads, width = like.shape
     out = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     padded_queries, padded_keys = packed.query.shape[2], packed.key.shape[2]
@@ -281,7 +280,7 @@ def attend_packed(packed: Packed, like: Tensor, keys: int) -> Tensor:
 
 
 def _mean_and_reach(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the tokens of [B, M, H, d], and the largest distance from it: float32 [B, H, d] each."""
+    """Mean over the tokens of [B, M, H, d] and the largest absolute difference from it: float32 [B, H, d] each."""
     batch, tokens, heads, width = x.shape
     parts = min(STATISTICS_PARTS, triton.cdiv(tokens, BLOCK))
     part = triton.cdiv(triton.cdiv(tokens, parts), 64) * 64

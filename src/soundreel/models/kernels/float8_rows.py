@@ -12,9 +12,12 @@ FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = 448.0
 """Largest finite float8_e4m3fn."""
 
+SMALLEST_SCALE = 1e-12
+"""What a row is divided by at least (times `FLOAT8_MAX`), so that zeros stay zeros."""
+
 
 class Affine(NamedTuple):
-    """y = x·scale + shift, another one for each run of tokens: token t takes number min(t // run, N − 1)."""
+    """y = x·scale + shift with N pairs of scale and shift: token t takes pair min(t // run, N − 1)."""
 
     scale: Tensor  # float32 [B or 1, N, D]
     shift: Tensor
@@ -22,30 +25,29 @@ class Affine(NamedTuple):
 
     @staticmethod
     def everywhere(scale: Tensor, shift: Tensor) -> "Affine":
-        """The same for all tokens, from vectors [D]."""
+        """One pair for all tokens, from vectors [D]."""
         return Affine(scale.float()[None, None], shift.float()[None, None], 1)
 
 
 class Gate(NamedTuple):
-    """x·factor, by runs as in `Affine`."""
+    """y = x·factor with N factors, chosen as in `Affine`."""
 
     factor: Tensor  # float32 [B or 1, N, D]
     run: int
 
 
 class Float8Rows(NamedTuple):
-    """A matrix in float8, each row with its own scale: what W8A8 products take."""
+    """A matrix in float8 with a scale for each row (value = float8 · scale), the input of W8A8 products."""
 
     values: Tensor  # float8 [B, L, D]
     scale: Tensor  # float32 [B, L, 1]
 
     @property
     def shape(self) -> torch.Size:
-        """Of the matrix."""
         return self.values.shape
 
     def widened(self) -> Tensor:
-        """float32 [B, L, D]."""
+        """The values in float32, [B, L, D]."""
         return self.values.float() * self.scale
 
 

@@ -1,6 +1,6 @@
-"""The row operations as Triton kernels: each reads and writes its rows once. What they compute stands in `reference`.
+"""The row operations as Triton kernels that read and write each row once: the functions of `reference`, same arguments.
 
-One program takes one token. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
+One program processes one token. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
 """
 
 import torch
@@ -8,13 +8,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
 
-SMALLEST_SCALE = 1e-12
-
 NORM_ELEMENTS = 4096
-"""That a program of `norm_silu` takes."""
+"""Elements that one program of `_norm_silu` processes, at least one place."""
 
 
 @triton.jit
@@ -46,7 +44,7 @@ def _row(
     SMALLEST: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """x (+ gate·update) is stored as the sum; its norm, affine, or GELU is stored as it is or as a float8 row."""
+    """Store x + gate·update; then store its layer norm with affine, or its GELU, plain or as a float8 row."""
     row = tl.program_id(0).to(tl.int64)
     batch = row // length
     token = row % length
@@ -116,7 +114,7 @@ def _rms_rotate(
 
 @triton.jit
 def _norm_silu(x_ptr, gamma_ptr, out_ptr, places, channels, root, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
-    """Some places of channels-last features."""
+    """`ROWS` places of channels-last features."""
     place = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, CHANNELS)
     inside = (place[:, None] < places) & (channel[None, :] < channels)
@@ -129,12 +127,10 @@ def _norm_silu(x_ptr, gamma_ptr, out_ptr, places, channels, root, ROWS: tl.const
 
 
 def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, float8: bool = False) -> Tensor | Float8Rows:
-    """See `reference.norm`."""
     return _launch(x, affine=affine, eps=eps, dtype=dtype, float8=float8)[1]
 
 
 def add(x: Tensor, update: Tensor, gate: Gate | None = None) -> Tensor:
-    """See `reference.add`."""
     return _launch(x, update=update, gate=gate)[0]
 
 
@@ -148,24 +144,20 @@ def add_norm(
     *,
     float8: bool = False,
 ) -> tuple[Tensor, Tensor | Float8Rows]:
-    """See `reference.add_norm`."""
     return _launch(x, update=update, gate=gate, affine=affine, eps=eps, dtype=dtype, float8=float8)
 
 
 def gelu(x: Tensor, *, float8: bool = False) -> Tensor | Float8Rows:
-    """See `reference.gelu`."""
     return _launch(x, gelu=True, dtype=x.dtype, float8=float8)[1]
 
 
 def quantize(x: Tensor) -> Float8Rows:
-    """See `reference.quantize`."""
     made = _launch(x, float8=True)[1]
     assert isinstance(made, Float8Rows)
     return made
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_width: int) -> Tensor:
-    """See `reference.rms_norm`."""
     batch, length, width = x.shape
     x, heads = x.contiguous(), width // head_width
     out = x.new_empty(batch, length, heads, head_width)
@@ -189,7 +181,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
 
 
 def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:
-    """See `reference.norm_silu`; x and out are channels-last, one video."""
+    """As in `reference`; x and out are channels-last, one video."""
     x, channels = x.contiguous(memory_format=torch.channels_last_3d), x.shape[1]
     places = x.numel() // channels
     block = triton.next_power_of_2(channels)
@@ -209,7 +201,7 @@ def _launch(
     dtype: torch.dtype | None = None,
     float8: bool = False,
 ) -> tuple[Tensor, Tensor | Float8Rows]:
-    """The sum (x where there is no update), and what was made of it (the sum where nothing was)."""
+    """Launch `_row`: returns the sum x + gate·update (x without update), and its norm, GELU or rounded form, if any."""
     x = x.contiguous()
     batch, length, width = x.shape
     update = None if update is None else update.contiguous()
@@ -248,6 +240,6 @@ def _launch(
 
 
 def _runs(values: Tensor, run: int) -> tuple[int, int, int]:
-    """Runs from one batch item to the next (0: all have the same), tokens of a run, number of the last one."""
+    """Runs between two batch items (0: all share them), tokens per run, index of the last run."""
     batch, count, _ = values.shape
     return count if batch > 1 else 0, run, count - 1

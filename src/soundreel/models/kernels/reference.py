@@ -1,4 +1,4 @@
-"""The row operations in plain PyTorch: what runs on CPUs, and what the fused kernels are held against.
+"""The row operations in plain PyTorch: used on CPUs, and the reference for the fused kernels.
 
 Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens. The residual stream is float32.
 """
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 
 
 def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, float8: bool = False) -> Tensor | Float8Rows:
-    """Layer norm of x [B, L, D], then `affine`, in `dtype` or as float8 rows."""
+    """Layer norm over D of x [B, L, D], then `affine`: in `dtype`, or with `float8` as float8 rows."""
     normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
     changed = torch.cat(
         [
@@ -25,7 +25,7 @@ def norm(x: Tensor, affine: Affine, eps: float, dtype: torch.dtype, *, float8: b
 
 
 def add(x: Tensor, update: Tensor, gate: Gate | None = None) -> Tensor:
-    """x + gate·update in float32; an `update` with fewer tokens changes the first ones."""
+    """x + gate·update in float32 [B, L, D]; an `update` with fewer tokens changes the first ones."""
     length = update.shape[1]
     if gate is None:
         changed = [x[:, :length] + update.float()]
@@ -47,27 +47,27 @@ def add_norm(
     *,
     float8: bool = False,
 ) -> tuple[Tensor, Tensor | Float8Rows]:
-    """`add`, and `norm` of its result."""
+    """`add`, and the `norm` of its result."""
     changed = add(x, update, gate)
     return changed, norm(changed, affine, eps, dtype, float8=float8)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_width: int) -> Tensor:
-    """RMS norm over all of D, split in heads and turned by the tokens' positions: [B, L, D] → [B, L, H, d]."""
+    """RMS norm over D times `weight`, split into heads and rotated if `rotary` is given: [B, L, D] → [B, L, H, d]."""
     heads = torch.unflatten(functional.rms_norm(x, x.shape[-1:], weight, eps), -1, (-1, head_width))
     return heads if rotary is None else rotate(heads, rotary)
 
 
 def gelu(x: Tensor, *, float8: bool = False) -> Tensor | Float8Rows:
-    """GELU (tanh) of [B, L, D]."""
+    """GELU (tanh approximation) of [B, L, D]; with `float8` as float8 rows."""
     activated = functional.gelu(x, approximate="tanh")
     return quantize(activated) if float8 else activated
 
 
 def quantize(x: Tensor) -> Float8Rows:
-    """Float8 rows of [B, L, D]: each row is scaled to the largest value that float8 holds."""
+    """Float8 rows of […, D]: each row is scaled to the largest value that float8 holds."""
     wide = x.float()
-    scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
+    scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
     return Float8Rows((wide / scale).to(FLOAT8), scale)
 
 
@@ -78,6 +78,6 @@ def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:
 
 
 def _runs(count: int, run: int, length: int) -> list[tuple[int, slice]]:
-    """Number and tokens of each run that is there; the last one takes all that is left."""
+    """Index and tokens of each run; the last run takes all tokens that are left."""
     starts = [k * run for k in range(count) if k * run < length]
     return [(k, slice(start, stop)) for k, (start, stop) in enumerate(zip(starts, [*starts[1:], length], strict=True))]
