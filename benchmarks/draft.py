@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.starts import first_start
 from soundreel import planning
-from soundreel.engines.base import Start
 from soundreel.engines.draft import DraftEngine
 from soundreel.request import Request, Sampling, Window
 from soundreel.types import Progress
@@ -53,9 +53,9 @@ def frame_times(request: Request) -> Iterator[tuple[float, float]]:
         if progress.steps and progress.step == 0:
             begun[:] = time.perf_counter(), time.process_time()
 
-    with DraftEngine() as engine:
+    with DraftEngine() as engine, tempfile.TemporaryDirectory() as folder:
         prepared = engine.prepare(planning.plan(request, SECONDS))
-        for rendered in engine.render(prepared, Start(index=0, scratch=Path()), listen):
+        for rendered in engine.render(prepared, first_start(prepared.plan, Path(folder)), listen):
             wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
             yield wall / rendered.clip.frames, processor / rendered.clip.frames
 

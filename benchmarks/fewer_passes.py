@@ -10,11 +10,12 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from soundreel.engines.base import Start
+from benchmarks.starts import first_start
 from soundreel.engines.native import NativeEngine
 from soundreel.pipeline import plan
 from soundreel.request import Compute, EngineName, Request, Sampling, Window
@@ -42,10 +43,10 @@ def render(request: Request) -> tuple[RenderedClip, float]:
         if progress.step == 1:
             begun.append(time.perf_counter())
 
-    with NativeEngine() as engine:
+    with NativeEngine() as engine, TemporaryDirectory() as folder:
         prepared = engine.prepare(plan(request))
-        clip = next(engine.render(prepared, Start(index=0, scratch=Path()), listen))
-    return clip, time.perf_counter() - begun[0]
+        clip = next(engine.render(prepared, first_start(prepared.plan, Path(folder)), listen))
+        return clip, time.perf_counter() - begun[0]
 
 
 def main(arguments: Sequence[str] = ()) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks import official
 from soundreel.engines.native.cost import TEXT_ROWS
-from soundreel.engines.native.vae import Vae, convolutions_tried_out
+from soundreel.engines.native.vae import Vae, chosen_by_shape
 from soundreel.models.attention import Kernel, attend, why_not
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
@@ -338,7 +338,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}\n")
-    with torch.inference_mode(), convolutions_tried_out():
+    with torch.inference_mode(), chosen_by_shape():
         if options.modes:
             print_passes(options, device)
         if options.vae:

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers import UMT5Config, UMT5EncoderModel
 
 from benchmarks.gpu import TINY, randomize
-from soundreel.engines.native.block_placement import BlockPlacement
+from soundreel.engines.native.block_placement import BlockPlacement, ResidentBlocks
 from soundreel.engines.native.calibration import find_speeds
-from soundreel.engines.native.clips import ClipInput, ClipRenderer, Scene
+from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Scene
 from soundreel.engines.native.cost import clip_seconds
 from soundreel.engines.native.device import compute_dtype, free_memory, vae_dtype
 from soundreel.engines.native.memory import MemoryPlan, Weights, budget_of, capped, demand, fit, peak_bytes
@@ -181,26 +181,28 @@ class Bench:
         vae = Vae(nn.Module.to(network, vae_dtype(VaePrecision.AUTO, self.device)))  # diffusers' own warns of it
         randomize(vae.network)
         vae.most_at_once = memory.vae_step
+        resident = ResidentBlocks(model, memory, self.device)
         config = model.config
-        renderer = ClipRenderer(
+        decoder = ClipDecoder(vae, torch.rand(3, 1, request.height, request.width) * 2 - 1, self.device)
+        vae.make_room = resident.leave
+        sampler = ClipSampler(
             transformer=model,
-            vae=vae,
+            decoder=decoder,
             scene=Scene(
                 prompt=torch.randn(WORDS, config["text_dim"]),
                 negative=torch.randn(WORDS, config["text_dim"]),
                 sound=torch.randn(config["num_audio_states"], config["audio_dim"], sum(c.size for c in planned.clips)),
-                reference=torch.rand(3, 1, request.height, request.width) * 2 - 1,
             ),
             schedule=shifted_schedule(Solver.UNIPC, steps=request.sampling.steps, shift=3.0),
             guide_scale=request.sampling.guide_scale,
-            device=self.device,
             together=memory.together,
         )
         motion = torch.rand(3, MOTION_FRAMES, request.height, request.width) * 2 - 1
         given = ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion)
         times: list[float] = []
         begun = time.perf_counter()
-        renderer.render(given, request.height, request.width, partial(self._note, times))
+        negative = sampler.sample(given, request.height, request.width, partial(self._note, times))
+        decoder.decode(negative, clip)
         ended = time.perf_counter()
         steps = [after - before for before, after in pairwise(times)]
         return {

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from soundreel import planning
-from soundreel.engines.base import Identity, Prepared, Start
+from soundreel.engines.base import Identity, Prepared
 from soundreel.engines.comfyui import ComfyUIEngine
 from soundreel.engines.comfyui.client import Graph
 from soundreel.media.audio import probe_sound
 from soundreel.request import Request
 from soundreel.types import Plan, Progress, RenderedClip, Report, Stage
 from soundreel.units import Frames
+from starts import start_at
 
 
 class CrashError(Exception):
@@ -37,7 +38,8 @@ def prepare(request: Request, kept: Identity | None = None) -> Prepared:
 
 def render(request: Request, scratch: Path, report: Report = ignore, *, start: int = 0) -> Iterator[RenderedClip]:
     """The clips from index `start` on."""
-    return ComfyUIEngine().render(prepare(request), Start(index=start, scratch=scratch), report)
+    prepared = prepare(request)
+    return ComfyUIEngine().render(prepared, start_at(prepared.plan, scratch, start), report)
 
 
 def pictures(request: Request, scratch: Path, report: Report = ignore) -> Frames:

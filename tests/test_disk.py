@@ -450,7 +450,7 @@ class TestLocks:
             import sys
             from pathlib import Path
             from soundreel.disk.locks import locked
-            from soundreel.render.work_folder import remove_work
+            from soundreel.render.folder_files import remove_work
             folder = Path(sys.argv[1])
             for _ in range(200):
                 with locked(folder):

@@ -22,7 +22,6 @@ from conftest import SHARED
 from numbered_sound import SILENT, write_numbered_sound
 from soundreel import pipeline
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.base import Start
 from soundreel.engines.comfyui import ComfyUIEngine, execution, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
@@ -34,6 +33,7 @@ from soundreel.pipeline import generate
 from soundreel.render.work_folder import work_folder
 from soundreel.request import AvAlign, Request, Server, WorkOptions
 from soundreel.types import Progress, Report, Stage
+from starts import start_at
 
 CAPTURES = SHARED / "comfyui" / "samples"
 VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}
@@ -454,7 +454,7 @@ class TestModels:
             if progress.stage is Stage.QUEUE:
                 first.release()
 
-        clips = ComfyUIEngine().render(prepared, Start(index=0, scratch=scratch), report)
+        clips = ComfyUIEngine().render(prepared, start_at(prepared.plan, scratch), report)
         assert [read_label(frame) for rendered in clips for frame in rendered.frames] == list(range(9))
         assert (self._unets(first), self._unets(later)) == ([self.FP8], [])
 

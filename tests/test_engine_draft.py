@@ -17,7 +17,7 @@ from PIL import Image
 from media_files import click_train, tone, write_sound
 from soundreel import planning
 from soundreel.analysis import SoundFeatures, analyse
-from soundreel.engines.base import Estimate, Prepared, Start
+from soundreel.engines.base import Estimate, Prepared
 from soundreel.engines.draft import DraftEngine, engine
 from soundreel.engines.draft.engine import FrameRenderer
 from soundreel.engines.draft.memory import available_memory
@@ -28,6 +28,7 @@ from soundreel.media.audio import probe_sound
 from soundreel.request import Request
 from soundreel.types import Plan, Progress, RenderedClip, Report, Stage
 from soundreel.units import MODEL_FPS
+from starts import start_at
 
 RATE = 22_050
 LOOKS = ("abstract", "image")
@@ -82,7 +83,8 @@ def prepare(request: Request) -> Prepared:
 
 def render_clips(request: Request, report: Report = ignore, start: int = 0) -> Iterator[RenderedClip]:
     """The clips from index `start` on."""
-    return DraftEngine().render(prepare(request), Start(index=start, scratch=Path()), report)
+    prepared = prepare(request)
+    return DraftEngine().render(prepared, start_at(prepared.plan, Path(), start), report)
 
 
 def render(request: Request, start: int = 0) -> Pixels:

@@ -19,16 +19,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from command import Outcome, run_here
-from native_renders import CHAIN, SPEECH, ignore, native_plan, native_request, prepared, rendered
-from soundreel.engines.base import Start
+from native_renders import (
+    CHAIN,
+    SPEECH,
+    chain_of,
+    decoder_of,
+    ignore,
+    native_plan,
+    native_request,
+    prepared,
+    printed,
+    rendered,
+)
 from soundreel.engines.native import NativeEngine
-from soundreel.engines.native import engine as native_engine
 from soundreel.engines.native.block_placement import BlockPlacement, load_transformer
-from soundreel.engines.native.clips import REFERENCE_MOTION_FRAMES, ClipInput, ClipRenderer, Scene
+from soundreel.engines.native.chain import MOTION
+from soundreel.engines.native.clips import REFERENCE_MOTION_FRAMES, ClipInput, ClipSampler
 from soundreel.engines.native.inputs import NO_POSE, to_uint8
 from soundreel.engines.native.memory import MemoryPlan
-from soundreel.engines.native.prepared import Placement, find_files, plan_schedule
-from soundreel.engines.native.scene import MOTION, encode_sound, motion_before, poses, prepare_scene
+from soundreel.engines.native.prepared import find_files, plan_schedule
+from soundreel.engines.native.scene import encode_sound, poses, prepare_scene
 from soundreel.engines.native.sound import feature_index, frame_features
 from soundreel.engines.native.vae import Vae
 from soundreel.errors import EngineError, InputError
@@ -38,11 +48,12 @@ from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.pipeline import generate
 from soundreel.request import AvAlign, Solver
-from soundreel.types import Carry, Plan, RenderedClip
+from soundreel.types import RenderedClip
 from soundreel.units import LEAD_IN_FRAMES, MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.precision import block_layers
+from starts import start_at
 from weight_files import COMFY, OFFICIAL, needs_golden, relative_error, shape_only_file, writable_copy
 
 pytestmark = needs_golden
@@ -54,6 +65,9 @@ FP8_ERROR = 0.08
 
 QUICK: dict[str, Any] = {"width": 32, "height": 32, "frames": 5, "steps": 1}
 """One clip of two latent frames."""
+
+THREE: dict[str, Any] = CHAIN | {"frames": 17}
+"""Three clips, 5 + 8 + 4 frames."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,10 +83,11 @@ def render(**fields: Any) -> list[RenderedClip]:
     return rendered(native_plan(**fields))
 
 
-def pixels(clips: list[RenderedClip]) -> Tensor:
-    """What the clips decode to, before it becomes uint8."""
-    length = sum(clip.clip.frames for clip in clips)
-    return torch.from_numpy(clips[-1].carry.tensors[MOTION])[:, -length:]
+def pixels(folder: Path, **fields: Any) -> Tensor:
+    """What a render into `folder`, where it is not there yet, decodes to, before it becomes uint8."""
+    planned = native_plan(**fields)
+    rendered(planned, folder=folder)
+    return printed(planned, folder)
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +98,24 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quick(face: Path) -> list[RenderedClip]:
-    return render(**QUICK, ref_image=face)
+def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("quick")
+
+
+@pytest.fixture(scope="module")
+def quick(face: Path, quick_folder: Path) -> list[RenderedClip]:
+    return rendered(native_plan(**QUICK, ref_image=face), folder=quick_folder)
+
+
+@pytest.fixture(scope="module")
+def quick_pixels(quick: list[RenderedClip], face: Path, quick_folder: Path) -> Tensor:
+    assert quick
+    return printed(native_plan(**QUICK, ref_image=face), quick_folder)
 
 
 @pytest.fixture(scope="module")
 def chain() -> list[RenderedClip]:
-    return render(**CHAIN)
+    return render(**THREE)
 
 
 # whole renders
@@ -103,12 +129,12 @@ def test_a_render_is_a_verified_video_of_exact_length(face: Path, tmp_path: Path
     assert "native" in result.path.name
 
 
-def test_frames_are_pictures_and_not_one_colour(quick: list[RenderedClip]) -> None:
+def test_frames_are_pictures_and_not_one_colour(quick: list[RenderedClip], quick_pixels: Tensor) -> None:
     (clip,) = quick
     assert clip.frames.shape == (5, 32, 32, 3)
     assert clip.frames.dtype == np.uint8
     assert clip.frames.std() > 5
-    assert (clip.frames == to_uint8(pixels(quick))).all()
+    assert (clip.frames == to_uint8(quick_pixels)).all()
 
 
 def test_one_seed_one_video(quick: list[RenderedClip], face: Path) -> None:
@@ -136,12 +162,12 @@ def test_few_step_sigmas() -> None:
 # layouts
 
 
-def test_comfyui_files_give_the_same_pictures(quick: list[RenderedClip], face: Path) -> None:
-    same = render(**QUICK, ref_image=face, models=COMFY)
-    assert relative_error(pixels(same), pixels(quick)) < 1e-5
+def test_comfyui_files_give_the_same_pictures(quick_pixels: Tensor, face: Path, tmp_path: Path) -> None:
+    same = pixels(tmp_path, **QUICK, ref_image=face, models=COMFY)
+    assert relative_error(same, quick_pixels) < 1e-5
 
 
-def test_fp8_files_give_the_same_within_their_rounding(quick: list[RenderedClip], face: Path, tmp_path: Path) -> None:
+def test_fp8_files_give_the_same_within_their_rounding(quick_pixels: Tensor, face: Path, tmp_path: Path) -> None:
     for name in (
         "diffusion_models/wan2.2_s2v_14B_fp8_scaled",
         "text_encoders/umt5_xxl_fp8_e4m3fn_scaled",
@@ -151,8 +177,8 @@ def test_fp8_files_give_the_same_within_their_rounding(quick: list[RenderedClip]
         link = tmp_path / f"{name}.safetensors"
         link.parent.mkdir()
         link.symlink_to(COMFY / f"{name}.safetensors")
-    near = render(**QUICK, ref_image=face, models=tmp_path)
-    error = relative_error(pixels(near), pixels(quick))
+    near = pixels(tmp_path, **QUICK, ref_image=face, models=tmp_path)
+    error = relative_error(near, quick_pixels)
     assert 1e-4 < error < FP8_ERROR
 
 
@@ -178,31 +204,31 @@ def test_without_guidance_there_is_one_pass_per_step(
 
 
 def test_clips_are_chained_and_resumed_as_if_unbroken(chain: list[RenderedClip]) -> None:
-    assert [len(clip.frames) for clip in chain] == [5, 4]
-    (second,) = rendered(native_plan(**CHAIN), start=1, carry=chain[0].carry)
+    assert [len(clip.frames) for clip in chain] == [5, 8, 4]
+    second, third = rendered(native_plan(**THREE), start=1, carry=chain[0].carry)
     assert (second.frames == chain[1].frames).all()
     assert (second.carry.tensors[MOTION] == chain[1].carry.tensors[MOTION]).all()
+    assert (third.frames == chain[2].frames).all()
 
 
 def test_the_carry_is_the_last_frames_as_float(chain: list[RenderedClip]) -> None:
-    first, second = (torch.from_numpy(clip.carry.tensors[MOTION]) for clip in chain)
+    first, second = (torch.from_numpy(clip.carry.tensors[MOTION]) for clip in chain[:2])
     assert first.shape == second.shape == (3, MOTION_FRAMES, 64, 64)
     assert first[:, :-5].abs().max() == 0, "grey where there were no frames yet"
-    assert torch.equal(second[:, :-4], first[:, 4:])
-    assert (to_uint8(second[:, -4:]) == chain[1].frames).all()
+    assert torch.equal(second[:, :-8], first[:, 8:])
+    assert (to_uint8(second[:, -8:]) == chain[1].frames).all()
+    assert not chain[2].carry.tensors, "nothing continues the last clip"
 
 
-def test_start_from_ref_keeps_every_frame_and_begins_behind_the_picture(face: Path) -> None:
+def test_start_from_ref_keeps_every_frame_and_begins_behind_the_picture(face: Path, tmp_path: Path) -> None:
     planned = native_plan(**CHAIN | {"frames": 4}, ref_image=face, start_from_ref=True)
     assert [(clip.size, clip.lead_in) for clip in planned.clips] == [(4, 0)]
-    scene = prepare_scene(prepared(planned))
-    motion = motion_before(planned, planned.clips[0], Carry(), scene)
+    chain = chain_of(planned, tmp_path)
+    motion, reference = chain.motion_before(planned.clips[0]), chain.reference
     assert motion is not None
-    assert scene.reference is not None
+    assert reference is not None
     assert motion.shape == (3, MOTION_FRAMES, 64, 64)
-    assert torch.equal(
-        motion[:, -REFERENCE_MOTION_FRAMES:], scene.reference.expand(-1, REFERENCE_MOTION_FRAMES, -1, -1)
-    )
+    assert torch.equal(motion[:, -REFERENCE_MOTION_FRAMES:], reference.expand(-1, REFERENCE_MOTION_FRAMES, -1, -1))
     assert motion[:, :-REFERENCE_MOTION_FRAMES].abs().max() == 0
     assert rendered(planned)[0].frames.shape == (4, 64, 64, 3)
 
@@ -306,35 +332,27 @@ def test_the_plan_s_sound_is_shifted_by_its_lead_in(face: Path) -> None:
     assert torch.equal(sound(ref_image=face, start_from_ref=True), reference[:, :, :32]), "no lead-in, no shift"
 
 
-def clip_renderer(planned: Plan, transformer: WanS2VTransformer3DModel, scene: Scene) -> ClipRenderer:
-    """As the engine builds it."""
-    decided: Placement = prepared(planned).placement
-    vae = Vae.load(decided.files)
-    vae.most_at_once = decided.memory.vae_step
-    return ClipRenderer(
-        transformer=transformer,
-        vae=vae,
-        scene=scene,
-        schedule=plan_schedule(planned.request),
-        guide_scale=planned.request.sampling.guide_scale,
-        device=CPU,
-    )
-
-
 @pytest.mark.parametrize("changed", [0, 1])
 def test_sound_changes_its_own_clip_and_no_other(
     chain: list[RenderedClip], transformer: WanS2VTransformer3DModel, changed: int
 ) -> None:
     """Given the same motion frames: what a clip does to later ones goes through its pictures."""
-    planned = native_plan(**CHAIN)
+    planned = native_plan(**THREE)
     clip, scene = planned.clips[changed], prepare_scene(prepared(planned))
     sound, begin = scene.sound.clone(), planned.first_sampled(clip)
     sound[:, :, begin : begin + clip.size] *= -1
-    renderer = clip_renderer(planned, transformer, dataclasses.replace(scene, sound=sound))
+    decoder = decoder_of(planned)
+    sampler = ClipSampler(
+        transformer=transformer,
+        decoder=decoder,
+        scene=dataclasses.replace(scene, sound=sound),
+        schedule=plan_schedule(planned.request),
+        guide_scale=planned.request.sampling.guide_scale,
+    )
     motions = [None, torch.from_numpy(chain[0].carry.tensors[MOTION])]
-    for clip, motion, before in zip(planned.clips, motions, chain, strict=True):
+    for clip, motion, before in zip(planned.clips[:2], motions, chain[:2], strict=True):
         given = ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion)
-        frames = to_uint8(renderer.render(given, 64, 64)[:, : clip.frames])
+        frames = to_uint8(decoder.decode(sampler.sample(given, 64, 64), clip)[:, : clip.frames])
         assert (frames != before.frames).any() == (clip.index == changed)
 
 
@@ -417,7 +435,8 @@ def test_a_gpu_that_is_too_small_is_named_before_anything_is_loaded(monkeypatch:
     prepared(planned)
     free["bytes"] = 2**20
     with pytest.raises(
-        EngineError, match=r"32×32 in clips of 80 needs about \d+.\d GiB, .* 0.0 GiB free: take the fp8"
+        EngineError,
+        match=r"32×32 in clips of 80 needs at least \d+.\d GB of the GPU, .* has 0.0 GB free: take --memory",
     ):
         prepared(planned)
 
@@ -443,52 +462,18 @@ def test_weights_that_were_rounded_are_let_go_at_once() -> None:
     assert all(weight() is None for weight in before)
 
 
-class TestBeginning:
-    """On a GPU a clip's first step runs while the clip before is written."""
+def test_what_fails_in_a_clip_fails_when_its_turn_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finished clip comes first: it is not lost to the next one's failure."""
+    decided = prepared(native_plan(**CHAIN))
+    clips = NativeEngine().render(decided, start_at(decided.plan, tmp_path), ignore)
+    plain_encode = Vae.encode
 
-    def test_clips_that_were_begun_are_the_same(
-        self, chain: list[RenderedClip], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        begun: list[int] = []
+    def encode(vae: Vae, pixels: Tensor) -> Tensor:
+        if pixels.shape[1] == MOTION_FRAMES:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain_encode(vae, pixels)
 
-        def begin(renderer: ClipRenderer, given: ClipInput, height: int, width: int) -> None:
-            begun.append(given.clip.index)
-            plain_begin(renderer, given, height, width)
-
-        plain_begin = ClipRenderer.begin
-        monkeypatch.setattr(ClipRenderer, "begin", begin)
-        monkeypatch.setattr(native_engine, "runs_aside", lambda _: True)
-        made = render(**CHAIN)
-        assert begun == [1]
-        assert all(np.array_equal(one.frames, other.frames) for one, other in zip(made, chain, strict=True))
-
-    def test_what_fails_then_fails_when_the_clip_s_turn_has_come(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The finished clip comes first: it is not lost to the next one's failure."""
-        monkeypatch.setattr(native_engine, "runs_aside", lambda _: True)
-        clips = NativeEngine().render(prepared(native_plan(**CHAIN)), Start(index=0, scratch=Path()), ignore)
-        plain_encode = Vae.encode
-
-        def encode(vae: Vae, pixels: Tensor) -> Tensor:
-            if pixels.shape[1] == MOTION_FRAMES:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return plain_encode(vae, pixels)
-
-        monkeypatch.setattr(Vae, "encode", encode)
-        assert next(clips).clip.index == 0
-        with pytest.raises(EngineError, match="ran out of memory"):
-            next(clips)
-
-    def test_another_clip_than_the_one_begun_is_begun_anew(
-        self, chain: list[RenderedClip], transformer: WanS2VTransformer3DModel
-    ) -> None:
-        planned = native_plan(**CHAIN)
-        renderer = clip_renderer(planned, transformer, prepare_scene(prepared(planned)))
-        motions = (None, torch.from_numpy(chain[0].carry.tensors[MOTION]))
-        first, second = (
-            ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion)
-            for clip, motion in zip(planned.clips, motions, strict=True)
-        )
-        renderer.begin(second, 64, 64)
-        for given, expected in ((first, chain[0]), (second, chain[1])):
-            frames = to_uint8(renderer.render(given, 64, 64)[:, : given.clip.frames])
-            assert np.array_equal(frames, expected.frames)
+    monkeypatch.setattr(Vae, "encode", encode)
+    assert next(clips).clip.index == 0
+    with pytest.raises(EngineError, match="ran out of memory"):
+        next(clips)

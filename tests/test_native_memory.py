@@ -21,7 +21,6 @@ from soundreel.engines.native import NativeEngine
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.memory import (
-    CAPS,
     CONTEXT_BYTES,
     EVERYTHING,
     VAE_STEPS,
@@ -45,7 +44,7 @@ from soundreel.errors import EngineError
 from soundreel.models.attention import Kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.planning import plan as plan_clips
-from soundreel.request import Memory, Precision, Request, VaePrecision
+from soundreel.request import Memory, Precision, Request, VaePrecision, memory_bytes
 from soundreel.types import Plan, Progress
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part, outline_model
@@ -109,8 +108,8 @@ def fitted(mode: Memory, **fields: Any) -> MemoryPlan | None:
 def test_a_480p_clip_fits_every_cap(mode: Memory, precision: Precision) -> None:
     found = fitted(mode, precision=precision)
     assert found is not None
-    assert found.peak_bytes < CAPS[mode] - CONTEXT_BYTES
-    assert found.cap_bytes == CAPS[mode] - CONTEXT_BYTES
+    assert found.peak_bytes < (memory_bytes(mode) or 0) - CONTEXT_BYTES
+    assert found.cap_bytes == (memory_bytes(mode) or 0) - CONTEXT_BYTES
     assert found.rounds == (precision is Precision.AUTO)
 
 
@@ -129,8 +128,8 @@ def test_no_more_blocks_are_streamed_than_must_be() -> None:
     found = fit(weights, asked, planned.request, Memory.GB16)
     assert found is not None
     one_less = replace(found, streamed=found.streamed - 1)
-    assert peak_bytes(weights, asked, one_less) > (CAPS[Memory.GB16] - CONTEXT_BYTES) * 0.95
-    assert found.peak_bytes > 0.9 * (CAPS[Memory.GB16] - CONTEXT_BYTES)
+    assert peak_bytes(weights, asked, one_less) > ((memory_bytes(Memory.GB16) or 0) - CONTEXT_BYTES) * 0.95
+    assert found.peak_bytes > 0.9 * ((memory_bytes(Memory.GB16) or 0) - CONTEXT_BYTES)
 
 
 def test_bf16_streams_more_than_fp8() -> None:
@@ -151,13 +150,20 @@ def test_high_is_never_another_quality() -> None:
 
 @pytest.mark.parametrize(
     ("free", "expected"),
-    [(80, Memory.HIGH), (39, Memory.GB24), (17, Memory.GB16), (13, Memory.GB12), (9, Memory.GB12), (4, None)],
+    [(80, Memory.HIGH), (39, Memory.AUTO), (17, Memory.AUTO), (13, Memory.AUTO), (9, Memory.AUTO), (4, None)],
 )
-def test_auto_takes_the_first_that_is_free(free: int, expected: Memory | None) -> None:
+def test_auto_keeps_everything_or_is_a_size_as_large_as_what_is_free(free: int, expected: Memory | None) -> None:
     planned = full_plan()
-    found = choose(full_weights(), full_demand(planned), planned.request, free * GB)
+    weights, asked = full_weights(), full_demand(planned)
+    found = choose(weights, asked, planned.request, free * GB)
     assert (found and found.mode) == expected
-    assert found is None or (found.peak_bytes < free * GB and found.cap_bytes is None)
+    if found is None or expected is Memory.HIGH:
+        return
+    assert found.peak_bytes < free * GB
+    assert found.cap_bytes is None
+    size = fit(weights, asked, planned.request, f"{free + CONTEXT_BYTES / GB:g}gb")
+    assert size is not None
+    assert found == replace(size, mode=Memory.AUTO, cap_bytes=None)
 
 
 @pytest.mark.parametrize("mode", Memory)
@@ -180,7 +186,7 @@ def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytes
     anew = choose_memory(weights, asked, planned.request, CPU)
     roomy = Bits(rounds=False, tokens_at_once=None, vae_step=2)
     assert anew.bits != roomy
-    with pytest.raises(EngineError, match=r"704×1024 .* 12\.1 GiB free: --no-resume begins anew, with what fits; or"):
+    with pytest.raises(EngineError, match=r"704×1024 .* 13\.0 GB free: --no-resume begins anew, with what fits; or"):
         choose_memory(weights, asked, planned.request, CPU, roomy)
 
 
@@ -398,6 +404,6 @@ def test_what_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 24 * GB)
     planned = full_plan(width=832, height=1216, memory=Memory.GB12)
     with pytest.raises(
-        EngineError, match=r"832×1216 in clips of 80 needs about \d+\.\d GiB, --memory 12gb leaves 10\.6 GiB: "
+        EngineError, match=r"832×1216 in clips of 80 needs at least \d+\.\d GB of the GPU, --memory is 12gb: take "
     ):
         choose_memory(full_weights(), full_demand(planned), planned.request, CPU)

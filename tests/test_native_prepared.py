@@ -88,7 +88,7 @@ def test_what_was_decided_is_followed_whatever_the_memory_here(memory: Memory, d
     assert as_read_back(found.identity) == kept
     assert vars(placement.memory.bits) == kept["bits"]
     assert placement.arithmetic.vae is VaePrecision(kept["vae"])
-    assert placement.memory.mode is (Memory.HIGH if memory is Memory.AUTO else memory), "what lies where is of here"
+    assert placement.memory.mode == (Memory.HIGH if memory is Memory.AUTO else memory), "what lies where is of here"
 
 
 @pytest.fixture(scope="module")

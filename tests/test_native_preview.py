@@ -123,6 +123,6 @@ class TestRender:
 
         decided = prepared(native_plan(width=32, height=32, frames=5, steps=8, preview=True))
         assert any("previews are rough" in note for note in decided.notes)
-        rendered(decided, report=listen, scratch=tmp_path)
+        rendered(decided, report=listen, folder=tmp_path)
         assert len(pictures) == 2
         assert not np.array_equal(*pictures)

@@ -1,4 +1,4 @@
-"""The native engine's clips are chained: its carry makes an interrupted chain go on as if unbroken."""
+"""The native engine's clips are chained: carries and negatives make an interrupted chain go on as if unbroken."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -62,7 +62,12 @@ def frames(folder: Path, name: str = "a.mp4") -> list[bytes]:
     return [frame.tobytes() for frame in read_frames(folder / name)]
 
 
-def carries(folder: Path) -> list[bytes]:
+def frames_of(result: Result) -> list[bytes]:
+    return [frame.tobytes() for frame in read_frames(result.path)]
+
+
+def stored(folder: Path) -> list[bytes]:
+    """What clips were printed from and hand on."""
     return [path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))]
 
 
@@ -76,8 +81,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(whole: Path) -> tuple[list[bytes], list[bytes]]:
-    """Frames and carries of an undisturbed render."""
-    return frames(whole), carries(whole)
+    """Frames of an undisturbed render, and what it stored of its clips."""
+    return frames(whole), stored(whole)
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +103,24 @@ def test_an_interrupted_chain_goes_on_as_if_unbroken(
 ) -> None:
     copy(interrupted, tmp_path)
     assert render(keep_work=True)[1] == {3}
-    assert (frames(tmp_path), carries(tmp_path)) == unbroken
+    assert (frames(tmp_path), stored(tmp_path)) == unbroken
 
 
-def test_a_damaged_carry_costs_one_clip(
-    render: Render, tmp_path: Path, interrupted: Path, unbroken: tuple[list[bytes], list[bytes]]
+@pytest.mark.parametrize(
+    ("damaged", "drawn"), [("carry_00002_*.safetensors", {3}), ("clip_00002_*.latents.safetensors", {2, 3})]
+)
+def test_a_damaged_carry_costs_nothing_and_a_damaged_negative_one_clip(
+    render: Render,
+    tmp_path: Path,
+    interrupted: Path,
+    unbroken: tuple[list[bytes], list[bytes]],
+    damaged: str,
+    drawn: set[int],
 ) -> None:
     copy(interrupted, tmp_path)
-    (carry,) = tmp_path.rglob("clip_00002_*.safetensors")
-    carry.write_bytes(carry.read_bytes()[:-1])
-    assert render()[1] == {2, 3}
+    for path in tmp_path.rglob(damaged):  # a carry is not kept where the clip after it was sampled meanwhile
+        path.write_bytes(path.read_bytes()[:-1])
+    assert render(keep_work=False)[1] == drawn
     assert frames(tmp_path) == unbroken[0]
     assert files_below(tmp_path) == ["a.mp4"]
 
@@ -119,7 +132,7 @@ def test_what_depends_on_a_redrawn_clip_is_drawn_again(
     result, drawn = render(redo_clip=2)
     assert drawn == {2, 3}
     assert [clip.seed for clip in result.plan.clips] == [0, 3, 2]
-    changed = [one != other for one, other in zip(frames(tmp_path, "a_take2.mp4"), unbroken[0], strict=True)]
+    changed = [one != other for one, other in zip(frames_of(result), unbroken[0], strict=True)]
     assert changed == [False] * 5 + [True] * 12
 
 
@@ -143,11 +156,11 @@ def test_nothing_passes_a_cut(render: Render, tmp_path: Path) -> None:
     """What is drawn anew stays inside its shot, and a render that stops goes on at the cut without a carry."""
     with pytest.raises(Cancelled):
         render(stop_in=3, fields=CUT, keep_work=True)
-    assert len(carries(tmp_path)) == 1, "the last clip of a shot hands nothing on"
+    assert not list(tmp_path.rglob("carry_00002_*")), "the last clip of a shot hands nothing on"
     assert render(fields=CUT, keep_work=True)[1] == {3, 4}
     before = frames(tmp_path)
     result, drawn = render(fields=CUT, redo_clip=1)
     assert drawn == {1, 2}
     assert [clip.seed for clip in result.plan.clips] == [4, 1, 2, 3]
-    changed = [one != other for one, other in zip(frames(tmp_path, "a_take2.mp4"), before, strict=True)]
+    changed = [one != other for one, other in zip(frames_of(result), before, strict=True)]
     assert changed == [True] * 9 + [False] * 8

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from native_renders import CHAIN, native_plan, rendered
-from soundreel.engines.native import engine as native_engine
+from native_renders import CHAIN, chain_of, native_plan, rendered
 from soundreel.engines.native import scene as native_scene
-from soundreel.engines.native.clips import Scene, first_motion
+from soundreel.engines.native.chain import MOTION
+from soundreel.engines.native.clips import first_motion
 from soundreel.engines.native.prepared import find_files
-from soundreel.engines.native.scene import MOTION, encode_sound, motion_before, poses, read_reference
+from soundreel.engines.native.scene import encode_sound, poses
 from soundreel.media.video import SegmentWriter
 from soundreel.planning import shot_plan
 from soundreel.types import Carry, Plan, RenderedClip
@@ -49,6 +49,14 @@ def motion_of(clip: RenderedClip) -> Tensor:
     return torch.from_numpy(clip.carry.tensors[MOTION])
 
 
+def assert_same(made: list[RenderedClip], expected: list[RenderedClip]) -> None:
+    """Pictures, and what the clips hand on: the last one of a shot nothing."""
+    for clip, other in zip(made, expected, strict=True):
+        assert (clip.frames == other.frames).all()
+        assert clip.carry.tensors.keys() == other.carry.tensors.keys()
+        assert all(np.array_equal(clip.carry.tensors[name], other.carry.tensors[name]) for name in other.carry.tensors)
+
+
 # a shot is a render of its own
 
 
@@ -63,14 +71,14 @@ def test_a_shot_is_what_it_is_as_a_render_of_its_own(
     monkeypatch.setattr(native_scene, "encode_sound", lambda *_: columns)
     made = rendered(own)
     assert [clip.clip.index for clip in made] == [0, 1]
-    for alone, in_the_whole in zip(made, unbroken[2:], strict=True):
-        assert (alone.frames == in_the_whole.frames).all()
-        assert torch.equal(motion_of(alone), motion_of(in_the_whole))
+    assert_same(made, unbroken[2:])
 
 
 def test_no_frame_passes_a_cut(unbroken: list[RenderedClip]) -> None:
-    before, after = motion_of(unbroken[1]), motion_of(unbroken[2])
-    assert before[:, -9:].abs().max() > 0
+    assert [list(clip.carry.tensors) for clip in unbroken] == [[MOTION], [], [MOTION], []]
+    before, after = motion_of(unbroken[0]), motion_of(unbroken[2])
+    assert before[:, -5:].abs().max() > 0
+    assert after[:, -5:].abs().max() > 0
     assert after[:, :-5].abs().max() == 0, "grey before the shot's first frame, as at the beginning of a render"
 
 
@@ -86,17 +94,14 @@ def test_each_shot_hears_its_own_stretch_of_the_sound(planned: Plan) -> None:
 # going on
 
 
-@pytest.mark.parametrize(("start", "runs_aside"), [(1, True), (2, False), (3, False)])
+@pytest.mark.parametrize("start", [1, 2, 3])
 def test_a_render_goes_on_inside_a_shot_and_between_two(
-    planned: Plan, unbroken: list[RenderedClip], monkeypatch: pytest.MonkeyPatch, start: int, runs_aside: bool
+    planned: Plan, unbroken: list[RenderedClip], start: int
 ) -> None:
-    monkeypatch.setattr(native_engine, "runs_aside", lambda _: runs_aside)
     is_continued = planned.continues(planned.clips[start])
     assert is_continued == (start != 2)
     made = rendered(planned, start, unbroken[start - 1].carry if is_continued else Carry())
-    for clip, expected in zip(made, unbroken[start:], strict=True):
-        assert (clip.frames == expected.frames).all()
-        assert torch.equal(motion_of(clip), motion_of(expected))
+    assert_same(made, unbroken[start:])
 
 
 # start-from-ref
@@ -107,14 +112,13 @@ def test_with_start_from_ref_every_shot_begins_behind_the_picture(tmp_path: Path
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(picture)
     planned = native_plan(**CUT, ref_image=picture, start_from_ref=True)
     assert [clip.lead_in for clip in planned.clips] == [0] * len(planned.clips)
-    scene = Scene(prompt=torch.zeros(0), negative=None, sound=torch.zeros(0), reference=read_reference(planned.request))
-    assert scene.reference is not None
-    carry = unbroken[0].carry
     for clip in planned.clips:
-        motion = motion_before(planned, clip, carry, scene)
+        chain = chain_of(planned, tmp_path, clip.index, unbroken[0].carry)
+        motion = chain.motion_before(clip)
         assert motion is not None
+        assert chain.reference is not None
         is_first = clip in [shot.clips[0] for shot in planned.shots]
-        assert torch.equal(motion, first_motion(scene.reference) if is_first else motion_of(unbroken[0]))
+        assert torch.equal(motion, first_motion(chain.reference) if is_first else motion_of(unbroken[0]))
 
 
 # poses

@@ -46,7 +46,7 @@ def test_another_request_leaves_the_folder_as_it_was(
     first = ["-o", tmp_path / "a.mp4", "--work-dir", work]
     made = soundreel.generate(*first, "--keep-work")
     frames, before = made.frames, all_files(work)
-    other = soundreel.generate("-o", tmp_path / "b.mp4", "--work-dir", work, *CHANGES[change])
+    other = soundreel.generate("-o", tmp_path / "b.mp4", "--work-dir", work, "--no-keep-work", *CHANGES[change])
     assert other.drawn
     after = all_files(work)
     told, told_before = after.pop("plan.json"), before.pop("plan.json")

@@ -15,7 +15,7 @@ from soundreel.version import __version__
 
 if TYPE_CHECKING:
     from soundreel.errors import Cancelled, EngineError, InputError, MediaError, SoundreelError, WeightsError
-    from soundreel.pipeline import generate, plan, redo
+    from soundreel.pipeline import generate, plan, redo, reprint
     from soundreel.request import (
         Attention,
         AvAlign,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
         Window,
         WorkOptions,
     )
-    from soundreel.types import Clip, Plan, Progress, Report, Result, Shot, Stage
+    from soundreel.types import CancelFlag, Clip, Plan, Progress, Report, Result, Shot, Stage
 
 _MODULES = {
     "errors": ("Cancelled", "EngineError", "InputError", "MediaError", "SoundreelError", "WeightsError"),
-    "pipeline": ("generate", "plan", "redo"),
+    "pipeline": ("generate", "plan", "redo", "reprint"),
     "request": (
         "Attention",
         "AvAlign",
@@ -61,13 +61,14 @@ _MODULES = {
         "Window",
         "WorkOptions",
     ),
-    "types": ("Clip", "Plan", "Progress", "Report", "Result", "Shot", "Stage"),
+    "types": ("CancelFlag", "Clip", "Plan", "Progress", "Report", "Result", "Shot", "Stage"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "Attention",
     "AvAlign",
+    "CancelFlag",
     "Cancelled",
     "Clip",
     "ClipSplit",
@@ -101,6 +102,7 @@ __all__ = [
     "generate",
     "plan",
     "redo",
+    "reprint",
 ]
 
 

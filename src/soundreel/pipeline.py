@@ -7,22 +7,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from soundreel import planning
 from soundreel.disk.durable import uninterrupted
 from soundreel.engines.base import Start, open_engine
 from soundreel.media.audio import probe_sound
-from soundreel.media.video import SegmentWriter
 from soundreel.render import prepared
-from soundreel.render.post_processing import OWN, ProcessedClip, post_process
+from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
-from soundreel.render.unfinished import load_redo, redone
+from soundreel.render.unfinished import bytes_below, load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
-from soundreel.types import Carry, Plan, Progress, RenderedClip, Report, Result, Stage
+from soundreel.types import CancelFlag, Plan, Progress, Report, Result, Stage
 from soundreel.units import StrPath
 from soundreel.version import __version__
 
@@ -55,14 +52,17 @@ def generate(
     *,
     on_start: Callable[[PreparedRender], None] | None = None,
     work: WorkOptions = BESIDE_THE_OUTPUT,
+    cancel: CancelFlag | None = None,
 ) -> Result:
     """Render `request` into a video file and return it, verified.
 
-    `on_progress` hears every step and may raise `Cancelled`; `on_start` hears once what will be rendered.
+    `on_progress` hears every step and may raise `Cancelled`; `cancel` may be set from any thread; `on_start` hears once
+    what will be rendered.
     The file appears under its name only when it is whole. What was rendered when a render breaks off is kept: the same
     request goes on with it, and an error's note says how. Raises the errors of `soundreel.errors`.
     """
-    timer = _ProgressTimer(on_progress)
+    stop = CancelFlag() if cancel is None else cancel
+    timer = _ProgressTimer(on_progress, stop)
     render = prepare(request, work)
     with render.engine, open_work(render, work) as folder:
         if on_start is not None:
@@ -70,14 +70,14 @@ def generate(
         partial = PartialVideo(folder)
         partial.update()
         while (start := folder.next_start()) is not None:
-            _render(folder, start, partial, timer)
+            _render(folder, start, partial, timer, stop)
         timer(Progress(stage=Stage.WRITE))
         recipe = write_recipe(folder.render, folder.facts())
         finished = _write(folder, recipe)
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()
-    return _result(folder.render, path, recipe, timer.elapsed)
+    return _result(folder, path, recipe, timer.elapsed)
 
 
 def redo(
@@ -98,51 +98,39 @@ def redo(
     return generate(request, on_progress, on_start=on_start, work=work)
 
 
-def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_ProgressTimer") -> None:
+def reprint(
+    source: StrPath,
+    on_progress: Report | None = None,
+    *,
+    work_dir: StrPath | None = None,
+    output: StrPath | None = None,
+    on_start: Callable[[PreparedRender], None] | None = None,
+    **encoding: Any,
+) -> Result:
+    """Print a kept render again, encoded otherwise: `reprint("song.mp4", crf=14)`. Never a pass of the model.
+
+    The result is a new video; `encoding` is fields of `Output`, other arguments and errors as
+    `soundreel.render.unfinished.load_reprint`.
+    """
+    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output)
+    return generate(request, on_progress, on_start=on_start, work=work)
+
+
+def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_ProgressTimer", stop: CancelFlag) -> None:
     """Render from `start` to where the next clip is there already, or to the end."""
     render = folder.render
-    before = start.carry.tensors
-    own = Carry(tensors={name: array for name, array in before.items() if not name.startswith(OWN)})
-    for rendered in render.engine.render(render.prepared, dataclasses.replace(start, carry=own), timer):
-        handed_on = _keep(folder, rendered, before)
-        following = rendered.clip.index + 1
-        del rendered  # or two clips would be in memory while the next is rendered
-        if following == len(render.plan.clips):
-            return
-        partial.update()
-        if folder.has(following):
-            return
-        before = handed_on if render.plan.continues(render.plan.clips[following]) else {}
-
-
-def _keep(folder: WorkFolder, rendered: RenderedClip, before: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Post-process, encode and store a clip; returns what it hands on."""
-    processed = post_process(folder.render, rendered, before)
-    is_continued = not folder.render.plan.is_last_of_shot(rendered.clip)
-    handed_on = {**rendered.carry.tensors, **processed.handed_on} if is_continued else {}
-    facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
-    if processed.correction is not None:
-        facts["correction"] = processed.correction.values.tolist()
-
-    def encode(path: Path, needed_bytes: int) -> None:
-        _encode(folder.render, processed, path, needed_bytes)
-
-    folder.keep(rendered.clip, encode, handed_on, facts)
-    return handed_on
-
-
-def _encode(render: PreparedRender, processed: ProcessedClip, path: Path, needed_bytes: int) -> None:
-    request = render.request
-    with SegmentWriter(
-        path,
-        width=request.width,
-        height=request.height,
-        fps=render.fps,
-        crf=request.output.crf,
-        needed_bytes=needed_bytes,
-    ) as writer:
-        for picture in processed.pictures:
-            writer.write(picture[np.newaxis])
+    with ClipWriter(folder, folder.handed_on_before(start), timer, stop, after=partial.update) as writer:
+        for rendered in render.engine.render(render.prepared, start, writer.hear):
+            stop.check()
+            following = rendered.clip.index + 1
+            writer.add(rendered)
+            del rendered  # or two clips would be in memory while the next is rendered
+            if following == len(render.plan.clips):
+                return
+            if folder.is_stored(following):
+                writer.wait()  # whether it counts depends on what this clip hands on
+                if folder.has(following):
+                    return
 
 
 def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
@@ -157,7 +145,8 @@ def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
     return write_video(folder, metadata)
 
 
-def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+    render = folder.render
     return Result(
         path=path,
         engine=render.engine.name,
@@ -166,6 +155,8 @@ def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], secon
         fps=render.fps,
         seconds=seconds,
         notes=render.notes,
+        work_folder=folder.folder if folder.stays else None,
+        work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,
     )
 
@@ -173,8 +164,8 @@ def _result(render: PreparedRender, path: Path, recipe: Mapping[str, Any], secon
 class _ProgressTimer:
     """Adds elapsed time and a forecast to progress."""
 
-    def __init__(self, on_progress: Report | None) -> None:
-        self._on_progress = on_progress
+    def __init__(self, on_progress: Report | None, stop: CancelFlag) -> None:
+        self._on_progress, self._stop = on_progress, stop
         self._begun = time.monotonic()
         self._stage_begun: dict[Stage, tuple[float, int]] = {}
 
@@ -183,6 +174,7 @@ class _ProgressTimer:
         return time.monotonic() - self._begun
 
     def __call__(self, progress: Progress) -> None:
+        self._stop.check()
         if self._on_progress is None:
             return
         begun, done_before = self._stage_begun.setdefault(progress.stage, (self.elapsed, progress.done))

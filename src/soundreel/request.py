@@ -6,6 +6,7 @@ Each field is declared once. The command line, JSON, recipes and fingerprints fo
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,13 +91,24 @@ class VaePrecision(StrEnum):
 
 
 class Memory(StrEnum):
-    """How much of a GPU's memory a render may take, and so what is kept there."""
+    """How much of a GPU's memory a render may take: a name, or any other size as 20gb or 11.5gb, in 10⁹ bytes."""
 
-    AUTO = "auto"  # the first of the others that fits
+    AUTO = "auto"  # what is free
     HIGH = "high"  # everything stays on the GPU
+    GB32 = "32gb"
     GB24 = "24gb"
     GB16 = "16gb"
     GB12 = "12gb"
+
+
+def memory_bytes(memory: str) -> int | None:
+    """The bytes that a size stands for; None for auto and high. `ValueError` for anything else."""
+    if memory in (Memory.AUTO, Memory.HIGH):
+        return None
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)gb", memory)
+    if size is None or float(size[1]) == 0:
+        raise ValueError(memory)
+    return round(float(size[1]) * 1e9)
 
 
 class Interpolation(StrEnum):
@@ -219,12 +231,19 @@ class Compute:
     vae_precision: VaePrecision = option(
         VaePrecision.AUTO, "Of the VAE; auto is bf16 on GPUs, preset high fp32", role=Role.PIXELS, panel=SPEED
     )
-    memory: Memory = option(
-        Memory.AUTO, "Of the GPU: all, or at most so much; less takes fp8", role=Role.IDENTITY, panel=SPEED
-    )
+    memory: str = option(
+        Memory.AUTO, "Of the GPU: auto, high, or at most so much: 24gb, 16gb, 12gb, 20.5gb; less takes fp8",
+        role=Role.IDENTITY, panel=SPEED,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         settle(self, "compute.")
+        size = self.memory.strip().lower()
+        try:
+            memory_bytes(size)
+        except ValueError:
+            raise wrong("compute.memory", self.memory, "auto, high, or a size as 24gb, 16gb, 20.5gb") from None
+        object.__setattr__(self, "memory", size)
 
 
 DEFAULT_SERVER_URL: Final = "http://localhost:8188"
@@ -485,12 +504,13 @@ class WorkOptions:
     """How a render is kept while it is under way, and whether one that was interrupted goes on."""
 
     work_dir: StrPath | None = None  # of this render alone; None: beside the output
-    keep_work: bool = False  # after success too
+    keep_work: bool | None = None  # after success too; None: where the engine keeps negatives, and with cuts
     resume: bool = True  # False: what was rendered before is thrown away
     redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed
     redo_seed: int | None = None  # None: one that no take of the clip has had
     redo_output: StrPath | None = None  # name of its video; None: a new one, for the earlier video stays
     only_resume: bool = False  # where there is nothing to go on with, that is an error
+    only_print: bool = False  # from what is kept, never a pass of the model: where that cannot be, it is an error
 
     def __post_init__(self) -> None:
         if self.redo_clip is not None and not self.resume:

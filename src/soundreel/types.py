@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from soundreel.errors import Cancelled
 from soundreel.request import Request
 from soundreel.units import MODEL_FPS, Frames
 
@@ -24,6 +26,7 @@ class Stage(StrEnum):
     ANALYSE = "analyse"
     QUEUE = "queue"
     RENDER = "render"
+    PRINT = "print"  # pictures of a clip that was sampled before
     DOWNLOAD = "download"
     INTERPOLATE = "interpolate"
     WRITE = "write"
@@ -155,6 +158,22 @@ class Progress:
     eta_seconds: float | None = None
 
 
+class CancelFlag:
+    """Asks a render to stop, from any thread; it is heard between steps and between frames."""
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def set(self) -> None:
+        """Ask to stop."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` once it is set."""
+        if self._event.is_set():
+            raise Cancelled("cancelled")
+
+
 Report = Callable[[Progress], None]
 """Receives progress; may raise `Cancelled` to stop the render."""
 
@@ -170,4 +189,6 @@ class Result:
     fps: int
     seconds: float  # what the render took
     notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
+    work_folder: Path | None = None  # where clips and latents are kept; None: nowhere
+    work_bytes: int = 0  # what they take there
     recipe: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -8,16 +8,15 @@ from torch import Tensor
 
 from parity.case import Case, Comparison, equal, largest, relative
 from soundreel.engines.native.block_placement import load_transformer
-from soundreel.engines.native.clips import ClipInput, ClipRenderer, next_motion
+from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, first_motion, next_motion
 from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.prepared import Placement, plan_schedule, prepare
-from soundreel.engines.native.scene import motion_before, poses, prepare_scene
+from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import probe_sound
 from soundreel.media.image import probe_image
 from soundreel.planning import plan, size_for_area
 from soundreel.request import AvAlign, ClipSplit, RefFit, Request, Solver
-from soundreel.types import Carry
 
 LIMIT = 1e-4
 VIDEO_LIMIT = 1e-3
@@ -72,13 +71,14 @@ def run_end_to_end(case: Case) -> list[Comparison]:
     vae = Vae.load(placement.files)
     vae.most_at_once = placement.memory.vae_step
     schedule = plan_schedule(request)
-    renderer = ClipRenderer(
+    reference = read_reference(request)
+    decoder = ClipDecoder(vae, reference, CPU)
+    sampler = ClipSampler(
         transformer=load_transformer(placement),
-        vae=vae,
+        decoder=decoder,
         scene=scene,
         schedule=schedule,
         guide_scale=request.sampling.guide_scale,
-        device=CPU,
     )
     checks = [
         equal("clips", len(planned.clips), case.params["clips"]),
@@ -87,18 +87,19 @@ def run_end_to_end(case: Case) -> list[Comparison]:
     checks += _compare(case, "out.context", scene.prompt)
     if scene.negative is not None:
         checks += _compare(case, "out.context_null", scene.negative)
-    assert scene.reference is not None
-    checks += _compare(case, "out.ref_latents", vae.encode(scene.reference)[None])
+    assert decoder.reference is not None
+    checks += _compare(case, "out.ref_latents", decoder.reference[None])
     if "out.audio_emb" in case.tensors:
         columns = scene.sound.shape[2]
         expected = case["out.audio_emb"][..., :columns]
         checks.append(relative("out.audio_emb", scene.sound[None], expected, LIMIT))
-    motion = motion_before(planned, planned.clips[0], Carry(), scene)
+    motion = first_motion(reference) if request.guide.start_from_ref else None
     video = []
     for clip, pose in zip(planned.clips, poses(planned, 0), strict=True):
         steps: list[Tensor] = []
         given = ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion, pose=pose)
-        pixels = renderer.render(given, request.height, request.width, lambda _, x, steps=steps: steps.append(x))
+        negative = sampler.sample(given, request.height, request.width, lambda _, x, steps=steps: steps.append(x))
+        pixels = decoder.decode(negative, clip)
         checks += _compare_clip(case, clip.index, steps, schedule.timesteps)
         if pose is not None:
             checks += _compare(case, f"out.clip{clip.index}.cond_latents", vae.encode(pose)[None, :, 1:])

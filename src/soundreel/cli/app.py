@@ -6,7 +6,7 @@ Exit codes: 0 done, 2 wrong input, 3 unreadable media, 4 weights, 5 engine or se
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from soundreel import __version__
 from soundreel.cli import models
 from soundreel.cli.display import Style, open_display
-from soundreel.cli.options import takes_request
+from soundreel.cli.options import takes_encoding, takes_request
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
 from soundreel.units import DEFAULT_CRF, MAX_CRF
@@ -102,7 +102,12 @@ WORK_DIR = typer.Option(
     rich_help_panel=WORK,
     show_default=False,
 )
-KEEP_WORK = typer.Option("--keep-work", help="Keep the finished clips after success, too.", rich_help_panel=WORK)
+KEEP_WORK = typer.Option(
+    "--keep-work/--no-keep-work",
+    help="Keep the clips after success, too (default: of native renders and those with cuts).",
+    rich_help_panel=WORK,
+    show_default=False,
+)
 RESUME = typer.Option(
     "--resume/--no-resume", help="Go on with an interrupted render, or begin anew.", rich_help_panel=WORK
 )
@@ -140,7 +145,7 @@ def generate(
     progress: Annotated[Style, PROGRESS] = Style.AUTO,
     quiet: Annotated[bool, QUIET] = False,
     work_dir: Annotated[str | None, WORK_DIR] = None,
-    keep_work: Annotated[bool, KEEP_WORK] = False,
+    keep_work: Annotated[bool | None, KEEP_WORK] = None,
     resume: Annotated[bool, RESUME] = True,
     redo_clip: Annotated[int | None, REDO_CLIP] = None,
     export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,
@@ -210,6 +215,30 @@ def redo(
 
 
 @app.command()
+@takes_encoding
+def reprint(
+    source: Annotated[
+        str, typer.Argument(metavar="DIR|VIDEO", help="A work folder, or a video whose work folder is kept.")
+    ],
+    encoding: Mapping[str, Any],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Name of the new video (default: _print2, …).", show_default=False),
+    ] = None,
+    work_dir: Annotated[
+        str | None, typer.Option("--work-dir", help="Where the clips of VIDEO are kept.", show_default=False)
+    ] = None,
+    progress: Annotated[Style, PROGRESS] = Style.AUTO,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Print a kept render again, encoded otherwise: never a pass of the model. The earlier video stays."""
+    from soundreel.render.unfinished import load_reprint
+
+    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output)
+    render(request, progress, quiet=quiet, work=work)
+
+
+@app.command()
 def unfinished(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to look, folders in it included.")] = ".",
     as_json: Annotated[bool, AS_JSON] = False,
@@ -219,6 +248,26 @@ def unfinished(
     from soundreel.render.unfinished import find_renders
 
     reports.show(reports.describe_renders(find_renders(folder)), as_json=as_json)
+
+
+@app.command()
+def clean(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to look, folders in it included.")] = ".",
+    everything: Annotated[bool, typer.Option("--all", help="Those of unfinished renders, too.")] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", help="Only what is so old: 7d, 12h.", metavar="<time>", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Remove the work folders of finished renders: what redo and reprint need. Videos stay."""
+    from soundreel.cli import reports
+    from soundreel.render import cleaning
+
+    age = None if older_than is None else cleaning.parse_age(older_than)
+    cleaned = cleaning.clean(folder, unfinished=everything, older_than=age, dry_run=dry_run)
+    reports.show(reports.describe_cleaning(cleaned, dry_run=dry_run), as_json=as_json)
 
 
 app.command("jobs", hidden=True, help="Another name of `unfinished`.")(unfinished)

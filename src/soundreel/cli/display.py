@@ -7,6 +7,7 @@ The path of a finished video goes to standard output, all messages for people to
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -112,7 +113,8 @@ class Lines(Silent):
 
     def finish(self, result: Result) -> None:
         """Print what came out; the path alone goes to standard output."""
-        _write_error(finish_line(result))
+        for line in finish_lines(result):
+            _write_error(line)
         super().finish(result)
 
 
@@ -158,7 +160,8 @@ class Bar(Silent):
 
     def finish(self, result: Result) -> None:
         self._bar.stop()
-        self._console.print(finish_line(result), markup=False, soft_wrap=True)
+        for line in finish_lines(result):
+            self._console.print(line, markup=False, soft_wrap=True)
         super().finish(result)
 
     def __enter__(self) -> Self:
@@ -188,7 +191,10 @@ class JsonLines(Silent):
             frames=render.frames_written,
             fps=render.fps,
             clips=len(render.plan.clips),
+            memory=render.prepared.memory_mode,
+            memory_bytes=render.prepared.memory_bytes,
             resumed=render.resumed,
+            printed_again=render.is_printed_again,
             notes=list(render.notes),
         )
 
@@ -204,6 +210,8 @@ class JsonLines(Silent):
             fps=result.fps,
             seconds=result.seconds,
             notes=list(result.notes),
+            work_folder=result.work_folder,
+            work_bytes=result.work_bytes,
         )
 
     def _emit(self, event: str, **fields: Any) -> None:
@@ -233,10 +241,14 @@ def interpolation_lines(prepared: "PreparedInterpolation") -> list[str]:
     ]
 
 
-def finish_line(result: Result) -> str:
-    """One line on a finished video."""
+def finish_lines(result: Result) -> list[str]:
+    """On a finished video, and on what is kept of its render."""
     length = f"{result.frames} frames, {result.frames / result.fps:.2f} s"
-    return f"done in {_duration(result.seconds)}: {length}, sound and picture verified"
+    done = f"done in {_duration(result.seconds)}: {length}, sound and picture verified"
+    if result.work_folder is None:
+        return [done]
+    folder = shlex.quote(str(result.work_folder))
+    return [done, f"kept for redo and reprint: {folder}, {result.work_bytes / 1e6:,.1f} MB (soundreel clean {folder})"]
 
 
 def _describe(progress: Progress) -> str:

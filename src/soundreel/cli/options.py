@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import reduce
 from types import NoneType, UnionType
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import typer
 
 from soundreel.errors import InputError
-from soundreel.fields import Field, Seconds, fields_of
+from soundreel.fields import Field, Role, Seconds, fields_of
 from soundreel.presets import PRESETS, preset
 from soundreel.request import PICTURE, WHAT, EngineName, Request, grouped, members
 
@@ -89,6 +89,11 @@ def key_of(field: Field) -> str:
 OPTIONS: Final = _options()
 """Options of `generate` and `plan` by parameter name: the fields of `Request`, --preset and --size."""
 
+ENCODING_OPTIONS: Final = {
+    field.leaf: OPTIONS[key_of(field)] for field in fields_of(Request) if field.option.role is Role.ENCODING
+}
+"""Those that change nothing but how pictures are post-processed and encoded."""
+
 LENGTHS: Final = ("window__frames", "window__duration", "window__full", "window__num_clip")
 """Options of which any replaces all the others in a recipe."""
 
@@ -158,11 +163,37 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
         request = build_request(audio, **{name: options.pop(name) for name in OPTIONS})
         command(request, **options)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
+    return _as_command(
+        run, command, [inspect.Parameter("audio", KEYWORD, default=None, annotation=AUDIO)], OPTIONS, own
+    )
+
+
+def takes_encoding(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `ENCODING_OPTIONS` beside its own; those that are given come as a mapping, its second argument."""
+    source, _, *own = inspect.signature(command).parameters.values()
+
+    def run(*, source: str, **options: Any) -> None:
+        values = {name: options.pop(name) for name in ENCODING_OPTIONS}
+        command(source, {name: value for name, value in values.items() if value is not None}, **options)
+
+    return _as_command(run, command, [source], ENCODING_OPTIONS, own)
+
+
+KEYWORD: Final = inspect.Parameter.KEYWORD_ONLY
+
+
+def _as_command(
+    run: Callable[..., None],
+    command: Callable[..., None],
+    first: Sequence[inspect.Parameter],
+    options: Mapping[str, Any],
+    own: Sequence[inspect.Parameter],
+) -> Callable[..., None]:
+    """`run` with the name and text of `command`, and all parameters as typer reads them."""
     parameters = [
-        inspect.Parameter("audio", keyword, default=None, annotation=AUDIO),
-        *(inspect.Parameter(name, keyword, default=None, annotation=kind) for name, kind in OPTIONS.items()),
-        *(parameter.replace(kind=keyword) for parameter in own),
+        *(parameter.replace(kind=KEYWORD) for parameter in first),
+        *(inspect.Parameter(name, KEYWORD, default=None, annotation=kind) for name, kind in options.items()),
+        *(parameter.replace(kind=KEYWORD) for parameter in own),
     ]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

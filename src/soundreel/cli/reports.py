@@ -17,13 +17,16 @@ from rich.table import Table
 from rich.text import Text
 
 from soundreel import __version__, pipeline
+from soundreel.disk.durable import readable_size
 from soundreel.engines.base import INSTALL_NATIVE, why_native, why_not_comfyui, why_not_native
 from soundreel.errors import EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
+from soundreel.render.cleaning import Cleaned
 from soundreel.render.colour import ColourStats
 from soundreel.render.recipe import parse_recipe
+from soundreel.render.room import DiskNeed, disk_need
 from soundreel.render.unfinished import StoredRender
 from soundreel.request import Request
 from soundreel.types import Plan
@@ -70,6 +73,7 @@ def describe_plan(request: Request) -> Findings:
     estimate = render.engine.estimate(render.prepared)
     tokens = [count_tokens(render.plan, clip) for clip in render.plan.clips]
     clips = list(zip(render.plan.clips, tokens, strict=True))
+    disk = disk_need(render)
     return Findings(
         data={
             "engine": render.engine.name,
@@ -87,6 +91,8 @@ def describe_plan(request: Request) -> Findings:
             "pixels": request.width * request.height * render.plan.frames,
             "memory_bytes": estimate.memory_bytes,
             "memory_mode": estimate.memory_mode,
+            "disk_bytes": disk.total,
+            "disk_kept_bytes": disk.kept,
             "estimated_seconds": estimate.seconds,
             "estimate_basis": estimate.seconds_basis,
             "clips": [dataclasses.asdict(clip) | {"tokens": count.total} for clip, count in clips],
@@ -103,6 +109,7 @@ def describe_plan(request: Request) -> Findings:
                 _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")
                 + _in_brackets(estimate.memory_mode),
             ),
+            ("disk", _disk_row(disk)),
             (
                 "time",
                 _about(estimate.seconds, lambda seconds: f"{seconds:.0f} s on this machine")
@@ -124,6 +131,12 @@ def describe_plan(request: Request) -> Findings:
             for clip, count in clips
         ],
     )
+
+
+def _disk_row(need: DiskNeed) -> str:
+    parts = {"latents": need.latents, "motion frames": need.carries, "clips": need.segments, "video": need.video}
+    says = (f"{what} {readable_size(size)}" for what, size in parts.items() if size)
+    return f"about {readable_size(need.total)} ({', '.join(says)})"
 
 
 def _about(value: float | None, say: Callable[[float], str]) -> str:
@@ -192,9 +205,51 @@ def describe_renders(found: Sequence[StoredRender]) -> Findings:
                 render.engine,
                 os.path.basename(render.audio),  # noqa: PTH119 - a text for people
                 f"{render.bytes / 1e6:.1f}",
-                render.problem or f"soundreel resume {shlex.quote(str(render.folder))}",
+                render.problem or f"soundreel {_verb(render)} {shlex.quote(str(render.folder))}",
             )
             for render in found
+        ],
+    )
+
+
+def _verb(render: StoredRender) -> str:
+    """What there is still to do with a render."""
+    return "reprint" if render.finished and render.pid is None else "resume"
+
+
+def describe_cleaning(cleaned: Sequence[Cleaned], *, dry_run: bool) -> Findings:
+    """Which work folders were removed, what that freed, and which were left and why."""
+    freed = sum(entry.freed for entry in cleaned)
+    removed = sum(not entry.left for entry in cleaned)
+    what = "would be freed" if dry_run else "freed"
+    action = "to be removed" if dry_run else "removed"
+    return Findings(
+        data={
+            "dry_run": dry_run,
+            "freed_bytes": freed,
+            "folders": [
+                {
+                    "folder": entry.render.folder,
+                    "state": entry.render.state,
+                    "bytes": entry.render.bytes,
+                    "freed_bytes": entry.freed,
+                    "removed": not entry.left and not dry_run,
+                    "left": entry.left,
+                }
+                for entry in cleaned
+            ],
+        },
+        rows=[(what, f"{freed / 1e6:,.1f} MB, {_counted(removed, 'work folder')} of {len(cleaned)}")],
+        columns=("folder", "state", "sound", "MB", "") if cleaned else (),
+        cells=[
+            (
+                str(entry.render.folder),
+                entry.render.state,
+                os.path.basename(entry.render.audio),  # noqa: PTH119 - a text for people
+                f"{entry.render.bytes / 1e6:,.1f}",
+                f"left: {entry.left}" if entry.left else action,
+            )
+            for entry in cleaned
         ],
     )
 

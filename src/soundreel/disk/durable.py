@@ -212,8 +212,8 @@ def cannot_write(path: Path, cause: Exception, needed_bytes: int = 0) -> str:
     says = f"cannot write {path.name!r} in folder {str(path.parent)!r}: {reason}"
     if getattr(cause, "errno", None) not in _SHORT_OF_SPACE:
         return says
-    needed = f"about {_size(needed_bytes)} are" if needed_bytes else "more is"
-    return f"{says}; {needed} needed, {_size(_free_bytes(path))} are free there"
+    needed = f"about {readable_size(needed_bytes)} are" if needed_bytes else "more is"
+    return f"{says}; {needed} needed, {readable_size(_free_bytes(path))} are free there"
 
 
 def _free_bytes(path: Path) -> int:
@@ -221,7 +221,8 @@ def _free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _size(size: int) -> str:
+def readable_size(size: int) -> str:
+    """`12.3 MB`; below 0.1 MB in bytes."""
     return f"{size / _MEGABYTE:,.1f} MB" if size >= _MEGABYTE / 10 else f"{size:,} bytes"
 
 

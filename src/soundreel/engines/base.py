@@ -8,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
+from numpy.typing import NDArray
+
 from soundreel.engines.driver import find_gpu
 from soundreel.errors import EngineError, SoundreelError
 from soundreel.request import EngineName, Request
-from soundreel.types import Carry, Plan, RenderedClip, Report
+from soundreel.types import Carry, Clip, Plan, RenderedClip, Report
 
 Identity = Mapping[str, Any]
 """What an engine decided that changes pixels, by name and ready for JSON: precision, kernels, rounding, model names.
@@ -28,6 +30,24 @@ class Prepared:
     identity: Identity
     placement: Any = None  # the engine's own: devices, memory mode, server; decided anew on each machine
     notes: tuple[str, ...] = ()  # what the user should know
+    memory_bytes: int | None = None  # the most that is taken of the device; None: nothing is known
+    memory_mode: str = ""  # what is kept where, in a few words
+
+
+class Negatives(Protocol):
+    """Keeps what an engine makes pictures from (latents), so that what was sampled is never sampled again."""
+
+    def find(self, index: int) -> Mapping[str, NDArray[Any]] | None:
+        """The negative of the clip with an index; None: there is none that counts."""
+        ...
+
+    def facts(self, index: int) -> Mapping[str, Any]:
+        """What was noted of it."""
+        ...
+
+    def keep(self, clip: Clip, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Store the negative of a clip; it is on the disk when this returns."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +55,9 @@ class Start:
     """Where a render begins or goes on."""
 
     index: int  # of the first clip to render
-    carry: Carry = field(default_factory=Carry)  # of the clip before; empty where the clip begins a shot
+    carry: Carry | None = field(default_factory=Carry)  # of the clip before; None: to be made from negatives
     scratch: Path  # a folder of the engine's own: what it leaves there outlives a crash, until the video is whole
+    negatives: Negatives  # for engines that keep them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +70,20 @@ class Estimate:
     memory_mode: str = ""  # what is kept where, in a few words
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeptBytes:
+    """What an engine's negatives and carries take on the disk."""
+
+    negatives: tuple[int, ...]  # of each clip
+    carry: int = 0  # of one clip: what the next one continues
+
+
 class Engine(Protocol):
     """Turns a plan into pictures, clip by clip. A context manager: on leaving it lets go of what it has loaded."""
 
     name: str
     equal_clips: bool  # several clips of a shot must have one size
+    reach: int | None  # frames before a clip that are made from negatives where they are not kept; None: it has none
     chains_clips: bool  # a clip is rendered from the one before it in its shot
 
     def model_files(self, request: Request) -> Mapping[str, str]:
@@ -73,6 +103,10 @@ class Engine(Protocol):
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """Measure or compute what a render takes here; a second at most, and nothing is written."""
+        ...
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """What the negatives and carries of a plan take on the disk."""
         ...
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:

@@ -20,7 +20,7 @@ import numpy as np
 from soundreel.disk.digests import sampled_digest
 from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
-from soundreel.media.motion import FramePair, Picture, compensate_motion
+from soundreel.media.motion import Check, FramePair, Picture, compensate_motion
 from soundreel.request import Interpolation
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.weights.frame_networks import find_weights
@@ -43,8 +43,8 @@ class Method(Protocol):
         """Number of frames that are interpolated together most efficiently."""
         ...
 
-    def __call__(self, pairs: Sequence[FramePair], /) -> list[list[Picture]]:
-        """The frames of each pair, one for each of its times."""
+    def __call__(self, pairs: Sequence[FramePair], /, check: Check = lambda: None) -> list[list[Picture]]:
+        """The frames of each pair, one for each of its times; `check` is called before each frame or batch."""
         ...
 
 
@@ -154,6 +154,7 @@ def interpolate(
     fps: int | Fraction | None = None,
     source_fps: int | Fraction = MODEL_FPS,
     piece: Piece = WHOLE,
+    check: Check | None = None,
 ) -> Iterator[Picture]:
     """Yield the frames, uint8 [H, W, 3], at the higher rate; the module's docstring says how many and which.
 
@@ -164,6 +165,7 @@ def interpolate(
         factor: output frames per source frame; or else
         fps: frames per second of the output.
         method: a name of `Interpolation`, or a method that `open_method` returned.
+        check: called before each frame that is made; may raise to stop.
 
     Raises:
         InputError: an unknown method, or a factor or rate below that of the source.
@@ -174,13 +176,15 @@ def interpolate(
     if method == Interpolation.NONE or rates.source == rates.target:
         return iter(pictures)
     maker = open_method(method) if isinstance(method, str) else method
-    return _interpolated(pictures, rates, maker, piece)
+    return _interpolated(pictures, rates, maker, piece, check)
 
 
-def _interpolated(pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece) -> Iterator[Picture]:
+def _interpolated(
+    pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece, check: Check | None
+) -> Iterator[Picture]:
     start, before = piece.start, piece.before
     position = rates.first_at(start) if before is None else rates.first_after(start - 1)
-    converter = FrameRateConverter(rates.target, method, position=position)
+    converter = FrameRateConverter(rates.target, method, position=position, check=check)
     if before is not None:
         yield from converter.add((start - 1) / rates.source, before)
     frame = start - 1
@@ -196,10 +200,19 @@ class FrameRateConverter:
         fps: frames per second of the output.
         position: index of the first output frame.
         longest: largest distance in seconds of two frames between which frames are interpolated; None: any.
+        check: called before each frame that is made; may raise to stop.
     """
 
-    def __init__(self, fps: Fraction, method: Method, *, position: int = 0, longest: Fraction | None = None) -> None:
-        self._fps, self._method, self._longest = fps, method, longest
+    def __init__(
+        self,
+        fps: Fraction,
+        method: Method,
+        *,
+        position: int = 0,
+        longest: Fraction | None = None,
+        check: Check | None = None,
+    ) -> None:
+        self._fps, self._method, self._longest, self._check = fps, method, longest, check
         self._position = position
         self._last: tuple[Fraction, Picture] | None = None
         self._slots: list[_Slot] = []
@@ -255,7 +268,8 @@ class FrameRateConverter:
 
     def _flush(self) -> Iterator[Picture]:
         if self._pairs:
-            made = self._method([pair for pair, _ in self._pairs])
+            pairs = [pair for pair, _ in self._pairs]
+            made = self._method(pairs) if self._check is None else self._method(pairs, self._check)
             for (_, slots), pictures in zip(self._pairs, made, strict=True):
                 for slot, picture in zip(slots, pictures, strict=True):
                     slot.picture = picture
@@ -278,8 +292,8 @@ class _MotionCompensation:
 
     batch = 1
 
-    def __call__(self, pairs: Sequence[FramePair]) -> list[list[Picture]]:
-        return [compensate_motion(pair) for pair in pairs]
+    def __call__(self, pairs: Sequence[FramePair], /, check: Check = lambda: None) -> list[list[Picture]]:
+        return [compensate_motion(pair, check) for pair in pairs]
 
 
 def _rates(factor: int | None, fps: int | Fraction | None, source: Fraction) -> Rates:

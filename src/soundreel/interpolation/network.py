@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from soundreel.errors import EngineError
-from soundreel.media.motion import FramePair, Picture
+from soundreel.media.motion import Check, FramePair, Picture
 from soundreel.models.devices import pick_device
 from soundreel.units import GIB
 from soundreel.weights.frame_networks import FILM, load_network
@@ -103,12 +103,12 @@ class FrameInterpolator:
         self.tiles = 1
 
     @torch.inference_mode()
-    def __call__(self, pairs: Sequence[FramePair]) -> list[list[Picture]]:
-        """The frames of each pair, one for each of its times."""
+    def __call__(self, pairs: Sequence[FramePair], /, check: Check = lambda: None) -> list[list[Picture]]:
+        """The frames of each pair, one for each of its times; `check` is called before each batch."""
         known = [{Fraction(0): self._upload(pair.before), Fraction(1): self._upload(pair.after)} for pair in pairs]
         for steps in self._rounds(pairs):
             inputs = [(known[step.pair][step.left], known[step.pair][step.right]) for step in steps]
-            for step, picture in zip(steps, self._make(inputs, [step.share for step in steps]), strict=True):
+            for step, picture in zip(steps, self._make(inputs, [step.share for step in steps], check), strict=True):
                 known[step.pair][step.time] = picture
         return [[_download(known[index][time]) for time in pair.times] for index, pair in enumerate(pairs)]
 
@@ -139,21 +139,22 @@ class FrameInterpolator:
         pixels = torch.from_numpy(np.ascontiguousarray(picture)).to(self._device)
         return pixels.permute(2, 0, 1)[None].to(self._dtype) / 255
 
-    def _make(self, inputs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
+    def _make(self, inputs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float], check: Check) -> list[Tensor]:
         """The frames between pairs of frames [1, 3, H, W], retried with less memory where it runs out."""
         height, width = inputs[0][0].shape[2:]
         self._fit(height, width)
         while True:
             try:
-                return self._attempt(inputs, shares)
+                return self._attempt(inputs, shares, check)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             self._economize(height, width)  # outside the handler, whose traceback would keep the tensors alive
 
-    def _attempt(self, inputs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
+    def _attempt(self, inputs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float], check: Check) -> list[Tensor]:
         made: list[Tensor] = []
         for first in range(0, len(inputs), self.batch):
+            check()
             chosen = inputs[first : first + self.batch]
             x0, x1 = (torch.cat(pictures) for pictures in zip(*chosen, strict=True))
             times = torch.tensor(shares[first : first + self.batch], device=self._device, dtype=self._dtype)[:, None]

@@ -1,6 +1,6 @@
 """Frame interpolation by libavfilter's motion compensation (`minterpolate`): on the CPU, without weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -29,6 +29,10 @@ _FORMAT: Final = "yuv444p"
 _NOTHING_YET: Final = (av.error.BlockingIOError, av.error.EOFError)
 
 
+Check = Callable[[], object]
+"""Called before each picture that is made; may raise to stop."""
+
+
 @dataclass(frozen=True, eq=False)
 class FramePair:
     """Two consecutive frames, and the times between them, 0 at the first and 1 at the second, of the frames to make."""
@@ -38,14 +42,14 @@ class FramePair:
     times: tuple[Fraction, ...]  # ascending, equally far apart
 
 
-def compensate_motion(pair: FramePair) -> list[Picture]:
+def compensate_motion(pair: FramePair, check: Check = lambda: None) -> list[Picture]:
     """The frames at the times of a pair. They depend on its two frames alone: each pair has a filter of its own."""
     if min(pair.before.shape[:2]) < SMALLEST_SIDE_PIXELS:
         return [pair.before for _ in pair.times]
     first, step = _ticks(pair.times)
     lead = step - first  # outputs are at 0, step, 2 · step …: with `before` here, the second one has the first time
     shown = [(lead, pair.before), (lead + TICKS, pair.after), (lead + 2 * TICKS, pair.after)]  # output is an input late
-    return _between([(0, pair.before), *shown] if lead else shown, step, len(pair.times))
+    return _between([(0, pair.before), *shown] if lead else shown, step, len(pair.times), check)
 
 
 def _ticks(times: Sequence[Fraction]) -> tuple[int, int]:
@@ -56,7 +60,7 @@ def _ticks(times: Sequence[Fraction]) -> tuple[int, int]:
     return first, max(first, round(TICKS * (times[1] - times[0])))
 
 
-def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int) -> list[Picture]:
+def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int, check: Check) -> list[Picture]:
     """The filter's output frames 1 to `count`, `step` ticks apart, for input frames with their times in ticks."""
     graph = _open_graph(shown[0][1], step)
     made: list[Picture] = []
@@ -65,6 +69,7 @@ def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int) -> lis
         frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
         graph.vpush(frame)
         while len(made) <= count:
+            check()
             try:
                 made.append(np.asarray(graph.vpull().to_ndarray(format="rgb24"), np.uint8))
             except _NOTHING_YET:

@@ -21,9 +21,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
     WanRMS_norm,
 )
 from torch import Tensor, nn
-from torch.nn import functional
 
-from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.dispatch import convolutions, operations
 
 FULL_LOOK_BACK = 14
 """Look-back of the full-size stage: 3 blocks of 2 convolutions, and the output convolution."""
@@ -104,9 +103,19 @@ class _Pieces:
     def __init__(self) -> None:
         self._before: dict[nn.Module, Tensor] = {}
 
-    def convolve(self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None) -> Tensor:
-        """Causal convolution of x, or of silu(norm(x)), that continues from the piece before."""
+    def convolve(
+        self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        """A causal convolution of x, or of silu(norm(x)), that sees the piece before; plus `residual`."""
+        joined = self._joined(conv, x, norm)
+        made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, residual=residual)
+        return made
+
+    def _joined(self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None) -> Tensor:
+        """The frames that a convolution looks back at, and x or silu(norm(x))."""
         context = conv.kernel_size[0] - 1
+        if not context and norm is None:
+            return x
         shape = (*x.shape[:2], context + x.shape[2], *x.shape[3:])
         joined = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
         joined[:, :, :context] = self._before.get(conv, 0)
@@ -116,14 +125,13 @@ class _Pieces:
             operations(x).norm_silu(x, norm.gamma, joined[:, :, context:])
         if context:
             self._before[conv] = joined[:, :, -context:].clone(memory_format=torch.preserve_format)
-        padding = (0, conv._padding[2], conv._padding[0])
-        return functional.conv3d(joined, conv.weight, conv.bias, conv.stride, padding)
+        return joined
 
     def residual(self, block: WanResidualBlock, x: Tensor) -> Tensor:
         """A residual block: two convolutions and the shortcut."""
         inner = self.convolve(block.conv1, x, block.norm1)
         shortcut = x if isinstance(block.conv_shortcut, nn.Identity) else self.convolve(block.conv_shortcut, x)
-        return self.convolve(block.conv2, inner, block.norm2).add_(shortcut)
+        return self.convolve(block.conv2, inner, block.norm2, shortcut)
 
     def middle(self, block: Any, x: Tensor) -> Tensor:
         """The middle block: residual blocks with attention between them."""
@@ -168,9 +176,8 @@ class _Decoder(_Pieces):
         """Double the frames, except the video's first one; also returns the index of the first frame."""
         if at == 0:
             return x, 0
-        x = self.convolve(resample.time_conv, x)
-        pairs = torch.unflatten(x, 1, (2, -1)).permute(0, 2, 3, 1, 4, 5)  # [1, C, t, 2, H, W]
-        return _channels_last(pairs.flatten(2, 3)), 2 * at - 1
+        conv, joined = resample.time_conv, self._joined(resample.time_conv, x)
+        return convolutions(x).double(joined, conv.weight, conv.bias), 2 * at - 1
 
 
 class _Encoder(_Pieces):
@@ -186,7 +193,7 @@ class _Encoder(_Pieces):
             if isinstance(block, WanResidualBlock):
                 x = self.residual(block, x)
             elif isinstance(block, WanResample):
-                x = self._halve(block, _per_frame(block.resample, x), first)
+                x = self._halve(block, _reduce(block, x), first)
             else:
                 x = _attend(block, x)
         x = self.convolve(encoder.conv_out, self.middle(encoder.mid_block, x), encoder.norm_out)
@@ -200,7 +207,10 @@ class _Encoder(_Pieces):
         conv = resample.time_conv
         joined = x if first == 0 else _channels_last(torch.cat([self._before[conv], x], dim=2))
         self._before[conv] = x[:, :, -1:].clone(memory_format=torch.preserve_format)
-        return x if first == 0 else functional.conv3d(joined, conv.weight, conv.bias, conv.stride)
+        if first == 0:
+            return x
+        made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, time_stride=conv.stride[0])
+        return made
 
 
 def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:
@@ -210,16 +220,17 @@ def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:
 
 
 def _enlarge(resample: WanResample, x: Tensor) -> Tensor:
-    """Double height and width (nearest), then a convolution; diffusers' detour over float32 changes no value."""
-    _, convolution = resample.resample
-    return _per_frame(nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution), x)
+    """Each pixel four times, and a convolution; diffusers repeats them in float32, which changes nothing."""
+    convolution = resample.resample[1]
+    made: Tensor = convolutions(x).enlarge(x, convolution.weight, convolution.bias)
+    return made
 
 
-def _per_frame(layers: nn.Module, x: Tensor) -> Tensor:
-    """Apply 2-D layers to each frame."""
-    pictures = x.transpose(1, 2).flatten(0, 1)
-    made: Tensor = layers(pictures)
-    return _channels_last(torch.unflatten(made, 0, (x.shape[0], -1)).transpose(1, 2))
+def _reduce(resample: WanResample, x: Tensor) -> Tensor:
+    """A convolution at every second row and column, with zeros at the end."""
+    convolution = resample.resample[1]
+    made: Tensor = convolutions(x).halve(x, convolution.weight, convolution.bias)
+    return made
 
 
 def _attend(attention: nn.Module, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ fingerprint: what all clips share, what it has for itself, and what it continues
 another cut or another seed draws anew only what depends on it, and another `--crf` stands beside what is there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,44 +74,44 @@ def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprin
     )
 
 
-def clip_fingerprints(
-    plan: Plan,
-    what_was_asked: Fingerprint,
-    identity: Mapping[str, Any],
-    encoding: Mapping[str, Any],
-    *,
-    are_chained: bool = True,
+def pixel_fingerprints(
+    plan: Plan, what_was_asked: Fingerprint, identity: Mapping[str, Any], *, are_chained: bool = True
 ) -> list[str]:
-    """A digest for each clip of a plan.
+    """A digest of the pixels of each clip of a plan.
 
     Args:
         are_chained: the engine renders a clip from the one before it in its shot, so the digest of one that continues
-            another holds the other's; else only what post-processing looks back at counts.
+            another holds the other's.
     """
     shared = {name: part for name, part in what_was_asked.parts.items() if name != "clips"}
-    common = data_digest([shared, dict(identity), dict(encoding), plan.frames])
-    own = [data_digest([common, list(_clip_parts(plan, clip))]) for clip in plan.clips]
+    common = data_digest([shared, dict(identity), plan.frames])
     digests: list[str] = []
     for clip in plan.clips:
-        if not plan.continues(clip):
-            before = []
-        elif are_chained:
-            before = [digests[-1]]
-        else:
-            before = [own[index] for index in _looks_back_at(plan, clip, encoding)]
-        digests.append(data_digest([own[clip.index], *before]))
+        own = [clip.shot, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed]  # a draft's look: by the shot
+        before = digests[-1] if are_chained and plan.continues(clip) else ""
+        digests.append(data_digest([common, own, before]))
     return digests
+
+
+def clip_fingerprints(plan: Plan, pixels: Sequence[str], encoding: Mapping[str, Any]) -> list[str]:
+    """A digest of each clip as it is encoded, from those of the pixels that it is made of."""
+    return [
+        data_digest(
+            [
+                pixels[clip.index],
+                dict(encoding),
+                [plan.is_last_of_shot(clip), clip.stop == plan.frames],
+                [pixels[index] for index in _looks_back_at(plan, clip, encoding)],
+            ]
+        )
+        for clip in plan.clips
+    ]
 
 
 def _looks_back_at(plan: Plan, clip: Clip, encoding: Mapping[str, Any]) -> list[int]:
     """Indexes of the clips whose pictures post-processing needs beside those of a clip that continues another."""
+    if not plan.continues(clip):
+        return []
     if encoding["output.color_match"]:  # glides from the clip before to the colours of the shot's first one
         return [clip.index - 1, plan.shots[clip.shot].clips[0].index]
     return [] if encoding["output.interpolate"] == Interpolation.NONE else [clip.index - 1]
-
-
-def _clip_parts(plan: Plan, clip: Clip) -> Iterator[int]:
-    """What a clip has for itself. A shot's clips begin with its number: it decides a draft's look."""
-    yield from (clip.shot, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed)
-    yield int(plan.is_last_of_shot(clip))
-    yield int(clip.stop == plan.frames)

@@ -58,6 +58,11 @@ class FoundPlans:
         """Seeds that clips of any take have had."""
         return {seed for plan in self.takes for seed in plan["taken"]}
 
+    def is_finished(self, pixels: Sequence[str]) -> bool:
+        """Whether a take whose clips have these pixels, encoded in whatever way, is done."""
+        same = (take for take in self.takes if [clip.get("pixels") for clip in take["clips"]] == list(pixels))
+        return any(take.get("finished") for take in same)
+
 
 def plans_of(found: PlanData | None) -> list[PlanData]:
     """All renders that a plan.json tells of, the latest first."""
@@ -74,7 +79,13 @@ def _fingerprints(plan: PlanData) -> list[str]:
 
 
 def _has_clips(folder: Path, plan: PlanData) -> bool:
-    return any(clip_file(folder, clip["index"], clip["fingerprint"], ".json").exists() for clip in plan["clips"])
+    """Whether any clip is there, encoded or as a negative."""
+    endings = (("fingerprint", ".json"), ("pixels", ".latents.json"))
+    return any(
+        clip_file(folder, clip["index"], str(clip.get(of)), ending).exists()
+        for clip in plan["clips"]
+        for of, ending in endings
+    )
 
 
 def read_plan(folder: Path) -> PlanData | None:

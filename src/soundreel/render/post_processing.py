@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.interpolation.frames import Piece, interpolate
+from soundreel.media.motion import Check
 from soundreel.render.colour import ColourStats, Correction, measure
 from soundreel.render.prepared import PreparedRender
 from soundreel.request import Interpolation
 from soundreel.types import RenderedClip
 
 OWN: Final = "soundreel."
-"""Names in a stored carry that begin so are not the engine's."""
+"""Names in what is handed on that begin so are not the engine's."""
 
 CONTEXT, CORRECTION, TARGET = f"{OWN}context", f"{OWN}correction", f"{OWN}target"
 
@@ -39,8 +40,15 @@ class ProcessedClip:
     handed_on: Tensors
 
 
-def post_process(render: PreparedRender, rendered: RenderedClip, before: Tensors) -> ProcessedClip:
-    """Process a clip; `before` is what the clip before it in its shot handed on."""
+def post_process(
+    render: PreparedRender, rendered: RenderedClip, before: Tensors, check: Check | None = None
+) -> ProcessedClip:
+    """Process a clip.
+
+    Args:
+        before: what the clip before it in its shot handed on.
+        check: called before each picture that is made between others; may raise to stop.
+    """
     colours = measure(rendered.frames)
     handed_on: dict[str, NDArray[Any]] = {}
     count = len(rendered.frames)
@@ -55,7 +63,7 @@ def post_process(render: PreparedRender, rendered: RenderedClip, before: Tensors
     pictures: Iterator[Picture] = map(picture, range(count))
     if render.interpolation is not Interpolation.NONE:
         handed_on[CONTEXT] = picture(count - 1)
-        pictures = _interpolated(render, rendered, pictures, before.get(CONTEXT))
+        pictures = _interpolated(render, rendered, pictures, before.get(CONTEXT), check)
     correction = None if correct is None else correct.end
     return ProcessedClip(pictures=pictures, colours=colours, correction=correction, handed_on=handed_on)
 
@@ -75,7 +83,11 @@ class _Matching:
 
 
 def _interpolated(
-    render: PreparedRender, rendered: RenderedClip, pictures: Iterator[Picture], before: Picture | None
+    render: PreparedRender,
+    rendered: RenderedClip,
+    pictures: Iterator[Picture],
+    before: Picture | None,
+    check: Check | None,
 ) -> Iterator[Picture]:
     clip, plan = rendered.clip, render.plan
     return interpolate(
@@ -88,4 +100,5 @@ def _interpolated(
             is_last=clip.stop == plan.frames,
             until=render.rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else None,
         ),
+        check=check,
     )

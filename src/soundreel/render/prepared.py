@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel import planning
-from soundreel.disk.digests import data_digest
 from soundreel.engines.base import Choice, Engine, Identity, Prepared, open_engine
 from soundreel.errors import InputError
 from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.media.image import probe_image
-from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, request_parts
+from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import Interpolation, Request
-from soundreel.types import Plan
+from soundreel.types import Clip, Plan
 from soundreel.units import MODEL_FPS
 
 INTERPOLATED_FPS: Final = 2 * MODEL_FPS
@@ -69,6 +68,7 @@ class PreparedRender:
     networks: Mapping[str, str]  # digests of the interpolation's weights, by name
     notes: tuple[str, ...]
     resumed: str = ""  # what is there already, in a few words
+    is_printed_again: bool = False  # from kept negatives: nothing is sampled
 
     @property
     def plan(self) -> Plan:
@@ -122,6 +122,18 @@ class PreparedRender:
         """Frames of the file."""
         return self.rates.count(self.plan.frames)
 
+    def first_written(self, clip: Clip) -> int:
+        """Place in the file of the first frame that is encoded with `clip`."""
+        return self.rates.first_after(clip.start - 1) if self.plan.continues(clip) else self.rates.first_at(clip.start)
+
+    def frames_between(self, clip: Clip) -> int:
+        """Frames of the file that are encoded with `clip`."""
+        rates, plan, begin = self.rates, self.plan, self.first_written(clip)
+        if clip.stop == plan.frames:
+            return self.frames_written - begin
+        end = rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else rates.first_after(clip.stop - 1)
+        return end - begin
+
     @cached_property
     def encoding(self) -> Mapping[str, Any]:
         """How pictures are post-processed and encoded: as asked, and as it is really done."""
@@ -130,20 +142,15 @@ class PreparedRender:
         return {name: value for name, value in (wanted | done).items() if name != "output.weights"}
 
     @cached_property
-    def clip_fingerprints(self) -> list[str]:
-        """What a stored clip must be of to count, for each clip."""
-        return clip_fingerprints(
-            self.plan,
-            self.asked.fingerprint,
-            self.identity,
-            self.encoding,
-            are_chained=self.engine.chains_clips,
-        )
+    def pixel_fingerprints(self) -> list[str]:
+        """What a stored negative must be of to count, for each clip."""
+        chained = self.engine.chains_clips
+        return pixel_fingerprints(self.plan, self.asked.fingerprint, self.identity, are_chained=chained)
 
     @cached_property
-    def digest(self) -> str:
-        """Of all pixels of the video before they are encoded."""
-        return data_digest([self.asked.fingerprint.parts, dict(self.identity)])
+    def clip_fingerprints(self) -> list[str]:
+        """What a stored clip must be of to count, for each clip."""
+        return clip_fingerprints(self.plan, self.pixel_fingerprints, self.encoding)
 
     @cached_property
     def interpolator(self) -> Method:

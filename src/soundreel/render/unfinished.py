@@ -1,23 +1,29 @@
-"""Renders that are under way, interrupted or kept, found by their work folders; and one of their clips, drawn again."""
+"""Renders that are under way, interrupted or kept, found by their work folders; drawn again in part, printed again."""
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from soundreel.disk.locks import holder
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
+from soundreel.render.folder_files import WORK_FOLDER
 from soundreel.render.plan_file import PLAN_NAME, PlanData, clip_file, plans_of, read_plan
 from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe
-from soundreel.render.work_folder import FOLDER_DIGITS, WORK_FOLDER, read_record, work_folder
-from soundreel.request import Output, Request, WorkOptions, from_data
-from soundreel.units import StrPath
+from soundreel.render.work_folder import FOLDER_DIGITS, read_record, work_folder
+from soundreel.request import Interpolation, Output, Request, WorkOptions, from_data
+from soundreel.units import MODEL_FPS, StrPath
 
 DEPTH: Final = 4
 """Folders below the one named that are looked into."""
+
+ENCODING: Final = frozenset(field.leaf for field in fields_of(Output) if field.option.role is Role.ENCODING)
+"""Fields of `Output` that a render is printed again with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +63,7 @@ def load_render(folder: StrPath) -> tuple[Request, WorkOptions]:
         InputError: there is none, more than one, or its plan cannot be read.
     """
     place, plan = _open(folder)
-    options = WorkOptions(work_dir=place, keep_work=bool(plan.get("keep_work", False)), only_resume=True)
+    options = WorkOptions(work_dir=place, keep_work=plan.get("keep_work"), only_resume=True)
     return from_data(plan["request"]), options
 
 
@@ -79,15 +85,47 @@ def load_redo(
     Raises:
         InputError: there is no such render.
     """
+    place, request = _open_source(source, work_dir)
+    return request, WorkOptions(work_dir=place, redo_clip=number, redo_seed=seed, redo_output=output)
+
+
+def load_reprint(
+    source: StrPath,
+    encoding: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    work_dir: StrPath | None = None,
+    output: StrPath | None = None,
+) -> tuple[Request, WorkOptions]:
+    """The request that prints a kept render again, encoded otherwise, and how it is kept.
+
+    Args:
+        source: a work folder, or a video whose work folder lies beside it or under `work_dir`; of a video what is not
+            given in `encoding` is as it was for this video.
+        encoding: fields of `Output` that change nothing but how pictures are post-processed and encoded. A method of
+            interpolation without a rate takes the rate along with it.
+        output: name of the video; None: a new one beside the video or that of the render, where it has a name.
+
+    Raises:
+        InputError: there is no such render, or a field is none of these.
+    """
+    place, request = _open_source(source, work_dir)
+    beside = Path(source) if Path(source).is_file() else request.output.path
+    request = request.replace(output=replace(request.output, **_with_rate(encoding, request.output)))
+    wanted = output or (None if beside is None else _next_name(Path(beside), "print"))
+    if wanted is not None:
+        request = request.replace(output=str(wanted))
+    return request, WorkOptions(work_dir=place, keep_work=True, only_print=True)
+
+
+def _open_source(source: StrPath, work_dir: StrPath | None) -> tuple[Path, Request]:
+    """The work folder of a render, and its request: of a video, the one that makes this video."""
     place = Path(source)
     if place.is_file():
         recipe = read_recipe(place)
         place, plan = _folder_of(place, recipe, work_dir)
-        request = _as_made(from_data(plan["request"]), recipe)
-    else:
-        place, plan = _open(place)
-        request = from_data(plan["request"])
-    return request, WorkOptions(work_dir=place, redo_clip=number, redo_seed=seed, redo_output=output)
+        return place, _as_made(from_data(plan["request"]), recipe)
+    place, plan = _open(place)
+    return place, from_data(plan["request"])
 
 
 def _as_made(request: Request, recipe: Mapping[str, Any]) -> Request:
@@ -96,6 +134,17 @@ def _as_made(request: Request, recipe: Mapping[str, Any]) -> Request:
     encoding = [field for field in fields_of(Output) if field.option.role is Role.ENCODING and not field.option.is_path]
     output = replace(request.output, **{field.name: field.of(made) for field in encoding})
     return request.replace(clip_seeds=[clip["seed"] for clip in recipe["plan"]["clips"]], output=output)
+
+
+def _with_rate(encoding: Mapping[str, Any], made: Output) -> dict[str, Any]:
+    """`encoding`, and the rate that belongs to its method: none needs the model's own, the others a higher one."""
+    unknown = next((name for name in encoding if name not in ENCODING), None)
+    if unknown is not None:
+        raise InputError(f"there is no {unknown!r} to print again with: it takes {', '.join(sorted(ENCODING))}")
+    method = encoding.get("interpolate")
+    if method is None or "fps" in encoding or (method != Interpolation.NONE and made.fps not in {None, MODEL_FPS}):
+        return dict(encoding)
+    return {**encoding, "fps": None}
 
 
 def redone(what: Asked, options: WorkOptions) -> Request:
@@ -122,7 +171,7 @@ def redone(what: Asked, options: WorkOptions) -> Request:
         seeds[number - 1] = max([*seeds, *plan["taken"]]) + 1 if options.redo_seed is None else options.redo_seed
     path = options.redo_output or (None if pending is None else pending["output"])
     if path is None and request.output.path is not None:
-        path = _next_take(Path(request.output.path))
+        path = _next_name(Path(request.output.path), "take")
     return request.replace(clip_seeds=seeds, **({} if path is None else {"output": str(path)}))
 
 
@@ -135,12 +184,12 @@ def _pending(plan: PlanData, number: int, seeds: list[int]) -> PlanData | None:
     return redo if all(redo["seeds"][k] == seeds[k] for k in others) else None
 
 
-def _next_take(path: Path) -> Path:
-    """`video.mp4` → `video_take2.mp4`, or the next number that is free: an earlier take is never replaced."""
-    stem, _, number = path.stem.rpartition("_take")
+def _next_name(path: Path, word: str) -> Path:
+    """`video.mp4` → `video_take2.mp4`, or the next number that is free: an earlier video is never replaced."""
+    stem, _, number = path.stem.rpartition(f"_{word}")
     stem = stem if stem and number.isdecimal() else path.stem
-    takes = (path.with_name(f"{stem}_take{k}{path.suffix}") for k in range(2, 10_000))
-    return next(take for take in takes if not take.exists())
+    names = (path.with_name(f"{stem}_{word}{k}{path.suffix}") for k in range(2, 10_000))
+    return next(name for name in names if not name.exists())
 
 
 def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None) -> tuple[Path, PlanData]:
@@ -197,7 +246,15 @@ def _work_folders(root: Path) -> Iterator[Path]:
 
 def _stored(folder: Path) -> StoredRender | None:
     unreadable = StoredRender(
-        folder=folder, audio="", engine="", clips=0, done=0, bytes=_bytes(folder), finished=False, written="", pid=None
+        folder=folder,
+        audio="",
+        engine="",
+        clips=0,
+        done=0,
+        bytes=bytes_below(folder),
+        finished=False,
+        written="",
+        pid=None,
     )
     try:
         plan = read_plan(folder)
@@ -212,15 +269,21 @@ def _stored(folder: Path) -> StoredRender | None:
         engine=str(plan.get("engine", "")),
         clips=len(plan["clips"]),
         done=sum(_is_done(folder, clip) for clip in plan["clips"]),
-        bytes=_bytes(folder),
+        bytes=bytes_below(folder),
         finished=bool(plan.get("finished", False)),
         written=str(plan.get("written", "")),
         pid=None if running is None else running.pid,
     )
 
 
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def bytes_below(folder: Path) -> int:
+    """What the files in a folder and the folders in it take; 0 where there is none."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # gone in between: a process renders there
+                total += (Path(place) / name).stat().st_size
+    return total
 
 
 def _is_done(folder: Path, clip: Any) -> bool:

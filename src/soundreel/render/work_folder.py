@@ -1,9 +1,11 @@
-"""The work folder of a render: what is done is on the disk, whole and checked, before the next clip begins.
+"""The work folder of a render: what is done is on the disk, whole and checked.
 
     plan.json                          what was asked, what was decided, the clips with seeds and fingerprints
     clip_00001_1f2e3d4c.mp4            pictures of the first clip, encoded
-    clip_00001_1f2e3d4c.safetensors    its carry, where the next clip needs one
+    clip_00001_1f2e3d4c.safetensors    its carry, where the next clip or its encoding needs one
     clip_00001_1f2e3d4c.json           its fingerprint, checksums, and the carry that it was rendered from
+    clip_00001_5a6b7c8d.latents.*      its negative, where the engine has one: see `soundreel.render.negatives`
+    carry_00001_5a6b7c8d.safetensors   the newest of what goes on from negatives
     engine/                            the engine's own
     lock                               pid and host of the process that renders
 
@@ -13,11 +15,9 @@ it in its shot has now. Nothing that counts for another request is ever deleted.
 """
 
 import json
-import re
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,17 +30,18 @@ from safetensors.numpy import load_file
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.durable import (
     TEMPORARY,
-    TEMPORARY_PATTERN,
-    WINDOWS,
     uninterrupted,
     write_durably,
     write_json,
     write_tensors,
 )
-from soundreel.disk.locks import LOCK_NAME, locked
+from soundreel.disk.locks import locked
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import to_data
+from soundreel.render import remarks
+from soundreel.render.folder_files import ENGINE_FOLDER, WORK_FOLDER, refuse_foreign, remove_work
+from soundreel.render.negatives import NegativeStore
 from soundreel.render.plan_file import (
     CLIP_DIGITS,
     PLAN_NAME,
@@ -53,25 +54,13 @@ from soundreel.render.plan_file import (
     worth_keeping,
 )
 from soundreel.render.prepared import Asked, PreparedRender
+from soundreel.render.room import check_room, disk_need, segment_bytes
 from soundreel.request import Request, WorkOptions
 from soundreel.types import Carry, Clip
-from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
-WORK_FOLDER: Final = ".soundreel"
-"""Beside the output: a folder per render, named by the fingerprint of what was asked."""
-
-ENGINE_FOLDER: Final = "engine"
 FOLDER_DIGITS: Final = 16
-
-_CLIP_FILE: Final = re.compile(r"clip_\d{5}(_[0-9a-f]{8})?\.(mp4|safetensors|json)")
-_OURS: Final = re.compile(
-    rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
-    rf"({TEMPORARY_PATTERN})?"
-)
-
-BYTES_PER_PIXEL_GUESS: Final = 0.1
-"""Of a first segment, for the message when the disk is full."""
+"""Of the fingerprint of what was asked, in the name of its folder."""
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -85,6 +74,7 @@ class ClipRecord:
     before: str  # checksum of the carry that the clip was rendered from; "": none
     segment: str  # checksum
     carry: str  # checksum; "": none
+    negative: str = ""  # checksum of what it was printed from; "": the engine keeps none
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -97,7 +87,7 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
         MediaError: it cannot be written.
     """
     folder = work_folder(render.asked, options)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     with locked(folder):
         work = None
         try:
@@ -117,8 +107,7 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
 def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
     """Keep a folder that holds anything worth it, and say how to go on."""
     if work is not None and work.holds_anything:
-        kept = f"{work.done} of {len(work.render.plan.clips)} clips are kept"
-        error.add_note(f"{kept}, go on with: soundreel resume {shlex.quote(str(folder))}")
+        error.add_note(work.says_what_is_kept())
     elif work is not None:
         work.let_go()
     elif not any(folder.glob("clip_*.json")) and not any((folder / ENGINE_FOLDER).glob("*")):
@@ -159,35 +148,6 @@ def kept_identity(asked: Asked, options: WorkOptions) -> Identity | None:
     return next((plan["identity"] for plan in plans if plan["asked"] == asked.fingerprint.digest), None)
 
 
-def _refuse_foreign(folder: Path) -> None:
-    if folder.is_dir():
-        foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
-        if foreign is not None:
-            raise InputError(
-                f"{str(folder)!r} is no work folder of soundreel (it holds {foreign!r}): name an empty or a new one"
-            )
-
-
-def remove_work(folder: Path) -> None:
-    """Remove a work folder, and the folder of work folders when it was the last one."""
-    if not folder.is_dir():
-        return
-    entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
-    for entry in entries:
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
-            entry.unlink()
-    for empty in (folder, *([folder.parent] if folder.parent.name == WORK_FOLDER else [])):
-        with suppress(OSError):  # not empty: another render is in it
-            empty.rmdir()
-
-
-def _removal_order(path: Path) -> tuple[bool, bool]:
-    """The lock last, the plan before it: whoever is killed in between leaves what can still be removed."""
-    return path.name.startswith(LOCK_NAME), path.name == PLAN_NAME
-
-
 class WorkFolder:
     """The open work folder of a render."""
 
@@ -200,19 +160,44 @@ class WorkFolder:
         if not options.resume:
             self._throw_away()
         found = FoundPlans.read(folder, render.asked.fingerprint.digest, self._fingerprints)
-        if options.only_resume and not found.takes:
-            raise InputError(_nothing_to_go_on_with(folder, render, found.latest))
         self._others = found.others
         self._taken = found.taken | {clip.seed for clip in render.plan.clips}
         self._redo = self._pending_redo(found, options)
-        self._is_kept = options.keep_work or _was_kept(found, options)
+        self.is_kept = _keeps(render, options, found)
+        clips = render.plan.clips
+        self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints, all_there=options.only_print)
+        self._records = [self._read_record(clip) for clip in clips]
+        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
+        self._refuse(options, found)
+        self._check_room()
+        self.render = replace(
+            render,
+            resumed=self._say_what_is_there(found.mine or found.latest),
+            is_printed_again=self._is_printed_again,
+        )
         self._write_plan()
         for needed in (self.scratch, self.staging):
             needed.mkdir(parents=True, exist_ok=True)
-        clips = render.plan.clips
-        self._records = [self._read_record(clip) for clip in clips]
-        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
-        self.render = replace(render, resumed=self._say_what_is_there(found.mine or found.latest))
+
+    def _refuse(self, options: WorkOptions, found: FoundPlans) -> None:
+        """Raise `InputError` where the folder does not hold what was said to be there; nothing is changed yet."""
+        if (options.only_resume or options.only_print) and not found.takes:
+            raise InputError(remarks.nothing_to_go_on_with(self.folder, _changes(self.render, found.latest)))
+        unsampled = [index + 1 for index in self._missing() if not self.negatives.has(index)]
+        if options.only_print and unsampled:
+            engine, total = self.render.engine, len(self._records)
+            how = remarks.Kept.FINISHED if found.is_finished(self.render.pixel_fingerprints) else remarks.Kept.BEGUN
+            how = how if engine.reach is not None else remarks.Kept.ENCODED
+            raise InputError(
+                remarks.cannot_print(self.folder, missing=unsampled, total=total, engine=engine.name, how=how)
+            )
+
+    def _check_room(self) -> None:
+        """Raise `MediaError` where the disk has no room for what is missing."""
+        whole = [index for index in range(len(self._records)) if self.has(index)]
+        sampled = [index for index in range(len(self._records)) if self.negatives.has(index)]
+        need = disk_need(self.render, encoded=whole, sampled=sampled, bytes_of=self._segment_bytes)
+        check_room(need, self.folder, self.staging)
 
     # where things are
 
@@ -238,7 +223,21 @@ class WorkFolder:
     @property
     def done(self) -> int:
         """How many clips are whole."""
-        return sum(map(self.has, range(len(self._records))))
+        return len(self._records) - len(self._missing())
+
+    def _missing(self) -> list[int]:
+        return [index for index in range(len(self._records)) if not self.has(index)]
+
+    @property
+    def _is_printed_again(self) -> bool:
+        """Whether clips are missing, and all that are have their negatives."""
+        missing = self._missing()
+        return bool(missing) and all(map(self.negatives.has, missing))
+
+    def says_what_is_kept(self) -> str:
+        """What is left after an error, and how to go on."""
+        sampled = sum(map(self.negatives.has, self._missing()))
+        return remarks.what_is_kept(self.folder, done=self.done, total=len(self._records), sampled=sampled)
 
     @property
     def missing(self) -> int | None:
@@ -248,20 +247,40 @@ class WorkFolder:
     def has(self, index: int) -> bool:
         """Whether clip `index` is whole and follows from the one before."""
         record = self._records[index]
-        return record is not None and index in self._intact and record.before == self._carry_before(index)
+        if record is None or index not in self._intact or record.before != self._carry_before(index):
+            return False
+        return self.negatives.digest(index) in ("", record.negative)
+
+    def is_stored(self, index: int) -> bool:
+        """Whether clip `index` is whole; whether it counts depends on the one before."""
+        return self._records[index] is not None and index in self._intact
 
     def next_start(self) -> Start | None:
         """The first clip to render and the carry for it; None: all are there. A damaged carry is rendered again."""
-        index = self.missing
-        if index is None:
-            return None
-        while self.render.plan.continues(self.render.plan.clips[index]):
+        index, clips = self.missing, self.render.plan.clips
+        while index is not None and self.render.plan.continues(clips[index]):
             try:
-                return Start(index=index, carry=Carry(tensors=self._read_carry(index - 1)), scratch=self.scratch)
+                return self._start_at(index)
             except (OSError, SafetensorError, ValueError):
                 index -= 1
                 self._intact.discard(index)
-        return Start(index=index, scratch=self.scratch)
+        return None if index is None else Start(index=index, scratch=self.scratch, negatives=self.negatives)
+
+    def _start_at(self, index: int) -> Start:
+        """Raises `ValueError` where what the clip continues is neither kept nor can be made again."""
+        handed_on, reach = self._read_carry(index - 1), self.render.engine.reach
+        carry: Carry | None = Carry(tensors=handed_on)
+        if reach is not None:
+            kept = self.negatives.carry_after(index - 1)
+            if kept is None and not self.negatives.can_begin(index, reach):
+                raise ValueError(f"the negatives before clip {index + 1} are not there")
+            carry = None if kept is None else Carry(tensors={**kept, **handed_on})
+        return Start(index=index, carry=carry, scratch=self.scratch, negatives=self.negatives)
+
+    def handed_on_before(self, start: Start) -> Tensors:
+        """What post-processing handed on to the clip that a render begins with."""
+        clip = self.render.plan.clips[start.index]
+        return self._read_carry(clip.index - 1) if self.render.plan.continues(clip) else {}
 
     def _carry_before(self, index: int) -> str | None:
         if not self.render.plan.continues(self.render.plan.clips[index]):
@@ -300,6 +319,7 @@ class WorkFolder:
                 before=before,
                 segment=file_digest(segment),
                 carry=file_digest(carried) if carry else "",
+                negative=self.negatives.digest(clip.index),
                 facts=facts,
             )
             write_json(self._path(clip.index, ".json"), vars(record))
@@ -308,12 +328,11 @@ class WorkFolder:
 
     def _segment_bytes(self, clip: Clip) -> int:
         """About as many bytes per frame as the clips before."""
-        request, seconds = self.render.request, clip.frames / MODEL_FPS
         stored = [(c.frames, self._path(c.index, ".mp4")) for c in self.render.plan.clips[: clip.index]]
         known = [(frames, path.stat().st_size) for frames, path in stored if path.exists()]
         if known:
             return clip.frames * sum(size for _, size in known) // sum(frames for frames, _ in known)
-        return round(request.width * request.height * seconds * self.render.fps * BYTES_PER_PIXEL_GUESS)
+        return segment_bytes(self.render, clip)
 
     # opening and closing
 
@@ -323,7 +342,9 @@ class WorkFolder:
 
     def _throw_away(self) -> None:
         """Begin anew, as the user has asked: the clips of this request go, and all of a version before this one."""
+        store = NegativeStore(self.folder, self.render.plan, self.render.pixel_fingerprints)
         for index in range(len(self._fingerprints)):
+            store.forget(index)
             self._remove(index)
         shutil.rmtree(self.scratch, ignore_errors=True)
         if is_of_earlier_version(self.folder):
@@ -349,11 +370,18 @@ class WorkFolder:
     def holds_anything(self) -> bool:
         """Whether there is something of this render to go on with: a clip, what the engine left, or a seed."""
         clips = any(self._path(index, ".json").exists() for index in range(len(self._records)))
-        return clips or self._redo is not None or any(self.scratch.rglob("*"))
+        sampled = any(map(self.negatives.has, range(len(self._records))))
+        return clips or sampled or self._redo is not None or any(self.scratch.rglob("*"))
+
+    @property
+    def stays(self) -> bool:
+        """Whether the clips of this render are kept now that its video is there."""
+        return self.is_kept or self._remaining_redo() is not None
 
     def finish(self) -> None:
         """The video is there: let go of the folder, or note that nothing is left to do in it."""
-        if self._is_kept or self._remaining_redo() is not None:
+        self.negatives.forget_carries()
+        if self.stays:
             self._write_plan(finished=True)
         else:
             self.let_go()
@@ -364,7 +392,12 @@ class WorkFolder:
         if not kept:
             remove_work(self.folder)
             return
-        theirs = {(clip["index"], clip["fingerprint"]) for plan in kept for clip in plan["clips"]}
+        theirs = {
+            (clip["index"], clip.get(of)) for plan in kept for clip in plan["clips"] for of in ("fingerprint", "pixels")
+        }
+        for index, pixels in enumerate(self.render.pixel_fingerprints):
+            if (index, pixels) not in theirs:
+                self.negatives.forget(index)
         for index, fingerprint in enumerate(self._fingerprints):
             if (index, fingerprint) not in theirs:
                 self._remove(index)
@@ -385,8 +418,10 @@ class WorkFolder:
     def _write_plan(self, *, finished: bool = False) -> None:
         render = self.render
         clips = [
-            vars(clip) | {"fingerprint": fingerprint}
-            for clip, fingerprint in zip(render.plan.clips, self._fingerprints, strict=True)
+            vars(clip) | {"fingerprint": fingerprint, "pixels": pixels}
+            for clip, fingerprint, pixels in zip(
+                render.plan.clips, self._fingerprints, render.pixel_fingerprints, strict=True
+            )
         ]
         write_json(
             self.folder / PLAN_NAME,
@@ -400,7 +435,7 @@ class WorkFolder:
                 "models": dict(render.models),
                 "request": to_data(render.request, absolute=True),
                 "clips": clips,
-                "keep_work": self._is_kept,
+                "keep_work": self.is_kept,
                 "redo": self._remaining_redo() if finished else self._redo,
                 "finished": finished,
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -420,23 +455,26 @@ class WorkFolder:
         return record is not None and path.is_file() and file_digest(path) == record.segment
 
     def _say_what_is_there(self, found: Mapping[str, Any] | None) -> str:
-        numbers = [clip.index + 1 for clip in self.render.plan.clips if not self.has(clip.index)]
-        total = len(self._records)
-        if not numbers:
-            return f"all {total} clips are there from an earlier run"
-        changed = _changes(self.render, found)
-        beside = f" ({', '.join(changed)} changed; the earlier clips stay)" if changed else ""
-        if len(numbers) == total:
-            return f"rendered beside what is in the folder{beside}" if changed else ""
-        damaged = [number for number in numbers if self._path(number - 1, ".json").exists()]
-        again = f"; to be rendered again: {', '.join(map(str, damaged))}" if damaged else ""
-        return f"{self.done} of {total} clips are there, going on with clip {numbers[0]}{again}{beside}"
+        missing = self._missing()
+        return remarks.what_is_there(
+            missing=[index + 1 for index in missing],
+            total=len(self._records),
+            sampled=[index + 1 for index in missing if self.negatives.has(index)],
+            damaged=[index + 1 for index in missing if self._path(index, ".json").exists()],
+            changed=_changes(self.render, found),
+        )
 
 
-def _was_kept(found: FoundPlans, options: WorkOptions) -> bool:
-    """Whether this render is to be kept because it was before; a clip drawn again, because its earlier take is."""
+def _keeps(render: PreparedRender, options: WorkOptions, found: FoundPlans) -> bool:
+    """Whether the folder stays after success: as asked, else as before, else for GPU time or single shots.
+
+    A clip drawn again is kept because its earlier take is.
+    """
+    if options.keep_work is not None:
+        return options.keep_work
     before = found.mine if options.redo_clip is None or found.mine else next(iter(found.takes), None)
-    return before is not None and bool(before.get("keep_work"))
+    was_kept = before is not None and bool(before.get("keep_work"))
+    return was_kept or render.engine.reach is not None or len(render.plan.shots) > 1
 
 
 def read_record(path: Path) -> ClipRecord | None:
@@ -453,9 +491,3 @@ def _changes(render: PreparedRender, found: Mapping[str, Any] | None) -> list[st
         return []
     changed = render.asked.fingerprint.differences(found["parts"])
     return changed + [name for name in render.encoding if render.encoding[name] != found["encoding"].get(name)]
-
-
-def _nothing_to_go_on_with(folder: Path, render: PreparedRender, found: Mapping[str, Any] | None) -> str:
-    changed = _changes(render, found)
-    why = f"these have changed since: {', '.join(changed)}" if changed else "nothing of it is kept there"
-    return f"there is nothing to go on with in {str(folder)!r}: {why}; --keep-work keeps a finished render"

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.comfyui.execution import PromptExecution
 from soundreel.engines.comfyui.input_files import make_input_files, placeholders
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
@@ -36,6 +36,7 @@ class ComfyUIEngine(HoldsNothing):
 
     name = "comfyui"
     equal_clips = True
+    reach = None
     chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
@@ -67,6 +68,10 @@ class ComfyUIEngine(HoldsNothing):
         """Unknown: neither the server's speed nor its memory can be measured from here."""
         del prepared
         return Estimate(seconds=None, memory_bytes=None)
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """Nothing: latents stay on the server."""
+        return KeptBytes(negatives=(0,) * len(plan.clips))
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; those of a shot once the whole shot is rendered and downloaded."""

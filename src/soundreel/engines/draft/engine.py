@@ -12,7 +12,7 @@ import numpy as np
 
 from soundreel.analysis import SoundFeatures
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
 from soundreel.engines.draft.grid import Picture
 from soundreel.engines.draft.image import ImageRenderer
@@ -60,6 +60,7 @@ class DraftEngine(HoldsNothing):
 
     name = "draft"
     equal_clips = False
+    reach = None
     chains_clips = False
 
     def model_files(self, request: Request) -> Mapping[str, str]:
@@ -95,6 +96,10 @@ class DraftEngine(HoldsNothing):
         spent = (time.perf_counter() - begun) * request.width * request.height / (width * height)
         longest = max(clip.frames for clip in plan.clips)
         return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """Nothing: frames are drawn again as quickly as they are read."""
+        return KeptBytes(negatives=(0,) * len(plan.clips))
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carries are empty, since no frame depends on another."""

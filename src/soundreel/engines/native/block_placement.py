@@ -9,9 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from soundreel.engines.native.device import (
-    compute_dtype,
-)
+from soundreel.engines.native.device import compute_dtype, release_memory
 from soundreel.engines.native.memory import MemoryPlan
 from soundreel.engines.native.prepared import Placement
 from soundreel.models.block import WanS2VTransformerBlock
@@ -22,7 +20,7 @@ from soundreel.weights.components import load_part
 from soundreel.weights.load import OnLoad
 from soundreel.weights.lora import Lora, apply_loras, fuse_loras
 from soundreel.weights.precision import clip_layers, round_block, set_precision
-from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, spread, to_host
+from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, plain, spread, to_host
 
 
 class BlockPlacement:
@@ -65,6 +63,32 @@ class BlockPlacement:
         for module in transformer.modules():
             if isinstance(module, FusedFeedForward):
                 module.tokens_at_once = self._memory.tokens_at_once
+
+
+class ResidentBlocks:
+    """The blocks that stay on the device while the transformer samples; they can make room for something else."""
+
+    def __init__(self, transformer: WanS2VTransformer3DModel, memory: MemoryPlan, device: torch.device) -> None:
+        waiting = set(spread(memory.blocks, memory.streamed))
+        blocks = [block for number, block in enumerate(transformer.blocks) if number not in waiting]
+        self._places = [place for block in blocks for place in matrices(block, list(clip_layers(block)))]
+        self._device, self._are_here = device, True
+
+    def leave(self) -> bool:
+        """Go to host memory; returns whether that gave any room."""
+        moved = self._are_here and self._device.type != "cpu" and bool(self._places)
+        if moved:
+            to_host(self._places)
+            release_memory(self._device)
+            self._are_here = False
+        return moved
+
+    def come_back(self) -> None:
+        """Be on the device again."""
+        if not self._are_here:
+            for place in self._places:
+                place.put(plain(place.tensor).to(self._device))
+            self._are_here = True
 
 
 def load_transformer(placement: Placement, on_load: OnLoad | None = None) -> WanS2VTransformer3DModel:

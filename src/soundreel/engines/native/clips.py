@@ -18,7 +18,7 @@ from soundreel.engines.native.vae import Vae
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.sampling import OnStep, Schedule, draw_noise, first_timestep, sample
+from soundreel.sampling import OnStep, Schedule, draw_noise, sample
 from soundreel.types import Clip
 from soundreel.units import FRAMES_PER_LATENT
 
@@ -28,12 +28,11 @@ REFERENCE_MOTION_FRAMES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What all clips of a render share."""
+    """What all clips of a render hear and are told."""
 
     prompt: Tensor  # [n, text width]
     negative: Tensor | None  # None: no guidance, one pass per step
     sound: Tensor | StoredSound  # [S, C, sampled frames of the whole plan], at 16 per second
-    reference: Tensor | None  # pixels [3, 1, H, W]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +46,41 @@ class ClipInput:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Start:
-    """All that a clip's first step needs."""
+class Negative:
+    """A sampled clip, and all that its pictures are printed from again, bit by bit."""
 
-    given: ClipInput
-    motion: Tensor | None  # latents
-    noise: Tensor
-    velocity: GuidedVelocity
+    latents: Tensor  # [16, F, h, w], float32
+    motion: Tensor | None  # latents of the frames before it, [16, 19, h, w]; None: nothing came before
 
 
-class ClipRenderer:
-    """Renders the clips of one scene on `device`, where transformer and VAE stay.
+class ClipDecoder:
+    """Turns latents into pictures and back, behind what comes before a clip.
+
+    Args:
+        vae: moved to `device`, where it stays.
+        reference: the reference image, pixels [3, 1, H, W].
+    """
+
+    def __init__(self, vae: Vae, reference: Tensor | None, device: torch.device) -> None:
+        self.vae = vae.to(device)
+        self.reference = None if reference is None else vae.encode(reference)  # [16, 1, h, w]
+
+    @torch.inference_mode()
+    def decode(self, negative: Negative, clip: Clip) -> Tensor:
+        """Pixels [3, size − lead-in, H, W] of a clip, on the CPU: decoded behind what comes before, its own kept.
+
+        Without motion and without a reference the VAE's first latent frame is one picture: as many as are
+        left when the lead-in is dropped.
+        """
+        device = self.vae.device
+        latents = negative.latents.to(device)
+        before = self.reference if negative.motion is None else negative.motion.to(device)
+        behind = latents if before is None else torch.cat([before, latents], dim=1)
+        return self.vae.decode(behind, keep=clip.size - clip.lead_in).cpu()
+
+
+class ClipSampler:
+    """Samples the clips of one scene on the device where transformer and VAE are.
 
     Args:
         guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
@@ -69,57 +92,37 @@ class ClipRenderer:
         self,
         *,
         transformer: WanS2VTransformer3DModel,
-        vae: Vae,
+        decoder: ClipDecoder,
         scene: Scene,
         schedule: Schedule,
         guide_scale: float,
-        device: torch.device,
         passes: PassOptions = ALL_PASSES,
         together: bool = False,
     ) -> None:
-        self._transformer, self._vae, self._scene, self._together = transformer, vae, scene, together
-        self._schedule, self._guide_scale, self._device = schedule, guide_scale, device
+        self._transformer, self._decoder, self._scene, self._together = transformer, decoder, scene, together
+        self._vae, self._device = decoder.vae, decoder.vae.device
+        self._schedule, self._guide_scale = schedule, guide_scale
         self._passes = passes
         self.passes_saved = 0
         self._under_way: GuidedVelocity | None = None
-        self._begun: _Start | None = None
-        vae.to(device)
-        self._reference = None if scene.reference is None else vae.encode(scene.reference)
 
     @torch.inference_mode()
-    def render(self, given: ClipInput, height: int, width: int, on_step: OnStep | None = None) -> Tensor:
-        """Pixels [3, size − lead-in, H, W] of one clip, on the CPU.
+    def sample(self, given: ClipInput, height: int, width: int, on_step: OnStep | None = None) -> Negative:
+        """The latents of one clip.
 
         Raises:
             EngineError: the latents are no longer finite.
             Cancelled: by `on_step`.
         """
-        begun, self._begun = self._begun, None
-        start = begun if begun is not None and begun.given is given else self._start(given, height, width)
-        self._under_way = start.velocity
-        latents = sample(start.velocity, start.noise, self._schedule, on_step)
-        self.passes_saved = start.velocity.passes_saved
-        return self._decode(latents, start.motion, given.clip)
-
-    @torch.inference_mode()
-    def begin(self, given: ClipInput, height: int, width: int) -> None:
-        """Let the GPU begin with the clip that is rendered next, and do not wait for it.
-
-        What fails here fails again when the clip is rendered, and is raised then: the clip before is not yet kept.
-        """
-        try:
-            start = self._start(given, height, width)
-            start.velocity.begin(start.noise, first_timestep(self._schedule, self._device))
-        except RuntimeError:
-            return
-        self._begun = start
-
-    def _start(self, given: ClipInput, height: int, width: int) -> "_Start":
         motion = None if given.motion is None else self._vae.encode(given.motion)
         shape = (given.clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
-        positive, negative = self._conditions(given, motion, shape)
+        velocity = self._velocity(*self._conditions(given, motion, shape))
+        self._under_way = velocity
         noise = draw_noise((self._vae.channels, *shape), given.clip.seed).to(self._device)
-        return _Start(given=given, motion=motion, noise=noise, velocity=self._velocity(positive, negative))
+        latents = sample(velocity, noise, self._schedule, on_step)
+        self.passes_saved = velocity.passes_saved
+        self._under_way = None  # and with it what the passes needed: the decoder is about to want the room
+        return Negative(latents=latents, motion=motion)
 
     @property
     def picture(self) -> Tensor | None:
@@ -142,7 +145,7 @@ class ClipRenderer:
                 frames=frames,
                 height=rows,
                 width=columns,
-                reference=self._reference,
+                reference=self._decoder.reference,
                 motion=motion,
                 pose=pose,
             )
@@ -166,16 +169,6 @@ class ClipRenderer:
             steps=self._schedule.steps,
             options=self._passes,
         )
-
-    def _decode(self, latents: Tensor, motion: Tensor | None, clip: Clip) -> Tensor:
-        """Decode behind what comes before, and keep the clip's own frames.
-
-        Without motion and without a reference the VAE's first latent frame is one picture: as many as are
-        left when the lead-in is dropped.
-        """
-        before = self._reference if motion is None else motion
-        behind = latents if before is None else torch.cat([before, latents], dim=1)
-        return self._vae.decode(behind, keep=clip.size - clip.lead_in).cpu()
 
 
 def first_motion(reference: Tensor) -> Tensor:

@@ -3,24 +3,34 @@
 import gc
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from soundreel.disk.digests import sampled_digest
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
 from soundreel.engines.native import prepared as decisions
-from soundreel.engines.native.block_placement import load_transformer
-from soundreel.engines.native.clips import ClipInput, ClipRenderer, next_motion
-from soundreel.engines.native.device import release_memory, runs_aside, vae_dtype
+from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
+from soundreel.engines.native.chain import Chain, kept_bytes
+from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
+from soundreel.engines.native.device import release_memory, vae_dtype
 from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.memory import capped
 from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
 from soundreel.engines.native.preview import open_previewer
-from soundreel.engines.native.progress import RemainingTime, report_loading, report_steps, show_picture
-from soundreel.engines.native.scene import MOTION, motion_before, poses, prepare_scene
+from soundreel.engines.native.progress import (
+    RemainingTime,
+    report_loading,
+    report_printing,
+    report_steps,
+    show_picture,
+)
+from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
+from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
-from soundreel.types import Carry, Plan, RenderedClip, Report
+from soundreel.types import Clip, Plan, RenderedClip, Report
 from soundreel.weights.lora_files import LoraSource, lora_file
 
 
@@ -29,6 +39,7 @@ class NativeEngine(HoldsNothing):
 
     name = "native"
     equal_clips = False
+    reach = MOTION_FRAMES
     chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
@@ -49,10 +60,14 @@ class NativeEngine(HoldsNothing):
         seconds, basis = forecast(prepared.plan, placement)
         return Estimate(
             seconds=seconds.total,
-            memory_bytes=placement.memory.peak_bytes,
+            memory_bytes=prepared.memory_bytes,
             seconds_basis=basis,
-            memory_mode=placement.memory.says(),
+            memory_mode=prepared.memory_mode,
         )
+
+    def kept_bytes(self, plan: Plan) -> KeptBytes:
+        """The latents of each clip, those of the motion frames before it, and the motion frames for one."""
+        return kept_bytes(plan)
 
     @torch.inference_mode()
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
@@ -68,46 +83,77 @@ class NativeEngine(HoldsNothing):
 
 @torch.inference_mode()
 def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+    """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
-    request, device, schedule = plan.request, placement.device, plan_schedule(plan.request)
+    request, device = plan.request, placement.device
     loading = report_loading(report)
-    previewer = open_previewer(request.compute.models, start.scratch, device) if request.output.preview else None
-    scene = prepare_scene(prepared, loading)
     vae = Vae.load(placement.files, dtype=vae_dtype(placement.arithmetic.vae, device), on_load=loading)
     vae.most_at_once = placement.memory.vae_step
-    renderer = ClipRenderer(
-        transformer=load_transformer(placement, loading),
-        vae=vae,
-        scene=scene,
-        schedule=schedule,
-        guide_scale=request.sampling.guide_scale,
-        device=device,
-        passes=pass_options(request),
-        together=placement.memory.together,
-    )
-    show = None if previewer is None else partial(show_picture, previewer, renderer)
-    left = RemainingTime(forecast(plan, placement)[0])
-    upcoming = zip(plan.clips[start.index :], poses(plan, start.index), strict=True)
-
-    def next_input(carry: Carry) -> ClipInput | None:
-        clip, pose = next(upcoming, (None, None))
-        if clip is None:
-            return None
-        motion = motion_before(plan, clip, carry, scene)
-        return ClipInput(clip=clip, first_sampled=plan.first_sampled(clip), motion=motion, pose=pose)
-
-    given = next_input(start.carry)
-    while given is not None:
-        clip = given.clip
-        on_step = report_steps(plan, clip, schedule.steps, report, left, show)
-        pixels = renderer.render(given, request.height, request.width, on_step)[:, : clip.frames]
-        carry = Carry(tensors={MOTION: next_motion(given.motion, pixels).numpy()})
-        frames = to_uint8(pixels)
+    reference = None if request.ref_image is None else read_reference(request)
+    decoder = ClipDecoder(vae, reference, device)
+    chain = Chain(plan, start, decoder, reference)
+    sampling: _Sampling | None = None  # its networks are loaded for the first clip that needs them
+    for clip in plan.clips[start.index :]:
+        negative, facts = chain.find(clip), start.negatives.facts(clip.index)
+        if negative is None:
+            sampling = sampling or _Sampling(prepared, start, decoder, report)
+            negative, facts = sampling(clip, chain.motion_before(clip))
+            chain.keep(clip, negative, facts)
+        else:
+            report_printing(plan, clip, report)
+        pixels = chain.print(clip, negative)
+        del negative
+        carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)
         del pixels  # the pipeline is about to hold its uint8 copy
-        facts = {"passes_spared": renderer.passes_saved} if renderer.passes_saved else {}
-        given = next_input(carry)
-        if given is not None and runs_aside(device):
-            renderer.begin(given, request.height, request.width)
         yield RenderedClip(clip=clip, frames=frames, carry=carry, facts=facts)
         del frames
         gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
+
+
+class _Sampling:
+    """The networks that sample, loaded; called for one clip after the other."""
+
+    def __init__(self, prepared: Prepared, start: Start, decoder: ClipDecoder, report: Report) -> None:
+        plan, placement = prepared.plan, prepared.placement
+        request, loading = plan.request, report_loading(report)
+        self._plan, self._report, self._schedule = plan, report, plan_schedule(request)
+        decoder.vae.to("cpu")  # each encoder has the device to itself
+        scene = prepare_scene(prepared, loading)
+        transformer = load_transformer(placement, loading)
+        self._resident = ResidentBlocks(transformer, placement.memory, placement.device)
+        decoder.vae.to(placement.device)
+        decoder.vae.make_room = self._resident.leave
+        self._sampler = ClipSampler(
+            transformer=transformer,
+            decoder=decoder,
+            scene=scene,
+            schedule=self._schedule,
+            guide_scale=request.sampling.guide_scale,
+            passes=pass_options(request),
+            together=placement.memory.together,
+        )
+        self._poses: Iterator[tuple[int, Tensor | None]] = iter(())
+        self._left = RemainingTime(forecast(plan, placement)[0])
+        preview = request.output.preview
+        previewer = open_previewer(request.compute.models, start.scratch, placement.device) if preview else None
+        self._show = None if previewer is None else partial(show_picture, previewer, self._sampler)
+
+    def __call__(self, clip: Clip, motion: Tensor | None) -> tuple[Negative, dict[str, Any]]:
+        """The clip's latents, and what the recipe is to tell of it."""
+        self._resident.come_back()
+        request = self._plan.request
+        given = ClipInput(
+            clip=clip, first_sampled=self._plan.first_sampled(clip), motion=motion, pose=self._pose(clip.index)
+        )
+        on_step = report_steps(self._plan, clip, self._schedule.steps, self._report, self._left, self._show)
+        negative = self._sampler.sample(given, request.height, request.width, on_step)
+        saved = self._sampler.passes_saved
+        return negative, {"passes_spared": saved} if saved else {}
+
+    def _pose(self, index: int) -> Tensor | None:
+        """The pose window of the clip with this index; windows before it are passed over."""
+        for at, pose in self._poses:
+            if at == index:
+                return pose
+        self._poses = enumerate(poses(self._plan, index), start=index)
+        return next(self._poses)[1]

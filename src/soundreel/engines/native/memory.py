@@ -7,6 +7,7 @@ blocks on the GPU as fit, and stream the others from host memory.
 Legend: D model width, I inner width of the feed-forward layers, L tokens of a pass.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP
 from soundreel.planning import Tokens, count_tokens
-from soundreel.request import Memory, Precision, Request, VaePrecision
+from soundreel.request import Memory, Precision, Request, VaePrecision, memory_bytes
 from soundreel.types import Plan
 from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
@@ -32,9 +33,6 @@ from soundreel.weights.precision import block_layers, clip_layers
 from soundreel.weights.quantized import has_float8_products
 from soundreel.weights.stored import Stored
 from soundreel.weights.streaming import BUFFERS, spread
-
-CAPS: Mapping[Memory, int] = {Memory.GB24: 24 * 10**9, Memory.GB16: 16 * 10**9, Memory.GB12: 12 * 10**9}
-"""Bytes of a GPU that a mode may take."""
 
 CONTEXT_BYTES = 600 * 10**6
 """Of them for the CUDA context and the libraries' kernels, which PyTorch does not count."""
@@ -83,7 +81,7 @@ class Bits:
 class MemoryPlan:
     """What stays on the device, what comes to it, and what is cut in pieces."""
 
-    mode: Memory = Memory.HIGH
+    mode: str = Memory.HIGH
     rounds: bool = False  # large matrices are rounded to float8 while they are loaded
     blocks: int = 0  # of the transformer
     streamed: int = 0  # of them that wait in host memory
@@ -302,7 +300,7 @@ def choose_memory(
 ) -> MemoryPlan:
     """What of a render is on the device: as the mode says, or with "auto" by what is free there.
 
-    "auto" is "high" where all fits, else the largest of the others that is free, down to 12 GB; it has no cap.
+    "auto" is "high" where all fits, else what a size as large as the free memory would be.
 
     Args:
         kept: what a render that goes on was begun with.
@@ -322,21 +320,19 @@ def choose(
 ) -> MemoryPlan | None:
     """`choose_memory` by the figures; None: it does not fit."""
     wanted = request.compute.memory
-    if wanted is not Memory.AUTO:
+    if wanted != Memory.AUTO:
         return fit(weights, asked, request, wanted, budget_of(wanted, free), kept)
     everything = fit(weights, asked, request, Memory.HIGH, free, kept)
     if everything is not None or free is None:
         return everything
-    mode = next((mode for mode, cap in CAPS.items() if cap - CONTEXT_BYTES <= free), Memory.GB12)
-    smaller = fit(weights, asked, request, mode, free, kept)
-    return None if smaller is None else replace(smaller, cap_bytes=None)
+    return fit(weights, asked, request, Memory.AUTO, free, kept)
 
 
 def fit(
     weights: Weights,
     asked: Demand,
     request: Request,
-    mode: Memory,
+    mode: str,
     budget: int | None = None,
     kept: Bits | None = None,
 ) -> MemoryPlan | None:
@@ -349,21 +345,26 @@ def fit(
     return None
 
 
-def budget_of(mode: Memory, free: int | None) -> int | None:
+def budget_of(mode: str, free: int | None) -> int | None:
     """Bytes that PyTorch may allocate; None: as many as it likes."""
-    cap = CAPS[mode] - CONTEXT_BYTES if mode in CAPS else None
-    limits = [limit for limit in (cap, free) if limit is not None]
+    limits = [limit for limit in (_allocations(mode), free) if limit is not None]
     return min(limits, default=None)
 
 
+def _allocations(mode: str) -> int | None:
+    """What a size leaves for PyTorch's allocations."""
+    cap = memory_bytes(mode)
+    return None if cap is None else max(0, cap - CONTEXT_BYTES)
+
+
 def _candidates(
-    weights: Weights, asked: Demand, request: Request, mode: Memory, budget: int | None, kept: Bits | None
+    weights: Weights, asked: Demand, request: Request, mode: str, budget: int | None, kept: Bits | None
 ) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
     blocks = len(weights.step)
     steps = asked.vae_steps if kept is None else (kept.vae_step,)
     bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
-    if mode is Memory.HIGH:
+    if mode == Memory.HIGH:
         for step in steps:
             yield MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once, vae_step=step)
         return
@@ -374,7 +375,7 @@ def _candidates(
         offloads=True,
         tokens_at_once=bits.tokens_at_once,
         text_streamed=budget is not None and weights.text > budget * (1 - SLACK),
-        cap_bytes=CAPS[mode] - CONTEXT_BYTES,
+        cap_bytes=_allocations(mode),
     )
     sizes = weights.rounded if bits.rounds else weights.step
     for streamed in range(blocks + 1):
@@ -389,13 +390,13 @@ def _candidates(
             )
 
 
-def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: Memory) -> Bits:
+def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: str) -> Bits:
     """What a mode begins a render with."""
     wanted = request.compute.precision
-    rounds = wanted is Precision.FP8 if mode is Memory.HIGH else wanted is not Precision.BF16
+    rounds = wanted is Precision.FP8 if mode == Memory.HIGH else wanted is not Precision.BF16
     return Bits(
         rounds=rounds and not weights.is_quantized,
-        tokens_at_once=None if mode is Memory.HIGH else TOKENS_AT_ONCE,
+        tokens_at_once=None if mode == Memory.HIGH else TOKENS_AT_ONCE,
         vae_step=asked.vae_steps[0],
     )
 
@@ -405,19 +406,17 @@ def _too_small(
 ) -> str:
     wanted = request.compute.memory
     budget = budget_of(wanted, free)
-    mode = Memory.GB12 if wanted is Memory.AUTO else wanted
-    *_, least = _candidates(weights, asked, request, mode, budget, kept)
-    needed = peak_bytes(weights, asked, least)
-    limit = f"--memory {wanted} leaves" if wanted in CAPS else f"{device} has"
-    others = [request.replace(memory=mode) for mode in Memory if mode is not wanted]
-    fitting = next((other.compute.memory for other in others if choose(weights, asked, other, free, kept)), None)
-    instead = "" if fitting is None else f"--memory {fitting} fits; or "
+    *_, least = _candidates(weights, asked, request, wanted, budget, kept)
+    needed = peak_bytes(weights, asked, least) / (1 - SLACK) + CONTEXT_BYTES
+    free_gb = f"{(budget or 0) / 1e9:.1f} GB free"
+    limit = f"{device} has {free_gb}" if memory_bytes(wanted) is None else f"--memory is {wanted}"
+    anew = ""
     if kept is not None and choose(weights, asked, request, free) is not None:
-        instead += "--no-resume begins anew, with what fits; or "
+        anew = "--no-resume begins anew, with what fits; or "
     return (
-        f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs about {needed / GIB:.1f} "
-        f"GiB, {limit} {(budget or 0) / GIB:.1f} GiB{' free' if wanted not in CAPS else ''}: {instead}take the fp8 "
-        "weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
+        f"{request.width}×{request.height} in clips of {request.sampling.infer_frames} needs at least "
+        f"{needed / 1e9:.1f} GB of the GPU, {limit}: {anew}take --memory {math.ceil(needed / 1e8) / 10:g}gb or more, "
+        "the fp8 weights (soundreel models download s2v-fp8), a smaller --width and --height or shorter --infer-frames"
     )
 
 

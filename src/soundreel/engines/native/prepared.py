@@ -119,6 +119,8 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
         identity=arithmetic.as_identity(),
         placement=Placement(files=files, loras=loras, device=device, memory=memory, sizes=sizes, arithmetic=arithmetic),
         notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
+        memory_bytes=memory.peak_bytes,
+        memory_mode=memory.says(),
     )
 
 

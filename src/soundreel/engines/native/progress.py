@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from soundreel.engines.native.clips import ClipRenderer
+from soundreel.engines.native.clips import ClipSampler
 from soundreel.engines.native.cost import Forecast
 from soundreel.engines.native.preview import STEPS_BETWEEN, Previewer
 from soundreel.types import Clip, Plan, Progress, Report, Stage
@@ -51,10 +51,16 @@ def report_loading(report: Report) -> OnLoad:
     return on_load
 
 
-def show_picture(previewer: Previewer, renderer: ClipRenderer) -> Path:
+def report_printing(plan: Plan, clip: Clip, report: Report) -> None:
+    """Say that a clip is printed from its stored negative."""
+    total = len(plan.clips)
+    report(Progress(stage=Stage.PRINT, clip=clip.index + 1, clips=total, done=clip.index, total=total))
+
+
+def show_picture(previewer: Previewer, sampler: ClipSampler) -> Path:
     """Write a preview of what the last step took for the finished latents; returns its path."""
-    assert renderer.picture is not None, "a step has been taken"
-    return previewer.show(renderer.picture)
+    assert sampler.picture is not None, "a step has been taken"
+    return previewer.show(sampler.picture)
 
 
 def report_steps(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from soundreel.driving_sound import driving_sound
 from soundreel.engines.base import Prepared
-from soundreel.engines.native.clips import Scene, first_motion
+from soundreel.engines.native.clips import Scene
 from soundreel.engines.native.device import (
     compute_dtype,
     release_memory,
@@ -25,13 +25,10 @@ from soundreel.engines.native.text import TextEncoder
 from soundreel.media.image import cover, load_image, load_plain_image
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from soundreel.request import RefFit, Request
-from soundreel.types import Carry, Clip, Plan
+from soundreel.types import Plan
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
-
-MOTION = "motion"
-"""Name of the carry's tensor: the motion frames for the next clip, float32 [3, 73, H, W]."""
 
 
 def prepare_scene(prepared: Prepared, on_load: OnLoad | None = None) -> Scene:
@@ -52,13 +49,7 @@ def prepare_scene(prepared: Prepared, on_load: OnLoad | None = None) -> Scene:
     release_memory(device)
     sound = encode_sound(plan, files, device, on_load)
     release_memory(device)
-    reference = None if request.ref_image is None else read_reference(request)
-    return Scene(
-        prompt=texts[0],
-        negative=texts[1] if len(texts) > 1 else None,
-        sound=sound,
-        reference=reference,
-    )
+    return Scene(prompt=texts[0], negative=texts[1] if len(texts) > 1 else None, sound=sound)
 
 
 def encode_sound(
@@ -90,19 +81,6 @@ def read_reference(request: Request) -> Tensor:
     else:
         picture = cover(load_image(path), *size)
     return to_pixels(picture[None])
-
-
-def motion_before(plan: Plan, clip: Clip, carry: Carry, scene: Scene) -> Tensor | None:
-    """Motion frames for `clip`, pixels [3, 73, H, W]: those that the clip before handed on; None: nothing comes before.
-
-    The first clip of a shot continues nothing, or with start-from-ref the reference picture.
-    """
-    if plan.continues(clip):
-        return torch.from_numpy(carry.tensors[MOTION])
-    if plan.request.guide.start_from_ref:
-        assert scene.reference is not None
-        return first_motion(scene.reference)
-    return None
 
 
 def poses(plan: Plan, start: int) -> Iterator[Tensor | None]:

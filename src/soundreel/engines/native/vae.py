@@ -14,6 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
 from soundreel.engines.native.network import LibraryNetwork
+from soundreel.errors import EngineError
 from soundreel.models.vae import LATENT_STEP, decode, encode
 from soundreel.weights.catalog import Component
 
@@ -29,6 +30,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         self._mean = torch.tensor(network.config["latents_mean"]).view(-1, 1, 1, 1)
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self.most_at_once = LATENT_STEP
+        self.make_room: Callable[[], bool] = _no_room
 
     @property
     def channels(self) -> int:
@@ -62,27 +64,40 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         return self._in_pieces(partial(decode, self.network, self._here(moments), keep)).float()
 
     def _in_pieces(self, work: Callable[[int], Tensor]) -> Tensor:
-        """`most_at_once` latent frames at once, and ever fewer where memory runs out."""
+        """`most_at_once` latent frames at once; where memory runs out, whatever else is there leaves, then fewer go."""
         step = self.most_at_once
         while True:
             try:
-                with convolutions_tried_out():
+                with chosen_by_shape():
                     return work(step)
             except torch.OutOfMemoryError:
-                if step == 1:
-                    raise
-            step //= 2  # out of the handler, whose traceback would keep the tensors
-            torch.cuda.empty_cache()
+                pass
+            torch.cuda.empty_cache()  # out of the handler, whose traceback would keep the tensors
+            if self.make_room():
+                continue
+            if step == 1:
+                raise EngineError(
+                    "the GPU's memory does not hold one frame of the video for the VAE: what was sampled is kept; go "
+                    "on where more is free, or with --device cpu"
+                )
+            step //= 2
 
     def _here(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
 
 
+def _no_room() -> bool:
+    """There is nothing else that could leave."""
+    return False
+
+
 @contextmanager
-def convolutions_tried_out() -> Iterator[None]:
-    """Within, cuDNN times its algorithms for each new shape and takes the fastest."""
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True
+def chosen_by_shape() -> Iterator[None]:
+    """What is left to cuDNN goes by its rules and not by trials, which end differently each time."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
     try:
         yield
     finally:
-        torch.backends.cudnn.benchmark = before
+        cudnn.benchmark, cudnn.deterministic = before

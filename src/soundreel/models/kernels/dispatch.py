@@ -1,4 +1,4 @@
-"""Chooses the row operations for a tensor: Triton kernels where they compile and agree with the reference."""
+"""Which implementation of the row operations and of the convolutions a tensor gets, proven on its device first."""
 
 import logging
 from functools import cache
@@ -9,11 +9,12 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from soundreel.models.kernels import reference
+from soundreel.models.kernels import convolution_plain, reference
 from soundreel.models.kernels.float8_rows import Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
 
 FUSED = "soundreel.models.kernels.fused"
+CONVOLUTION = "soundreel.models.kernels.convolution"
 
 TOLERANCE = 0.02
 """Largest relative L2 error of a fused result in bfloat16; rounding alone gives 0.004."""
@@ -36,6 +37,25 @@ def is_fused(device: torch.device) -> bool:
             check(import_module(FUSED), device)
     except kernel_errors() as error:
         log.warning("fused kernels are off on %s: %s", device, str(error).splitlines()[0])
+        return False
+    return True
+
+
+def convolutions(x: Tensor) -> ModuleType:
+    """`convolution` where x is on a GPU that runs it, else `convolution_plain`: both have the same functions."""
+    return import_module(CONVOLUTION) if x.is_cuda and is_convolved(x.device, x.dtype) else convolution_plain
+
+
+@cache
+def is_convolved(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the convolutions compile on a device and agree with PyTorch's; says so if not."""
+    if find_spec("triton") is None:
+        return False
+    try:
+        with torch.cuda.device(device):
+            check_convolutions(import_module(CONVOLUTION), device, dtype)
+    except kernel_errors() as error:
+        log.warning("convolution kernels are off on %s: %s", device, str(error).splitlines()[0])
         return False
     return True
 
@@ -77,3 +97,25 @@ def _tensors(result: Tensor | Float8Rows | tuple[Tensor | Float8Rows, ...]) -> l
     if isinstance(result, Tensor):
         return [result.float()]
     return [tensor for part in result for tensor in _tensors(part)]
+
+
+def check_convolutions(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise `ArithmeticError` unless all of `kernels` agrees with `convolution_plain` on the VAE's narrowest layers."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device).to(dtype)
+
+    x, bias = draw(1, 96, 4, 10, 20).contiguous(memory_format=torch.channels_last_3d), draw(96)
+    for name, weight, options in (
+        ("convolve", draw(96, 96, 3, 3, 3), {"residual": draw(1, 96, 2, 10, 20)}),
+        ("double", draw(96, 96, 3, 1, 1), {}),
+        ("halve", draw(96, 96, 3, 3), {}),
+        ("enlarge", draw(96, 96, 3, 3), {}),
+    ):
+        made = getattr(kernels, name)(x, weight, bias, **options).float()
+        wide = {key: value.float() for key, value in options.items()}
+        expected = getattr(convolution_plain, name)(x.float(), weight.float(), bias.float(), **wide)
+        error = float((made - expected).norm() / expected.norm())
+        if not error < TOLERANCE:
+            raise ArithmeticError(f"{name} is off by {error:.2g}")

@@ -1,0 +1,239 @@
+"""Whole commands on cards of every size: what `--memory` promises, proven as a card is met.
+
+    python -m benchmarks.cards --manifest MANIFEST --tokenizer google/umt5-xxl --folder /tmp/s2v \
+        --cells comfy_fp8:832x1216:161:24gb comfy_fp8:832x1216:161:16gb:guide=1
+
+A cell is FORM:SIZE:FRAMES:CAP[:OPTION=VALUE…]. A second process holds the rest of the GPU's memory, so that the cap is
+all there is: PyTorch's own fraction counts neither context nor libraries. Each command renders with one step a clip,
+loading included, and the table says what the plan had foreseen beside what was taken.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.card_files import write_form
+from benchmarks.full_size import count_frames, run_command, timings, write_inputs
+from soundreel.cli.app import app, guard
+from soundreel.request import memory_bytes
+
+GIB = 2**30
+HOLD_STEP = 64 * 2**20
+
+PEAKS_VARIABLE = "SOUNDREEL_BENCHMARK_PEAKS"
+"""Names the file that a measured command writes its own peaks to."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One command."""
+
+    form: str
+    size: str
+    frames: int
+    cap: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> "Cell":
+        form, size, frames, cap, *options = text.split(":")
+        pairs = dict(option.split("=", 1) for option in options)
+        return cls(form, size, int(frames), cap, pairs)
+
+    @property
+    def says(self) -> str:
+        more = "".join(f", {name} {value}" for name, value in self.options.items())
+        return f"{self.form} {self.size} × {self.frames} under {self.cap}{more}"
+
+    def command(self, folder: Path, video: Path) -> list[str]:
+        sound, picture = write_inputs(video.parent, self.frames / 16 + 1)
+        words = ["generate", str(sound), "--ref-image", str(picture), "--engine", "native", "--models", str(folder)]
+        words += ["--size", self.size, "--frames", str(self.frames), "--steps", "1", "-o", str(video)]
+        words += ["--memory", "auto" if self.options.get("memory") == "auto" else self.cap]
+        words += [] if "guide" not in self.options else ["--guide-scale", self.options["guide"]]
+        words += [] if "precision" not in self.options else ["--precision", self.options["precision"]]
+        words += [] if "attention" not in self.options else ["--attention", self.options["attention"]]
+        words += [] if "infer" not in self.options else ["--infer-frames", self.options["infer"]]
+        words += [] if "pose" not in self.options else ["--pose-video", self.options["pose"]]
+        return [*words, "--no-keep-work", "--progress", "json"]
+
+
+@contextmanager
+def held(free: int | None) -> Iterator["Watch"]:
+    """Hold all of the GPU's memory but `free` bytes in a process of its own, and watch what is taken of them."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.cards", "--hold", str(free or 0)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    watch = Watch(process)
+    try:
+        yield watch
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+
+
+class Watch:
+    """The least that was free while a command ran, as the holding process saw it."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        self._lines = process.stdout
+        self.begin = int(self._lines.readline())
+        self.least = self.begin
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        for line in self._lines:
+            self.least = min(self.least, int(line))
+
+
+def hold(free: int) -> None:
+    """Take memory until no more than `free` bytes are left (0: take none), then tell what is free until stdin ends."""
+    blocks = []
+    while free and torch.cuda.mem_get_info()[0] > free + HOLD_STEP:
+        blocks.append(torch.empty(min(torch.cuda.mem_get_info()[0] - free, GIB), dtype=torch.uint8, device="cuda"))
+    print(torch.cuda.mem_get_info()[0], flush=True)
+    gone = threading.Event()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        gone.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    least = torch.cuda.mem_get_info()[0]
+    while not gone.wait(0.02):
+        now = torch.cuda.mem_get_info()[0]
+        if now < least:
+            least = now
+            print(least, flush=True)
+
+
+def child(arguments: Sequence[str]) -> None:
+    """The command itself, in this process, so that PyTorch's own peaks can be read after it."""
+    sys.argv = ["soundreel", *arguments]
+    try:
+        guard(app)
+    finally:
+        peaks = {
+            "allocated": torch.cuda.max_memory_allocated(),
+            "reserved": torch.cuda.max_memory_reserved(),
+            "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        }
+        Path(os.environ[PEAKS_VARIABLE]).write_text(json.dumps(peaks))
+
+
+def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str, Any]:
+    """Plan and render a cell; everything that the table says of it."""
+    video = options.folder.with_name("cell.mp4")
+    video.unlink(missing_ok=True)
+    peaks_file = options.folder.with_name("peaks.json")
+    peaks_file.unlink(missing_ok=True)
+    words = cell.command(options.folder, video)
+    os.environ[PEAKS_VARIABLE] = str(peaks_file)
+    log = options.results / "cards.log"
+    with held(memory_bytes(cell.cap)) as watch:
+        arguments = [sys.executable, "-m", "benchmarks.cards", "--child", *words]
+        status, events, seconds = run_command(arguments, log, limit)
+    peaks = json.loads(peaks_file.read_text()) if peaks_file.exists() else {}
+    started = next((event for event in events if event["event"] == "start"), {})
+    return {
+        "cell": cell.says,
+        "status": status,
+        "mode": started.get("memory", ""),
+        "plan": started.get("memory_bytes"),
+        "device_peak": watch.begin - watch.least,
+        **peaks,
+        "frames": count_frames(video),
+        "frames_asked": cell.frames,
+        "seconds": timings(events, seconds),
+        "error": "" if status == 0 else log.read_text()[-400:],
+    }
+
+
+COLUMNS = ("cell", "exit", "mode", "plan GB", "allocated", "reserved", "device", "host", "step s", "after s", "frames")
+
+
+def row(figures: Mapping[str, Any]) -> str:
+    """A line of the table."""
+    seconds = figures["seconds"]
+    steps = [value for value in seconds["before_first_step"].values() if value is not None]
+    cells = [
+        figures["cell"],
+        str(figures["status"]),
+        figures["mode"],
+        *(
+            f"{figures[name] / 1e9:.2f}" if figures.get(name) else "–"
+            for name in ("plan", "allocated", "reserved", "device_peak", "resident")
+        ),
+        " ".join(f"{value:.1f}" for value in steps),
+        "–" if seconds["after_last_step"] is None else f"{seconds['after_last_step']:.1f}",
+        f"{figures['frames']}/{figures['frames_asked']}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def parse_options() -> argparse.Namespace:
+    """Cells and places."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", type=Path)
+    parser.add_argument("--tokenizer", type=Path, help="folder with spiece.model and tokenizer.json")
+    parser.add_argument("--folder", type=Path, help="where checkpoints are written, one form at a time")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--cells", nargs="*", type=Cell.parse, default=[])
+    parser.add_argument("--limit", type=float, default=560, help="seconds for everything")
+    parser.add_argument("--hold", type=int)
+    parser.add_argument("--child", nargs=argparse.REMAINDER)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the cells, print a line for each as soon as it is known."""
+    options = parse_options()
+    if options.hold is not None:
+        return hold(options.hold)
+    if options.child is not None:
+        return child(options.child)
+    begun = time.perf_counter()
+    options.results.mkdir(parents=True, exist_ok=True)
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+    written = ""
+    found = []
+    for cell in options.cells:
+        left = options.limit - (time.perf_counter() - begun)
+        if left < 60:
+            print(f"| {cell.says} | not run |", flush=True)
+            continue
+        if cell.form != written and not (options.folder / f".{cell.form}").exists():
+            shutil.rmtree(options.folder, ignore_errors=True)
+            write_form(cell.form, options.folder, options.manifest, options.tokenizer)
+            (options.folder / f".{cell.form}").touch()
+        written = cell.form
+        figures = run_cell(cell, options, left - 20)
+        found.append(figures)
+        print(row(figures), flush=True)
+        if figures["error"]:
+            print(f"    {figures['error']}", flush=True)
+        (options.results / "cards.json").write_text(json.dumps(found, indent=1))
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Clips on their way to the disk, in a thread of its own: encoding runs beside what the engine computes next."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+
+from soundreel.errors import Cancelled
+from soundreel.media.video import SegmentWriter
+from soundreel.render.post_processing import ProcessedClip, post_process
+from soundreel.render.work_folder import WorkFolder
+from soundreel.request import Interpolation
+from soundreel.types import CancelFlag, Clip, Progress, RenderedClip, Report, Stage
+
+TOLD_SECONDS: Final = 0.25
+"""Between two reports while the engine waits for a clip to be written."""
+
+
+class ClipWriter:
+    """Post-processes, encodes and stores clips one after the other, in the order in which they come.
+
+    One clip is written at a time and one more may come: then its bringer waits. A context manager: leaving it waits
+    for the clip in hand, after an error too. Who wants to stop does not wait: after `Cancelled` or a signal the clip
+    in hand is let go of at its next frame. What fails in the thread is raised where the engine reports or brings the
+    next clip, or at the end.
+
+    Args:
+        before: what the clip before the first one handed on, by name.
+        after: called in the thread after each clip.
+    """
+
+    def __init__(
+        self,
+        folder: WorkFolder,
+        before: Mapping[str, Any],
+        report: Report,
+        stop: CancelFlag,
+        after: Callable[[], object],
+    ) -> None:
+        self._folder, self._report, self._after = folder, report, after
+        self._outer, self._stop = stop, CancelFlag()
+        self._has_negatives = folder.render.engine.reach is not None
+        self._handed_on: Mapping[str, Any] = before
+        self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="clip-writer")
+        self._writing: futures.Future[None] | None = None
+        self._at = Progress(stage=Stage.WRITE)  # of the clip in hand
+
+    def add(self, rendered: RenderedClip) -> None:
+        """Take a clip, once the one before is on the disk. One that has no negative there is waited for itself."""
+        self.wait()
+        self._at = self._progress(rendered.clip, 0)
+        self._writing = self._pool.submit(self._write, rendered)
+        if not self._has_negatives:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the clip in hand is on the disk; raises what went wrong with it."""
+        while self._writing is not None:
+            if futures.wait([self._writing], TOLD_SECONDS).done:
+                self._take_result()
+            else:
+                self._report(self._at)
+
+    def hear(self, progress: Progress) -> None:
+        """Report what the engine does; raises what went wrong with the clip in hand: nothing is gained by going on."""
+        if self._writing is not None and self._writing.done():
+            self._take_result()
+        self._report(progress)
+
+    def _take_result(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait()
+            elif issubclass(kind, Exception) and not issubclass(kind, Cancelled):
+                with suppress(Exception):  # the first error is the one that counts
+                    self.wait()
+        finally:
+            self._stop.set()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write(self, rendered: RenderedClip) -> None:
+        folder, clip = self._folder, rendered.clip
+        plan = folder.render.plan
+        before = self._handed_on if plan.continues(clip) else {}
+        processed = post_process(folder.render, rendered, before, self._check)
+        facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
+        if processed.correction is not None:
+            facts["correction"] = processed.correction.values.tolist()
+        is_continued = not plan.is_last_of_shot(clip)
+        carry = rendered.carry.tensors if is_continued and not self._has_negatives else {}
+        handed_on = {**carry, **processed.handed_on} if is_continued else {}
+
+        def encode(path: Path, needed_bytes: int) -> None:
+            self._encode(processed, rendered, path, needed_bytes)
+
+        folder.keep(clip, encode, handed_on, facts)
+        if is_continued and self._has_negatives and not folder.negatives.has(clip.index + 1):
+            folder.negatives.keep_carry(clip.index, rendered.carry.tensors)
+        self._handed_on = handed_on
+        self._after()
+
+    def _encode(self, processed: ProcessedClip, rendered: RenderedClip, path: Path, needed_bytes: int) -> None:
+        render = self._folder.render
+        request, clip = render.request, rendered.clip
+        with SegmentWriter(
+            path,
+            width=request.width,
+            height=request.height,
+            fps=render.fps,
+            crf=request.output.crf,
+            needed_bytes=needed_bytes,
+        ) as writer:
+            for done, picture in enumerate(self._heard(processed.pictures), start=1):
+                writer.write(picture[np.newaxis])
+                self._at = self._progress(clip, done)
+
+    def _progress(self, clip: Clip, done: int) -> Progress:
+        """So many frames of a clip are encoded."""
+        render = self._folder.render
+        return Progress(
+            stage=Stage.WRITE if render.interpolation is Interpolation.NONE else Stage.INTERPOLATE,
+            clip=clip.index + 1,
+            clips=len(render.plan.clips),
+            step=done,
+            steps=render.frames_between(clip),
+            done=render.first_written(clip) + done,
+            total=render.frames_written,
+        )
+
+    def _heard(self, pictures: Iterator[Any]) -> Iterator[Any]:
+        """The pictures, until somebody says stop."""
+        for picture in pictures:
+            self._check()
+            yield picture
+
+    def _check(self) -> None:
+        self._stop.check()
+        self._outer.check()

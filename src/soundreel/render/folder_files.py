@@ -1,0 +1,53 @@
+"""Which files of a work folder are soundreel's own, and removing them; those of others are never touched."""
+
+import re
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from soundreel.disk.durable import TEMPORARY_PATTERN, WINDOWS
+from soundreel.disk.locks import LOCK_NAME
+from soundreel.errors import InputError
+from soundreel.render.plan_file import PLAN_NAME
+
+WORK_FOLDER: Final = ".soundreel"
+"""Beside the output: a folder per render, named by the fingerprint of what was asked."""
+
+ENGINE_FOLDER: Final = "engine"
+
+_CLIP_FILE: Final = re.compile(r"(clip|carry)_\d{5}(_[0-9a-f]{8})?(\.latents)?\.(mp4|safetensors|json)")
+_OURS: Final = re.compile(
+    rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
+    rf"({TEMPORARY_PATTERN})?"
+)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise `InputError` for a folder that holds anything but what a work folder does."""
+    if folder.is_dir():
+        foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
+        if foreign is not None:
+            raise InputError(
+                f"{str(folder)!r} is no work folder of soundreel (it holds {foreign!r}): name an empty or a new one"
+            )
+
+
+def remove_work(folder: Path) -> None:
+    """Remove a work folder, and the folder of work folders when it was the last one."""
+    if not folder.is_dir():
+        return
+    entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
+    for entry in entries:
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
+            entry.unlink()
+    for empty in (folder, *([folder.parent] if folder.parent.name == WORK_FOLDER else [])):
+        with suppress(OSError):  # not empty: another render is in it
+            empty.rmdir()
+
+
+def _removal_order(path: Path) -> tuple[bool, bool]:
+    """The lock last, the plan before it: whoever is killed in between leaves what can still be removed."""
+    return path.name.startswith(LOCK_NAME), path.name == PLAN_NAME
