@@ -1,8 +1,10 @@
 """Runs the `soundreel` command as a user does, in this process or in its own."""
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,13 +32,26 @@ class Outcome:
 
 def run_here(capsys: pytest.CaptureFixture[str], *arguments: str | os.PathLike[str]) -> Outcome:
     """Run `soundreel ARGUMENTS` in this process: quick, no start-up."""
+    return _here(capsys, lambda: guard(app), ["soundreel", *map(os.fspath, arguments)])
+
+
+def run_script_here(capsys: pytest.CaptureFixture[str], script: Path, *arguments: str | os.PathLike[str]) -> Outcome:
+    """Run `python SCRIPT ARGUMENTS` in this process."""
+    words = [str(script), *map(os.fspath, arguments)]
+    return _here(capsys, lambda: runpy.run_path(str(script), run_name="__main__"), words)
+
+
+def _here(capsys: pytest.CaptureFixture[str], program: Callable[[], object], words: list[str]) -> Outcome:
     capsys.readouterr()
+    code = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["soundreel", *map(os.fspath, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            guard(app)
+        patch.setattr(sys, "argv", words)
+        try:
+            program()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
     streams = capsys.readouterr()
-    return Outcome(code=int(stop.value.code or 0), out=streams.out, err=streams.err)
+    return Outcome(code=code, out=streams.out, err=streams.err)
 
 
 def start(

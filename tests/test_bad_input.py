@@ -220,7 +220,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tone: Path, tmp_path: Path) -> 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-    done = finish(start("generate", tone, "--output-dir", out, "--size", "480x832", preexec_fn=limit))
+    done = finish(start("generate", tone, "--output-dir", out, "--size", "128x128", preexec_fn=limit))
     assert done.code == 3
     assert str(out) in done.err.splitlines()[-1]
     assert files_below(out) == []

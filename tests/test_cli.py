@@ -167,7 +167,7 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tune: Path, tmp_path: Path) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM):
-        process = start(tune, "--frames", "4000", "--output-dir", tmp_path, "--progress", "json")
+        process = start(tune, *SMALL, "--frames", "4000", "--output-dir", tmp_path, "--progress", "json")
         assert process.stdout is not None
         assert any('"render"' in line for line in process.stdout)
         process.send_signal(stop)
@@ -227,7 +227,7 @@ def test_the_seeds_commands_run_and_name_files_as_promised(seed_folder: Path, wo
 
 
 def test_two_renders_in_one_second_get_two_names(seed_folder: Path) -> None:
-    words = "input/music.flac --frames 2 --width 64 --height 64 --seed {}"
+    words = "input/music.flac --engine draft --frames 2 --width 64 --height 64 --seed {}"
     processes = [start(*shlex.split(words.format(k)), program=SEED_SCRIPT, cwd=seed_folder) for k in range(3)]
     paths = {finish(process).path for process in processes}
     assert len(paths) == 3

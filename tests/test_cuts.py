@@ -45,10 +45,11 @@ def test_the_plan_tells_of_shots(soundreel: Soundreel, tune: Path) -> None:
     ]
 
 
-@pytest.fixture
-def pictures(soundreel: Soundreel, tune: Path, cover: Path, tmp_path: Path) -> list[np.ndarray]:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, tune: Path, cover: Path) -> list[np.ndarray]:
     """As the model makes them, of shots that look alike: nobody would see a cut in the pictures themselves."""
-    made = soundreel.draw("generate", tune, *WORDS, *CUTS, "--ref-image", cover, "-o", tmp_path / "plain.mp4")
+    fields: dict[str, Any] = {"cuts": [1.0, 2.0625], "frames": 49, "infer_frames": 16, "crf": 0, "ref_image": cover}
+    made = Render(tmp_path_factory.mktemp("plain"), audio=tune, **fields)()
     frames = list(read_frames(made.path))
     assert len(frames) == 49
     for cut in SHOTS[1:-1]:

@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-import time
 import wave
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +22,7 @@ from conftest import SHARED
 from numbered_sound import SILENT, write_numbered_sound
 from soundreel import pipeline
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.comfyui import ComfyUIEngine, session, watch
+from soundreel.engines.comfyui import ComfyUIEngine, execution, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
 from soundreel.engines.comfyui.record import PromptRecord
@@ -46,12 +45,14 @@ Serve = Callable[..., ContractServer]
 def no_patience_wasted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The waits of a real server in hundredths of a second."""
     for name, seconds in {
+        "TICK_SECONDS": 0.05,
+        "FINISHING_POLL_SECONDS": 0.02,
         "QUEUE_POLL_SECONDS": 0.02,
         "RUNNING_POLL_SECONDS": 0.2,
-        "BLIND_POLL_SECONDS": 0.02,
+        "FALLBACK_POLL_SECONDS": 0.02,
         "ABSENT_SECONDS": 0.6,
         "OUTAGE_SECONDS": 1.0,
-        "BLIND_FACTOR": 1,
+        "NO_MESSAGES_FACTOR": 1,
     }.items():
         monkeypatch.setattr(watch, name, seconds)
 
@@ -560,10 +561,14 @@ class TestProgress:
             if progress.stage is Stage.QUEUE:
                 told.append(progress.what)
 
-        timer = threading.Timer(0.8, server.release)
-        timer.start()
+        def release() -> None:
+            wait_until(lambda: server.requests.count("GET /queue") > 10)  # a twentieth of a second between two
+            server.release()
+
+        thread = threading.Thread(target=release)
+        thread.start()
         assert render(ask(timeout=0.3), scratch, report) == list(range(9))
-        timer.join()
+        thread.join()
         assert told[0] == "3 before this one"
 
     @pytest.mark.parametrize("version", VERSIONS)
@@ -663,26 +668,25 @@ class TestNothingIsLost:
     ) -> None:
         with pytest.raises(CrashError):
             render(ask(), scratch, crash_at(Stage.RENDER))
-        wait_until(lambda: not server.queued_ids)
-        time.sleep(2 * server.history_seconds)
+        wait_until(lambda: bool(server.history_ids))
         assert render(ask(), scratch) == list(range(9))
         assert len(server.prompts) == 1
 
     def test_the_same_command_goes_on_with_its_prompt(
         self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
     ) -> None:
-        request = ask(frames=100, output=tmp_path / "out.mp4")
+        request = ask(frames=30, infer_frames=20, output=tmp_path / "out.mp4")
         with pytest.raises(CrashError):
             generate(request, crash_at(Stage.RENDER))
         result = generate(request)
         assert len(server.prompts) == 1
-        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(100))
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(30))
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "server0"]
 
     def test_a_clip_is_redone_with_another_seed_and_the_others_keep_theirs(
         self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
     ) -> None:
-        request = ask(frames=200, output=tmp_path / "out.mp4")
+        request = ask(frames=40, infer_frames=16, output=tmp_path / "out.mp4")
         generate(request, work=WorkOptions(keep_work=True))
         generate(request, work=WorkOptions(keep_work=True, redo_clip=2))
         first, again = ([sampler["seed"] for sampler in nodes(prompt.graph, "KSampler")] for prompt in server.prompts)
@@ -737,10 +741,13 @@ class TestNothingIsLost:
     ) -> None:
         told: list[str] = []
         server.step_seconds, server.faults.dies_at_step = 0.02, 1
-        back = threading.Timer(0.5, server.restart)
-        back.start()
-        assert render(ask(), scratch, lambda progress: told.append(progress.what)) == list(range(9))
-        back.join()
+
+        def report(progress: Progress) -> None:
+            told.append(progress.what)
+            if "does not answer" in progress.what:
+                server.restart()
+
+        assert render(ask(), scratch, report) == list(range(9))
         assert len(server.prompts) == 2
         assert "the server was restarted: queued once more" in told
         assert any("does not answer" in what for what in told)
@@ -1056,8 +1063,8 @@ class TestExport:
 
 
 def test_patience_grows_with_the_work(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert session.patience_seconds(plan(ask(frames=9))) < session.patience_seconds(plan(ask(frames=900)))
-    assert session.patience_seconds(plan(ask(timeout=7.0))) == 7.0
+    assert execution.patience_seconds(plan(ask(frames=9))) < execution.patience_seconds(plan(ask(frames=900)))
+    assert execution.patience_seconds(plan(ask(timeout=7.0))) == 7.0
 
 
 def test_errors_end_in_their_exit_codes(

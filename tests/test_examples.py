@@ -5,7 +5,6 @@ from pathlib import Path
 from types import ModuleType
 
 import av
-import librosa
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -63,10 +62,17 @@ def test_tune_is_stereo_not_clipped_and_ends_in_silence() -> None:
 
 
 def test_tune_has_the_tempo_it_was_written_in() -> None:
+    """Of all tempos a listener may tap, its attacks are most alike one beat of 118 per minute later."""
     samples, rate = samples_of(TUNE)
-    mono = librosa.resample(samples.mean(axis=1).astype(np.float32) / 32768, orig_sr=rate, target_sr=22_050)
-    tempo, _ = librosa.beat.beat_track(y=mono, sr=22_050)
-    assert float(tempo[0]) == pytest.approx(118, abs=2)
+    hop = rate // 200
+    blocks = samples.mean(axis=1)[: len(samples) // hop * hop].reshape(-1, hop)
+    spectra = np.log1p(np.abs(np.fft.rfft(blocks, axis=1)))
+    attacks = np.maximum(np.diff(spectra, axis=0), 0).sum(axis=1)
+    attacks -= attacks.mean()
+    tempos = np.arange(80, 160)
+    lags = [round(60 / tempo * rate / hop) for tempo in tempos]
+    alike = [np.dot(attacks[lag:], attacks[:-lag]) for lag in lags]
+    assert tempos[int(np.argmax(alike))] == pytest.approx(118, abs=2)
 
 
 def test_files_are_small_enough_to_ship() -> None:

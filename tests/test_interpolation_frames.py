@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from soundreel.errors import InputError, WeightsError
 from soundreel.interpolation.frames import Method, Piece, Rates, check_method, interpolate, open_method
 from soundreel.media.cuts import is_cut
-from soundreel.media.motion import Gap, compensate_motion
+from soundreel.media.motion import FramePair, compensate_motion
 from soundreel.media.video import read_frames
 
 Picture = NDArray[np.uint8]
@@ -33,9 +33,9 @@ def panning(count: int, step: int = 4, seed: int = 0, height: int = 96, width: i
     return [np.ascontiguousarray(wide[:, k * step : k * step + width]) for k in range(count)]
 
 
-def pale(pictures: list[Picture], level: int = 0) -> list[Picture]:
+def pale(pictures: list[Picture], level: int = 0, share: int = 16) -> list[Picture]:
     """The same of so little contrast that nothing is searched to tell that there is no cut."""
-    return [picture // 16 + np.uint8(level) for picture in pictures]
+    return [picture // share + np.uint8(level) for picture in pictures]
 
 
 def double(pictures: list[Picture], factor: int = 2) -> list[Picture]:
@@ -133,9 +133,9 @@ class Recorder:
         self.batch = batch
         self.batches: list[int] = []
 
-    def __call__(self, gaps: Sequence[Gap]) -> list[list[Picture]]:
-        self.batches.append(sum(len(gap.times) for gap in gaps))
-        return [[np.full_like(gap.before, round(255 * time)) for time in gap.times] for gap in gaps]
+    def __call__(self, pairs: Sequence[FramePair]) -> list[list[Picture]]:
+        self.batches.append(sum(len(pair.times) for pair in pairs))
+        return [[np.full_like(pair.before, round(255 * time)) for time in pair.times] for pair in pairs]
 
 
 @pytest.mark.parametrize("fps", RATES)
@@ -154,7 +154,7 @@ def test_counts_are_rounded_half_up(count: int, fps: int, expected: int) -> None
 
 @pytest.mark.parametrize("fps", RATES)
 def test_every_picture_shows_its_own_time(fps: int) -> None:
-    pictures = panning(9, step=2)
+    pictures = pale(panning(9, step=2))
     for position, made in enumerate(interpolate(pictures, method=Recorder(), fps=fps)):
         frame, share = divmod(Fraction(position * 16, fps), 1)
         if frame >= 8 or share == 0:
@@ -183,7 +183,7 @@ def test_clip_by_clip_gives_the_pictures_of_one_run(fps: int, method: str) -> No
 @pytest.mark.parametrize("cuts", [(5,), (1, 2, 13), (6, 7, 20)])
 def test_shots_join_to_the_whole_and_hold_their_last_picture_to_the_cut(fps: int, cuts: tuple[int, ...]) -> None:
     """Neighbours that look alike: nothing but the plan knows that there is a cut between them."""
-    pictures, rates = panning(21, step=1), Rates(target=Fraction(fps))
+    pictures, rates = pale(panning(21, step=1)), Rates(target=Fraction(fps))
     joined: list[Picture] = []
     for start, stop in pairwise([0, *cuts, 21]):
         assert len(joined) == rates.first_at(start)
@@ -209,7 +209,7 @@ def test_identical_pictures_cost_nothing() -> None:
 
 def test_batches_are_filled() -> None:
     recorder = Recorder(batch=6)
-    assert len(list(interpolate(panning(10), 3, recorder))) == 30
+    assert len(list(interpolate(pale(panning(10)), 3, recorder))) == 30
     assert recorder.batches == [6, 6, 6]
 
 
@@ -242,7 +242,7 @@ def test_a_flash_is_a_cut_and_a_fade_is_none(levels: tuple[int, int]) -> None:
 def test_motion_is_met_at_any_time(times: tuple[int, int]) -> None:
     part, whole = times
     pictures = panning(2 * whole + 1, step=2)
-    (made,) = compensate_motion(Gap(pictures[0], pictures[whole], (Fraction(part, whole),)))
+    (made,) = compensate_motion(FramePair(pictures[0], pictures[whole], (Fraction(part, whole),)))
     inner = np.s_[24:-24, 24:-24]
     errors = [psnr(made[inner], picture[inner]) for picture in pictures[: whole + 1]]
     assert int(np.argmax(errors)) == part
@@ -251,8 +251,8 @@ def test_motion_is_met_at_any_time(times: tuple[int, int]) -> None:
 def test_equal_steps_give_the_pictures_of_single_ones() -> None:
     pictures = panning(5)
     times = tuple(Fraction(k, 4) for k in (1, 2, 3))
-    together = compensate_motion(Gap(pictures[0], pictures[4], times))
-    alone = [compensate_motion(Gap(pictures[0], pictures[4], (time,)))[0] for time in times]
+    together = compensate_motion(FramePair(pictures[0], pictures[4], times))
+    alone = [compensate_motion(FramePair(pictures[0], pictures[4], (time,)))[0] for time in times]
     assert all(np.array_equal(one, other) for one, other in zip(together, alone, strict=True))
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,10 @@ WIDTH = 256
 """Of the tiny transformer."""
 
 
-def identity(**fields: Any) -> Identity:
+@cache
+def identity() -> Identity:
     """What is decided for a quick render, as plan.json gives it back."""
-    return as_read_back(prepared(native_plan(**QUICK, **fields)).identity)
+    return as_read_back(prepared(native_plan(**QUICK)).identity)
 
 
 def as_read_back(decided: Identity) -> Identity:

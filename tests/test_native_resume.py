@@ -58,8 +58,8 @@ def rendering(folder: Path) -> Render:
     return run
 
 
-def frames(folder: Path) -> list[bytes]:
-    return [frame.tobytes() for frame in read_frames(folder / "a.mp4")]
+def frames(folder: Path, name: str = "a.mp4") -> list[bytes]:
+    return [frame.tobytes() for frame in read_frames(folder / name)]
 
 
 def frames_of(result: Result) -> list[bytes]:

@@ -25,12 +25,22 @@ def soundreel(capsys: pytest.CaptureFixture[str]) -> Soundreel:
     return run
 
 
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, bytes]:
+    """The file of a render, once there is one."""
+    return {}
+
+
 @pytest.fixture
-def video(soundreel: Soundreel, tune: Path, cover: Path, tmp_path: Path) -> Path:
-    words = "--frames 20 --infer-frames 12 --seed 4 --crf 25 --color-match --settings tag"
-    made = soundreel(tune, *SMALL, *words.split(), "--ref-image", cover, "-o", tmp_path / "a.mp4")
-    assert made.code == 0, made.err
-    return made.path
+def video(soundreel: Soundreel, tune: Path, cover: Path, tmp_path: Path, rendered: dict[str, bytes]) -> Path:
+    path = tmp_path / "a.mp4"
+    if "video" not in rendered:
+        words = "--frames 20 --infer-frames 12 --seed 4 --crf 25 --color-match --settings tag"
+        made = soundreel(tune, *SMALL, *words.split(), "--ref-image", cover, "-o", path)
+        assert made.code == 0, made.err
+        rendered["video"] = path.read_bytes()
+    path.write_bytes(rendered["video"])
+    return path
 
 
 def frames(path: Path) -> list[bytes]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command import REPO, Outcome, finish, start
+from command import REPO, Outcome, finish, run_script_here, start
 from soundreel.errors import EngineError, InputError
 from soundreel.media.video import probe_video
 from soundreel.planning import plan
@@ -180,26 +180,29 @@ def test_of_several_processes_only_the_first_speaks(tmp_path: Path, rank: str) -
 
 
 @pytest.mark.parametrize("launcher", ["python", "torchrun"])
-def test_a_model_render(golden: Path, tmp_path: Path, launcher: str) -> None:
+def test_a_model_render(golden: Path, tmp_path: Path, launcher: str, capsys: pytest.CaptureFixture[str]) -> None:
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=1", "--master_addr=127.0.0.1", "--master_port=0")
     line = "--task s2v-14B --size 480*832 --num_clip 1 --infer_frames 4 --sample_steps 1 --base_seed 3 --device cpu"
-    process = start(
+    words = [
         *line.split(),
         *("--ckpt_dir", golden / "tiny_official", "--audio", golden / "inputs" / "speech_2s.wav"),
         *("--image", picture(tmp_path / "i.png", 64, 64), "--save_file", tmp_path / "v.mp4"),
-        program=((*torchrun, str(SCRIPT)) if launcher == "torchrun" else (str(SCRIPT),)),
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    done = finish(process)
+    ]
+    if launcher == "torchrun":
+        program, environment = (*torchrun, str(SCRIPT)), os.environ | {"OMP_NUM_THREADS": "1"}
+        done = finish(start(*words, program=program, env=environment))
+    else:
+        done = run_script_here(capsys, SCRIPT, *words)
     assert done.code == 0, done.err
     made = probe_video(tmp_path / "v.mp4")
     assert (made.width, made.height, made.frames, made.fps) == (64, 64, 1, 16)
     assert "engine: native (as asked)" in done.err
+    assert "Warning" not in done.err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="soundreel[native] is not here")
-def test_a_missing_model_is_one_line_and_code_4(tune: Path, tmp_path: Path) -> None:
-    done = run("--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832", cwd=tmp_path)
+def test_a_missing_model_is_one_line_and_code_4(tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_script_here(capsys, SCRIPT, "--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832")
     assert done.code == 4
     assert done.err.startswith("soundreel: no transformer")
     assert len(done.err.splitlines()) == 1

@@ -16,7 +16,7 @@ import pytest
 from command import files_below, finish, start
 from soundreel.errors import Cancelled
 from soundreel.interpolation.frames import interpolate
-from soundreel.media.motion import Gap, compensate_motion
+from soundreel.media.motion import FramePair, compensate_motion
 from soundreel.pipeline import generate
 from soundreel.request import Request
 from soundreel.types import CancelFlag, Progress, Stage
@@ -135,7 +135,7 @@ def test_a_flag_that_is_set_before_stops_at_once(tune: Path, tmp_path: Path) -> 
     assert events == []
 
 
-# between the pictures of one gap
+# between the frames of one pair
 
 
 def two_pictures() -> list[np.ndarray]:
@@ -147,7 +147,7 @@ def test_motion_compensation_can_be_stopped_before_each_picture() -> None:
     asked: list[int] = []
     before, after = two_pictures()
     times = tuple(Fraction(k, 10) for k in range(1, 10))
-    made = compensate_motion(Gap(before, after, times), lambda: asked.append(0))
+    made = compensate_motion(FramePair(before, after, times), lambda: asked.append(0))
     assert len(asked) >= len(made) == 9
 
 

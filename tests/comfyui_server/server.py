@@ -153,6 +153,11 @@ class ContractServer:
         running = [self._running] if self._running else []
         return [prompt.id for prompt in (*running, *self._pending)]
 
+    @property
+    def history_ids(self) -> list[str]:
+        """Ids that have an entry in the history."""
+        return list(self._history)
+
     def _run(self, work: Awaitable[None]) -> None:
         asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop).result(timeout=30)
 
