@@ -36,6 +36,7 @@ from soundreel.request import (
     Window,
     WorkOptions,
     from_data,
+    memory_bytes,
 )
 
 
@@ -118,10 +119,25 @@ def test_every_enumeration_is_tried_here() -> None:
 def test_an_enumeration_may_be_written_as_text_and_any_other_text_is_refused(
     name: str, make: Callable[..., Request]
 ) -> None:
-    assert FIELDS[name].of(make(audio="a.wav", **{name: str(ENUMERATIONS[name])})) is ENUMERATIONS[name]
+    found = FIELDS[name].of(make(audio="a.wav", **{name: str(ENUMERATIONS[name])}))
+    assert found == ENUMERATIONS[name]
+    assert type(found) is FIELDS[name].hint, "an enumeration, but where other text is understood as well"
     with pytest.raises(InputError, match=f"{name} is 'bogus': expected ") as error:
         make(audio="a.wav", **{name: "bogus"})
     assert error.value.field == FIELDS[name].name
+
+
+@pytest.mark.parametrize("make", [from_python, from_json])
+@pytest.mark.parametrize(("text", "size"), [("20gb", 20 * 10**9), ("11.5GB", 11_500_000_000), (" 16gb", 16 * 10**9)])
+def test_memory_may_be_of_any_size(make: Callable[..., Request], text: str, size: int) -> None:
+    assert memory_bytes(make(audio="a.wav", memory=text).compute.memory) == size
+
+
+@pytest.mark.parametrize("text", ["0gb", "-1gb", "20", "20gib", "1e3gb", ""])
+def test_memory_of_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=f"memory is {text!r}: expected auto, high, or a size as 24gb") as error:
+        Request(audio="a.wav", memory=text)
+    assert error.value.field == "compute.memory"
 
 
 def test_clips_written_as_text_are_the_full_ones() -> None:

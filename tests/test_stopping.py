@@ -135,7 +135,7 @@ def test_a_flag_that_is_set_before_stops_at_once(tune: Path, tmp_path: Path) -> 
     assert events == []
 
 
-# between the pictures of one gap
+# between the frames of one pair
 
 
 def two_pictures() -> list[np.ndarray]:

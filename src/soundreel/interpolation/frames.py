@@ -165,7 +165,7 @@ def interpolate(
         factor: output frames per source frame; or else
         fps: frames per second of the output.
         method: a name of `Interpolation`, or a method that `open_method` returned.
-        check: called before each frame that is made; may raise to stop.
+        check: called before each frame that is interpolated; may raise to stop.
 
     Raises:
         InputError: an unknown method, or a factor or rate below that of the source.
@@ -200,7 +200,7 @@ class FrameRateConverter:
         fps: frames per second of the output.
         position: index of the first output frame.
         longest: largest distance in seconds of two frames between which frames are interpolated; None: any.
-        check: called before each frame that is made; may raise to stop.
+        check: called before each frame that is interpolated; may raise to stop.
     """
 
     def __init__(
