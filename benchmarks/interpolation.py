@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from soundreel.errors import SoundreelError
 from soundreel.interpolation.frames import Method, interpolate, open_method
-from soundreel.interpolation.network import LARGEST_BATCH, MidFrames
+from soundreel.interpolation.network import LARGEST_BATCH, FrameInterpolator
 from soundreel.media.motion import Picture
 from soundreel.media.video import read_frames
 from soundreel.models.devices import pick_device
@@ -115,12 +115,14 @@ def open_methods(models: Path | None, device: str) -> Open:
     return methods
 
 
-def random_film(device: str) -> MidFrames:
+def random_film(device: str) -> FrameInterpolator:
     """FILM as published, with random weights: as fast as the real one."""
     place = pick_device(device)
     network = Film(PUBLISHED_FILM).to(place).eval()
     on_gpu = place.type == "cuda"
-    return MidFrames(network.half() if on_gpu else network, by_halves=True, batch=LARGEST_BATCH if on_gpu else 1)
+    return FrameInterpolator(
+        network.half() if on_gpu else network, by_halves=True, batch=LARGEST_BATCH if on_gpu else 1
+    )
 
 
 def print_quality(films: Iterable[Path], methods: Open) -> None:

@@ -3,7 +3,7 @@
 
     python scripts/generate.py --task s2v-14B --ckpt_dir DIR --image five.png --audio talk.wav --size 480*832
 
-A thin door to `soundreel`: `--size` is an area, and size, picture and clips follow the reference's rules.
+It calls `soundreel`: as in the official script, `--size` is an area, and size, image and clips follow its rules.
 """
 
 import argparse
@@ -33,7 +33,7 @@ EXAMPLE_PROMPT = (
 )
 
 EXAMPLE_AUDIO, EXAMPLE_IMAGE = Path("examples/talk.wav"), Path("examples/i2v_input.JPG")
-"""What the official script takes where none is given; only there in a checkout of its repository."""
+"""Defaults of the official script; the files exist only in a checkout of its repository."""
 
 WITHOUT_EFFECT = ("offload_model", "convert_model_dtype", "t5_cpu", "dit_fsdp", "t5_fsdp")
 
@@ -44,7 +44,7 @@ NOT_HERE = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The official script's options for S2V with its defaults, and three of our own."""
+    """The official script's options for S2V with its defaults, and three more: --engine, --device and --av_align."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default=TASK, help=f"only {TASK}")
     parser.add_argument("--ckpt_dir", help="folder of the model, in any layout (default: where downloads go)")
@@ -86,7 +86,7 @@ def _add_options_without_effect(parser: argparse.ArgumentParser) -> None:
 
 
 def _truth(text: str) -> bool:
-    """`True`, `yes`, `1` … as the official script reads them."""
+    """Parse a boolean as the official script does: `True`, `yes`, `1` …"""
     words = {"yes": True, "true": True, "t": True, "y": True, "1": True}
     words |= {"no": False, "false": False, "f": False, "n": False, "0": False}
     try:
@@ -96,10 +96,10 @@ def _truth(text: str) -> bool:
 
 
 def build_request(options: argparse.Namespace) -> Request:
-    """The command line as a request.
+    """The request for the command line.
 
     Raises:
-        InputError: another task, a feature that is not here, no sound, or a picture that gives no size.
+        InputError: another task, a feature that soundreel does not have, no sound, or an image that no size fits.
         MediaError: the reference image cannot be read.
     """
     _check_features(options)
@@ -150,7 +150,7 @@ def _given_or_example(given: str | None, example: Path) -> str | Path | None:
 
 
 def _picture_size(size: str, image: str | Path | None) -> tuple[int, int]:
-    """Width and height: `size` itself, or with an image the reference's rule for that area."""
+    """Width and height: `size` itself, or, with an image, by the official rule for its area and the proportions."""
     sides = parse_size(size)
     if image is None:
         return sides["width"], sides["height"]
@@ -160,7 +160,7 @@ def _picture_size(size: str, image: str | Path | None) -> tuple[int, int]:
 
 
 def _official_name(options: argparse.Namespace, now: datetime) -> str:
-    """The name that the official script gives, in the current folder."""
+    """The file name that the official script would choose."""
     words = options.prompt.replace(" ", "_").replace("/", "_")[:50]
     return f"{options.task}_{options.size}_{options.ulysses_size}_{words}_{now:%Y%m%d_%H%M%S}.mp4"
 
@@ -175,7 +175,7 @@ def check_processes(options: argparse.Namespace, processes: int) -> None:
 
 
 def main() -> None:
-    """Render; started several times by torchrun, only the first process says why it does not."""
+    """Render; of several processes that torchrun started, only the first one prints why it does not."""
     options = build_parser().parse_args()
     try:
         check_processes(options, int(os.environ.get("WORLD_SIZE", "1")))

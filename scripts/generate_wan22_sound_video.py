@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sound to video: `python scripts/generate_wan22_sound_video.py input/music.mp3 [--ref-image …]`.
 
-A thin door to `soundreel`: it keeps its options and file names, whichever engine renders.
+It calls `soundreel`, and keeps the options and file names of the earlier script, whichever engine renders.
 """
 
 import argparse
@@ -12,10 +12,11 @@ from soundreel.cli.display import Style
 from soundreel.errors import WeightsError
 from soundreel.interpolation.frames import check_method
 from soundreel.request import DEFAULT_SERVER_URL, EngineName, Interpolation, Output, Request, Server, Window
+from soundreel.units import DEFAULT_CRF, MAX_CRF
 
 
 def parse(arguments: list[str] | None = None) -> Request:
-    """The command line as a request."""
+    """The request for the command line, `arguments` or those of the process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio_path", help="sound file: wav, mp3, m4a, aac, flac, ogg, opus, wma")
     parser.add_argument("--ref-image", help="reference image for style and subject")
@@ -28,7 +29,7 @@ def parse(arguments: list[str] | None = None) -> Request:
     parser.add_argument("--negative", help="what not to see")
     parser.add_argument("--settings", default="s2v", help="tag in the file name (default s2v)")
     parser.add_argument("--interpolate", choices=["film", "motion", "none"], default="none")
-    parser.add_argument("--crf", type=int, default=18, help="quality of the video, 0 best to 51")
+    parser.add_argument("--crf", type=int, default=DEFAULT_CRF, help=f"quality of the video, 0 best to {MAX_CRF}")
     parser.add_argument(
         "--timeout", type=float, help="of the comfyui engine: longest time without progress, in seconds"
     )
@@ -56,7 +57,7 @@ def parse(arguments: list[str] | None = None) -> Request:
 
 
 def possible_interpolation(wanted: Interpolation) -> Interpolation:
-    """The interpolation itself, or motion compensation where its weights are missing, and then it is said."""
+    """`wanted`, or, with a note on standard error, motion compensation where its weights are missing."""
     try:
         check_method(wanted)
     except WeightsError as error:

@@ -13,7 +13,7 @@ from media_files import click_train, tone, write_sound
 from soundreel.analysis import SoundFeatures, analyse
 from soundreel.analysis.features import features_of
 from soundreel.analysis.spectrum import SAMPLE_RATE
-from soundreel.analysis.streaming import slabs
+from soundreel.analysis.streaming import chunks
 from soundreel.errors import InputError, MediaError
 
 Mono = NDArray[np.float32]
@@ -62,7 +62,7 @@ def assert_same(one: SoundFeatures, other: SoundFeatures) -> None:
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
-def test_attacks_are_exact_at_any_sample_rate(tmp_path: Path, rate: int) -> None:
+def test_onsets_are_exact_at_any_sample_rate(tmp_path: Path, rate: int) -> None:
     path = write_sound(tmp_path / "clicks.wav", click_train(10, rate, every=0.5, first=0.3, channels=2), rate)
     clicks = np.arange(0.3, 10, 0.5)
     found = analyse(path, start=0, seconds=10, frames=160)
@@ -72,7 +72,7 @@ def test_attacks_are_exact_at_any_sample_rate(tmp_path: Path, rate: int) -> None
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".m4a", ".ogg", ".flac", ".opus"])
-def test_attacks_are_exact_in_any_format(tmp_path: Path, suffix: str) -> None:
+def test_onsets_are_exact_in_any_format(tmp_path: Path, suffix: str) -> None:
     path = write_sound(tmp_path / f"clicks{suffix}", click_train(6, 48000, channels=2), 48000)
     found = analyse(path, start=0, seconds=6, frames=96)
     assert nearest(np.arange(0.25, 6, 0.5), found.onset_times).max() < 0.01
@@ -93,7 +93,7 @@ def test_nothing_drifts() -> None:
     assert np.abs(np.flatnonzero(found.onset) - clicks * 16).max() <= 0.55
 
 
-def test_a_sound_at_the_very_start_is_an_attack() -> None:
+def test_a_sound_at_the_very_start_is_an_onset() -> None:
     sound, clicks = train(5, 120, first=0.0)
     found = features(sound)
     assert found.onset[0] > 0.9
@@ -171,7 +171,7 @@ def test_an_offset_is_silent() -> None:
 
 
 @pytest.mark.parametrize("level_db", [-96, -80, -70, -60])
-def test_the_noise_floor_has_no_attacks(level_db: float) -> None:
+def test_the_noise_floor_has_no_onsets(level_db: float) -> None:
     found = features(noise(level_db))
     assert not found.onset.any()
     assert found.tempo_bpm == 0
@@ -186,23 +186,23 @@ def test_loud_noise_has_none_after_its_start(level_db: float) -> None:
 
 
 @pytest.mark.parametrize("hertz", [30, 50, 80, 110, 440, 1000, 5000, 12000])
-def test_a_tone_has_no_attack_after_its_start(hertz: float) -> None:
+def test_a_tone_has_no_onset_after_its_start(hertz: float) -> None:
     assert not features(steady(hertz)).onset[1:].any()
 
 
-def test_a_tone_that_stops_is_no_attack() -> None:
+def test_a_tone_that_stops_is_no_onset() -> None:
     sound = steady(440)
     sound[round(2.503 * SAMPLE_RATE) :] = 0
     assert not features(sound).onset[1:].any()
 
 
-def test_vibrato_and_swelling_are_no_attacks() -> None:
+def test_vibrato_and_swelling_are_no_onsets() -> None:
     time = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
     vibrato = 0.4 * np.sin(2 * np.pi * 440 * time + 6 * np.sin(2 * np.pi * 5 * time))
     assert not features((vibrato * (0.6 + 0.4 * np.sin(8 * time))).astype(np.float32)).onset[1:].any()
 
 
-def test_a_window_into_a_tone_has_no_attack_at_all(tmp_path: Path) -> None:
+def test_a_window_into_a_tone_has_no_onset_at_all(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "tone.wav", tone(10, 44100), 44100)
     assert not analyse(path, start=5, seconds=3, frames=48).onset.any()
 
@@ -308,8 +308,8 @@ def test_block_size_does_not_matter(block: int) -> None:
     )
 
 
-def test_slabs_know_their_neighbours() -> None:
-    found = list(slabs([np.arange(1, 8, dtype=np.float32)], size=4, margin=2, lead=1))
+def test_chunks_overlap_by_the_margin() -> None:
+    found = list(chunks([np.arange(1, 8, dtype=np.float32)], size=4, margin=2, lead=1))
     np.testing.assert_array_equal(found, [[0, 1, 2, 3, 4, 5, 6, 7], [4, 5, 6, 7, 0, 0, 0, 0]])
 
 

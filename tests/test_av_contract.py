@@ -1,4 +1,4 @@
-"""Sound and picture stay together (design §5), measured in finished files as a player plays them.
+"""The A/V contract: sound and picture stay together, measured in finished files as a player plays them.
 
 A player honours edit lists: so does PyAV's decoder, which drops the AAC encoder's priming samples.
 """

@@ -1,4 +1,4 @@
-"""The one door to the sound that drives: which part of the file is heard, and what where there is none."""
+"""The driving sound: which part of the file is read, and what there is where the file has none."""
 
 import ast
 from pathlib import Path

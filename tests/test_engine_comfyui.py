@@ -23,7 +23,7 @@ from numbered_sound import SILENT, write_numbered_sound
 from soundreel import pipeline
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.base import Start
-from soundreel.engines.comfyui import ComfyUIEngine, session, watch
+from soundreel.engines.comfyui import ComfyUIEngine, execution, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
 from soundreel.engines.comfyui.record import PromptRecord
@@ -49,10 +49,10 @@ def no_patience_wasted(monkeypatch: pytest.MonkeyPatch) -> None:
         "FINISHING_POLL_SECONDS": 0.02,
         "QUEUE_POLL_SECONDS": 0.02,
         "RUNNING_POLL_SECONDS": 0.2,
-        "BLIND_POLL_SECONDS": 0.02,
+        "FALLBACK_POLL_SECONDS": 0.02,
         "ABSENT_SECONDS": 0.6,
         "OUTAGE_SECONDS": 1.0,
-        "BLIND_FACTOR": 1,
+        "NO_MESSAGES_FACTOR": 1,
     }.items():
         monkeypatch.setattr(watch, name, seconds)
 
@@ -1063,8 +1063,8 @@ class TestExport:
 
 
 def test_patience_grows_with_the_work(ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert session.patience_seconds(plan(ask(frames=9))) < session.patience_seconds(plan(ask(frames=900)))
-    assert session.patience_seconds(plan(ask(timeout=7.0))) == 7.0
+    assert execution.patience_seconds(plan(ask(frames=9))) < execution.patience_seconds(plan(ask(frames=900)))
+    assert execution.patience_seconds(plan(ask(timeout=7.0))) == 7.0
 
 
 def test_errors_end_in_their_exit_codes(

@@ -19,9 +19,9 @@ from soundreel import planning
 from soundreel.analysis import SoundFeatures, analyse
 from soundreel.engines.base import Estimate, Prepared, Start
 from soundreel.engines.draft import DraftEngine, engine
-from soundreel.engines.draft.engine import Look
+from soundreel.engines.draft.engine import FrameRenderer
 from soundreel.engines.draft.memory import available_memory
-from soundreel.engines.draft.motion import choreograph
+from soundreel.engines.draft.motion import motion_from_features
 from soundreel.engines.draft.palette import choose_palette, read_colours
 from soundreel.errors import Cancelled, InputError
 from soundreel.media.audio import probe_sound
@@ -59,7 +59,7 @@ def silence(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=LOOKS)
 def ask(request: pytest.FixtureRequest, picture: Path) -> Callable[..., Request]:
-    """Makes requests for one look after the other."""
+    """Makes requests for one renderer after the other."""
 
     def make(audio: Path, **options: object) -> Request:
         reference = picture if request.param == "image" else None
@@ -143,8 +143,8 @@ def test_the_window_of_the_sound_drives_the_picture(clicks: Path, ask: Callable[
     assert share_seen(frames, np.arange(3.25, 8, 0.5) - 3.1) >= 0.95
 
 
-def test_an_attack_jumps_and_then_eases_out(clicks: Path) -> None:
-    motion = choreograph(analyse(clicks, start=0.0, seconds=10.0, frames=160))
+def test_an_onset_jumps_and_then_eases_out(clicks: Path) -> None:
+    motion = motion_from_features(analyse(clicks, start=0.0, seconds=10.0, frames=160))
     after_the_first = np.diff(motion.punch[int(motion.hit_frames[0]) - 1 :][:8])
     assert after_the_first[0] > 0.3
     assert (after_the_first[1:7] < 0).all()
@@ -223,24 +223,24 @@ def test_a_cut_is_seen_and_nothing_like_it_inside_a_shot(silence: Path, ask: Cal
     assert energy[[16, 40]].min() > 3 * inside.max()
 
 
-def test_looks_of_earlier_shots_are_let_go(
+def test_renderers_of_earlier_shots_are_let_go(
     clicks: Path, ask: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each holds megabytes, and a song may have hundreds of shots."""
-    looks: list[weakref.ref[Look]] = []
-    open_look = engine._open_look
+    renderers: list[weakref.ref[FrameRenderer]] = []
+    open_renderer = engine._open_renderer
 
-    def remember(*arguments: Any, **options: Any) -> Look:
-        look = open_look(*arguments, **options)
-        looks.append(weakref.ref(look))
-        return look
+    def remember(*arguments: Any, **options: Any) -> FrameRenderer:
+        renderer = open_renderer(*arguments, **options)
+        renderers.append(weakref.ref(renderer))
+        return renderer
 
-    monkeypatch.setattr(engine, "_open_look", remember)
+    monkeypatch.setattr(engine, "_open_renderer", remember)
     alive = []
     for _ in render_clips(ask(clicks, frames=24, cuts=(0.25, 0.5, 0.75, 1.0, 1.25))):
         gc.collect()
-        alive.append(sum(look() is not None for look in looks))
-    assert len(looks) == 6
+        alive.append(sum(renderer() is not None for renderer in renderers))
+    assert len(renderers) == 6
     assert max(alive) <= 2
 
 
@@ -267,7 +267,7 @@ def test_clips_come_as_planned(clicks: Path, ask: Callable[..., Request]) -> Non
     assert {each.frames.dtype for each in rendered} == {np.dtype(np.uint8)}
 
 
-# The image look
+# The image renderer
 
 
 def test_the_edges_of_the_picture_are_never_seen(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_an_estimate_grows_with_the_work(clicks: Path, ask: Callable[..., Reques
 
 
 @pytest.mark.parametrize("name", ["sing.MP3", "Five Hundred Miles.MP3", "talk.wav"])
-def test_real_attacks_are_seen(name: str, media: Path, ask: Callable[..., Request]) -> None:
+def test_real_onsets_are_seen(name: str, media: Path, ask: Callable[..., Request]) -> None:
     frames = render(ask(media / name, frames=80))
     found: SoundFeatures = analyse(media / name, start=0.0, seconds=5.0, frames=80)
     strong = [time for time in found.onset_times if 0.1 < time < 4.8]

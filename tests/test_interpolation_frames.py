@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from soundreel.errors import InputError, WeightsError
 from soundreel.interpolation.frames import Method, Piece, Rates, check_method, interpolate, open_method
 from soundreel.media.cuts import is_cut
-from soundreel.media.motion import Gap, compensate_motion
+from soundreel.media.motion import FramePair, compensate_motion
 from soundreel.media.video import read_frames
 
 Picture = NDArray[np.uint8]
@@ -133,9 +133,9 @@ class Recorder:
         self.batch = batch
         self.batches: list[int] = []
 
-    def __call__(self, gaps: Sequence[Gap]) -> list[list[Picture]]:
-        self.batches.append(sum(len(gap.times) for gap in gaps))
-        return [[np.full_like(gap.before, round(255 * time)) for time in gap.times] for gap in gaps]
+    def __call__(self, pairs: Sequence[FramePair]) -> list[list[Picture]]:
+        self.batches.append(sum(len(pair.times) for pair in pairs))
+        return [[np.full_like(pair.before, round(255 * time)) for time in pair.times] for pair in pairs]
 
 
 @pytest.mark.parametrize("fps", RATES)
@@ -242,7 +242,7 @@ def test_a_flash_is_a_cut_and_a_fade_is_none(levels: tuple[int, int]) -> None:
 def test_motion_is_met_at_any_time(times: tuple[int, int]) -> None:
     part, whole = times
     pictures = panning(2 * whole + 1, step=2)
-    (made,) = compensate_motion(Gap(pictures[0], pictures[whole], (Fraction(part, whole),)))
+    (made,) = compensate_motion(FramePair(pictures[0], pictures[whole], (Fraction(part, whole),)))
     inner = np.s_[24:-24, 24:-24]
     errors = [psnr(made[inner], picture[inner]) for picture in pictures[: whole + 1]]
     assert int(np.argmax(errors)) == part
@@ -251,8 +251,8 @@ def test_motion_is_met_at_any_time(times: tuple[int, int]) -> None:
 def test_equal_steps_give_the_pictures_of_single_ones() -> None:
     pictures = panning(5)
     times = tuple(Fraction(k, 4) for k in (1, 2, 3))
-    together = compensate_motion(Gap(pictures[0], pictures[4], times))
-    alone = [compensate_motion(Gap(pictures[0], pictures[4], (time,)))[0] for time in times]
+    together = compensate_motion(FramePair(pictures[0], pictures[4], times))
+    alone = [compensate_motion(FramePair(pictures[0], pictures[4], (time,)))[0] for time in times]
     assert all(np.array_equal(one, other) for one, other in zip(together, alone, strict=True))
 
 

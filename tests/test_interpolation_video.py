@@ -11,7 +11,7 @@ import pytest
 from command import files_below, run_here
 from media_files import quick_sound, sound_frames, tone
 from soundreel.errors import InputError, MediaError, WeightsError
-from soundreel.interpolation.video import METADATA_KEY, Retime, interpolate_video
+from soundreel.interpolation.video import METADATA_KEY, VideoInterpolation, interpolate_video
 from soundreel.media import remux
 from soundreel.media.video import probe_video, read_frames
 from test_interpolation_frames import pale, panning
@@ -94,7 +94,7 @@ def test_the_sound_is_copied_bit_for_bit(tmp_path: Path, name: str, codec: str) 
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no {codec}")
     source = write_film(tmp_path / name, codec, rate=25 if name.endswith("avi") else 16)
-    made = interpolate_video(Retime(video=source, fps=50))
+    made = interpolate_video(VideoInterpolation(video=source, fps=50))
     before, after = sound_packets(source), sound_packets(made.path)
     header = 7 if name == "s.ts" else 0  # of each frame, in a transport stream alone
     assert [packet[header:] for packet in before] == after
@@ -105,7 +105,7 @@ def test_the_sound_is_copied_bit_for_bit(tmp_path: Path, name: str, codec: str) 
 
 @pytest.mark.parametrize("fps", [24, 25, 30, 32, 48, 60])
 def test_frames_and_times_are_exact(tmp_path: Path, fps: int) -> None:
-    made = interpolate_video(Retime(video=write_film(tmp_path / "s.mp4"), fps=fps))
+    made = interpolate_video(VideoInterpolation(video=write_film(tmp_path / "s.mp4"), fps=fps))
     with av.open(str(made.path)) as container:
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     assert times == [Fraction(k, fps) for k in range(round(24 * fps / 16))]
@@ -113,7 +113,7 @@ def test_frames_and_times_are_exact(tmp_path: Path, fps: int) -> None:
 
 def test_a_factor_keeps_broken_rates_exact(tmp_path: Path) -> None:
     source = write_film(tmp_path / "s.mp4", rate=Fraction(24_000, 1001))
-    made = interpolate_video(Retime(video=source, factor=2))
+    made = interpolate_video(VideoInterpolation(video=source, factor=2))
     assert (made.frames, made.fps) == (48, Fraction(48_000, 1001))
     assert probe_video(made.path).fps == made.fps
 
@@ -121,19 +121,19 @@ def test_a_factor_keeps_broken_rates_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [0.5, 1.25])
 def test_sound_and_picture_keep_their_distance_where_a_file_begins_late(tmp_path: Path, start: float) -> None:
     source = write_film(tmp_path / "s.mkv", "flac", start=start)
-    made = interpolate_video(Retime(video=source, fps=32))
+    made = interpolate_video(VideoInterpolation(video=source, fps=32))
     assert sound_start(made.path) == pytest.approx(sound_start(source), abs=0.002)
 
 
 def test_silent_videos_stay_silent(tmp_path: Path) -> None:
-    made = interpolate_video(Retime(video=write_film(tmp_path / "s.mp4", None)))
+    made = interpolate_video(VideoInterpolation(video=write_film(tmp_path / "s.mp4", None)))
     assert probe_video(made.path).sound_codec is None
     assert made.frames == 48
 
 
 def test_a_variable_rate_becomes_constant_and_that_is_said(tmp_path: Path) -> None:
     times = [0, 0.05, 0.1, 0.3, 0.35, 0.4, 0.45, 0.7, 0.8, 0.9]
-    made = interpolate_video(Retime(video=write_film(tmp_path / "s.mkv", "flac", times=times), fps=30))
+    made = interpolate_video(VideoInterpolation(video=write_film(tmp_path / "s.mkv", "flac", times=times), fps=30))
     assert any("variable frame rate" in note for note in made.notes)
     found = probe_video(made.path)
     assert (found.fps, found.constant_rate) == (30, True)
@@ -148,13 +148,13 @@ def test_a_variable_rate_becomes_constant_and_that_is_said(tmp_path: Path) -> No
 
 def test_metadata_and_recipe_are_kept(tmp_path: Path) -> None:
     source = write_film(tmp_path / "s.mp4", metadata={"title": "Tune", "soundreel": '{"engine": "draft"}'})
-    metadata = probe_video(interpolate_video(Retime(video=source)).path).metadata
+    metadata = probe_video(interpolate_video(VideoInterpolation(video=source)).path).metadata
     assert (metadata["title"], metadata["soundreel"]) == ("Tune", '{"engine": "draft"}')
     assert '"method": "motion"' in metadata[METADATA_KEY]
 
 
 def test_odd_sides_are_cut_and_that_is_said(tmp_path: Path) -> None:
-    made = interpolate_video(Retime(video=write_film(tmp_path / "s.mkv", "flac", size=(97, 65))))
+    made = interpolate_video(VideoInterpolation(video=write_film(tmp_path / "s.mkv", "flac", size=(97, 65))))
     found = probe_video(made.path)
     assert (found.width, found.height) == (96, 64)
     assert any("even" in note for note in made.notes)
@@ -162,9 +162,9 @@ def test_odd_sides_are_cut_and_that_is_said(tmp_path: Path) -> None:
 
 def test_names_of_ours_replace_nothing_and_asked_for_ones_do(tmp_path: Path) -> None:
     source = write_film(tmp_path / "s.mp4")
-    first, second = (interpolate_video(Retime(video=source)).path for _ in range(2))
+    first, second = (interpolate_video(VideoInterpolation(video=source)).path for _ in range(2))
     assert (first.name, second.name) == ("s_32fps.mp4", "s_32fps_2.mp4")
-    third = interpolate_video(Retime(video=source, output=first, fps=24))
+    third = interpolate_video(VideoInterpolation(video=source, output=first, fps=24))
     assert third.path == first
     assert probe_video(first).fps == 24
     assert files_below(tmp_path) == ["s.mp4", "s_32fps.mp4", "s_32fps_2.mp4"]
@@ -173,8 +173,8 @@ def test_names_of_ours_replace_nothing_and_asked_for_ones_do(tmp_path: Path) -> 
 def test_a_format_that_cannot_hold_the_sound_is_refused_by_name(tmp_path: Path) -> None:
     source = write_film(tmp_path / "s.avi", "pcm_u8", rate=25)
     with pytest.raises(MediaError, match=r"cannot hold the sound .*pcm_u8.*out\.mkv"):
-        interpolate_video(Retime(video=source, fps=50, output=tmp_path / "out.mp4"))
-    made = interpolate_video(Retime(video=source, fps=50))
+        interpolate_video(VideoInterpolation(video=source, fps=50, output=tmp_path / "out.mp4"))
+    made = interpolate_video(VideoInterpolation(video=source, fps=50))
     assert made.path.suffix == ".mkv"
     assert sound_packets(made.path) == sound_packets(source)
     assert any("stays as it is" in note for note in made.notes)
@@ -198,19 +198,19 @@ def test_a_format_that_cannot_hold_the_sound_is_refused_by_name(tmp_path: Path) 
 def test_wrong_wishes_are_refused_and_leave_nothing(tmp_path: Path, wrong: dict[str, object], says: str) -> None:
     source = write_film(tmp_path / "s.mp4")
     with pytest.raises(InputError, match=says):
-        interpolate_video(Retime(video=source, **wrong))  # type: ignore[arg-type]
+        interpolate_video(VideoInterpolation(video=source, **wrong))  # type: ignore[arg-type]
     assert files_below(tmp_path) == ["s.mp4"]
 
 
 def test_a_single_frame_has_nothing_between(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="single frame"):
-        interpolate_video(Retime(video=write_film(tmp_path / "s.mp4", None, frames=1)))
+        interpolate_video(VideoInterpolation(video=write_film(tmp_path / "s.mp4", None, frames=1)))
 
 
 def test_missing_weights_are_not_replaced_by_another_method(tmp_path: Path) -> None:
     source = write_film(tmp_path / "s.mp4")
     with pytest.raises(WeightsError, match="models download film"):
-        interpolate_video(Retime(video=source, method="film", models=tmp_path))
+        interpolate_video(VideoInterpolation(video=source, method="film", models=tmp_path))
     assert files_below(tmp_path) == ["s.mp4"]
 
 
@@ -223,7 +223,7 @@ def test_a_lost_packet_of_sound_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(remux, "_sound_packets", lossy)
     with pytest.raises(MediaError, match="expected the sound of the source"):
-        interpolate_video(Retime(video=source))
+        interpolate_video(VideoInterpolation(video=source))
     assert files_below(tmp_path) == ["s.mp4"]
 
 

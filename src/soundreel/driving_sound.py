@@ -1,4 +1,4 @@
-"""The driving sound, what the model hears, and the only door to it: for every engine the same file and window."""
+"""The driving sound, which the motion follows. All engines read it here, so that file and window are the same."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from soundreel.types import Plan
 from soundreel.units import StrPath
 
 AFTERSOUND_SECONDS: Final = 0.04
-"""Heard after the window: features are rounded to 1/30 s, and the last frame's own must not be missing."""
+"""Read after the window's end: features have a grid of 1/30 s, and those of the last frame must be complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrivingSound:
-    """A file, and the window of it that drives a plan."""
+    """A file, and the window of it that drives the motion of a plan."""
 
     path: StrPath
     start: float  # seconds into the file
@@ -33,29 +33,29 @@ class DrivingSound:
 
     @classmethod
     def as_reference(cls, plan: Plan) -> Self:
-        """What the reference code hears: the whole file from the start on, whatever part of it is rendered."""
+        """The window of the reference code: the whole file from its start on, whatever part of it is rendered."""
         return cls(
             path=plan.request.audio, start=plan.request.window.start, seconds=plan.request.window.duration, aftersound=0
         )
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Mono at 16 kHz in blocks [n]; after a window of so many seconds a little more."""
-        return model_sound_blocks(self.path, start=self.start, seconds=self._heard_seconds)
+        """Mono at 16 kHz in blocks [n]: the window, and `aftersound` after a window of limited length."""
+        return model_sound_blocks(self.path, start=self.start, seconds=self._read_seconds)
 
     @property
-    def _heard_seconds(self) -> float | None:
+    def _read_seconds(self) -> float | None:
         return None if self.seconds is None else self.seconds + self.aftersound
 
     def samples(self, seconds: float) -> NDArray[np.float32]:
-        """Mono at 16 kHz [n]: `seconds` and a little more, silent where the window has ended.
+        """Mono at 16 kHz [n]: `seconds` and `AFTERSOUND_SECONDS`, with silence after the window's end.
 
-        Never shorter: a chunk past the end of what was heard would be sampled as if there were no sound input at all.
+        It is never shorter: ComfyUI samples a chunk after the sound's end without any sound input, not with silence.
         """
         count = round((seconds + AFTERSOUND_SECONDS) * MODEL_SAMPLE_RATE)
         if self.seconds is not None and self.seconds <= 0:
             return np.zeros(count, np.float32)
-        heard = read_model_sound(self.path, start=self.start, seconds=self._heard_seconds)
-        return np.pad(heard[:count], (0, max(0, count - len(heard))))
+        sound = read_model_sound(self.path, start=self.start, seconds=self._read_seconds)
+        return np.pad(sound[:count], (0, max(0, count - len(sound))))
 
     def features(self, frames: int) -> SoundFeatures:
         """Loudness, onsets, bands and beats for a video of `frames` frames."""
@@ -64,7 +64,7 @@ class DrivingSound:
 
 
 def driving_sound(plan: Plan) -> DrivingSound:
-    """What drives `plan`."""
+    """The driving sound of `plan`, by its `av_align`."""
     return (
         DrivingSound.as_reference(plan) if plan.request.guide.av_align is AvAlign.REFERENCE else DrivingSound.of(plan)
     )

@@ -1,6 +1,6 @@
-"""From a request and the length of a sound to shots and clips. Pure arithmetic: no files, no clock, no chance.
+"""The plan of a render: shots and clips from a request and the length of its sound. Pure functions, without files.
 
-The N output frames of a shot and a lead-in of 3 are spread over clips whose sizes are multiples of 4:
+The N frames of a shot and a lead-in of 3 are spread over clips whose sizes are multiples of 4:
 
     161 frames, clips of at most 80:   56 + 56 + 52 sampled  →  53 + 56 + 52 frames
 """
@@ -14,24 +14,22 @@ from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
 from soundreel.request import ClipSplit, Request
 from soundreel.types import Clip, Plan, Shot
-from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS
+from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS, SIZE_MULTIPLE, VAE_STRIDE
 
 MIN_SOUND_SECONDS = 1e-6
-"""Less sound than this is rounding, not sound: well under one sample at any rate."""
-
-PIXELS_PER_TOKEN_SIDE = 16
-"""VAE stride 8 × patch 2."""
+"""Sound shorter than this, well under one sample at any rate, is taken as a rounding error."""
 
 AREA_MULTIPLE = 64
-"""Pixels: the reference's size rule gives multiples of this."""
+"""Pixels: sides by the reference's size rule (`size_for_area`) are multiples of this."""
 
 _TRIED_SCALES = 100
 _SMALLEST_SCALE = 0.1
+"""Constants of the reference's size rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Tokens that the transformer attends over in one clip."""
+    """Number of tokens that the transformer attends over in one clip, by kind."""
 
     noise: int
     reference: int
@@ -44,11 +42,11 @@ class Tokens:
 
 
 def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -> Plan:
-    """Plan the shots and clips for `request` on a sound of `audio_seconds`.
+    """Plan the shots and clips for `request` and a sound of `audio_seconds`.
 
     Args:
-        equal_clips: for engines that need it: several clips of a shot are all `infer_frames` long, and the surplus of
-            the last is cut.
+        equal_clips: where a shot has several clips, all of them sample `infer_frames` frames, and the surplus of the
+            last is dropped; for engines that need it.
 
     Raises:
         InputError: the window holds no sound, or a cut lies outside the video or twice on one frame.
@@ -62,7 +60,7 @@ def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -
 
 
 def shot_plan(plan: Plan, shot: Shot) -> Plan:
-    """A shot as a plan of its own: it begins at frame 0, its window at the shot's first frame."""
+    """The plan of one shot alone, which begins at frame 0 and whose window begins at the shot's first frame."""
     if len(plan.shots) == 1:
         return plan
     begin, first = shot.start / MODEL_FPS, shot.clips[0].index
@@ -75,14 +73,14 @@ def shot_plan(plan: Plan, shot: Shot) -> Plan:
 
 
 def count_tokens(plan: Plan, clip: Clip) -> Tokens:
-    """Tokens of `clip`: noise, reference image and, from the second clip on, packed motion frames.
+    """Tokens of `clip`: noise, reference image, and packed motion frames where it continues another clip.
 
-    Motion frames are packed at three strides (Wan 2.2 S2V's frame packer): the newest latent frame
-    in full, the two before it at half and the sixteen before those at a quarter of the resolution.
+    Motion frames are packed at three strides (Wan 2.2 S2V's frame packer): the newest latent frame at full resolution,
+    the two before it at half, and the sixteen before those at a quarter, four latent frames to a token.
     """
     request = plan.request
-    per_frame = (request.height // PIXELS_PER_TOKEN_SIDE) * (request.width // PIXELS_PER_TOKEN_SIDE)
-    rows, columns = request.height // 8, request.width // 8
+    per_frame = (request.height // SIZE_MULTIPLE) * (request.width // SIZE_MULTIPLE)
+    rows, columns = request.height // VAE_STRIDE, request.width // VAE_STRIDE
     packed = per_frame + (rows // 4) * (columns // 4) + 4 * (rows // 8) * (columns // 8)
     return Tokens(
         noise=clip.size // FRAMES_PER_LATENT * per_frame,
@@ -92,13 +90,14 @@ def count_tokens(plan: Plan, clip: Clip) -> Tokens:
 
 
 def size_for_area(height: int, width: int, area: int) -> tuple[int, int]:
-    """Height and width of the video for a picture of `height` × `width`, by the reference's size rule.
+    """Height and width of the video for an image of `height` × `width` pixels, by the reference's size rule.
 
-    Multiples of 64 whose product is at most `area` pixels, near the picture's own proportions; never larger
-    than the picture except for rounding up. Source: `get_size_less_than_area` of the official pipeline.
+    Both are multiples of `AREA_MULTIPLE`, their product is at most `area` pixels, and their proportions are near the
+    image's; the video is not larger than the image, except by rounding up. Source: `get_size_less_than_area` of the
+    official pipeline.
 
     Raises:
-        InputError: no such size; the picture is a thin strip or the area is under 64 × 64.
+        InputError: there is no such size, because the image is very narrow or the area below 64 × 64.
     """
     smallest, largest = _scale_range(height, width, area)
     scales = (largest - (largest - smallest) * i / _TRIED_SCALES for i in range(_TRIED_SCALES))
@@ -137,7 +136,7 @@ def _count_frames(request: Request, available: float) -> int:
 
 
 def _shot_starts(request: Request, frames: int) -> list[int]:
-    """First frames of the shots: 0 and the cuts, each at the frame nearest to its time."""
+    """First frames of the shots: 0, and for each cut the frame nearest to its time."""
     starts = [0]
     for cut in sorted(request.cuts):
         frame = round((cut - request.window.start) * MODEL_FPS)
@@ -157,7 +156,7 @@ def _shot_starts(request: Request, frames: int) -> list[int]:
 
 
 def _within_clips(request: Request, starts: Sequence[int], frames: int) -> int:
-    """`frames`, or what `num_clip` clips yield where that is less."""
+    """`frames`, limited to what `num_clip` clips yield."""
     left = request.window.num_clip
     if left is None:
         return frames
@@ -172,7 +171,7 @@ def _within_clips(request: Request, starts: Sequence[int], frames: int) -> int:
 
 
 def _lead_in(request: Request) -> int:
-    """A shot that starts from the reference image has motion frames before it, and drops nothing."""
+    """Frames that the first clip of a shot drops: none where it starts from the reference image as motion frames."""
     return 0 if request.guide.start_from_ref else LEAD_IN_FRAMES
 
 
@@ -186,7 +185,7 @@ def _split(request: Request, starts: Sequence[int], frames: int, equal_clips: bo
 
 
 def _clips(request: Request, shot: int, first: int, start: int, stop: int, equal_clips: bool) -> Iterator[Clip]:
-    """The clips of a shot that shows frames `start` to `stop`; the first of them has index `first`."""
+    """The clips of shot number `shot`, frames `start` to `stop`; the first clip has index `first`."""
     lead_in = _lead_in(request)
     at = start
     for k, size in enumerate(_clip_sizes(request, stop - start + lead_in, equal_clips)):
@@ -205,7 +204,7 @@ def _clips(request: Request, shot: int, first: int, start: int, stop: int, equal
 
 
 def _clip_sizes(request: Request, sampled: int, equal_clips: bool) -> list[int]:
-    """Sizes in frames that cover `sampled` frames, in the least number of clips."""
+    """Sizes in frames of the smallest number of clips that cover `sampled` frames."""
     latents = math.ceil(sampled / FRAMES_PER_LATENT)
     longest = request.sampling.infer_frames // FRAMES_PER_LATENT
     count = math.ceil(latents / longest)
@@ -216,7 +215,10 @@ def _clip_sizes(request: Request, sampled: int, equal_clips: bool) -> list[int]:
 
 
 def _scale_range(height: int, width: int, area: int) -> tuple[float, float]:
-    """Scales between which both sides rounded up to 64 can fit `area`; the largest ignores the rounding."""
+    """The smallest and largest scale to try, so that both sides, rounded up to 64, may fit into `area`.
+
+    The largest ignores the rounding.
+    """
     if height * width <= area:
         return _SMALLEST_SCALE, 1.0
     most = AREA_MULTIPLE - 1  # pixels that rounding up may add
@@ -230,7 +232,7 @@ def _round_up(side: int) -> int:
 
 
 def _size_without_padding(height: int, width: int, area: int) -> tuple[int, int]:
-    """The reference's last resort: the sides of `area` at the picture's proportions, rounded down to 64."""
+    """The reference's fallback: the sides of `area` at the image's proportions, rounded down to 64."""
     aspect = width / height
     rows = int((area / aspect) ** 0.5 // AREA_MULTIPLE * AREA_MULTIPLE)
     columns = int((area * aspect) ** 0.5 // AREA_MULTIPLE * AREA_MULTIPLE)

@@ -1,14 +1,15 @@
-"""Named presets and defaults, as data."""
+"""Presets and defaults."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from soundreel.errors import InputError
-from soundreel.request import Precision, VaePrecision
+from soundreel.request import Precision, Sampling, VaePrecision
+from soundreel.units import LEAD_IN_FRAMES
 
-DEFAULT_FRAMES = 77
-"""Length where the user names none: one clip of 80 less its lead-in, 4.8 s."""
+DEFAULT_FRAMES = Sampling().infer_frames - LEAD_IN_FRAMES
+"""77 frames, 4.8 s: the default length of a video, one clip of default size less its lead-in."""
 
 DEFAULT_PROMPT = "rhythmic motion, synchronized movement, dynamic energy, pulsing to the beat"
 
@@ -16,10 +17,10 @@ DEFAULT_NEGATIVE_PROMPT = (
     "画面模糊，最差质量，画面模糊，细节模糊不清，情绪激动剧烈，手快速抖动，字幕，丑陋的，残缺的，多余的手指，画得不好的手部，"
     "画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 )
-"""The one that Wan 2.2 S2V was tuned with (Wan-Video/Wan2.2, Apache-2.0)."""
+"""The negative prompt that Wan 2.2 S2V was tuned with (Wan-Video/Wan2.2, Apache-2.0)."""
 
 TURBO_SIGMAS = (1.0, 0.8576923, 0.6021506, 0.0089286)
-"""Noise levels of the public 4-step S2V weights (Live-Avatar): Euler, no guidance."""
+"""Noise levels of the public 4-step S2V weights (Live-Avatar), for Euler without guidance."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -36,14 +37,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "vae_precision": VaePrecision.FP32,
         },
         "long": {"infer_frames": 80, "steps": 35, "guide_scale": 4.5, "width": 480, "height": 832},
-        # native: with a few-step --lora; comfyui: with the template's; experimental until judged on real weights
+        # native needs a few-step --lora, comfyui has its template's; experimental until tried with real weights
         "turbo": {"turbo": True, "steps": 4, "guide_scale": 1.0, "width": 480, "height": 832},
     }
 )
-"""Fields of `Request` by preset name; an option given beside a preset wins over it."""
+"""Preset name → fields of `Request`; options given beside a preset override it."""
 
 SHIFT_480P, SHIFT_720P = 3.0, 5.0
+"""Flow shift of the noise schedule."""
+
 SHORT_SIDE_720P_PIXELS = 704
+"""Short side from which `SHIFT_720P` applies, so that 1024×704 counts as 720p."""
 
 
 def preset(name: str) -> Mapping[str, Any]:
@@ -55,5 +59,5 @@ def preset(name: str) -> Mapping[str, Any]:
 
 
 def default_shift(width: int, height: int) -> float:
-    """Flow shift of the noise schedule: 3 at 480p, 5 from 720p (1024×704 counts as 720p)."""
+    """Default flow shift of the noise schedule for a video of `width` × `height` pixels."""
     return SHIFT_720P if min(width, height) >= SHORT_SIDE_720P_PIXELS else SHIFT_480P

@@ -19,8 +19,17 @@ FRAMES_PER_LATENT = 4
 LEAD_IN_FRAMES = 3
 """Frames that the first clip decodes after the reference and drops."""
 
-SIZE_MULTIPLE = 16
-"""Width and height are multiples of this: VAE stride 8 × patch 2."""
+VAE_STRIDE, PATCH_SIZE = 8, 2
+"""Pixels per latent pixel and latent pixels per token of the transformer, along each side."""
+
+SIZE_MULTIPLE = VAE_STRIDE * PATCH_SIZE
+"""Pixels per token along each side: width and height are multiples of this."""
+
+GIB = 2**30
+"""Bytes."""
+
+DEFAULT_CRF, MAX_CRF = 18, 51
+"""H.264 quality (constant rate factor): 0 is lossless, the largest is the worst."""
 
 MAX_FPS = 240
 """Highest rate of a video that is written."""

@@ -1,4 +1,4 @@
-"""One slab of sound as rows: what a listener hears around each frame, and how fast the spectrum rises.
+"""Levels, centroid, chroma and spectral flux of one chunk of sound.
 
 Letters: F frames (16 per second), H hops (100 per second), K frequency bins, B bands.
 Powers are relative to a full-scale sine, which has power 1 (0 dB).
@@ -19,28 +19,28 @@ Rows = NDArray[np.float32]
 Values = NDArray[np.floating[Any]]
 
 SAMPLE_RATE = 32_000
-"""Hz at which sound is analysed: whole numbers of samples per frame and per hop, and treble up to 16 kHz."""
+"""Hz at which sound is analysed: whole numbers of samples per frame and per hop, and frequencies up to 16 kHz."""
 
 HOPS_PER_SECOND = 100
-"""Rate of the attack curve: ten milliseconds, the usual grid of onset and beat trackers."""
+"""Rate of the spectral flux: a hop of 10 ms, as usual for onset and beat trackers."""
 
-SLAB_FRAMES = 64
+CHUNK_FRAMES = 64
 FRAME_SAMPLES = SAMPLE_RATE // MODEL_FPS
 HOP_SAMPLES = SAMPLE_RATE // HOPS_PER_SECOND
-SLAB_SAMPLES = SLAB_FRAMES * FRAME_SAMPLES
-SLAB_HOPS = SLAB_SAMPLES // HOP_SAMPLES
+CHUNK_SAMPLES = CHUNK_FRAMES * FRAME_SAMPLES
+CHUNK_HOPS = CHUNK_SAMPLES // HOP_SAMPLES
 
 FRAME_WINDOW = 4096
-"""Samples (128 ms) seen around a frame: two frames overlap by half, so that no click falls between them."""
+"""Samples (128 ms) in the window of a frame: windows overlap by half, so that every click is in one."""
 
 HOP_WINDOW = 1024
-"""Samples (32 ms) seen around a hop."""
+"""Samples (32 ms) in the window of a hop."""
 
 MARGIN = FRAME_WINDOW // 2
-"""Samples a slab must know on either side; nothing below looks further."""
+"""Samples before and after a chunk that its windows reach into."""
 
 RANGE_DB = 60.0
-"""A level of 0 dB is drawn as 1, one of -60 dB or less as exactly 0."""
+"""A level of 0 dB becomes 1, one of -60 dB or less exactly 0."""
 
 LOWEST_HZ = 20.0
 LOW_BAND_HZ = 200.0
@@ -48,50 +48,53 @@ HIGH_BAND_HZ = 2000.0
 
 CHROMA_HZ = (60.0, 5000.0)
 PEAK_OVER_SURROUNDINGS_DB = 15.0
-"""A spectral peak is a pitch when it stands out this far; in noise the chance is below 1e-7 per bin."""
+"""A spectral peak this far above its surroundings is a pitch; in noise the probability is below 1e-7 per bin."""
 
 SURROUNDING_BINS = 32
-"""The surroundings of a spectral peak: 250 Hz on either side."""
+"""Bins on either side of a peak that are its surroundings: 250 Hz."""
 
-ATTACK_FLOOR_DB = -72.0
-"""Level of a band below which rises do not count: the noise floor of recordings and codecs."""
+LOWEST_FLUX_HZ = 30.0
+"""Lower edge of the first band of the spectral flux."""
 
-ATTACK_LAG = 2
-"""Hops over which a rise is measured: that of hop h from hop h - 2, which does not reach h, to h."""
+FLUX_FLOOR_DB = -72.0
+"""Level of a band below which increases do not count: the noise floor of recordings and codecs."""
+
+FLUX_LAG = 2
+"""Hops over which flux is measured: the window of hop h - 2 ends before h."""
 
 LOUDNESS_EXPONENT = 0.3
-"""Loudness grows with this power of acoustic power (Stevens)."""
+"""Loudness is proportional to this power of acoustic power (Stevens's power law)."""
 
-ATTACK_SEARCH_MS = 20
-"""How far from its hop the exact time of an attack is looked for."""
+ONSET_SEARCH_MS = 20
+"""Largest distance of an onset's exact time from its hop."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlabRows:
-    """What `describe` finds in a slab: F = `SLAB_FRAMES` frames, H = `SLAB_HOPS` hops."""
+class ChunkFeatures:
+    """Features of a chunk of F = `CHUNK_FRAMES` frames and H = `CHUNK_HOPS` hops."""
 
     levels: Rows  # [F, 4] 0..1: loudness, low, mid, high
     centroid_hz: Rows  # [F]
     chroma: Rows  # [F, 12]
-    rise: Rows  # [H] dB by which the spectrum rises, mean over bands
-    accent: Rows  # [H] the same in loudness
-    attack_offset: Rows  # [H] seconds from the hop to the steepest attack near it
+    flux_db: Rows  # [H] spectral flux in dB, mean over bands
+    flux_loudness: Rows  # [H] spectral flux in loudness, mean over bands
+    onset_shift: Rows  # [H] seconds from the hop to the steepest rise of the amplitude near it
 
 
-def describe(slab: Samples) -> SlabRows:
-    """Describe the middle of a slab [MARGIN + SLAB_SAMPLES + MARGIN]."""
-    power = _power(_windows(slab, FRAME_WINDOW, hop=FRAME_SAMPLES, first=0, count=SLAB_FRAMES))
+def analyse_chunk(chunk: Samples) -> ChunkFeatures:
+    """Features of the middle of `chunk`, [MARGIN + CHUNK_SAMPLES + MARGIN]."""
+    power = _power(_windows(chunk, FRAME_WINDOW, hop=FRAME_SAMPLES, first=0, count=CHUNK_FRAMES))
     levels = _levels(power)
     audible = levels[:, 0] > 0
-    rise, accent = _rises(slab)
-    attack_offset, cut_off = _attack_offset(slab)
-    return SlabRows(
+    flux_db, flux_loudness = _spectral_flux(chunk)
+    onset_shift, is_sound_end = _onset_shift(chunk)
+    return ChunkFeatures(
         levels=_rows(levels),
         centroid_hz=_rows(_centroid(power) * audible),
         chroma=_rows(_chroma(power) * audible[:, None]),
-        rise=_rows(rise * ~cut_off),  # a sound cut off splatters over the spectrum like an attack
-        accent=_rows(accent * ~cut_off),
-        attack_offset=_rows(attack_offset),
+        flux_db=_rows(flux_db * ~is_sound_end),  # where sound stops abruptly, its spectrum spreads as at an onset
+        flux_loudness=_rows(flux_loudness * ~is_sound_end),
+        onset_shift=_rows(onset_shift),
     )
 
 
@@ -99,10 +102,10 @@ def _rows(values: Values) -> Rows:
     return values.astype(np.float32, copy=False)
 
 
-def _windows(slab: Samples, length: int, *, hop: int, first: int, count: int) -> Samples:
-    """Views [count, length] centred on the hops `first`, `first` + 1, … of the slab's middle."""
+def _windows(chunk: Samples, length: int, *, hop: int, first: int, count: int) -> Samples:
+    """Views [count, length] of windows centred on the hops `first`, `first` + 1, … of the chunk's middle."""
     begin = MARGIN + first * hop - length // 2
-    return sliding_window_view(slab, length)[begin : begin + count * hop : hop]
+    return sliding_window_view(chunk, length)[begin : begin + count * hop : hop]
 
 
 def _power(windows: Samples) -> Values:
@@ -110,7 +113,7 @@ def _power(windows: Samples) -> Values:
     length = windows.shape[-1]
     taper = _hann(length)
     spectrum = np.fft.rfft(windows * taper)
-    scale = 4.0 / (length * np.sum(taper**2))  # Parseval, one side of the spectrum, a sine's mean square
+    scale = 4.0 / (length * np.sum(taper**2))  # Parseval's theorem; 2 for the one side, 2 for a sine's mean square
     return (spectrum.real**2 + spectrum.imag**2) * np.float32(scale)
 
 
@@ -119,12 +122,12 @@ def _hann(length: int) -> Rows:
 
 
 def _bin_hz() -> Values:
-    """Frequencies [K] of a frame's bins."""
+    """Frequencies [K] of the bins of a frame's window."""
     return np.arange(FRAME_WINDOW // 2 + 1) * (SAMPLE_RATE / FRAME_WINDOW)
 
 
 def _levels(power: Values) -> Values:
-    """Loudness and the three bands [F, 4] as levels 0..1."""
+    """Levels 0..1 of loudness and the three bands, [F, 4], of the power spectrum [F, K]."""
     hz = _bin_hz()
     edges = (LOWEST_HZ, LOW_BAND_HZ, HIGH_BAND_HZ, np.inf)
     bands = [(low <= hz) & (hz < high) for low, high in pairwise(edges)]
@@ -146,7 +149,7 @@ def _loudness_weight(hz: Values) -> Values:
 def _centroid(power: Values) -> Values:
     """Spectral centroid [F] in Hz: the mean frequency, weighted by magnitude.
 
-    Bins 60 dB below the strongest are noise and quantization, of which there are thousands: left out.
+    Bins 60 dB below the strongest one are left out: they are noise, but so many that they would move the mean.
     """
     magnitude = np.sqrt(power) * (power > power.max(axis=1, keepdims=True) * 1e-6)
     total = magnitude.sum(axis=1)
@@ -155,10 +158,10 @@ def _centroid(power: Values) -> Values:
 
 
 def _chroma(power: Values) -> Values:
-    """Share [F, 12] of each pitch class, C first, by the magnitude of spectral peaks; 0 without any.
+    """Chroma [F, 12]: share of each pitch class, C first, in the magnitudes of the spectral peaks; 0 without peaks.
 
-    Peaks are placed between bins by a parabola through the log power (J. O. Smith, Spectral Audio Signal
-    Processing, "Quadratic interpolation of spectral peaks"), which tells semitones apart from 60 Hz on.
+    Peaks are located between bins by quadratic interpolation of the log power (J. O. Smith, Spectral Audio Signal
+    Processing, "Quadratic interpolation of spectral peaks"), which separates semitones from 60 Hz on.
     """
     hz_per_bin = SAMPLE_RATE / FRAME_WINDOW
     first, last = (round(hz / hz_per_bin) for hz in CHROMA_HZ)
@@ -184,53 +187,53 @@ def _surroundings(db: Values) -> Values:
     return (running[:, width:] - running[:, :-width]) / width
 
 
-def _rises(slab: Samples) -> tuple[Values, Values]:
-    """By how much the spectrum rises around each hop, [H] in dB and [H] in loudness, mean over bands.
+def _spectral_flux(chunk: Samples) -> tuple[Values, Values]:
+    """Spectral flux around each hop, [H] in dB and [H] in loudness, mean over bands.
 
-    The superflux of Böck and Widmer (DAFx 2013): a band counts by how far it exceeds its own and its
-    neighbours' level a moment ago, so that vibrato and glides are no attacks. In dB a soft attack counts like
-    a loud one, which finds them all; in loudness those that carry the beat stand out.
+    This is SuperFlux (Böck and Widmer, DAFx 2013): a band counts by how far it exceeds the maximum of its own and its
+    neighbours' level `FLUX_LAG` hops before, so that vibrato and glides are no onsets. In dB soft onsets count as much
+    as loud ones, which finds them all; in loudness those on the beat stand out.
     """
-    windows = _windows(slab, HOP_WINDOW, hop=HOP_SAMPLES, first=-ATTACK_LAG, count=SLAB_HOPS + ATTACK_LAG)
+    windows = _windows(chunk, HOP_WINDOW, hop=HOP_SAMPLES, first=-FLUX_LAG, count=CHUNK_HOPS + FLUX_LAG)
     bands = np.add.reduceat(_power(windows), _band_edges(), axis=1)
-    db = 10 * np.log10(1 + bands * np.float32(10 ** (-ATTACK_FLOOR_DB / 10)))
-    return _rise(db), _rise(bands**LOUDNESS_EXPONENT)
+    db = 10 * np.log10(1 + bands * np.float32(10 ** (-FLUX_FLOOR_DB / 10)))
+    return _flux(db), _flux(bands**LOUDNESS_EXPONENT)
 
 
-def _rise(bands: Values) -> Values:
-    before = np.pad(bands[:-ATTACK_LAG], ((0, 0), (1, 1)), mode="edge")
+def _flux(bands: Values) -> Values:
+    before = np.pad(bands[:-FLUX_LAG], ((0, 0), (1, 1)), mode="edge")
     before = np.maximum(np.maximum(before[:, :-2], before[:, 1:-1]), before[:, 2:])
-    rise: Values = np.maximum(bands[ATTACK_LAG:] - before, 0).mean(axis=1)
-    return rise
+    flux: Values = np.maximum(bands[FLUX_LAG:] - before, 0).mean(axis=1)
+    return flux
 
 
 def _band_edges() -> NDArray[np.intp]:
-    """First bins of the bands: one bin wide in the bass, an eighth of an octave in the treble."""
+    """First bins of the bands: one bin wide at low frequencies, an eighth of an octave at high ones."""
     hz_per_bin = SAMPLE_RATE / HOP_WINDOW
-    edges_hz = 30.0 * 2 ** np.arange(0, np.log2(16_000 / 30.0), 1 / 8)
+    edges_hz = LOWEST_FLUX_HZ * 2 ** np.arange(0, np.log2(SAMPLE_RATE / 2 / LOWEST_FLUX_HZ), 1 / 8)
     return np.unique(np.round(edges_hz / hz_per_bin)).astype(np.intp)
 
 
-def _attack_offset(slab: Samples) -> tuple[Values, NDArray[np.bool_]]:
-    """Seconds from each hop to the steepest attack near it, [H], and whether sound stops there instead."""
-    sharpened = _steepness(np.diff(slab, prepend=slab[:1]))  # treble carries the attack, bass hides it
-    offset = (np.argmax(sharpened, axis=1) - ATTACK_SEARCH_MS) / 1000
-    plain = _steepness(slab)
+def _onset_shift(chunk: Samples) -> tuple[Values, NDArray[np.bool_]]:
+    """Seconds from each hop to the steepest rise near it, [H], and whether the sound rather stops there, [H]."""
+    sharpened = _steepness(np.diff(chunk, prepend=chunk[:1]))  # high frequencies show the onset, low ones hide it
+    offset = (np.argmax(sharpened, axis=1) - ONSET_SEARCH_MS) / 1000
+    plain = _steepness(chunk)
     return offset, -plain.min(axis=1) > 3 * plain.max(axis=1)
 
 
-def _steepness(slab: Samples) -> Values:
-    """Steepness of the amplitude at the milliseconds around each hop, [H, 2 ATTACK_SEARCH_MS + 1].
+def _steepness(chunk: Samples) -> Values:
+    """Steepness of the amplitude at the milliseconds around each hop, [H, 2 ONSET_SEARCH_MS + 1].
 
-    It is the amplitude just after a millisecond less that just before it. The kernel's two sides fade, so
-    that it is greatest exactly at the first millisecond of a click or a step.
+    It is the mean amplitude just after a millisecond less that just before it. Both means have exponentially decaying
+    weights, so that the steepness is greatest exactly at the first millisecond of a click or a step.
     """
     millisecond = SAMPLE_RATE // 1000
-    envelope = np.abs(slab).reshape(-1, millisecond).mean(axis=1)
+    envelope = np.abs(chunk).reshape(-1, millisecond).mean(axis=1)
     after = np.exp(-np.arange(16) / 4.0)
     before = np.exp(-np.arange(24, 0, -1) / 8.0)
     kernel = np.concatenate([-before / before.sum(), after / after.sum()]).astype(np.float32)
     hop = HOP_SAMPLES // millisecond
-    begin = MARGIN // millisecond - len(before) - ATTACK_SEARCH_MS
-    near = sliding_window_view(np.correlate(envelope, kernel), 2 * ATTACK_SEARCH_MS + 1)
-    return near[begin : begin + SLAB_HOPS * hop : hop]
+    begin = MARGIN // millisecond - len(before) - ONSET_SEARCH_MS
+    near = sliding_window_view(np.correlate(envelope, kernel), 2 * ONSET_SEARCH_MS + 1)
+    return near[begin : begin + CHUNK_HOPS * hop : hop]

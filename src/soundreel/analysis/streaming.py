@@ -1,4 +1,4 @@
-"""Endless sound through a small window: samples are cut into slabs that know their neighbours."""
+"""Cutting a stream of sound into chunks that overlap by a margin."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]
 
 
-def slabs(blocks: Iterable[Samples], *, size: int, margin: int, lead: int = 0) -> Iterator[Samples]:
-    """Cut a stream of mono blocks [any length] into slabs of [margin + size + margin] samples.
+def chunks(blocks: Iterable[Samples], *, size: int, margin: int, lead: int = 0) -> Iterator[Samples]:
+    """Cut a stream of mono blocks [any length] into chunks of [margin + size + margin] samples.
 
-    Time 0 is sample `lead` of the stream (at most `margin`): what comes before is only seen as a neighbour.
-    Slab k holds samples k·size - margin … (k + 1)·size + margin from there, zeros where the stream has none.
-    What is computed for the `size` samples in the middle, looking no further than `margin`, is therefore the
-    same whatever the lengths of the incoming blocks, and no more than a slab and a block are ever held.
+    Time 0 is sample `lead` of the stream (at most `margin`); the samples before it are in the first chunk's margin.
+    Chunk k holds the samples k·size - margin … (k + 1)·size + margin from time 0, with zeros where the stream has none.
+    Whatever is computed for the `size` samples in the middle, from no more than `margin` around them, does not depend
+    on the lengths of the blocks. Memory holds one chunk and one block.
     """
     whole = margin + size + margin
     held = np.zeros(margin - lead, np.float32)

@@ -18,17 +18,18 @@ from soundreel.cli import models
 from soundreel.cli.display import Style, open_display
 from soundreel.cli.options import takes_request
 from soundreel.errors import Cancelled, SoundreelError
-from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
+from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
+from soundreel.units import DEFAULT_CRF, MAX_CRF
 
 DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
-"""Set to anything, unexpected errors show their traceback."""
+"""Environment variable that, set to anything, makes unexpected errors show their traceback."""
 
 
 class SoundreelGroup(TyperGroup):
     """Lets `soundreel song.mp3` stand for `soundreel generate song.mp3`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert `generate` where the first word is no command but looks like a file."""
+        """Insert `generate` where the first word is no command, but looks like a file."""
         if args and args[0] not in self.commands and _looks_like_file(args[0]):
             args = ["generate", *args]
         return super().parse_args(ctx, args)
@@ -56,12 +57,11 @@ app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run the command line and exit."""
     guard(app)
 
 
 def guard(command: Callable[[], object]) -> None:
-    """Run a command; any error becomes one line on standard error and the exit code that belongs to it."""
+    """Run a command; errors become one line on standard error and an exit code, 1 for unexpected ones."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         command()
@@ -79,7 +79,7 @@ def _fail(message: str, exit_code: int) -> None:
 
 
 WORK, RENDER, SERVER = "Interrupted renders", "Output", "ComfyUI server"
-"""Headings of the help for options that are no fields of `Request`."""
+"""Panels of the help for options that are no fields of `Request`."""
 
 QUIET = typer.Option("--quiet", "-q", help="Print nothing but the path of the video.", rich_help_panel=RENDER)
 PROGRESS = typer.Option(
@@ -240,28 +240,30 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     factor: Annotated[
         int | None, typer.Option("--factor", help="Times the rate it has (default 2).", show_default=False)
     ] = None,
-    method: Annotated[str, typer.Option("--method", "--interpolate", help="motion, rife or film.")] = "motion",
+    method: Annotated[
+        str, typer.Option("--method", "--interpolate", help="motion, rife or film.")
+    ] = Interpolation.MOTION.value,
     weights: Annotated[
         str | None, typer.Option("--weights", help="File of the network (default: found).", show_default=False)
     ] = None,
     models: Annotated[str | None, typer.Option("--models", help="The models folder.", show_default=False)] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    crf: Annotated[int, typer.Option("--crf", help="H.264 quality, 0 best to 51.")] = 18,
+    crf: Annotated[int, typer.Option("--crf", help=f"H.264 quality, 0 best to {MAX_CRF}.")] = DEFAULT_CRF,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Name of the video, replaced if it is there.")
     ] = None,
     quiet: Annotated[bool, QUIET] = False,
 ) -> None:
     """Make a video smoother: frames between its frames, its sound copied bit for bit."""
-    from soundreel.cli.display import retiming_lines
-    from soundreel.interpolation.video import Retime, Retiming, interpolate_video
+    from soundreel.cli.display import interpolation_lines
+    from soundreel.interpolation.video import PreparedInterpolation, VideoInterpolation, interpolate_video
 
-    def tell(job: Retiming) -> None:
-        for line in [] if quiet else retiming_lines(job):
+    def tell(prepared: PreparedInterpolation) -> None:
+        for line in [] if quiet else interpolation_lines(prepared):
             sys.stderr.write(f"{line}\n")
 
     try:
-        request = Retime(
+        request = VideoInterpolation(
             video=video,
             fps=fps,
             factor=factor,

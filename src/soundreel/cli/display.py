@@ -1,7 +1,7 @@
 """How the command line shows a render: a progress bar, plain lines, JSON lines, or nothing.
 
-The path of a finished video goes to standard output, everything for eyes to standard error,
-so that `mv "$(soundreel song.mp3)" …` works.
+The path of a finished video goes to standard output, all messages for people to standard error, so that
+`mv "$(soundreel song.mp3)" …` works.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from soundreel.types import Progress, Result, Stage
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from soundreel.interpolation.video import Retiming
+    from soundreel.interpolation.video import PreparedInterpolation
     from soundreel.render.prepared import PreparedRender
 
 
@@ -33,16 +33,16 @@ class Style(StrEnum):
 
 
 class Display(Protocol):
-    """What a render tells while it runs; used as a context manager."""
+    """Shows a render while it runs; a context manager."""
 
     def start(self, render: "PreparedRender") -> None:
-        """All checks are passed, rendering begins."""
+        """Called once, after all checks and before rendering."""
 
     def __call__(self, progress: Progress) -> None:
-        """One step is done."""
+        """Called after every step."""
 
     def finish(self, result: Result) -> None:
-        """The video is there."""
+        """Called once the video is written and verified."""
 
     def __enter__(self) -> Self: ...
 
@@ -55,7 +55,7 @@ class Display(Protocol):
 
 
 def open_display(style: Style, *, quiet: bool) -> Display:
-    """The display for a style; `quiet` leaves nothing but the path and errors."""
+    """The display for a style; with `quiet`, nothing but the video's path and errors are shown, JSON lines excepted."""
     if style is Style.JSON:
         return JsonLines()
     if quiet or style is Style.NONE:
@@ -66,16 +66,15 @@ def open_display(style: Style, *, quiet: bool) -> Display:
 
 
 class Silent:
-    """Only the path of the result."""
+    """Prints only the path of the video."""
 
     def start(self, render: "PreparedRender") -> None:
-        """Say nothing."""
+        pass
 
     def __call__(self, progress: Progress) -> None:
-        """Say nothing."""
+        pass
 
     def finish(self, result: Result) -> None:
-        """Print the path."""
         _write_out(str(result.path))
 
     def __enter__(self) -> Self:
@@ -87,18 +86,17 @@ class Silent:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Nothing to close."""
+        pass
 
 
 class Lines(Silent):
-    """One line per event, for logs and pipes."""
+    """Prints a line per event, for logs and pipes."""
 
     def __init__(self) -> None:
         self._shown: tuple[Stage, str, int] | None = None
         self._preview: Path | None = None
 
     def start(self, render: "PreparedRender") -> None:
-        """Say what will be rendered, by which engine and why."""
         for line in start_lines(render):
             _write_error(line)
 
@@ -119,7 +117,7 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A live progress bar on standard error."""
+    """Shows a live progress bar on standard error."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -139,19 +137,17 @@ class Bar(Silent):
         self._preview: Path | None = None
 
     def start(self, render: "PreparedRender") -> None:
-        """Say what will be rendered and show the bar."""
         for line in start_lines(render):
             self._console.print(line, markup=False, soft_wrap=True)
         self._task = self._bar.add_task("starting", total=None, left="")
 
     def __call__(self, progress: Progress) -> None:
-        """Move the bar."""
         if self._task is None:
             return
         if progress.preview not in (None, self._preview):
             self._preview = progress.preview
             self._console.print(f"preview: {progress.preview}", markup=False, soft_wrap=True)
-        left = "" if progress.eta_seconds is None else f"{_clock(progress.eta_seconds)} left"
+        left = "" if progress.eta_seconds is None else f"{_duration(progress.eta_seconds)} left"
         self._bar.update(
             self._task,
             description=_describe(progress),
@@ -161,7 +157,6 @@ class Bar(Silent):
         )
 
     def finish(self, result: Result) -> None:
-        """Remove the bar, say what came out."""
         self._bar.stop()
         self._console.print(finish_line(result), markup=False, soft_wrap=True)
         super().finish(result)
@@ -180,10 +175,12 @@ class Bar(Silent):
 
 
 class JsonLines(Silent):
-    """Every event as one JSON object per line on standard output, for programs."""
+    """Prints every event as a JSON object in a line on standard output, for programs.
+
+    The key `event` is start, progress (with the fields of `Progress`) or result.
+    """
 
     def start(self, render: "PreparedRender") -> None:
-        """{"event": "start", …}"""
         self._emit(
             "start",
             engine=render.engine.name,
@@ -196,11 +193,9 @@ class JsonLines(Silent):
         )
 
     def __call__(self, progress: Progress) -> None:
-        """{"event": "progress", …}: the fields of `Progress`."""
         self._emit("progress", **dataclasses.asdict(progress))
 
     def finish(self, result: Result) -> None:
-        """{"event": "result", "path": …}"""
         self._emit(
             "result",
             path=str(result.path),
@@ -216,7 +211,7 @@ class JsonLines(Silent):
 
 
 def start_lines(render: "PreparedRender") -> list[str]:
-    """What is about to be rendered, as lines for people."""
+    """What will be rendered, by which engine and why, as lines for people."""
     plan = render.plan
     clips = f"{len(plan.clips)} clip{'s' if len(plan.clips) > 1 else ''}"
     return [
@@ -228,20 +223,20 @@ def start_lines(render: "PreparedRender") -> list[str]:
     ]
 
 
-def retiming_lines(job: "Retiming") -> list[str]:
-    """What `soundreel interpolate` is about to make, as lines for people."""
-    width, height = job.size
+def interpolation_lines(prepared: "PreparedInterpolation") -> list[str]:
+    """What `soundreel interpolate` will make, as lines for people."""
+    width, height = prepared.size
     return [
-        f"{width}×{height}, {job.info.frames} frames at {float(job.info.fps):g} fps → {job.frames} at "
-        f"{float(job.fps):g} fps by {job.request.method}, sound copied",
-        *(f"note: {note}" for note in job.notes),
+        f"{width}×{height}, {prepared.info.frames} frames at {float(prepared.info.fps):g} fps → {prepared.frames} at "
+        f"{float(prepared.fps):g} fps by {prepared.request.method}, sound copied",
+        *(f"note: {note}" for note in prepared.notes),
     ]
 
 
 def finish_line(result: Result) -> str:
     """One line on a finished video."""
     length = f"{result.frames} frames, {result.frames / result.fps:.2f} s"
-    return f"done in {_clock(result.seconds)}: {length}, sound and picture verified"
+    return f"done in {_duration(result.seconds)}: {length}, sound and picture verified"
 
 
 def _describe(progress: Progress) -> str:
@@ -249,7 +244,7 @@ def _describe(progress: Progress) -> str:
     return f"{stage} clip {progress.clip}/{progress.clips}" if progress.clips else stage
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -11,7 +11,7 @@ SOUND, PICTURE = "tune.flac", "cover.png"
 
 
 def example_requests(output_dir: Path, frames: int | None = None) -> list[Request]:
-    """Two renders of the example sound, whole or `frames` long: abstract, and of its own picture."""
+    """Two draft renders of the example sound, whole or `frames` long: without and with the example image."""
     folder = _folder()
     shared: dict[str, Any] = {"audio": folder / SOUND, "engine": "draft", "window": Window(frames=frames, full=True)}
     return [
@@ -23,7 +23,7 @@ def example_requests(output_dir: Path, frames: int | None = None) -> list[Reques
 
 
 def _folder() -> Path:
-    """Inside the installed package, or beside `src/` in a working copy."""
+    """The folder of the example files: in the installed package, or beside `src/` in a working copy."""
     packaged = Path(str(files("soundreel"))) / "example"
     working_copy = Path(__file__).parents[3] / "examples"
     for folder in (packaged, working_copy):

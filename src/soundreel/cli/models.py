@@ -1,4 +1,4 @@
-"""`soundreel models`: the model's files listed, downloaded and verified."""
+"""`soundreel models`: list, download and verify model files."""
 
 import json
 import sys

@@ -26,13 +26,13 @@ AUDIO: Final = Annotated[
 ]
 
 PANELS: Final = (WHAT, "Length", PICTURE, "Model", "Speed (native)", "ComfyUI server", "Output")
-"""Headings of the help, in its order."""
+"""Panels of the help, in their order."""
 
 METAVARS: Final[Mapping[Any, str]] = {int: "<int>", float: "<float>", Seconds: "<time>"}
 
 
 def _kind(hint: Any) -> Any:
-    """The type of one value: of `X | None` and of a tuple of X it is X."""
+    """`hint` without None: X for `X | None`."""
     if get_origin(hint) in (Union, UnionType):
         return _kind(next(kind for kind in get_args(hint) if kind is not NoneType))
     return hint
@@ -47,7 +47,7 @@ def _default(field: Field) -> str:
 
 
 def _typer_option(field: Field) -> Any:
-    """One option, its value None unless it is given; all but switches stay text, and `Request` reads and checks it."""
+    """The typer option of a field. Its value is None unless given; all but switches stay text, parsed by `Request`."""
     declared, kind = field.option, _kind(field.hint)
     flags = declared.flags or (field.leaf.replace("_", "-"),)
     names = [f"-{flag}" if len(flag) == 1 else f"--{flag}" for flag in flags]
@@ -87,13 +87,14 @@ def key_of(field: Field) -> str:
 
 
 OPTIONS: Final = _options()
-"""What `generate` and `plan` accept beside the sound."""
+"""Options of `generate` and `plan` by parameter name: the fields of `Request`, --preset and --size."""
 
 LENGTHS: Final = ("window__frames", "window__duration", "window__full", "window__num_clip")
+"""Options of which any replaces all the others in a recipe."""
 
 
 def build_request(audio: str | None, **options: Any) -> Request:
-    """A `Request` from the values of `OPTIONS`: recipe, then preset, what is given by itself over both."""
+    """A `Request` from the values of `OPTIONS`: the recipe's, overridden by the preset's, overridden by single ones."""
     given = {name: value for name, value in options.items() if value is not None}
     fields = _from_recipe(given["recipe"], given) if "recipe" in given else {}
     if "preset" in given:
@@ -105,7 +106,7 @@ def build_request(audio: str | None, **options: Any) -> Request:
     if "server__urls" in given:
         given.setdefault("engine", EngineName.COMFYUI)
     if "window__num_clip" in given and not given.keys() & {"window__frames", "window__duration"}:
-        given["window__full"] = True  # K clips of the sound, not the default 77 frames
+        given["window__full"] = True  # else the default length would limit the clips
     if audio is not None:
         given["audio"] = audio
     if "audio" not in fields | given:
@@ -114,7 +115,7 @@ def build_request(audio: str | None, **options: Any) -> Request:
 
 
 def _put(fields: dict[str, Any], item: tuple[str, Any]) -> dict[str, Any]:
-    """Fields of `Request` with one more value, under its name of `OPTIONS`."""
+    """`fields` of `Request` with one more value; `item` is its name in `OPTIONS` and the value."""
     group, _, leaf = item[0].rpartition("__")
     if not group:
         return fields | {leaf: item[1]}
@@ -123,7 +124,7 @@ def _put(fields: dict[str, Any], item: tuple[str, Any]) -> dict[str, Any]:
 
 
 def _from_recipe(video: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The request of a finished video; what was given anew takes along what hangs on it."""
+    """The fields of a finished video's request, without those that depend on options that are `given` anew."""
     from soundreel.render.recipe import request_fields
 
     fields = request_fields(video)
@@ -137,7 +138,7 @@ def _from_recipe(video: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw_seed(seed: int | str) -> int | str:
-    """The seed itself, or for -1 a random one, as the reference's `--base_seed -1`."""
+    """`seed`, or for -1 a random one, as for `--base_seed -1` of the official script."""
     return random.SystemRandom().randrange(2**31) if str(seed).strip() == "-1" else seed
 
 
@@ -150,7 +151,7 @@ def parse_size(text: str) -> dict[str, int]:
 
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `OPTIONS` beside its own options, and the finished request as first argument."""
+    """Decorate a command: it gets `OPTIONS` beside its own options, and the finished request as first argument."""
     own = list(inspect.signature(command).parameters.values())[1:]
 
     def run(audio: str | None, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `soundreel plan`, `info` and `doctor` tell: plain data for `--json`, tables for people."""
+"""The output of `soundreel plan`, `info`, `unfinished` and `doctor`: data for `--json`, tables for people."""
 
 import dataclasses
 import json
@@ -27,35 +27,32 @@ from soundreel.render.recipe import parse_recipe
 from soundreel.render.unfinished import StoredRender
 from soundreel.request import Request
 from soundreel.types import Plan
-from soundreel.units import MODEL_FPS, StrPath
-
-GIB = 2**30
+from soundreel.units import GIB, MODEL_FPS, StrPath
 
 UNWRAPPED_COLUMNS = 4096
-"""Width of a table on a pipe: one line per fact, however long."""
+"""Width of a table that is not for a terminal, so that no line is wrapped."""
 
 Rows = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """The same facts twice: as data and as rows; `columns` heads an optional second table."""
+    """The same facts as data for programs and as tables for people."""
 
     data: dict[str, Any]
-    rows: Rows
-    columns: tuple[str, ...] = ()
-    cells: list[tuple[str, ...]] = field(default_factory=list)
+    rows: Rows  # the first table: name and value
+    columns: tuple[str, ...] = ()  # headings of a second table; (): there is none
+    cells: list[tuple[str, ...]] = field(default_factory=list)  # its rows
 
 
 def show(report: Findings, *, as_json: bool) -> None:
-    """Print a report to standard output."""
     if as_json:
         sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED_COLUMNS)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in report.rows:
-        facts.add_row(Text(name), Text(value))  # as Text, or [brackets] in it would be taken for markup
+        facts.add_row(Text(name), Text(value))  # as Text, so that [brackets] are not taken for markup
     console.print(facts)
     if report.columns:
         details = Table(box=None, padding=(0, 2, 0, 0))
@@ -68,7 +65,7 @@ def show(report: Findings, *, as_json: bool) -> None:
 
 
 def describe_plan(request: Request) -> Findings:
-    """The plan of a request, and what it takes on this machine. Raises what rendering it would raise."""
+    """The plan of a request, and what it takes on this machine. Raises the errors of preparing its render."""
     render = pipeline.prepare(request)
     estimate = render.engine.estimate(render.prepared)
     tokens = [count_tokens(render.plan, clip) for clip in render.plan.clips]
@@ -146,7 +143,7 @@ def _in_brackets(text: str) -> str:
 
 
 def describe_video(path: StrPath) -> Findings:
-    """What a video holds, and the recipe it was made by if soundreel made it."""
+    """Properties of a video, and its recipe if soundreel made it."""
     video = probe_video(path)
     recipe = parse_recipe(video.metadata, os.fspath(path))
     picture = f"{video.width}×{video.height} {video.codec}, {video.frames} frames at {float(video.fps):g} fps"
@@ -163,7 +160,7 @@ DRIFT_COLUMNS = ("clip", "seed", "red", "green", "blue", "brightness", "contrast
 
 
 def _drift(recipe: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """How far the looks of the clips have drifted, as rendered: a line for each."""
+    """Colour statistics of each clip, as rendered, relative to the first clip and the reference image."""
     clips = [clip for clip in recipe["plan"]["clips"] if "look" in clip]
     looks = [ColourStats.from_data(clip["look"]) for clip in clips]
     reference = recipe.get("reference_look")
@@ -223,7 +220,7 @@ def _recipe_rows(recipe: dict[str, Any]) -> Rows:
 
 
 def describe_machine() -> Findings:
-    """What this machine can run, and for each thing missing the command that mends it."""
+    """What this machine can run, and for whatever is missing the command that installs it."""
     checks = [_check_python(), _check_encoders(), _check_processor(), _check_disk(), *_check_engines()]
     return Findings(
         data={"checks": [dataclasses.asdict(check) for check in checks]},
@@ -277,7 +274,7 @@ class Check:
     mend: str = ""
 
     def says(self) -> str:
-        """The finding and, where something is missing, what to do."""
+        """What was found and, where something is missing, what to do."""
         return f"{self.found} → {self.mend}" if self.mend and not self.ok else self.found
 
 

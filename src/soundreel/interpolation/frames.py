@@ -1,12 +1,12 @@
-"""From one frame rate to a higher one: pictures between pictures, the sound untouched.
+"""Conversion of a stream of frames to a higher frame rate.
 
-Output picture m is shown at m / fps seconds and shows what is to be seen then: a source picture where one lies there,
-else one made between its two neighbours. N source pictures of S per second become N · fps / S, rounded half up, so that
-the video keeps its length to within half an output frame; after the last source picture it is held. Nothing is made
-across a cut, where the picture before it is held, nor between two pictures that are the same.
+Output frame m belongs to the time m / fps: it is the source frame of that time, or else one interpolated between the
+source frames before and after it. N source frames at a rate S become N · fps / S output frames, rounded half up, so
+that the duration stays the same to within half an output frame; after the last source frame, that frame is repeated.
+Nothing is interpolated across a cut or between equal frames: there the frame before is repeated.
 
-Every picture depends on its two neighbours alone. So a long video may be made in pieces, and a piece needs of the one
-before only its last picture.
+An output frame depends on the two source frames around it alone. A long video may therefore be converted in pieces, for
+which only the last frame of the piece before is needed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ import numpy as np
 from soundreel.disk.digests import sampled_digest
 from soundreel.errors import EngineError, InputError
 from soundreel.media.cuts import is_cut
-from soundreel.media.motion import Gap, Picture, compensate_motion
+from soundreel.media.motion import FramePair, Picture, compensate_motion
 from soundreel.request import Interpolation
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.weights.frame_networks import find_weights
@@ -29,28 +29,28 @@ NETWORKS: Final = (Interpolation.RIFE, Interpolation.FILM)
 """Methods that need weights."""
 
 NEAR: Final = Fraction(1, 64)
-"""A source picture this near, in distances between source pictures, is shown as it is: nobody sees the difference."""
+"""A source frame nearer than this, in source frame intervals, is taken as it is: the difference is invisible."""
 
 WAITING_SLOTS: Final = 16
-"""Pictures, per picture of a batch, that may wait for it to fill."""
+"""Output frames that may wait for a batch to fill, in batches."""
 
 
 class Method(Protocol):
-    """Makes the pictures of gaps."""
+    """Interpolates frames between pairs of frames."""
 
     @property
     def batch(self) -> int:
-        """How many pictures it likes to make at once."""
+        """Number of frames that are interpolated together most efficiently."""
         ...
 
-    def __call__(self, gaps: Sequence[Gap], /) -> list[list[Picture]]:
-        """The pictures of each gap, one for each of its times."""
+    def __call__(self, pairs: Sequence[FramePair], /) -> list[list[Picture]]:
+        """The frames of each pair, one for each of its times."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Pictures per second before and after."""
+    """Frames per second of source and output. Raises `InputError` unless 0 < source ≤ target."""
 
     source: Fraction = Fraction(MODEL_FPS)
     target: Fraction
@@ -62,26 +62,35 @@ class Rates:
             )
 
     def count(self, frames: int) -> int:
-        """Pictures that `frames` source pictures become: those that keep their length, rounded half up."""
+        """Number of output frames for `frames` source frames: the same duration, rounded half up."""
         return rounded(frames * self.target / self.source)
 
     def first_at(self, frame: int) -> int:
-        """The first output position at or after source picture `frame`."""
+        """Index of the first output frame at or after source frame `frame`."""
         return ceil(frame * self.target / self.source)
 
     def first_after(self, frame: int) -> int:
-        """The first output position later than source picture `frame`; 0 for -1."""
+        """Index of the first output frame after source frame `frame`; 0 for -1."""
         return 0 if frame < 0 else floor(frame * self.target / self.source) + 1
 
 
 def rounded(number: Fraction) -> int:
-    """The nearest whole number; of two the larger."""
+    """The nearest whole number, halves rounded up."""
     return floor(number + Fraction(1, 2))
 
 
 def check_method(method: str, *, weights: StrPath | None = None, models: StrPath | None = None) -> None:
-    """Raise `InputError` for an unknown method, `WeightsError` for one whose weights are missing or not what they
-    should be, `EngineError` where it cannot run."""
+    """Check that a method can be used, as far as that is possible without loading its network.
+
+    Args:
+        weights: file of the network; None: looked for in the models folder.
+        models: the models folder; None: the default one.
+
+    Raises:
+        InputError: there is no such method.
+        WeightsError: its weights are missing, damaged or of another network.
+        EngineError: it needs PyTorch, which is not installed.
+    """
     if check_name(method) in NETWORKS:
         path = find_weights(method, weights=weights, models=models)
         _need_torch(method)
@@ -91,7 +100,7 @@ def check_method(method: str, *, weights: StrPath | None = None, models: StrPath
 
 
 def method_files(method: str, *, weights: StrPath | None = None, models: StrPath | None = None) -> Mapping[str, str]:
-    """Digest of the file with the method's weights, by a name for it; empty where it has none."""
+    """Name → digest of the method's weights file; empty for a method without weights."""
     if method not in NETWORKS:
         return {}
     path = find_weights(method, weights=weights, models=models)
@@ -101,9 +110,13 @@ def method_files(method: str, *, weights: StrPath | None = None, models: StrPath
 def open_method(
     method: str, *, weights: StrPath | None = None, models: StrPath | None = None, device: str = "auto"
 ) -> Method:
-    """The method of this name, ready to work. Errors as in `check_method`."""
+    """The method of this name with its network loaded. Arguments and errors as in `check_method`.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1 or mps, for a network.
+    """
     if check_name(method) not in NETWORKS:
-        return _Motion()
+        return _MotionCompensation()
     path = find_weights(method, weights=weights, models=models)
     _need_torch(method)
     from soundreel.interpolation.network import open_network  # noqa: PLC0415 - takes torch
@@ -113,14 +126,15 @@ def open_method(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """Which piece of a longer video pictures are; by default the whole of it.
+    """Which piece of a longer video is converted; by default the whole video.
 
     Attributes:
-        start: place of the first picture in the whole video.
-        before: the picture before it; None: it begins the video, or comes after a cut.
-        is_last: the last picture is held to the end of its time; else another piece follows, which begins at output
-            position `Rates.first_after(start + count - 1)`.
-        until: where a cut follows, the output position that the next piece begins at: the last picture is held to it.
+        start: index of the first source frame in the whole video.
+        before: the source frame before it; None: the piece begins the video, or comes after a cut.
+        is_last: the last frame is repeated to the end of its duration; else another piece follows, which begins at
+            output frame `Rates.first_after(start + count - 1)`.
+        until: where a cut follows, the output frame at which the next piece begins: the last frame is repeated up to
+            it.
     """
 
     start: int = 0
@@ -141,19 +155,20 @@ def interpolate(
     source_fps: int | Fraction = MODEL_FPS,
     piece: Piece = WHOLE,
 ) -> Iterator[Picture]:
-    """Yield the pictures [H, W, 3] at the higher rate; see the module's text for how many and which.
+    """Yield the frames, uint8 [H, W, 3], at the higher rate; the module's docstring says how many and which.
 
-    Streams: a pair of pictures and what belongs to one batch are in memory at a time.
+    Frames are streamed: one pair of source frames and the frames of one batch are in memory at a time.
 
     Args:
-        pictures: all of one size, at `source_fps`.
-        factor: output pictures per source picture; or `fps`: their rate.
-        method: the name of a method, or one that `open_method` opened.
+        pictures: frames of one size, at `source_fps` frames per second.
+        factor: output frames per source frame; or else
+        fps: frames per second of the output.
+        method: a name of `Interpolation`, or a method that `open_method` returned.
 
     Raises:
-        InputError: an unknown method, or a factor or rate that is too low.
+        InputError: an unknown method, or a factor or rate below that of the source.
         WeightsError: the method's weights are missing or damaged.
-        EngineError: out of memory, after all that saves some was tried.
+        EngineError: out of memory, even with the smallest batches and tiles.
     """
     rates = _rates(factor, fps, Fraction(source_fps))
     if method == Interpolation.NONE or rates.source == rates.target:
@@ -165,19 +180,22 @@ def interpolate(
 def _interpolated(pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece) -> Iterator[Picture]:
     start, before = piece.start, piece.before
     position = rates.first_at(start) if before is None else rates.first_after(start - 1)
-    filler = Filler(rates.target, method, position=position)
+    converter = FrameRateConverter(rates.target, method, position=position)
     if before is not None:
-        yield from filler.add((start - 1) / rates.source, before)
+        yield from converter.add((start - 1) / rates.source, before)
     frame = start - 1
     for frame, picture in enumerate(pictures, start=start):
-        yield from filler.add(frame / rates.source, picture)
-    yield from filler.finish(rates.count(frame + 1) if piece.is_last else piece.until)
+        yield from converter.add(frame / rates.source, picture)
+    yield from converter.finish(rates.count(frame + 1) if piece.is_last else piece.until)
 
 
-class Filler:
-    """Takes pictures with their times and gives those of a constant rate.
+class FrameRateConverter:
+    """Takes frames with their times and returns the frames of a constant rate.
 
-    `longest` is how many seconds two pictures may be apart for something to be made between them; None: any.
+    Args:
+        fps: frames per second of the output.
+        position: index of the first output frame.
+        longest: largest distance in seconds of two frames between which frames are interpolated; None: any.
     """
 
     def __init__(self, fps: Fraction, method: Method, *, position: int = 0, longest: Fraction | None = None) -> None:
@@ -185,10 +203,10 @@ class Filler:
         self._position = position
         self._last: tuple[Fraction, Picture] | None = None
         self._slots: list[_Slot] = []
-        self._gaps: list[tuple[Gap, list[_Slot]]] = []
+        self._pairs: list[tuple[FramePair, list[_Slot]]] = []
 
     def add(self, time: Fraction, picture: Picture) -> Iterator[Picture]:
-        """The next picture, shown at `time` seconds; yields what is known by it, in order."""
+        """Add the next source frame, of time `time` in seconds; yield the output frames that are complete, in order."""
         if self._last is None:
             self._show(picture, until=floor(time * self._fps) + 1)
         else:
@@ -198,7 +216,7 @@ class Filler:
             yield from self._flush()
 
     def finish(self, count: int | None) -> Iterator[Picture]:
-        """Hold the last picture until there are `count` in the whole video; None: give what is still missing."""
+        """Yield the remaining output frames; with `count`, repeat the last frame up to that many in the whole video."""
         if count is not None and self._last is not None:
             self._show(self._last[1], until=count)
         yield from self._flush()
@@ -208,7 +226,7 @@ class Filler:
         self._position = max(self._position, until)
 
     def _fill(self, time0: Fraction, before: Picture, time1: Fraction, after: Picture) -> None:
-        """Slots for all output positions after `time0` up to `time1`."""
+        """Add slots for all output frames after `time0` up to and including `time1`, in seconds."""
         held = self._is_held(time1 - time0, before, after)
         times, slots = [], []
         for position in range(self._position, floor(time1 * self._fps) + 1):
@@ -223,24 +241,25 @@ class Filler:
                 self._slots.append(slots[-1])
             self._position = position + 1
         if times:
-            self._gaps.append((Gap(before, after, tuple(times)), slots))
+            self._pairs.append((FramePair(before, after, tuple(times)), slots))
 
     def _is_held(self, seconds: Fraction, before: Picture, after: Picture) -> bool:
-        """Whether nothing is to be made between two pictures: too far apart, the same, or a cut."""
+        """Whether `before` is repeated instead of interpolating: the frames are far apart, equal, or on either side of
+        a cut."""
         far = self._longest is not None and seconds > self._longest
         return far or np.array_equal(before, after) or is_cut(before, after)
 
     def _is_ready(self) -> bool:
-        wanted = sum(len(slots) for _, slots in self._gaps)
+        wanted = sum(len(slots) for _, slots in self._pairs)
         return wanted == 0 or wanted >= self._method.batch or len(self._slots) > WAITING_SLOTS * self._method.batch
 
     def _flush(self) -> Iterator[Picture]:
-        if self._gaps:
-            made = self._method([gap for gap, _ in self._gaps])
-            for (_, slots), pictures in zip(self._gaps, made, strict=True):
+        if self._pairs:
+            made = self._method([pair for pair, _ in self._pairs])
+            for (_, slots), pictures in zip(self._pairs, made, strict=True):
                 for slot, picture in zip(slots, pictures, strict=True):
                     slot.picture = picture
-            self._gaps = []
+            self._pairs = []
         slots, self._slots = self._slots, []
         for slot in slots:
             assert slot.picture is not None
@@ -249,18 +268,18 @@ class Filler:
 
 @dataclass(eq=False)
 class _Slot:
-    """An output position; without a picture until its batch is made."""
+    """An output frame, None until its batch is interpolated."""
 
     picture: Picture | None = None
 
 
-class _Motion:
-    """libavfilter's motion compensation: one gap at a time."""
+class _MotionCompensation:
+    """libavfilter's motion compensation, one pair at a time."""
 
     batch = 1
 
-    def __call__(self, gaps: Sequence[Gap]) -> list[list[Picture]]:
-        return [compensate_motion(gap) for gap in gaps]
+    def __call__(self, pairs: Sequence[FramePair]) -> list[list[Picture]]:
+        return [compensate_motion(pair) for pair in pairs]
 
 
 def _rates(factor: int | None, fps: int | Fraction | None, source: Fraction) -> Rates:
@@ -272,7 +291,7 @@ def _rates(factor: int | None, fps: int | Fraction | None, source: Fraction) -> 
 
 
 def check_name(method: str) -> Interpolation:
-    """The method of that name; `InputError` where there is none."""
+    """`method` as `Interpolation`; raises `InputError` for an unknown name."""
     try:
         return Interpolation(method)
     except ValueError:

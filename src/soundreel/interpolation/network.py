@@ -1,6 +1,6 @@
-"""Pictures between pictures by a network: in batches, in tiles where memory is short, on any device.
+"""A frame interpolation network as a method of `soundreel.interpolation.frames`: batches, tiles, any device.
 
-Axes: B batch, H rows, W columns; pictures on the device are [B, 3, H, W], 0 to 1.
+Axes: B batch, H rows, W columns; frames on the device are [B, 3, H, W], 0 to 1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,39 +17,40 @@ from torch import Tensor
 from torch.nn import functional
 
 from soundreel.errors import EngineError
-from soundreel.media.motion import Gap, Picture
+from soundreel.media.motion import FramePair, Picture
 from soundreel.models.devices import pick_device
+from soundreel.units import GIB
 from soundreel.weights.frame_networks import FILM, load_network
 
 LARGEST_BATCH: Final = 8
-"""Pictures at once; more keep a GPU no busier."""
+"""Frames per batch; larger batches do not use a GPU better."""
 
 OVERLAP_PIXELS: Final = 64
-"""By which a tile reaches into its neighbours; motion across a seam may be as large. Seams are faded."""
+"""Overlap of neighbouring tiles on each side, and the largest motion across a seam; seams are blended."""
 
 SMALLEST_TILE_PIXELS: Final = 64
-"""Beside the overlap; where this does not fit, nothing will."""
+"""Smallest side of a tile without its overlap; below, splitting saves no memory."""
 
 DEEPEST_HALVING: Final = 3
-"""FILM was trained on the middle alone: halves, quarters and eighths are middles of middles, other times are direct."""
+"""FILM was trained for the time 1/2 alone: halves, quarters and eighths are made by repeated halving, other times
+directly."""
 
 BYTES_PER_PIXEL: Final = {FILM: 6000, "rife": 1500}
-"""About what a picture takes on its way through the published network, in float32; see benchmarks/notes.md."""
+"""Approximate peak memory of the published networks per pixel of a frame, in float32; see benchmarks/notes.md."""
 
 SHARE_OF_FREE_MEMORY: Final = 0.8
-
-GIB: Final = 2**30
+"""Part of the free GPU memory that a batch may take."""
 
 _HALF: Final = Fraction(1, 2)
 
 
-def open_network(name: str, path: Path, *, device: str = "auto") -> "MidFrames":
-    """The network `name` with the weights at `path`, float16 on a CUDA GPU, else float32."""
+def open_network(name: str, path: Path, *, device: str = "auto") -> "FrameInterpolator":
+    """Load the network `name`, film or rife, from the weights at `path`: in float16 on a CUDA GPU, else in float32."""
     place = pick_device(device)
     dtype = torch.float16 if place.type == "cuda" else torch.float32
     network = load_network(name, path, device=place, dtype=dtype)
     bytes_per_pixel = BYTES_PER_PIXEL[name] * dtype.itemsize // torch.float32.itemsize
-    return MidFrames(
+    return FrameInterpolator(
         network,
         by_halves=name == FILM,
         batch=1 if place.type == "cpu" else LARGEST_BATCH,
@@ -66,27 +67,29 @@ def _pixels_that_fit(device: torch.device, bytes_per_pixel: int) -> int | None:
 
 @dataclass(frozen=True)
 class _Step:
-    """A picture to make: from which two, and where between them."""
+    """A frame to interpolate. Times are 0 at the pair's first frame and 1 at its second."""
 
-    gap: int
+    pair: int  # index
     time: Fraction
-    left: Fraction
-    right: Fraction
+    left: Fraction  # time of the frame before that it is interpolated from
+    right: Fraction  # and of the one after
 
     @property
     def share(self) -> float:
+        """The network's time input: 0 at `left`, 1 at `right`."""
         return float((self.time - self.left) / (self.right - self.left))
 
 
-class MidFrames:
-    """A network as a method of `soundreel.interpolation.frames`.
+class FrameInterpolator:
+    """A frame interpolation network as a `Method`.
 
     Args:
-        network: picture 0, picture 1, times [B, 1] → pictures; with a `multiple` that their sides must have.
-        by_halves: reach halves, quarters and eighths as middles of middles.
-        batch: pictures at once, at most.
-        pixels: how many pixels fit in memory at once; None: not known. Where that is wrong and memory runs out, batches
-            are halved, then pictures are cut into ever more tiles.
+        network: frames 0 and 1 [B, 3, H, W], times [B, 1] → frames [B, 3, H, W]; its attribute `multiple` is what H and
+            W must be multiples of.
+        by_halves: make the frames at halves, quarters and eighths by repeated halving.
+        batch: largest number of frames per batch.
+        pixels: number of pixels per batch that fit in memory; None: not known. Where memory runs out all the same,
+            batches are halved, then frames are split into more and more tiles.
     """
 
     def __init__(
@@ -100,33 +103,33 @@ class MidFrames:
         self.tiles = 1
 
     @torch.inference_mode()
-    def __call__(self, gaps: Sequence[Gap]) -> list[list[Picture]]:
-        """The pictures of each gap, one for each of its times."""
-        known = [{Fraction(0): self._upload(gap.before), Fraction(1): self._upload(gap.after)} for gap in gaps]
-        for steps in self._rounds(gaps):
-            pairs = [(known[step.gap][step.left], known[step.gap][step.right]) for step in steps]
-            for step, picture in zip(steps, self._make(pairs, [step.share for step in steps]), strict=True):
-                known[step.gap][step.time] = picture
-        return [[_download(known[index][time]) for time in gap.times] for index, gap in enumerate(gaps)]
+    def __call__(self, pairs: Sequence[FramePair]) -> list[list[Picture]]:
+        """The frames of each pair, one for each of its times."""
+        known = [{Fraction(0): self._upload(pair.before), Fraction(1): self._upload(pair.after)} for pair in pairs]
+        for steps in self._rounds(pairs):
+            inputs = [(known[step.pair][step.left], known[step.pair][step.right]) for step in steps]
+            for step, picture in zip(steps, self._make(inputs, [step.share for step in steps]), strict=True):
+                known[step.pair][step.time] = picture
+        return [[_download(known[index][time]) for time in pair.times] for index, pair in enumerate(pairs)]
 
-    def _rounds(self, gaps: Sequence[Gap]) -> list[list[_Step]]:
-        """All steps, those together that do not build on each other."""
+    def _rounds(self, pairs: Sequence[FramePair]) -> list[list[_Step]]:
+        """All steps, grouped so that a group needs only the frames of earlier groups."""
         rounds: dict[int, dict[tuple[int, Fraction], _Step]] = {}
-        for index, gap in enumerate(gaps):
-            for time in gap.times:
-                for depth, step in self._way_to(index, time):
+        for index, pair in enumerate(pairs):
+            for time in pair.times:
+                for depth, step in self._steps_to(index, time):
                     rounds.setdefault(depth, {})[index, step.time] = step
         return [list(rounds[depth].values()) for depth in sorted(rounds)]
 
-    def _way_to(self, gap: int, time: Fraction) -> Iterator[tuple[int, _Step]]:
-        """The steps to a time, each with how many must come before it."""
+    def _steps_to(self, pair: int, time: Fraction) -> Iterator[tuple[int, _Step]]:
+        """The steps that lead to the frame at `time`, each with the number of steps before it."""
         if not self._by_halves or 2**DEEPEST_HALVING % time.denominator:
-            yield 0, _Step(gap, time, Fraction(0), Fraction(1))
+            yield 0, _Step(pair, time, Fraction(0), Fraction(1))
             return
         left, right = Fraction(0), Fraction(1)
         for depth in range(DEEPEST_HALVING):
             middle = (left + right) * _HALF
-            yield depth, _Step(gap, middle, left, right)
+            yield depth, _Step(pair, middle, left, right)
             if middle == time:
                 return
             left, right = (left, middle) if time < middle else (middle, right)
@@ -136,22 +139,22 @@ class MidFrames:
         pixels = torch.from_numpy(np.ascontiguousarray(picture)).to(self._device)
         return pixels.permute(2, 0, 1)[None].to(self._dtype) / 255
 
-    def _make(self, pairs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
-        """The pictures between pairs [1, 3, H, W], with ever less memory if it runs out."""
-        height, width = pairs[0][0].shape[2:]
+    def _make(self, inputs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
+        """The frames between pairs of frames [1, 3, H, W], retried with less memory where it runs out."""
+        height, width = inputs[0][0].shape[2:]
         self._fit(height, width)
         while True:
             try:
-                return self._attempt(pairs, shares)
+                return self._attempt(inputs, shares)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            self._economize(height, width)  # out of the handler, whose traceback would keep the tensors
+            self._economize(height, width)  # outside the handler, whose traceback would keep the tensors alive
 
-    def _attempt(self, pairs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
+    def _attempt(self, inputs: Sequence[tuple[Tensor, Tensor]], shares: Sequence[float]) -> list[Tensor]:
         made: list[Tensor] = []
-        for first in range(0, len(pairs), self.batch):
-            chosen = pairs[first : first + self.batch]
+        for first in range(0, len(inputs), self.batch):
+            chosen = inputs[first : first + self.batch]
             x0, x1 = (torch.cat(pictures) for pictures in zip(*chosen, strict=True))
             times = torch.tensor(shares[first : first + self.batch], device=self._device, dtype=self._dtype)[:, None]
             made += torch.split(self._tiled(x0, x1, times).clamp(0, 1), 1)
@@ -170,9 +173,10 @@ class MidFrames:
         return (total / weight).to(x0.dtype)
 
     def _padded(self, x0: Tensor, x1: Tensor, times: Tensor) -> Tensor:
-        """The network on sides that it can halve often enough: black is added at the right and below, and cut off.
+        """Run the network on frames padded with black at the right and bottom to multiples of `multiple`, then cropped.
 
-        So do the networks' own programs; with the edge repeated instead, pictures differ by up to 1 dB either way.
+        The networks' own programs pad in the same way; padding with the edge instead changes PSNR by up to 1 dB, for
+        better or worse.
         """
         height, width = x0.shape[2:]
         pad = (0, -width % self._multiple, 0, -height % self._multiple)
@@ -181,7 +185,7 @@ class MidFrames:
         return made
 
     def _fit(self, height: int, width: int) -> None:
-        """Batch and tiles by what is known to fit."""
+        """Choose batch and tiles by `pixels`."""
         if self._pixels is None:
             return
         while self.tiles * self._pixels < height * width and _can_split(height, width, self.tiles):
@@ -189,7 +193,7 @@ class MidFrames:
         self.batch = max(1, min(self.batch, self.tiles * self._pixels // (height * width)))
 
     def _economize(self, height: int, width: int) -> None:
-        """Take less memory from now on; `EngineError` where that is not possible."""
+        """Halve the batch or double the tiles. Raises `EngineError` where neither is possible."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         if self.batch > 1:
@@ -204,18 +208,18 @@ class MidFrames:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU, which says it with a plain `RuntimeError`."""
+    """Whether memory could not be allocated; on the CPU, PyTorch raises a plain `RuntimeError` for that."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def tiles(height: int, width: int, count: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of `count` tiles that cover a picture and overlap; `count` is a power of two."""
+    """Rows and columns of `count` overlapping tiles that cover a frame; `count` is a power of two."""
     rows, columns = _grid(height, width, count)
     return [(vertical, across) for vertical in _parts(height, rows) for across in _parts(width, columns)]
 
 
 def _grid(height: int, width: int, count: int) -> tuple[int, int]:
-    """Rows and columns of tiles: the longer side of a tile is halved each time."""
+    """Number of tiles down and across, by halving the longer side of the tiles again and again."""
     rows = columns = 1
     while rows * columns < count:
         if height / rows > width / columns:
@@ -237,7 +241,7 @@ def _can_split(height: int, width: int, count: int) -> bool:
 
 
 def _fade(part: slice, side: int, like: Tensor) -> Tensor:
-    """A tile's share of each row or column: 1, falling to nothing over the overlap towards a neighbour."""
+    """Blend weights of a tile's rows or columns: 1, falling linearly to 0 over the overlap with a neighbour."""
     place = torch.arange(part.start, part.stop, device=like.device, dtype=torch.float32) + 0.5
     share = torch.ones_like(place)
     if part.start > 0:

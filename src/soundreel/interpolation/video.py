@@ -1,4 +1,4 @@
-"""`soundreel interpolate`: any video at a higher rate, its sound copied bit for bit."""
+"""Interpolation of a video file to a higher frame rate, its sound copied bit for bit: `soundreel interpolate`."""
 
 import dataclasses
 import json
@@ -16,40 +16,43 @@ import numpy as np
 
 from soundreel.disk.durable import publish
 from soundreel.errors import InputError, MediaError
-from soundreel.interpolation.frames import Filler, Method, check_method, open_method, rounded
+from soundreel.interpolation.frames import FrameRateConverter, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
-from soundreel.media.remux import KINDS, holds, other_tracks, replace_pictures, sound_codecs, verify_replaced
+from soundreel.media.remux import FILE_FORMATS, can_hold, other_tracks, replace_pictures, sound_codecs, verify_replaced
 from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
 from soundreel.request import Interpolation
 from soundreel.types import Progress, Report, Stage
-from soundreel.units import MAX_FPS, StrPath
+from soundreel.units import DEFAULT_CRF, MAX_CRF, MAX_FPS, StrPath
 from soundreel.version import __version__
 
 METADATA_KEY = "soundreel_interpolation"
-"""How the frames between were made, as JSON; a recipe that the video carries stays as it is."""
+"""Metadata key of how frames were interpolated, as JSON. A recipe in the video's metadata is kept as it is."""
 
 FACTORS: Final = range(2, 17)
+DEFAULT_FACTOR: Final = 2
 
-CLOCK_ERROR: Final = Fraction(1, 2000)
-NEAR_FRAMES: Final = Fraction(1, 2)
-"""A usual rate is taken for a file's own where it differs by no more, and no frame is further from its place."""
+RATE_TOLERANCE: Final = Fraction(1, 2000)
+DRIFT_FRAMES: Final = Fraction(1, 2)
+"""A standard rate is taken instead of a file's own where the two differ by less than this part, and by less than this
+many frames over the whole file."""
 
 LONGEST_FRAMES: Final = 3
-"""In a video of variable rate, pictures further apart than so many average ones stand still: nothing is made there."""
+"""In a video of variable frame rate, nothing is interpolated between frames further apart than this many mean frame
+intervals: the picture stands still there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retime:
-    """What the user asks for. Without `fps` and `factor` the rate is doubled."""
+class VideoInterpolation:
+    """A request to interpolate a video. Raises `InputError` for invalid values."""
 
     video: StrPath  # any video, with any sound or none
-    fps: int | None = None  # frames per second to make
-    factor: int | None = None  # or how many times the rate it has
+    fps: int | None = None  # frames per second of the output
+    factor: int | None = None  # or output frames per source frame; None for both: `DEFAULT_FACTOR`
     method: str = Interpolation.MOTION
-    weights: StrPath | None = None  # of the method's network; None: looked for in the models folder
-    models: StrPath | None = None
+    weights: StrPath | None = None  # file of the method's network; None: looked for in the models folder
+    models: StrPath | None = None  # the models folder; None: the default one
     device: str = "auto"
-    crf: int = 18  # H.264 quality: 0 lossless … 51 worst
+    crf: int = DEFAULT_CRF  # H.264 quality: 0 lossless … 51 worst
     output: StrPath | None = None  # None: a new name beside the video
 
     def __post_init__(self) -> None:
@@ -61,25 +64,25 @@ class Retime:
             raise InputError(f"--factor is {self.factor}: expected {FACTORS[0]} to {FACTORS[-1]}")
         if self.fps is not None and not 0 < self.fps <= MAX_FPS:
             raise InputError(f"--fps is {self.fps}: expected 1 to {MAX_FPS}")
-        if not 0 <= self.crf <= 51:
-            raise InputError(f"--crf is {self.crf}: expected 0 (lossless) to 51")
+        if not 0 <= self.crf <= MAX_CRF:
+            raise InputError(f"--crf is {self.crf}: expected 0 (lossless) to {MAX_CRF}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retiming:
-    """What to make of a video, once every check is passed."""
+class PreparedInterpolation:
+    """A request that has passed every check, and what its output will be."""
 
-    request: Retime
-    info: VideoInfo
+    request: VideoInterpolation
+    info: VideoInfo  # of the source
     fps: Fraction
     frames: int
-    kind: str  # FFmpeg's name of the format
+    file_format: str  # FFmpeg's name of the format
     output: Path | None
     notes: tuple[str, ...]
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels as written: even, as H.264 wants them."""
+        """Width and height of the output in pixels: even, as H.264 requires."""
         return (
             self.info.width // CHROMA_MULTIPLE * CHROMA_MULTIPLE,
             self.info.height // CHROMA_MULTIPLE * CHROMA_MULTIPLE,
@@ -87,7 +90,7 @@ class Retiming:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retimed:
+class InterpolatedVideo:
     """A finished, verified video file."""
 
     path: Path
@@ -97,28 +100,40 @@ class Retimed:
 
 
 def interpolate_video(
-    request: Retime, on_progress: Report | None = None, *, on_start: Callable[[Retiming], None] | None = None
-) -> Retimed:
-    """Write a video at a higher rate, its sound copied.
+    request: VideoInterpolation,
+    on_progress: Report | None = None,
+    *,
+    on_start: Callable[[PreparedInterpolation], None] | None = None,
+) -> InterpolatedVideo:
+    """Write a video at a higher frame rate, its sound copied.
 
-    The file appears under its name only when it is whole and verified. `on_progress` hears of every frame and may raise
-    `Cancelled`; `on_start` hears once what will be made. Raises the errors of `soundreel.errors`.
+    The output appears under its name only when it is complete and verified.
+
+    Args:
+        on_progress: called after every source frame; may raise `Cancelled`.
+        on_start: called once, after all checks and before anything is interpolated.
+
+    Raises:
+        SoundreelError: any of `soundreel.errors`.
     """
-    job = _prepare(request)
+    prepared = _prepare(request)
     if on_start is not None:
-        on_start(job)
+        on_start(prepared)
     method = open_method(request.method, weights=request.weights, models=request.models, device=request.device)
-    with _work_folder(job) as work:
-        segment, finished = work / "pictures.mp4", work / f"finished{_ending(job.kind)}"
-        _write_pictures(job, method, segment, on_progress)
-        replace_pictures(request.video, segment, finished, fps=job.fps, kind=job.kind, metadata=_metadata(job))
-        verify_replaced(request.video, finished, frames=job.frames, fps=job.fps, kind=job.kind)
-        path = _publish(finished, job)
-    return Retimed(path=path, frames=job.frames, fps=job.fps, notes=job.notes)
+    with _work_folder(prepared) as work:
+        segment, finished = work / "pictures.mp4", work / f"finished{_ending(prepared.file_format)}"
+        _write_pictures(prepared, method, segment, on_progress)
+        fps, file_format = prepared.fps, prepared.file_format
+        replace_pictures(
+            request.video, segment, finished, fps=fps, file_format=file_format, metadata=_metadata(prepared)
+        )
+        verify_replaced(request.video, finished, frames=prepared.frames, fps=fps, file_format=file_format)
+        path = _publish(finished, prepared)
+    return InterpolatedVideo(path=path, frames=prepared.frames, fps=prepared.fps, notes=prepared.notes)
 
 
-def _prepare(request: Retime) -> Retiming:
-    """All checks; nothing is written."""
+def _prepare(request: VideoInterpolation) -> PreparedInterpolation:
+    """Check everything and decide what to write; nothing is written yet."""
     output = None if request.output is None else _output(request.output, request.video)
     check_method(request.method, weights=request.weights, models=request.models)
     info = probe_video(request.video)
@@ -127,34 +142,35 @@ def _prepare(request: Retime) -> Retiming:
     info = dataclasses.replace(info, fps=_usual_rate(info))
     fps = _target(info, request)
     seconds = info.frames / info.fps if info.constant_rate else Fraction(info.seconds)
-    kind = _kind(request.video, output)
-    return Retiming(
+    file_format = _choose_format(request.video, output)
+    return PreparedInterpolation(
         request=request,
         info=info,
         fps=fps,
         frames=rounded(seconds * fps),
-        kind=kind,
+        file_format=file_format,
         output=output,
-        notes=tuple(_notes(request.video, info, fps, kind, output)),
+        notes=tuple(_notes(request.video, info, fps, file_format, output)),
     )
 
 
 def _usual_rate(info: VideoInfo) -> Fraction:
-    """The rate that is meant where a file's clock is too coarse for it: 24000/1001 for 23.9758."""
+    """The standard rate that a file's rounded timestamps stand for, as 24000/1001 for 23.9758; else its own rate."""
     whole, broken = Fraction(round(info.fps)), Fraction(round(info.fps * 1001 / 1000) * 1000, 1001)
     usual = min(whole, broken, key=lambda rate: abs(rate - info.fps))
     if usual == 0 or not info.constant_rate:
         return info.fps
     apart = abs(usual / info.fps - 1)
-    return usual if apart < CLOCK_ERROR and apart * info.frames < NEAR_FRAMES else info.fps
+    return usual if apart < RATE_TOLERANCE and apart * info.frames < DRIFT_FRAMES else info.fps
 
 
-def _target(info: VideoInfo, request: Retime) -> Fraction:
-    """The rate to write; `InputError` for one that cannot be."""
+def _target(info: VideoInfo, request: VideoInterpolation) -> Fraction:
+    """The output's frame rate. Raises `InputError` for a rate above `MAX_FPS` or not above the source's."""
     source = info.fps if info.constant_rate else Fraction(max(1, round(info.fps)))
-    target = Fraction(request.fps) if request.fps is not None else source * (request.factor or 2)
+    factor = request.factor or DEFAULT_FACTOR
+    target = Fraction(request.fps) if request.fps is not None else source * factor
     if target > MAX_FPS:
-        raise InputError(f"{float(source):g} × {request.factor or 2} frames per second: expected at most {MAX_FPS}")
+        raise InputError(f"{float(source):g} × {factor} frames per second: expected at most {MAX_FPS}")
     if info.constant_rate and target <= source:
         raise InputError(
             f"{os.fspath(request.video)!r} has {float(source):g} frames per second, --fps is {float(target):g}: "
@@ -163,12 +179,16 @@ def _target(info: VideoInfo, request: Retime) -> Fraction:
     return target
 
 
-def _kind(video: StrPath, output: Path | None) -> str:
-    """The format to write, which must hold the sound as it is."""
+def _choose_format(video: StrPath, output: Path | None) -> str:
+    """The output's container format: by its name, else by the video's, or Matroska where that cannot hold the sound.
+
+    Raises:
+        MediaError: the format that was asked for cannot hold the sound without re-encoding.
+    """
     codecs = sound_codecs(video)
-    kind = KINDS.get((output or Path(video)).suffix.lower(), "mp4")
-    if holds(kind, codecs):
-        return kind
+    file_format = FILE_FORMATS.get((output or Path(video)).suffix.lower(), "mp4")
+    if can_hold(file_format, codecs):
+        return file_format
     if output is None:
         return "matroska"
     raise MediaError(
@@ -177,7 +197,7 @@ def _kind(video: StrPath, output: Path | None) -> str:
     )
 
 
-def _notes(video: StrPath, info: VideoInfo, target: Fraction, kind: str, output: Path | None) -> Iterator[str]:
+def _notes(video: StrPath, info: VideoInfo, target: Fraction, file_format: str, output: Path | None) -> Iterator[str]:
     if not info.constant_rate:
         yield (
             f"the video has a variable frame rate ({float(info.fps):.2f} per second on average): "
@@ -185,17 +205,17 @@ def _notes(video: StrPath, info: VideoInfo, target: Fraction, kind: str, output:
         )
     if info.width % CHROMA_MULTIPLE or info.height % CHROMA_MULTIPLE:
         yield f"{info.width}×{info.height} pixels: H.264 wants even sides, the last row or column is cut off"
-    if output is None and KINDS.get(Path(video).suffix.lower(), "mp4") != kind:
-        yield f"the sound ({', '.join(sound_codecs(video))}) stays as it is, which takes a {_ending(kind)} file"
+    if output is None and FILE_FORMATS.get(Path(video).suffix.lower(), "mp4") != file_format:
+        yield f"the sound ({', '.join(sound_codecs(video))}) stays as it is, which takes a {_ending(file_format)} file"
     others = other_tracks(video)
     if others:
         yield f"{others} other track{'s are' if others > 1 else ' is'} not carried over (subtitles, covers, data)"
 
 
 @contextmanager
-def _work_folder(job: Retiming) -> Iterator[Path]:
-    """A folder on the output's own file system, so that publishing is a rename; removed at the end."""
-    folder = (job.output or Path(job.request.video).absolute()).parent
+def _work_folder(prepared: PreparedInterpolation) -> Iterator[Path]:
+    """A temporary folder on the output's file system, so that publishing the output is a rename."""
+    folder = (prepared.output or Path(prepared.request.video).absolute()).parent
     try:
         work = tempfile.TemporaryDirectory(prefix=".soundreel-", dir=folder)
     except OSError as error:
@@ -206,51 +226,52 @@ def _work_folder(job: Retiming) -> Iterator[Path]:
         yield Path(name)
 
 
-def _write_pictures(job: Retiming, method: Method, segment: Path, on_progress: Report | None) -> None:
-    width, height = job.size
-    with SegmentWriter(segment, width=width, height=height, fps=job.fps, crf=job.request.crf) as writer:
-        for picture in islice(_pictures(job, method, on_progress), job.frames):
+def _write_pictures(prepared: PreparedInterpolation, method: Method, segment: Path, on_progress: Report | None) -> None:
+    width, height = prepared.size
+    with SegmentWriter(segment, width=width, height=height, fps=prepared.fps, crf=prepared.request.crf) as writer:
+        for picture in islice(_pictures(prepared, method, on_progress), prepared.frames):
             writer.write(picture[np.newaxis])
 
 
-def _pictures(job: Retiming, method: Method, on_progress: Report | None) -> Iterator[Picture]:
-    """All frames at the new rate; one pair of the video's and a batch are in memory at a time."""
-    width, height = job.size
-    filler = Filler(job.fps, method, longest=None if job.info.constant_rate else LONGEST_FRAMES / job.info.fps)
-    for index, (time, picture) in enumerate(_timed(job)):
-        yield from filler.add(time, np.ascontiguousarray(picture[:height, :width]))
+def _pictures(prepared: PreparedInterpolation, method: Method, on_progress: Report | None) -> Iterator[Picture]:
+    """All output frames; one pair of source frames and one batch are in memory at a time."""
+    width, height = prepared.size
+    longest = None if prepared.info.constant_rate else LONGEST_FRAMES / prepared.info.fps
+    converter = FrameRateConverter(prepared.fps, method, longest=longest)
+    for index, (time, picture) in enumerate(_timed(prepared)):
+        yield from converter.add(time, np.ascontiguousarray(picture[:height, :width]))
         if on_progress is not None:
-            on_progress(Progress(stage=Stage.INTERPOLATE, done=index + 1, total=job.info.frames))
-    yield from filler.finish(job.frames)
+            on_progress(Progress(stage=Stage.INTERPOLATE, done=index + 1, total=prepared.info.frames))
+    yield from converter.finish(prepared.frames)
 
 
-def _timed(job: Retiming) -> Iterator[tuple[Fraction, Picture]]:
-    """The video's pictures and when they are shown, from 0 on: by their number where the rate is constant."""
-    pictures = read_frames(job.request.video)
-    if job.info.constant_rate:
-        return ((index / job.info.fps, picture) for index, picture in enumerate(pictures))
-    times = picture_times(job.request.video)
+def _timed(prepared: PreparedInterpolation) -> Iterator[tuple[Fraction, Picture]]:
+    """The source frames and their times in seconds since the first; where the rate is constant, by their index."""
+    pictures = read_frames(prepared.request.video)
+    if prepared.info.constant_rate:
+        return ((index / prepared.info.fps, picture) for index, picture in enumerate(pictures))
+    times = picture_times(prepared.request.video)
     return ((time - times[0], picture) for time, picture in zip(times, pictures, strict=False))
 
 
-def _metadata(job: Retiming) -> dict[str, str]:
+def _metadata(prepared: PreparedInterpolation) -> dict[str, str]:
     made = {
         "soundreel": __version__,
-        "method": job.request.method,
-        "fps": str(job.fps),
-        "source_fps": str(job.info.fps),
+        "method": prepared.request.method,
+        "fps": str(prepared.fps),
+        "source_fps": str(prepared.info.fps),
     }
     return {METADATA_KEY: json.dumps(made)}
 
 
-def _ending(kind: str) -> str:
-    return next(ending for ending, name in KINDS.items() if name == kind)
+def _ending(file_format: str) -> str:
+    return next(ending for ending, name in FILE_FORMATS.items() if name == file_format)
 
 
 def _output(output: StrPath, video: StrPath) -> Path:
     path = Path(output).absolute()
-    if path.suffix.lower() not in KINDS:
-        raise InputError(f"--output is {os.fspath(output)!r}: expected a name that ends in {', '.join(KINDS)}")
+    if path.suffix.lower() not in FILE_FORMATS:
+        raise InputError(f"--output is {os.fspath(output)!r}: expected a name that ends in {', '.join(FILE_FORMATS)}")
     if path.is_dir():
         raise InputError(f"--output is {os.fspath(output)!r}, which is a folder: name a file")
     if path.exists() and Path(video).exists() and path.samefile(video):
@@ -258,10 +279,10 @@ def _output(output: StrPath, video: StrPath) -> Path:
     return path
 
 
-def _publish(finished: Path, job: Retiming) -> Path:
-    """A name that was asked for is replaced, a name of ours never replaces anything."""
-    if job.output is not None:
-        return publish(finished, job.output, replace=True)
-    video = Path(job.request.video)
-    name = video.with_name(f"{video.stem}_{float(job.fps):g}fps{finished.suffix}")
+def _publish(finished: Path, prepared: PreparedInterpolation) -> Path:
+    """Move the output to its name: one that was asked for is overwritten, a generated one is made unique."""
+    if prepared.output is not None:
+        return publish(finished, prepared.output, replace=True)
+    video = Path(prepared.request.video)
+    name = video.with_name(f"{video.stem}_{float(prepared.fps):g}fps{finished.suffix}")
     return publish(finished, name, replace=False)

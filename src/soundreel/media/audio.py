@@ -1,6 +1,6 @@
-"""Sound from any file: how long it is, a window of it in blocks, and the mono 16 kHz that the model hears.
+"""Sound from any file: its length, a window of it in blocks, and the mono 16 kHz signal that the model takes.
 
-Files are read as streams. A window costs the packets before it at most, undecoded, and memory for one block.
+Files are streamed: reading a window takes memory for one block; packets before the window are skipped undecoded.
 Axes: n samples, c channels.
 """
 
@@ -19,7 +19,7 @@ from soundreel.media.sound_file import SoundFile, open_sound
 from soundreel.units import StrPath
 
 MODEL_SAMPLE_RATE = 16_000
-"""Samples per second that the model's audio encoder hears."""
+"""Hz: sample rate of the model's audio encoder."""
 
 RESAMPLER_QUALITY = "HQ"
 """soxr's high quality, librosa's default."""
@@ -38,11 +38,11 @@ class SoundInfo:
     sample_rate: int
     channels: int
     codec: str  # FFmpeg's name: mp3, aac, pcm_s16le, …
-    truncated: bool  # the file promises clearly more than it holds: a download that was cut off
+    truncated: bool  # the file states clearly more sound than it holds: an incomplete download
 
 
 def probe_sound(path: StrPath) -> SoundInfo:
-    """Find out what sound `path` holds; its length is measured, not taken from headers that only estimate it.
+    """Probe the sound in `path`; its length is measured, not taken from headers that only estimate it.
 
     Raises:
         InputError: there is no such file, or it is a directory, empty, or may not be read.
@@ -70,8 +70,8 @@ def stream_sound(
 ) -> Iterator[Block]:
     """Read the window of `seconds` from `start` on, in float32 blocks [n, c] of `block_seconds`, the last one shorter.
 
-    The window begins at sample ⌊start · rate⌋ and holds ⌊seconds · rate⌋ samples of the source, as in librosa, or what
-    there is of them: a window that begins after the end yields nothing. Gaps in the sound are silent.
+    The window begins at sample ⌊start · rate⌋ of the source and holds ⌊seconds · rate⌋ samples, as in librosa, fewer
+    where the sound ends before: a window that begins after the end yields nothing. Gaps in the sound become silence.
 
     Args:
         path: any file with sound in it.
@@ -82,7 +82,7 @@ def stream_sound(
         block_seconds: length of a block.
 
     Raises:
-        InputError: there is no such file, or it cannot be opened, or the window makes no sense.
+        InputError: there is no such file, it cannot be opened, or `start` or `seconds` is negative or not finite.
         MediaError: the file is not readable as sound, or holds none.
     """
     _check_window(start, seconds)
@@ -108,7 +108,7 @@ def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
 
 
 def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None = None) -> NDArray[np.float32]:
-    """Read the window as the model hears it: mono, 16 kHz, float32 [n], the values of `librosa.load(sr=16000)`.
+    """Read a window as input for the model: mono, 16 kHz, float32 [n], the values of `librosa.load(sr=16000)`.
 
     Of r source samples per second, m samples become ⌈m · 16000 / r⌉. Errors as in `stream_sound`.
     """
@@ -119,7 +119,7 @@ def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None
 def model_sound_blocks(
     path: StrPath, *, start: float = 0.0, seconds: float | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """The same as a stream: blocks [n] of ten seconds, the last one shorter."""
+    """As `read_model_sound`, but streamed in blocks [n] of `MODEL_BLOCK_SECONDS`, the last one shorter."""
     blocks = stream_sound(
         path,
         start=start,
@@ -139,19 +139,19 @@ def _check_window(start: float, seconds: float | None) -> None:
 
 
 def _window(sound: SoundFile, start: float, seconds: float | None) -> Iterator[Block]:
-    """The window in pieces as they are decoded, gaps filled with silence of at most a second at a time."""
+    """The window's blocks as they are decoded; gaps are filled with blocks of silence of at most a second."""
     cursor = int(start * sound.sample_rate)
     stop = None if seconds is None else cursor + int(seconds * sound.sample_rate)
-    for piece in sound.pieces(cursor):
-        gap_stop = piece.position if stop is None else min(piece.position, stop)
+    for decoded in sound.blocks(cursor):
+        gap_stop = decoded.position if stop is None else min(decoded.position, stop)
         while cursor < gap_stop:
             silence = min(gap_stop - cursor, sound.sample_rate)
             yield np.zeros((silence, sound.channels), np.float32)
             cursor += silence
         if cursor == stop:
             return
-        if piece.stop > cursor:
-            block = piece.samples[cursor - piece.position : None if stop is None else stop - piece.position]
+        if decoded.stop > cursor:
+            block = decoded.samples[cursor - decoded.position : None if stop is None else stop - decoded.position]
             yield block
             cursor += len(block)
 

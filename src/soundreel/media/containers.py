@@ -1,4 +1,4 @@
-"""Opening and creating media files: paths in, PyAV containers out, failures in soundreel's words."""
+"""Opening and creating media files with PyAV, whose errors become soundreel's."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -16,19 +16,38 @@ from soundreel.errors import InputError, MediaError
 from soundreel.media.files import check_file, reason
 from soundreel.units import StrPath
 
+TICKS_PER_FRAME: Final = 1000
+"""Ticks per frame of an mp4 file's time scale, where no sound rate determines it."""
+
 
 def media_url(path: StrPath) -> str:
-    """`path` as FFmpeg opens it whatever its name: `a:b%03d.mp4` is no protocol, `-` is no pipe."""
+    """`path` as a URL that FFmpeg opens as a file whatever its name: `a:b%03d.mp4` is no protocol, `-` is no pipe."""
     return f"file:{os.fspath(path)}"
+
+
+def mp4_options(ticks_per_second: int) -> dict[str, str]:
+    """FFmpeg's options for an mp4 or mov file: index first (faststart), metadata keys of any name, movie time scale.
+
+    Edit lists count in the movie time scale; its default of 1000 ticks/s cannot express 1/16 s.
+    """
+    return {"movflags": "faststart+use_metadata_tags", "movie_timescale": str(ticks_per_second)}
+
+
+def unexpected(path: StrPath, found: str, expected: str) -> MediaError:
+    """The error for a written file that has `found` where `expected` was to be written."""
+    return MediaError(f"{os.fspath(path)!r} is not as it was to be written: it has {found}, expected {expected}")
 
 
 @contextmanager
 def opened(path: StrPath, kind: str = "video") -> Iterator[InputContainer]:
-    """The media file at `path` for reading; FFmpeg's errors in the `with` block become `MediaError`.
+    """Open the media file at `path` for reading; FFmpeg's errors in the `with` block become `MediaError`.
+
+    Args:
+        kind: what messages call the file.
 
     Raises:
-        InputError: the path leads to no file, a directory, a device, an empty or a forbidden file.
-        MediaError: the file cannot be read as media, or breaks off.
+        InputError: there is no such file, or it is a directory, a device, empty, or may not be read.
+        MediaError: the file cannot be read as media, or is truncated.
     """
     check_file(path, kind)
     try:
@@ -40,8 +59,8 @@ def opened(path: StrPath, kind: str = "video") -> Iterator[InputContainer]:
         raise MediaError(f"{os.fspath(path)!r} is a damaged or unreadable {kind} ({reason(error)})") from error
 
 
-class _WholeWrites(FileIO):
-    """A file that writes all it is given or raises: FFmpeg does not look whether a write fell short."""
+class _CompleteWrites(FileIO):
+    """A file whose `write` writes all bytes or raises: FFmpeg does not notice short writes."""
 
     def write(self, data: Any, /) -> int:
         rest = memoryview(data)
@@ -51,34 +70,44 @@ class _WholeWrites(FileIO):
 
 
 class NewFile:
-    """A video file in the making: whole, closed and on the disk after the `with` block, or gone.
+    """A video file that is being written, as a context manager.
 
-    It is an mp4 file, or one of another `kind` (FFmpeg's name of the format). What was at `path` before is overwritten.
-    `needed_bytes` is about what the file will take, for the message when the disk is full.
+    After the `with` block the file is complete and synced to the disk; after an exception it is removed. What was at
+    `path` before is overwritten.
+
+    Args:
+        options: FFmpeg's options of the container, such as `mp4_options`.
+        needed_bytes: estimated size, for the message when the disk is full.
+        file_format: FFmpeg's name of the container format.
 
     Raises:
         MediaError: the file cannot be created or written (on entry, in `reporting` blocks and on leaving).
     """
 
     def __init__(
-        self, path: StrPath, *, options: Mapping[str, str] | None = None, needed_bytes: int = 0, kind: str = "mp4"
+        self,
+        path: StrPath,
+        *,
+        options: Mapping[str, str] | None = None,
+        needed_bytes: int = 0,
+        file_format: str = "mp4",
     ) -> None:
         self.path = Path(path)
-        self._kind = kind
+        self._file_format = file_format
         self._options = dict(options or {})
         self._needed_bytes = needed_bytes
         self._open_files = ExitStack()
 
     def __enter__(self) -> Self:
         with self.reporting():
-            self._file = self._open_files.enter_context(_WholeWrites(self.path, "wb"))
-            self._file.name = "new.mp4"  # PyAV reads it as UTF-8, which the real one need not be
-            # Faststart reads what it wrote to move it behind the index; opened later, a failure would crash PyAV.
+            self._file = self._open_files.enter_context(_CompleteWrites(self.path, "wb"))
+            self._file.name = "new.mp4"  # PyAV decodes it as UTF-8, which the real name need not be
+            # Faststart reads back what was written. If its reader were opened only then, a failure would crash PyAV.
             reader = self._open_files.enter_context(self.path.open("rb"))
         self.container: OutputContainer = av.open(
             self._file,
             "w",
-            format=self._kind,
+            format=self._file_format,
             container_options=self._options,
             metadata_errors="replace",
             io_open=lambda *_: reader,
@@ -110,7 +139,7 @@ class NewFile:
         streams: list[av.VideoStream | av.AudioStream]
         streams = [*self.container.streams.video, *self.container.streams.audio]
         for stream in streams:
-            if stream.codec_context.is_open:  # an encoder, with frames held back
+            if stream.codec_context.is_open:  # an encoder, which may hold frames back
                 self.container.mux(stream.encode(None))
         self.container.close()
         if os.fstat(self._file.fileno()).st_size == 0:
@@ -120,6 +149,6 @@ class NewFile:
 
     def _discard(self) -> None:
         self._open_files.close()
-        self.container.close()  # without its file it neither writes an index nor moves anything
+        self.container.close()  # its file is closed already, so that no index is written
         with suppress(OSError):
             self.path.unlink()

@@ -1,4 +1,4 @@
-"""The packets of the best sound stream in a file, from any moment on; PyAV does the reading."""
+"""Demuxing of sound: the packets of the best sound stream in a file, from any position on."""
 
 import os
 import sys
@@ -17,35 +17,38 @@ from av.video.stream import VideoStream
 from soundreel.errors import InputError, MediaError
 from soundreel.media import framing
 from soundreel.media.files import check_file, reason
-from soundreel.media.timeline import SoundPacket, steady
+from soundreel.media.timestamps import SoundPacket, repair_timestamps
 from soundreel.units import StrPath
 
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 MATROSKA = "matroska,webm"
 
 SEEKABLE_FORMATS = frozenset({"aiff", "asf", "avi", "caf", "flac", MATROSKA, MOV, "ogg", "w64", "wav"})
-"""Containers whose timestamps still hold after a seek. In all others the packets are counted from the beginning,
-undecoded: bare MPEG audio, for one, has no timestamps, and a seek in it only estimates where it lands."""
+"""Containers whose timestamps are right after a seek. In all others packets are counted from the beginning of the file:
+bare MPEG audio, for example, has no timestamps, and FFmpeg only estimates where a seek in it lands."""
 
 EXACT_LENGTH_FORMATS = frozenset({"aiff", "flac", MOV})
-"""Containers that say exactly how much sound they hold."""
+"""Containers that state the exact length of their sound."""
 
 SEEK_LEAD_SECONDS = 1
-"""Sought this much too early, since near a key frame of the picture the sound may come later in the file."""
+"""Seeks go this far before the wanted time: in a video, the sound of a key frame may be stored well after it."""
 
 RESTART_SECONDS = 1
-"""Timestamps that fall back further than this begin a new count."""
+"""Timestamps that jump back by more than this are taken as the start of a new count."""
 
 XING_SLACK_FRAMES = 4
 """Encoders disagree on whether the frame count in an mp3 header includes that header and the encoder's delay."""
 
 READ_BYTES = 1 << 16
 NO_PROTOCOLS = {"protocol_whitelist": "none"}
-"""A file may name others to play (playlists, `concat` scripts): FFmpeg opens none of them, here or on a network."""
+"""Keeps FFmpeg from opening the local or remote files that a file may refer to (playlists, `concat` scripts)."""
 
 
 def open_file(path: StrPath, name: str) -> BinaryIO:
-    """Open an ordinary file, `name` in messages; names that FFmpeg takes for protocols or patterns are just names.
+    """Open a regular file for FFmpeg, which then never sees its path and cannot take it for a protocol or a pattern.
+
+    Args:
+        name: what messages call the file.
 
     Raises:
         InputError: there is no such file, or it is a directory, empty, or may not be read.
@@ -78,20 +81,20 @@ class Demuxer:
         self._open()
 
     def close(self) -> None:
-        """Close the container; the file stays open."""
+        """Close the container; the file object stays open."""
         self._container.close()
 
     def seek(self, ticks: int) -> Iterator[SoundPacket]:
-        """Packets from one that begins at `ticks` or before, as near as a seek leads."""
+        """Packets from the seek point before timestamp `ticks` on, or from the beginning where seeking fails."""
         if not self._is_seekable():
             return self.packets
         guide: AudioStream | VideoStream = self.stream
         if self.format == MATROSKA and self._pictures:
-            guide = self._pictures[0]  # the index there is mostly of the picture
+            guide = self._pictures[0]  # the index mostly lists its key frames
         seconds = ticks * self.time_base - SEEK_LEAD_SECONDS
         try:
             self._container.seek(int(seconds / (guide.time_base or self.time_base)), stream=guide)
-        except (av.FFmpegError, OverflowError):  # no such moment
+        except (av.FFmpegError, OverflowError):  # no such time in the file
             return self._reopen()
         packets = self._read()
         first = next(packets, None)
@@ -100,7 +103,7 @@ class Demuxer:
         return chain([first], packets)
 
     def start_seconds(self) -> Fraction | None:
-        """Timestamp at which the first of picture and sound begins; None where the file does not say."""
+        """Seconds at which the earlier of picture and sound begins; None where the file does not say."""
         streams = [*self._pictures, self.stream]
         return min(
             (s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base),
@@ -113,7 +116,7 @@ class Demuxer:
         return bool(self._pictures)
 
     def stated_stop(self) -> int | None:
-        """Timestamp at which the sound ends, as the container says or FFmpeg estimates."""
+        """Timestamp at which the sound ends, as the container states or FFmpeg estimates it; None: not known."""
         if self.stream.duration is not None:
             return (self.stream.start_time or 0) + self.stream.duration
         if self._container.duration is not None:
@@ -122,20 +125,20 @@ class Demuxer:
         return None
 
     def exact_stop(self) -> int | None:
-        """Timestamp at which the sound ends, where the container says it exactly."""
+        """Timestamp at which the sound ends, where the container states it exactly."""
         return self.stated_stop() if self.format in EXACT_LENGTH_FORMATS else None
 
-    def is_cut_off(self, last: SoundPacket) -> bool:
-        """Whether bytes are missing at the end of the file; `last` is the last packet that it gave."""
+    def is_truncated(self, last: SoundPacket) -> bool:
+        """Whether bytes are missing at the end of the file, whose last readable packet is `last`."""
         if self.format == "mp3":
             return self._lacks_mp3_frames(last)
         if self.format == "ogg":
-            return framing.ogg_is_cut_off(self._read_bytes(-framing.LONGEST_OGG_PAGE_BYTES))
+            return framing.ogg_is_truncated(self._read_bytes(-framing.LONGEST_OGG_PAGE_BYTES))
         head = self._read_bytes(0, framing.LONGEST_EBML_HEADER_BYTES)
         if self.format in {"wav", "avi"}:
-            return framing.riff_promises_more(head, self._file_bytes)
+            return framing.riff_is_truncated(head, self._file_bytes)
         if self.format == MATROSKA:
-            return framing.matroska_promises_more(head, self._file_bytes)
+            return framing.matroska_is_truncated(head, self._file_bytes)
         return last.is_corrupt
 
     def _open(self) -> None:
@@ -158,16 +161,16 @@ class Demuxer:
         self.packets = chain(first, packets)
 
     def _reopen(self) -> Iterator[SoundPacket]:
-        """All packets: for files in which a seek fails, such as one that lost its end."""
+        """All packets from the beginning: for files in which a seek fails, such as truncated ones."""
         self.close()
         self._open()
         return self.packets
 
     def _read(self) -> Iterator[SoundPacket]:
-        """Packets from where the container stands, as far as the file can be read."""
+        """Packets from the container's current position to the end, or to where the file cannot be read on."""
         near = int(RESTART_SECONDS / self.time_base)
         stop = self.stated_stop()
-        packets = steady(
+        packets = repair_timestamps(
             self._container.demux(self.stream),
             near=near,
             latest=sys.maxsize if stop is None else stop + near,
@@ -175,7 +178,7 @@ class Demuxer:
         )
         try:
             yield from packets
-        except (av.FFmpegError, IndexError):  # PyAV's IndexError at the end, where streams appeared on the way
+        except (av.FFmpegError, IndexError):  # IndexError: PyAV's, at the end of files in which streams appear late
             return
 
     def _is_seekable(self) -> bool:
@@ -187,7 +190,7 @@ class Demuxer:
         return self.format in SEEKABLE_FORMATS
 
     def _lacks_mp3_frames(self, last: SoundPacket) -> bool:
-        """Whether the last frame is incomplete, or the header before the first counts more frames than there are."""
+        """Whether the last frame is incomplete, or the header before the first frame states more than there are."""
         if last.size < (framing.mp3_frame_bytes(bytes(last)[:4]) or 0):
             return True
         header_start = max(0, self._sound_offset - framing.LONGEST_MP3_FRAME_BYTES)
@@ -197,7 +200,7 @@ class Demuxer:
         return promised - XING_SLACK_FRAMES > last.pts // last.duration + 1
 
     def _read_bytes(self, start: int, count: int = -1) -> bytes:
-        """Bytes from `start`, or from that far before the end; FFmpeg finds the file where it left it."""
+        """`count` bytes from `start`, counted from the end if negative; the file's position is restored for FFmpeg."""
         place = self._file.tell()
         self._file.seek(start if start >= 0 else max(0, self._file_bytes + start))
         data = self._file.read(count)
@@ -206,7 +209,7 @@ class Demuxer:
 
 
 def _choose_stream(container: InputContainer, name: str) -> AudioStream:
-    """The stream that a player would choose: the default, else the richest."""
+    """FFmpeg's choice of the best sound stream, as players make it, or else the first that can be decoded."""
     streams = container.streams
     if not streams.audio:
         raise MediaError(f"{name} holds no sound: give a sound file, or a video with sound")

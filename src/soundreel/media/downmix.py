@@ -9,18 +9,17 @@ from av import AudioLayout
 from numpy.typing import NDArray
 
 _UNNAMED_LAYOUTS: Final = {3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-"""What players take files for that have so many channels and do not name them."""
+"""Number of channels → the layout that players assume for files that do not state one."""
 
-_BEHIND_OR_BETWEEN: Final = sqrt(0.5)
-"""-3 dB: how loud a surround channel, or the centre in each of the two, becomes."""
+_MINUS_3_DB: Final = sqrt(0.5)
+"""Gain of a surround channel, and of the centre in each of the two stereo channels."""
 
 
 def stereo_gains(channels: Sequence[str]) -> NDArray[np.float32]:
-    """How much of each channel goes to left and right, float32 [c, 2].
+    """Gain of each channel in the left and right of the mix, float32 [c, 2]; [1, 1] for mono, which stays mono.
 
-    `channels` are FFmpeg's names ("FL", "FC", "LFE", "BR", …; "NONE" for a file without names). Mono and
-    stereo stay as they are. With more channels the sums are scaled down so that they cannot clip, however
-    loud all are at once.
+    `channels` are FFmpeg's names ("FL", "FC", "LFE", "BR", …; "NONE" for a file without names). Stereo stays as it is.
+    With more channels the gains are scaled down so that the mix cannot clip even at full scale in all channels.
     """
     if len(channels) == 1:
         return np.ones((1, 1), dtype=np.float32)
@@ -34,11 +33,11 @@ def stereo_gains(channels: Sequence[str]) -> NDArray[np.float32]:
 
 def _gains(name: str) -> tuple[float, float]:
     if name.startswith("LFE"):
-        return 0.0, 0.0  # the effects channel repeats nothing that must be heard
-    loudness = 1.0 if name in {"FL", "FR", "DL", "DR"} else _BEHIND_OR_BETWEEN
+        return 0.0, 0.0  # low frequency effects only support what the other channels carry
+    loudness = 1.0 if name in {"FL", "FR", "DL", "DR"} else _MINUS_3_DB
     if name.endswith("L"):
         return loudness, 0.0
     if name.endswith("R"):
         return 0.0, loudness
-    between = loudness * (1.0 if name == "FC" else _BEHIND_OR_BETWEEN)
+    between = loudness * (1.0 if name == "FC" else _MINUS_3_DB)
     return between, between

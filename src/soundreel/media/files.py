@@ -1,4 +1,4 @@
-"""Files that a user names: there, ordinary, and with something in them."""
+"""Checks of the paths that a user gives."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from soundreel.units import StrPath
 
 
 def check_file(path: StrPath, kind: str) -> None:
-    """Raise `InputError` unless `path` is a regular file with something in it; `kind` is what messages call it."""
+    """Raise `InputError` unless `path` is a regular, non-empty file; `kind` is what messages call it."""
     name = repr(os.fspath(path))
     try:
         status = Path(path).stat()

@@ -1,8 +1,7 @@
-"""Reference pictures: any common image file becomes RGB pixels as a person would see them.
+"""Reference images: any common image file as sRGB pixels, uint8 [H, W, 3], as an image viewer shows it.
 
-H rows, W columns, 3 = sRGB red, green, blue, 8 bits each. "As a person would see them" means: turned as its
-EXIF orientation says, colours brought to sRGB by the embedded ICC profile, transparency over white,
-16-bit and float values scaled to 8 bits, and of an animation the first frame.
+That is: rotated by its EXIF orientation, converted to sRGB by the embedded ICC profile, transparency over white, 16-bit
+and float values scaled to 8 bits, and of an animation the first frame.
 """
 
 import os
@@ -27,15 +26,15 @@ from soundreel.units import StrPath
 FORMATS: Final = (
     "PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM", "QOI", "PSD", "ICO", "TGA",
 )  # fmt: skip
-"""What is opened, in Pillow's names. Left out are formats for which Pillow starts programs (EPS, WMF)."""
+"""The formats that are opened, by Pillow's names. Left out are those for which Pillow starts programs (EPS, WMF)."""
 
 ANIMATED_FORMATS: Final = frozenset({"PNG", "WEBP", "GIF", "AVIF"})
-"""Formats whose further pictures are frames; in the others they are pages, layers, sizes or depth maps."""
+"""Formats in which further images are frames; in the others they are pages, layers, sizes or depth maps."""
 
 BACKGROUND: Final = "white"
-"""What transparent pixels are seen against."""
+"""Colour behind transparent pixels."""
 
-_TURNS: Final = {
+_TRANSPOSES: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -44,26 +43,26 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → what turns the stored picture upright. 1 is upright, all else is ignored."""
+"""EXIF orientation → the transposition that turns the stored image upright. 1 is upright, other values are ignored."""
 
 _ORIENTATIONS_ON_THE_SIDE: Final = frozenset({5, 6, 7, 8})
 
 _PROFILE_SPACES: Final = {"RGB": ("RGB", ("RGB", "L")), "GRAY": ("L", ("L",)), "CMYK": ("CMYK", ("CMYK",))}
-"""Colour space of an ICC profile → Pillow mode it takes, modes that may be brought to it."""
+"""Colour space of an ICC profile → the Pillow mode that it applies to, and the modes that may be converted to that."""
 
 _DAMAGE: Final = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, MemoryError,
     RuntimeError, ZeroDivisionError, struct.error, zlib.error,
 )  # fmt: skip
-"""What Pillow's decoders may raise on damaged files; it has no error of its own for that."""
+"""What Pillow's decoders may raise on damaged files; it has no exception of its own for them."""
 
 _REDUCING_GAP: Final = 3.0
-"""Pillow's advice for a fast reduction that cannot be told from full LANCZOS."""
+"""Pillow's documented value for a fast reduction that is indistinguishable from full LANCZOS resampling."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInfo:
-    """What a picture file holds, read from its header."""
+    """Size and format of an image file, read from its header."""
 
     width: int  # pixels, after the EXIF orientation
     height: int
@@ -72,57 +71,56 @@ class ImageInfo:
 
 
 def probe_image(path: StrPath) -> ImageInfo:
-    """Read a picture's header, not its pixels: damage further in is found by `load_image` only.
+    """Read an image's header, not its pixels: damage further in is found by `load_image` only.
 
     Raises:
-        InputError: the path leads to no file, a directory, an empty file, or one that may not be read.
-        MediaError: not a picture, or more pixels than Pillow's decompression bomb limit (179 million).
+        InputError: there is no such file, or it is a directory, empty, or may not be read.
+        MediaError: not an image, or more pixels than Pillow's decompression bomb limit (179 million).
     """
     with _opened(path) as picture:
         width, height = picture.size
-        # Pillow gives the size of a TIFF already turned.
+        # Pillow has applied the orientation to the size of a TIFF already.
         if picture.format != "TIFF" and _header_orientation(path, picture) in _ORIENTATIONS_ON_THE_SIDE:
             width, height = height, width
         return ImageInfo(width=width, height=height, format=picture.format or "", animated=_is_animated(picture))
 
 
 def load_image(path: StrPath) -> NDArray[np.uint8]:
-    """Read a picture file as sRGB pixels, uint8 [H, W, 3], upright and opaque.
+    """Read an image file as sRGB pixels, uint8 [H, W, 3], upright and opaque.
 
     16-bit values v become v / 257 (grey) or v // 256 (colour, by Pillow); float values are taken as 0..1.
 
     Raises:
-        InputError: the path leads to no file, a directory, an empty file, or one that may not be read.
-        MediaError: not a picture, damaged, cut short, or more pixels than Pillow's decompression bomb
-            limit (179 million).
+        InputError: there is no such file, or it is a directory, empty, or may not be read.
+        MediaError: not an image, damaged, truncated, or more pixels than Pillow's decompression bomb limit (179
+            million).
     """
     with _opened(path) as picture:
         if picture.info.get("default_image"):
-            picture.seek(1)  # an APNG may begin with a stand-in that no animation-aware viewer shows
+            picture.seek(1)  # an APNG may begin with an image for viewers that do not know animations
         picture.load()
         rgb = _flatten(_to_8_bit(picture), picture.info.get("icc_profile"))
-        turn = _TURNS.get(_orientation(picture))
+        turn = _TRANSPOSES.get(_orientation(picture))
         return np.array(rgb if turn is None else rgb.transpose(turn))
 
 
 def load_plain_image(path: StrPath) -> NDArray[np.uint8]:
-    """Read a picture as programs that care for none of this do: uint8 RGB [H, W, 3] by Pillow's conversion.
+    """Read an image by Pillow's RGB conversion alone, as many programs do: uint8 [H, W, 3].
 
-    Colour profile, orientation and transparency are left out of account. Errors as in `load_image`.
+    Colour profile, orientation and transparency are ignored. Errors as in `load_image`.
     """
     with _opened(path) as picture:
         return np.array(picture.convert("RGB"))
 
 
 def cover(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Scale `picture` [H, W, 3] so that it just covers `width` × `height` pixels and crop it centred.
+    """Scale `picture`, uint8 [H, W, 3], so that it just covers `width` × `height` pixels, and crop it to the centre.
 
-    Nothing is distorted and there are no bars; the reduction is antialiased (Lanczos). Returns uint8
-    [height, width, 3].
+    The proportions are kept; the resampling is antialiased (Lanczos). Returns uint8 [height, width, 3].
     """
     rows, columns = picture.shape[:2]
     scale = max(width / columns, height / rows)
-    left = max(0.0, columns - width / scale) / 2  # rounding may put it a hair outside
+    left = max(0.0, columns - width / scale) / 2  # rounding may make the difference slightly negative
     top = max(0.0, rows - height / scale) / 2
     box = (left, top, columns - left, rows - top)
     scaled = Image.fromarray(picture).resize(
@@ -133,11 +131,11 @@ def cover(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
 
 @contextmanager
 def _opened(path: StrPath) -> Iterator[Image.Image]:
-    """The picture at `path`, header read; errors in the `with` block too become soundreel's."""
+    """The image at `path` with its header read; errors in the `with` block become soundreel's."""
     check_file(path, "picture")
     name = repr(os.fspath(path))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata, and sizes below the limit, are nobody's concern
+        warnings.simplefilter("ignore")  # about odd metadata, and about large sizes below the limit
         try:
             with Image.open(path, formats=FORMATS) as picture:
                 yield picture
@@ -159,7 +157,7 @@ def _is_animated(picture: Image.Image) -> bool:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1..8 of a loaded picture; damaged EXIF counts as upright."""
+    """EXIF orientation 1..8 of a loaded image; 1, upright, where the EXIF data are damaged."""
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except _DAMAGE:
@@ -167,14 +165,14 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def _header_orientation(path: StrPath, picture: Image.Image) -> int:
-    """The same before the pixels are loaded: Pillow would load a whole PNG to see EXIF that follows them."""
+    """EXIF orientation before the pixels are loaded; of a PNG, Pillow would load all pixels to read EXIF after them."""
     if picture.format == "PNG" and "exif" not in picture.info:
         picture.info["exif"] = _png_exif(path)
     return _orientation(picture)
 
 
 def _png_exif(path: StrPath) -> bytes | None:
-    """Content of the first eXIf chunk of a PNG file, found by hopping from chunk to chunk."""
+    """Content of the first eXIf chunk of a PNG file; other chunks are skipped unread."""
     with Path(path).open("rb") as file:
         file.seek(8)  # signature
         while len(head := file.read(8)) == 8:
@@ -186,7 +184,7 @@ def _png_exif(path: StrPath) -> bytes | None:
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:
-    """Bring 16-bit, 32-bit and float grey to 8-bit grey: Pillow's own conversion would clip at 255."""
+    """Scale 16-bit, 32-bit and float grey to 8-bit grey, which Pillow's own conversion would clip at 255 instead."""
     if picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture)) * 255.0
     elif picture.mode.startswith("I"):
@@ -194,14 +192,14 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
     else:
         return picture
     grey = Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8))
-    key = picture.info.get("transparency")  # one 16-bit value that is see-through, in PNG
+    key = picture.info.get("transparency")  # in a PNG: the 16-bit value of transparent pixels
     if isinstance(key, int):
         grey.putalpha(Image.fromarray(np.where(np.asarray(picture) == key, 0, 255).astype(np.uint8)))
     return grey
 
 
 def _flatten(picture: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """Any 8-bit picture as opaque sRGB; transparent parts show the background."""
+    """Any 8-bit image as opaque sRGB, with `BACKGROUND` behind its transparent parts."""
     if not picture.has_transparency_data:
         return _to_srgb(picture, icc_profile)
     layered = picture.convert("LA" if picture.mode in {"1", "L", "LA", "La"} else "RGBA")
@@ -211,7 +209,7 @@ def _flatten(picture: Image.Image, icc_profile: bytes | None) -> Image.Image:
 
 
 def _to_srgb(picture: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """An opaque 8-bit picture as sRGB. A damaged profile, or one of another colour space, is passed over."""
+    """An opaque 8-bit image as sRGB. A damaged profile, or one for another colour space, is ignored."""
     opaque = picture if picture.mode in {"L", "RGB", "CMYK"} else picture.convert("RGB")
     if icc_profile:
         try:

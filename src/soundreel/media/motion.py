@@ -1,4 +1,4 @@
-"""Pictures between pictures by libavfilter's motion compensation (`minterpolate`): no weights, on the CPU."""
+"""Frame interpolation by libavfilter's motion compensation (`minterpolate`): on the CPU, without weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,40 +14,42 @@ Picture = NDArray[np.uint8]
 """RGB, uint8 [H, W, 3]."""
 
 OPTIONS: Final = "mi_mode=mci:mc_mode=obmc:me_mode=bilat:scd=none"
-"""Motion of overlapped blocks, searched from the middle (as good as bidirectional search and twice as fast). Cuts are
-found by `soundreel.media.cuts`, for all methods alike."""
+"""Overlapped block motion compensation with bilateral motion estimation: as good as bidirectional and twice as fast.
+
+The filter's scene change detection is off: `soundreel.media.cuts` finds cuts for all methods.
+"""
 
 SMALLEST_SIDE_PIXELS: Final = 32
-"""The filter looks for motion in blocks of 16 pixels and wants two of them each way; below, pictures are held."""
+"""The filter needs two blocks of 16 pixels each way; in smaller frames the frame before is repeated."""
 
 TICKS: Final = 5040
-"""Of the filter's clock from one picture to the next: up to ten equal parts are exact."""
+"""Ticks of the filter's time base between the two frames, so that up to ten equal parts are exact."""
 
 _FORMAT: Final = "yuv444p"
 _NOTHING_YET: Final = (av.error.BlockingIOError, av.error.EOFError)
 
 
 @dataclass(frozen=True, eq=False)
-class Gap:
-    """Two neighbouring pictures and where pictures between them are wanted: 0 at the first, 1 at the second."""
+class FramePair:
+    """Two consecutive frames, and the times between them, 0 at the first and 1 at the second, of the frames to make."""
 
     before: Picture
     after: Picture
     times: tuple[Fraction, ...]  # ascending, equally far apart
 
 
-def compensate_motion(gap: Gap) -> list[Picture]:
-    """The pictures of a gap. They depend on its two pictures alone, not on what the filter saw before."""
-    if min(gap.before.shape[:2]) < SMALLEST_SIDE_PIXELS:
-        return [gap.before for _ in gap.times]
-    first, step = _clock(gap.times)
-    lead = step - first  # the filter's own pictures begin with its first: shown earlier, they fall on ours
-    shown = [(lead, gap.before), (lead + TICKS, gap.after), (lead + 2 * TICKS, gap.after)]  # it answers one late
-    return _between([(0, gap.before), *shown] if lead else shown, step, len(gap.times))
+def compensate_motion(pair: FramePair) -> list[Picture]:
+    """The frames at the times of a pair. They depend on its two frames alone: each pair has a filter of its own."""
+    if min(pair.before.shape[:2]) < SMALLEST_SIDE_PIXELS:
+        return [pair.before for _ in pair.times]
+    first, step = _ticks(pair.times)
+    lead = step - first  # outputs are at 0, step, 2 · step …: with `before` here, the second one has the first time
+    shown = [(lead, pair.before), (lead + TICKS, pair.after), (lead + 2 * TICKS, pair.after)]  # output is an input late
+    return _between([(0, pair.before), *shown] if lead else shown, step, len(pair.times))
 
 
-def _clock(times: Sequence[Fraction]) -> tuple[int, int]:
-    """The first time and the steps between, in ticks; a single time gets steps so large that nothing else is made."""
+def _ticks(times: Sequence[Fraction]) -> tuple[int, int]:
+    """The first time and the step between times, in ticks; for a single time, a step that reaches past the pair."""
     first = max(1, round(TICKS * times[0]))
     if len(times) == 1:
         return first, max(first, TICKS - first)
@@ -55,7 +57,7 @@ def _clock(times: Sequence[Fraction]) -> tuple[int, int]:
 
 
 def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int) -> list[Picture]:
-    """What the filter makes of pictures shown at ticks, `step` ticks apart: the second and those that follow."""
+    """The filter's output frames 1 to `count`, `step` ticks apart, for input frames with their times in ticks."""
     graph = _open_graph(shown[0][1], step)
     made: list[Picture] = []
     for ticks, picture in shown:
@@ -67,12 +69,12 @@ def _between(shown: Sequence[tuple[int, Picture]], step: int, count: int) -> lis
                 made.append(np.asarray(graph.vpull().to_ndarray(format="rgb24"), np.uint8))
             except _NOTHING_YET:
                 break
-    assert len(made) > count, "the filter gives what lies between two pictures when it has seen the next"
+    assert len(made) > count, "the filter outputs what lies between two frames once it has the next"
     return made[1 : count + 1]
 
 
 def _open_graph(picture: Picture, step: int) -> Graph:
-    """A filter whose clock ticks `TICKS` times from picture to picture and that gives one each `step` ticks."""
+    """A filter with `TICKS` ticks per input frame and an output frame every `step` ticks."""
     height, width, _ = picture.shape
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(_FORMAT), time_base=Fraction(1, TICKS))

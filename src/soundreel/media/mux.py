@@ -1,8 +1,8 @@
-"""Segments and sound into one finished mp4 file, and the proof that it holds what it must (design §5).
+"""Muxing: segments and sound into one finished mp4 file, and its verification against the A/V contract.
 
-N pictures at exactly i / fps seconds; a sound track that is the chosen window from its first sample on,
-N / fps seconds long. Both begin at 0: what the codecs need before it (B-frame delay, AAC priming) is cut off
-by the file's edit lists. Axes of sound: n samples, c channels.
+The contract: N pictures, the i-th at exactly i / fps seconds, and a sound track N / fps seconds long that is the chosen
+window of the sound from its first sample on. Both begin at 0: edit lists remove what the codecs need before (B-frame
+delay, AAC priming). Axes of sound: n samples, c channels.
 """
 
 import math
@@ -20,28 +20,25 @@ from numpy.typing import NDArray
 
 from soundreel.errors import MediaError
 from soundreel.media.audio import probe_sound, stream_sound
-from soundreel.media.containers import NewFile, opened
+from soundreel.media.containers import TICKS_PER_FRAME, NewFile, mp4_options, opened, unexpected
 from soundreel.media.downmix import stereo_gains
 from soundreel.media.files import check_file
 from soundreel.media.video import REORDER_FRAMES, scan_packets, sound_stream, video_stream
 from soundreel.units import StrPath
 
 TRACK_SAMPLE_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-"""Samples per second that AAC knows and every player plays."""
+"""Sample rates of AAC in Hz that every player supports."""
 
 AAC_FRAME_SAMPLES: Final = 1024
-"""The track's length is exact to within this many samples."""
+"""Samples per frame of AAC: the track's length is exact to within one frame."""
 
 BITS_PER_SAMPLE: Final = 8 / 3
-"""Of the AAC track, per channel: 128 kbit/s at 48 kHz, 256 kbit/s in stereo."""
-
-_TICKS_PER_FRAME: Final = 1000
-"""Of the movie's clock, where there is no sound."""
+"""Bit rate of the AAC track per sample and channel: 128 kbit/s in mono and 256 kbit/s in stereo at 48 kHz."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoundTrack:
-    """The window of a sound file that is heard."""
+    """The window of a sound file that becomes the sound track."""
 
     path: StrPath
     start: float  # seconds into the file
@@ -58,10 +55,10 @@ def assemble(
 ) -> None:
     """Join segments written by `SegmentWriter` without re-encoding, add sound and metadata, write `output`.
 
-    The sound is at the source's rate (the next that AAC has, at most 48 kHz), mono or stereo (more channels
-    are mixed down). Sound and pictures are streamed: the length of the video costs no memory. Metadata keys
-    may be any words. The index comes first (faststart), and the file is on the disk on return. What was at
-    `output` before is overwritten; after an error nothing is there.
+    The sound keeps its sample rate where AAC has it, else it gets the next higher one, at most 48 kHz; more than two
+    channels are mixed down to stereo. Sound and pictures are streamed: memory does not grow with the video's length.
+    Metadata keys may have any name. The index comes first (faststart), and the file is synced to the disk on return.
+    What was at `output` before is overwritten; after an error there is no file.
 
     Raises:
         InputError: the sound or a segment is not a readable file.
@@ -83,11 +80,11 @@ def assemble(
 
 
 def verify(path: StrPath, *, frames: int, fps: int, sound: bool, size: tuple[int, int] | None = None) -> None:
-    """Raise `MediaError`, naming both numbers, unless the video at `path` keeps design §5.
+    """Raise `MediaError`, naming what was found and expected, unless the video at `path` keeps the A/V contract.
 
-    Every packet is looked at: exactly `frames` pictures, the i-th at exactly i / fps; with `sound`, a track
-    that begins at 0 and is frames / fps seconds long to within one AAC frame, else none; nothing cut short.
-    The pictures that a player can jump to are decoded. `size` is (width, height) in pixels.
+    Every packet is read: there are exactly `frames` pictures, the i-th at exactly i / fps; with `sound`, a track that
+    begins at 0 and is frames / fps seconds long to within one AAC frame, else none; no packet is truncated. All
+    keyframes are decoded. `size` is (width, height) in pixels.
     """
     with opened(path) as container:
         scan = scan_packets(container)
@@ -103,13 +100,13 @@ def verify(path: StrPath, *, frames: int, fps: int, sound: bool, size: tuple[int
     if rate:
         _expect(path, f"sound that begins at {scan.sound_start} s", "sound that begins at 0 s")
         _expect_seconds(path, scan.sound_seconds, frames / fps, tolerance=AAC_FRAME_SAMPLES / rate)
-    _expect(path, "a broken end" if scan.cut_short else "whole packets", "whole packets")
+    _expect(path, "a broken end" if scan.is_truncated else "whole packets", "whole packets")
     _expect(path, f"{_decodable_keyframes(path)} decodable keyframes", f"{scan.keyframes} decodable keyframes")
 
 
 def _expect(path: StrPath, found: str, expected: str) -> None:
     if found != expected:
-        raise MediaError(f"{os.fspath(path)!r} is not as it was to be written: it has {found}, expected {expected}")
+        raise unexpected(path, found, expected)
 
 
 def _expect_seconds(path: StrPath, found: Fraction, expected: float, *, tolerance: float) -> None:
@@ -125,9 +122,7 @@ def _decodable_keyframes(path: StrPath) -> int:
 
 
 def _mp4_options(fps: int, track: "_TrackEncoder | None") -> dict[str, str]:
-    # Edit lists count in the movie's clock: its default of 1000 ticks/s cannot say 1/16 s.
-    ticks_per_second = math.lcm(fps, track.rate) if track else fps * _TICKS_PER_FRAME
-    return {"movflags": "faststart+use_metadata_tags", "movie_timescale": str(ticks_per_second)}
+    return mp4_options(math.lcm(fps, track.rate) if track else fps * TICKS_PER_FRAME)
 
 
 def _needed_bytes(
@@ -136,7 +131,7 @@ def _needed_bytes(
     track: "_TrackEncoder | None",
     metadata: Mapping[str, str],
 ) -> int:
-    """About the size of the finished file, for the message when the disk is full."""
+    """Estimated size of the finished file."""
     for segment in segments:
         check_file(segment, "segment")
     pictures = sum(segment.stat().st_size for segment in segments)
@@ -150,10 +145,10 @@ def _add_picture_stream(container: OutputContainer, segment: Path) -> av.VideoSt
 
 
 def _joined_packets(segments: Sequence[Path], fps: int) -> Iterator["av.Packet[av.VideoStream]"]:
-    """The packets of all segments in decoding order, timed in frames of one video.
+    """The packets of all segments in decoding order, with the timestamps of one video, in frames.
 
-    Every segment begins with a picture that needs no other and is decoded `REORDER_FRAMES` ahead of being
-    shown, so decoding times simply count on and no picture is shown before it is decoded.
+    Every segment begins with a keyframe and is decoded `REORDER_FRAMES` ahead of presentation, so that decoding times
+    continue across segments and every picture is decoded before it is shown.
     """
     joined = 0
     settings = None
@@ -168,7 +163,7 @@ def _joined_packets(segments: Sequence[Path], fps: int) -> Iterator["av.Packet[a
                 )
             count = 0
             for packet in container.demux(stream):
-                if packet.pts is None:  # the mark at the stream's end
+                if packet.pts is None:  # the empty packet at the stream's end
                     continue
                 packet.pts = joined + round(packet.pts * packet.time_base * fps)
                 packet.dts = joined + count - REORDER_FRAMES
@@ -180,12 +175,12 @@ def _joined_packets(segments: Sequence[Path], fps: int) -> Iterator["av.Packet[a
 
 
 def _settings(stream: av.VideoStream) -> tuple[int, int, bytes | None]:
-    """What segments must have in common: size and H.264 parameter sets (rate, quality, coding tools)."""
+    """What segments must have in common to be joined: size and H.264 parameter sets."""
     return stream.width, stream.height, stream.codec_context.extradata
 
 
 class _TrackEncoder:
-    """The window of a sound file as an AAC track, encoded as the pictures go by."""
+    """Encodes the window of a sound file to an AAC track in step with the pictures, so that both are interleaved."""
 
     def __init__(self, sound: SoundTrack, fps: int) -> None:
         info = probe_sound(sound.path)
@@ -203,7 +198,7 @@ class _TrackEncoder:
         self._stream = container.add_stream("aac", rate=self.rate, layout=layout, bit_rate=self.bit_rate)
 
     def write(self, file: NewFile, *, frames: int) -> None:
-        """Bring the track to the length of `frames` pictures."""
+        """Extend the track to the duration of `frames` pictures."""
         samples = self._take(round(frames * self.rate / self._fps) - self._written)
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=self._stream.layout)
         frame.sample_rate, frame.time_base, frame.pts = self.rate, Fraction(1, self.rate), self._written
@@ -217,19 +212,19 @@ class _TrackEncoder:
             block = next(self._blocks, None)
             if block is None:
                 block = np.zeros((count - len(self._pending), len(self._gains)), dtype=np.float32)
-            mixed = np.clip(block @ self._gains, -1, 1)  # AAC refuses what float files may hold
+            mixed = np.clip(block @ self._gains, -1, 1)  # float files may exceed full scale, which AAC cannot encode
             self._pending = np.concatenate([self._pending, mixed])
         taken, self._pending = self._pending[:count], self._pending[count:]
         return taken
 
 
 def track_rate(sample_rate: int) -> int:
-    """The AAC rate that keeps all of a sound at `sample_rate`: the next at or above it, at most 48 kHz."""
+    """The AAC sample rate for a sound at `sample_rate`: the next one at or above it, at most 48 kHz."""
     return next((rate for rate in TRACK_SAMPLE_RATES if rate >= sample_rate), TRACK_SAMPLE_RATES[-1])
 
 
 def _channel_names(path: StrPath, count: int) -> list[str]:
-    """FFmpeg's names of the `count` channels of the sound at `path`; "NONE" where the file does not say."""
+    """FFmpeg's names of the `count` channels of the sound at `path`; "NONE" where the file does not name them."""
     with opened(path, "sound") as container:
         layouts = [stream.layout for stream in container.streams.audio]
         named = next((layout for layout in layouts if layout.nb_channels == count), None)

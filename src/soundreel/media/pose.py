@@ -1,6 +1,6 @@
-"""Which picture of a pose video goes with which frame of the model.
+"""Which frame of a pose video goes with which frame of the model.
 
-Pictures are uint8 [H, W, 3]. "Reference" here is the official Wan 2.2 S2V code.
+Frames are uint8 [H, W, 3]. "Reference" is the official Wan 2.2 S2V code.
 """
 
 import math
@@ -18,15 +18,15 @@ from soundreel.units import MODEL_FPS, StrPath
 class PoseMatch(StrEnum):
     """Which frame of a pose video goes with which model frame."""
 
-    TIME = "time"  # the one on screen at the model frame's time; after the end the last one is held
-    REFERENCE = "reference"  # every n-th from the first, so that timing drifts; black after the end
+    TIME = "time"  # the one shown at the model frame's time; after the video's end its last frame
+    REFERENCE = "reference"  # every n-th from the first, with n rounded, so that timing drifts; after the end black
 
 
 def missing_pose_seconds(path: StrPath, frames: int, *, match: PoseMatch, lead_in: int) -> float:
-    """Seconds at the end of `frames` model frames that the pose video is too short for; 0 where it is long enough.
+    """Seconds by which the pose video is too short for `frames` model frames; 0 where it is long enough.
 
     Raises:
-        InputError: the path leads to no readable file.
+        InputError: there is no such file, or it may not be read.
         MediaError: not a video, or damaged.
     """
     video = probe_video(path)
@@ -37,7 +37,12 @@ def missing_pose_seconds(path: StrPath, frames: int, *, match: PoseMatch, lead_i
 def pose_frame_indices(
     fps: Fraction | float, count: int, *, match: PoseMatch = PoseMatch.TIME, lead_in: int = 0
 ) -> list[int]:
-    """Frames of a pose video at `fps` that go with `count` model frames, without regard to its end."""
+    """Indices of the pose video's frames for `count` model frames, as if the video had no end.
+
+    Args:
+        fps: frame rate of the pose video.
+        lead_in: model frames before the first that is shown; they take the pose of that one.
+    """
     if match is PoseMatch.REFERENCE:
         interval = max(1, round(fps / MODEL_FPS))
         return [k * interval for k in range(count)]
@@ -47,7 +52,7 @@ def pose_frame_indices(
 def pick_pictures(
     frames: Iterator[NDArray[np.uint8]], indices: Iterable[int], *, hold: bool
 ) -> Iterator[NDArray[np.uint8] | None]:
-    """The frame at each index, in order; after the end the last one if `hold`, else None."""
+    """The frame at each of the ascending `indices`; after the last frame that frame if `hold`, else None."""
     frame: NDArray[np.uint8] | None = None
     position = -1
     for index in indices:

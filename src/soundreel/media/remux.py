@@ -1,4 +1,4 @@
-"""New pictures for a video whose sound stays as it is, packet for packet."""
+"""Remuxing: new pictures for a video, its sound copied packet by packet without re-encoding."""
 
 import heapq
 import os
@@ -11,28 +11,26 @@ from typing import Any, Final
 import av
 from av.container import InputContainer, OutputContainer
 
-from soundreel.errors import MediaError
-from soundreel.media.containers import NewFile, opened
+from soundreel.media.containers import TICKS_PER_FRAME, NewFile, mp4_options, opened, unexpected
 from soundreel.media.video import REORDER_FRAMES, scan_packets, video_stream
 from soundreel.units import StrPath
 
-KINDS: Final[Mapping[str, str]] = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-"""FFmpeg's formats by the endings of names; all hold H.264."""
+FILE_FORMATS: Final[Mapping[str, str]] = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+"""File name extension → FFmpeg's name of the container format; all can hold H.264."""
 
-CLOCK_ROUNDING: Final[Mapping[str, Fraction]] = {"matroska": Fraction(1, 1000)}
-"""Seconds to which a format rounds times; others keep them exactly."""
+TIMESTAMP_ROUNDING: Final[Mapping[str, Fraction]] = {"matroska": Fraction(1, 1000)}
+"""Seconds to which a format rounds timestamps; other formats keep them exactly."""
 
-FILE_FACTS: Final = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time"})
-"""Metadata that describe the file that was read, not what is in it."""
+FILE_METADATA_KEYS: Final = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "creation_time"})
+"""Metadata that describe the source file itself, not its content; they are not copied."""
 
 ADTS_HEADER_BYTES: Final = 9
-"""Longest header that AAC in a transport stream has before each frame, and in other formats does not."""
+"""Longest header before each AAC frame in a transport stream; other formats have none."""
 
-_TICKS_PER_FRAME: Final = 1000
 _MAX_TICKS_PER_SECOND: Final = 2**31 - 1
 
-_TICKS_PER_TICK: Final = 1000
-"""How much finer sound is timed while it moves."""
+_TICK_DIVISION: Final = 1000
+"""Parts into which the source's ticks are divided, so that sound can be shifted by a fraction of a tick."""
 
 _AnyPacket = Any  # PyAV's packets carry the type of their stream
 
@@ -44,35 +42,38 @@ def sound_codecs(source: StrPath) -> list[str]:
 
 
 def other_tracks(source: StrPath) -> int:
-    """How many tracks are neither the picture nor sound: subtitles, covers, data."""
+    """Number of tracks that are neither the first picture track nor sound: subtitles, covers, data."""
     with opened(source) as container:
         return len(container.streams) - len(container.streams.audio) - 1
 
 
-def holds(kind: str, codecs: Sequence[str]) -> bool:
-    """Whether a format can hold sound of these codecs."""
-    with av.open(os.devnull, "w", format=kind) as container:
+def can_hold(file_format: str, codecs: Sequence[str]) -> bool:
+    """Whether a container format, by FFmpeg's name, can hold sound of all these codecs."""
+    with av.open(os.devnull, "w", format=file_format) as container:
         known = container.supported_codecs
     return all(_common_name(codec) in known for codec in codecs)
 
 
 def replace_pictures(
-    source: StrPath, pictures: Path, output: Path, *, fps: Fraction, kind: str, metadata: Mapping[str, str]
+    source: StrPath, pictures: Path, output: Path, *, fps: Fraction, file_format: str, metadata: Mapping[str, str]
 ) -> None:
-    """Write `output`: the pictures of a segment by `SegmentWriter`, every sound track of `source` unchanged.
+    """Write `output` with the pictures of a segment by `SegmentWriter` and every sound track of `source` unchanged.
 
-    Sound keeps its distance to the first picture, which is at 0. The metadata of `source` are kept and `metadata`
-    added. On return the file is on the disk; after an error nothing is there.
+    The first picture is at 0, and sound keeps its offset to it. The metadata of `source` are kept and `metadata` added.
+    On return the file is synced to the disk; after an error there is no file.
+
+    Args:
+        file_format: FFmpeg's name of the container format.
 
     Raises:
         MediaError: a file cannot be read or written.
     """
     with opened(source) as sounds, opened(pictures, "segment") as seen:
         origin = _first_picture(source)
-        options = {} if kind == "matroska" else _mp4_options(fps)
+        options = {} if file_format == "matroska" else _mp4_options(fps)
         needed = Path(source).stat().st_size + pictures.stat().st_size
-        with NewFile(output, options=options, needed_bytes=needed, kind=kind) as file:
-            kept = {key: value for key, value in sounds.metadata.items() if key.lower() not in FILE_FACTS}
+        with NewFile(output, options=options, needed_bytes=needed, file_format=file_format) as file:
+            kept = {key: value for key, value in sounds.metadata.items() if key.lower() not in FILE_METADATA_KEYS}
             file.container.metadata.update(kept | dict(metadata))
             packets = [_picture_packets(seen, file.container, fps), _sound_packets(sounds, file.container, origin)]
             for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
@@ -81,14 +82,16 @@ def replace_pictures(
 
 
 def _mp4_options(fps: Fraction) -> dict[str, str]:
-    """Ticks that frames fall on exactly, and sound nearly."""
-    ticks = fps.numerator * max(1, min(_TICKS_PER_FRAME, _MAX_TICKS_PER_SECOND // fps.numerator))
-    return {"movflags": "faststart+use_metadata_tags", "movie_timescale": str(ticks)}
+    """Options with a time scale that frame times are whole numbers of ticks in, and fine enough for sound."""
+    return mp4_options(fps.numerator * max(1, min(TICKS_PER_FRAME, _MAX_TICKS_PER_SECOND // fps.numerator)))
 
 
-def verify_replaced(source: StrPath, output: Path, *, frames: int, fps: Fraction, kind: str) -> None:
-    """Raise `MediaError`, naming both, unless `output` has `frames` pictures at i / fps and the sound of `source`."""
-    rounding = CLOCK_ROUNDING.get(kind, Fraction(0))
+def verify_replaced(source: StrPath, output: Path, *, frames: int, fps: Fraction, file_format: str) -> None:
+    """Raise `MediaError` unless `output` has `frames` pictures, the i-th at i / fps, and the sound of `source`.
+
+    The message names what was found and what was expected.
+    """
+    rounding = TIMESTAMP_ROUNDING.get(file_format, Fraction(0))
     with opened(output) as container:
         scan = scan_packets(container)
     _expect(output, f"{len(scan.pictures)} frames", f"{frames} frames")
@@ -105,7 +108,7 @@ def verify_replaced(source: StrPath, output: Path, *, frames: int, fps: Fraction
 def _is_same(
     before: tuple[int, Fraction, bytes] | None, after: tuple[int, Fraction, bytes] | None, rounding: Fraction
 ) -> bool:
-    """The same packet of the same track at the same distance from the first picture."""
+    """Whether two packets have the same track, the same bytes (but for an ADTS header) and the same time."""
     if before is None or after is None:
         return False
     header = len(before[2]) - len(after[2])
@@ -115,7 +118,7 @@ def _is_same(
 
 def _expect(path: Path, found: str, expected: str, holds: bool | None = None) -> None:
     if not (found == expected if holds is None else holds):
-        raise MediaError(f"{os.fspath(path)!r} is not as it was to be written: it has {found}, expected {expected}")
+        raise unexpected(path, found, expected)
 
 
 def _first_picture(source: StrPath) -> Fraction:
@@ -124,7 +127,7 @@ def _first_picture(source: StrPath) -> Fraction:
 
 
 def _sounds(path: StrPath) -> Iterator[tuple[int, Fraction, bytes]]:
-    """Track number, seconds after the first picture and bytes of every sound packet, track by track."""
+    """Track number, seconds since the first picture, and bytes of every sound packet, track by track."""
     origin = _first_picture(path)
     with opened(path) as container:
         tracks = len(container.streams.audio)
@@ -139,13 +142,13 @@ def _sounds(path: StrPath) -> Iterator[tuple[int, Fraction, bytes]]:
 def _picture_packets(
     seen: InputContainer, output: OutputContainer, fps: Fraction
 ) -> Iterator[tuple[Fraction, _AnyPacket]]:
-    """Decoding time and packet of each picture; the tracks are added at once, the packets come later."""
+    """Decoding time in seconds and packet of each picture; its track is added to `output` before the first is drawn."""
     stream = output.add_stream_from_template(video_stream(seen))
 
     def packets() -> Iterator[tuple[Fraction, _AnyPacket]]:
         count = 0
         for packet in seen.demux(video_stream(seen)):
-            if packet.pts is None:  # the mark at the stream's end
+            if packet.pts is None:  # the empty packet at the stream's end
                 continue
             packet.pts = round(packet.pts * packet.time_base * fps)
             packet.dts = count - REORDER_FRAMES
@@ -161,7 +164,7 @@ def _picture_packets(
 def _sound_packets(
     sounds: InputContainer, output: OutputContainer, origin: Fraction
 ) -> Iterator[tuple[Fraction, _AnyPacket]]:
-    """Decoding time and packet of all sound tracks, `origin` seconds earlier than they are stored."""
+    """As `_picture_packets`, the packets of all sound tracks, `origin` seconds earlier than in the source."""
     streams = {track.index: output.add_stream_from_template(track) for track in sounds.streams.audio}
 
     def packets() -> Iterator[tuple[Fraction, _AnyPacket]]:
@@ -170,10 +173,10 @@ def _sound_packets(
                 continue
             dts = packet.dts if packet.dts is not None else packet.pts
             pts = packet.pts if packet.pts is not None else packet.dts
-            base = packet.time_base / _TICKS_PER_TICK  # AVI counts in whole packets
+            base = packet.time_base / _TICK_DIVISION  # a tick of AVI is a whole packet
             shift = round(origin / base)
-            packet.dts, packet.pts = (dts or 0) * _TICKS_PER_TICK - shift, (pts or 0) * _TICKS_PER_TICK - shift
-            packet.duration, packet.time_base = (packet.duration or 0) * _TICKS_PER_TICK, base
+            packet.dts, packet.pts = (dts or 0) * _TICK_DIVISION - shift, (pts or 0) * _TICK_DIVISION - shift
+            packet.duration, packet.time_base = (packet.duration or 0) * _TICK_DIVISION, base
             packet.stream = streams[packet.stream_index]
             yield packet.dts * packet.time_base, packet
 
@@ -181,7 +184,7 @@ def _sound_packets(
 
 
 def _common_name(codec: str) -> str:
-    """A decoder's name → its codec's."""
+    """The name of the codec that the decoder `codec` decodes."""
     try:
         return av.codec.Codec(codec, "r").canonical_name
     except av.codec.codec.UnknownCodecError:

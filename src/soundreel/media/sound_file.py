@@ -1,8 +1,8 @@
-"""One sound file, decoded on the time line on which a player plays it.
+"""One sound file, decoded to blocks of samples with their positions, as a player times them.
 
-Position 0 is the first thing heard. In a file of sound alone that is the first sample that decodes, encoder delay
-(priming) removed; in a video it is the moment at which picture or sound begins, whichever is earlier, so that
-sound which sets in later has silence before it. Axes: n samples, c channels.
+Position 0 is where playback starts. In a file of sound alone that is the first decoded sample after the encoder delay
+(priming); in a video it is where picture or sound begins, whichever is earlier, so that sound that starts later has
+silence before it. Axes: n samples, c channels.
 """
 
 import os
@@ -20,60 +20,62 @@ from numpy.typing import NDArray
 
 from soundreel.errors import MediaError
 from soundreel.media.demuxing import Demuxer, open_file
-from soundreel.media.timeline import Clock, SoundPacket
+from soundreel.media.timestamps import SoundPacket, Timestamps
 from soundreel.units import StrPath
 
 PREROLL_SECONDS = 1.0
-"""Decoded before a window and dropped: longer than decoders remember (bit reservoir, overlap, prediction, SBR)."""
+"""Decoded before a window and dropped: longer than any decoder's memory (bit reservoir, overlap, prediction, SBR)."""
 
 NOISE_CODECS = frozenset({"aac", "aac_latm", "ac3", "eac3", "wmav1", "wmav2"})
-"""Their decoders fill gaps in the spectrum with noise from a generator that runs since the first packet."""
+"""Codecs whose decoders fill parts of the spectrum with random noise, from a generator that runs from the first packet
+on."""
 
-UNEVEN_CODECS = frozenset({"vorbis"})
-"""Their frames have many lengths, so that rounded timestamps do not tell exact positions."""
+VARIABLE_FRAME_CODECS = frozenset({"vorbis"})
+"""Codecs with frames of several lengths, so that rounded timestamps do not give exact positions."""
 
 HISTORY_SECONDS = 120.0
-"""Windows of such codecs that begin before this are decoded from the first packet: it costs little and gives
-exactly the samples of an unbroken read. In later ones the noise is as random, but another, and Vorbis in Matroska
-may lie half a millisecond off."""
+"""Windows of these codecs that begin earlier are decoded from the first packet on, which costs little and gives exactly
+the samples of reading the whole file. In later windows the noise differs, and the position of Vorbis in Matroska may be
+half a millisecond off."""
 
 JITTER_SECONDS = 0.010
-"""Timestamps this near to where the sound stands are inexact; a gap lacks a frame at least, which is longer."""
+"""A timestamp within this of the end of the previous block is taken as equal to it: it is rounded, or jitters. A gap is
+longer, since at least one frame is missing."""
 
-CLEARLY_SECONDS = 0.1
-"""A file that promises this much more than it holds was cut off."""
+TRUNCATION_SECONDS = 0.1
+"""A file that states this much more sound than it holds is truncated."""
 
 TAIL_PACKETS = 64
-"""Decoded to find out where the sound ends: more than a second in every common codec."""
+"""Packets that are decoded to find where the sound ends: more than a second in every common codec."""
 
-ADDED_UP_FORMATS = frozenset({"ac3", "eac3", "dts"})
-"""Bare streams whose timestamps are FFmpeg's sums of rounded packet lengths, and drift."""
+SUMMED_TIMESTAMP_FORMATS = frozenset({"ac3", "eac3", "dts"})
+"""Formats without timestamps, for which FFmpeg adds up rounded packet durations, so that they drift."""
 
 INTEGER_SCALES = {"u8": (128.0, 2.0**7), "s16": (0.0, 2.0**15), "s32": (0.0, 2.0**31)}
-"""Zero and full scale of integer sample formats."""
+"""Integer sample format → value of silence, and distance from it to full scale."""
 
 KNOWN_FORMATS = frozenset({*INTEGER_SCALES, "flt", "dbl"})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Piece:
-    """Decoded sound and where on the time line it is heard."""
+class DecodedBlock:
+    """Decoded samples and their position."""
 
     position: int  # samples; negative before the beginning
     samples: NDArray[np.float32]  # [n, c]
 
     @property
     def stop(self) -> int:
-        """First position after it."""
+        """Position after the last sample."""
         return self.position + len(self.samples)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """Where the sound ends, in samples, and whether the file promises clearly more than that."""
+    """Where the sound of a file ends."""
 
-    stop: int
-    truncated: bool
+    stop: int  # samples
+    truncated: bool  # the file states clearly more sound, or its end is incomplete
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def open_sound(path: StrPath) -> Iterator["SoundFile"]:
 
     Raises:
         InputError: there is no such file, or it is a directory, empty, or may not be read.
-        MediaError: the file cannot be decoded, or holds no sound; also raised while it is read.
+        MediaError: the file cannot be decoded, or holds no sound; on entry or in the `with` block.
     """
     name = repr(os.fspath(path))
     with open_file(path, name) as file:
@@ -97,7 +99,7 @@ def open_sound(path: StrPath) -> Iterator["SoundFile"]:
 
 
 class SoundFile:
-    """The sound of a demuxer, to be read once, by `pieces` or by `ending`."""
+    """The sound of a demuxer, to be read once, by `blocks` or by `ending`."""
 
     sample_rate: int  # Hz
     channels: int
@@ -115,33 +117,33 @@ class SoundFile:
         self.sample_rate = frames[0].sample_rate
         self.channels = frames[0].layout.nb_channels
         self._layout = frames[0].layout
-        self._clock = self._make_clock(frames, ticks_per_packet)
-        self._head_stop = self._clock.grid_start + sum(frame.samples for frame in frames[1:])
+        self._timestamps = self._read_timestamps(frames, ticks_per_packet)
+        self._head_stop = self._timestamps.grid_start + sum(frame.samples for frame in frames[1:])
 
-    def pieces(self, start: int = 0) -> Iterator[Piece]:
-        """The sound in order: all of it from position `start` on, and perhaps some before. Gaps are left out."""
+    def blocks(self, start: int = 0) -> Iterator[DecodedBlock]:
+        """The sound in order from position `start` on, possibly with some before it. Gaps are not filled."""
         first = start - round(PREROLL_SECONDS * self.sample_rate)
         if self._depends_on_history() and first < HISTORY_SECONDS * self.sample_rate:
             first = 0
         return self._place(chain(self._head, self._decode(self._packets_from(first))))
 
     def ending(self) -> Ending:
-        """Find where the sound ends, decoding no more than the last packets."""
+        """Find where the sound ends by decoding only the last packets."""
         estimate = self._demuxer.stated_stop()
         packets = self._demuxer.packets
         if estimate is not None:
-            packets = self._packets_before(self._clock.position(estimate) - self.sample_rate)
+            packets = self._packets_before(self._timestamps.position(estimate) - self.sample_rate)
         tail = deque(packets, TAIL_PACKETS)
         frames = [*self._head, *self._decode(tail)]
-        stop = max(piece.stop for piece in self._place(frames))
+        stop = max(block.stop for block in self._place(frames))
         exact = self._demuxer.exact_stop()
         if exact is not None:
-            missing = self._clock.position(exact) - stop
-            return Ending(stop=stop, truncated=missing > CLEARLY_SECONDS * self.sample_rate)
-        return Ending(stop=stop, truncated=self._is_cut_off(tail, frames))
+            missing = self._timestamps.position(exact) - stop
+            return Ending(stop=stop, truncated=missing > TRUNCATION_SECONDS * self.sample_rate)
+        return Ending(stop=stop, truncated=self._is_truncated(tail, frames))
 
     def _read_head(self) -> int:
-        """Decode packets until two frames are out, which tell the format and the time line; ticks per packet."""
+        """Decode packets into `_head` until it holds two frames, which give format and timing; the ticks per packet."""
         ticks = frames = 0
         for packet in self._demuxer.packets:
             ticks = packet.duration or ticks
@@ -152,17 +154,17 @@ class SoundFile:
                 break
         return ticks
 
-    def _make_clock(self, frames: list[AudioFrame], ticks_per_packet: int) -> Clock:
-        """The clock by the first frames."""
+    def _read_timestamps(self, frames: list[AudioFrame], ticks_per_packet: int) -> Timestamps:
+        """How timestamps map to positions, from the first frames."""
         first, second = frames[0], frames[min(1, len(frames) - 1)]
         samples_per_tick = float(self._demuxer.time_base * self.sample_rate)
-        if self._demuxer.format in ADDED_UP_FORMATS:
+        if self._demuxer.format in SUMMED_TIMESTAMP_FORMATS:
             samples_per_tick = second.samples / ticks_per_packet
         origin = (first.pts or 0) * samples_per_tick
         start = self._demuxer.start_seconds()
         if start is not None and (self._demuxer.has_pictures or self._head[0] is None):
             origin = min(origin, float(start * self.sample_rate))
-        return Clock(
+        return Timestamps(
             samples_per_tick=samples_per_tick,
             origin=origin,
             frame_samples=second.samples,
@@ -170,27 +172,27 @@ class SoundFile:
         )
 
     def _depends_on_history(self) -> bool:
-        """Whether exact samples at exact positions take decoding everything before them."""
-        has_rounded_times = self._clock.rounding > 0
-        return self.codec in NOISE_CODECS or (self.codec in UNEVEN_CODECS and has_rounded_times)
+        """Whether exact samples at exact positions require decoding from the first packet."""
+        has_rounded_times = self._timestamps.rounding > 0
+        return self.codec in NOISE_CODECS or (self.codec in VARIABLE_FRAME_CODECS and has_rounded_times)
 
     def _packets_from(self, position: int) -> Iterator[SoundPacket]:
-        """The packets after the head, without those that end before `position`."""
+        """The packets after the head that end after `position`; the decoder is reset for them."""
         if position <= self._head_stop:
             return self._demuxer.packets
         packets = self._packets_before(position)
         self._demuxer.stream.codec_context.flush_buffers()
-        ticks = self._clock.ticks(position)
+        ticks = self._timestamps.ticks(position)
         return dropwhile(lambda p: p.pts is not None and p.pts + (p.duration or 0) <= ticks, packets)
 
     def _packets_before(self, position: int) -> Iterator[SoundPacket]:
-        """The packets after the head, from as near before `position` as a seek leads."""
+        """The packets after the head, from the last seek point before `position` on."""
         if position <= self._head_stop:
             return self._demuxer.packets
-        return self._demuxer.seek(self._clock.ticks(position))
+        return self._demuxer.seek(self._timestamps.ticks(position))
 
     def _decode(self, packets: Iterable[SoundPacket]) -> Iterator[AudioFrame | None]:
-        """Frames, and None for each packet that is damaged."""
+        """The frames of `packets`, and None for each packet that cannot be decoded."""
         for packet in packets:
             try:
                 frames = packet.decode()
@@ -199,35 +201,35 @@ class SoundFile:
             else:
                 yield from frames
 
-    def _place(self, frames: Iterable[AudioFrame | None]) -> Iterator[Piece]:
-        """Convert frames and put them where their timestamps say."""
-        inexact, jitter = round(self._clock.rounding), round(JITTER_SECONDS * self.sample_rate)
+    def _place(self, frames: Iterable[AudioFrame | None]) -> Iterator[DecodedBlock]:
+        """Frames as blocks at the positions of their timestamps."""
+        inexact, jitter = round(self._timestamps.rounding), round(JITTER_SECONDS * self.sample_rate)
         tolerance, expected = inexact, 0
-        last: Piece | None = None
+        last: DecodedBlock | None = None
         for frame in frames:
             if frame is None:
-                tolerance = inexact  # what is missing stays silent, however short it is
+                tolerance = inexact  # the gap of a damaged packet is kept, however short it is
                 continue
-            position = expected if frame.pts is None else self._clock.position(frame.pts)
+            position = expected if frame.pts is None else self._timestamps.position(frame.pts)
             if abs(position - expected) <= tolerance:
                 position = expected
             if last is not None:
                 yield last
-            last = Piece(position=position, samples=self._convert(frame))
+            last = DecodedBlock(position=position, samples=self._convert(frame))
             tolerance, expected = jitter, last.stop
         if last is not None:
             yield self._without_padding(last)
 
-    def _without_padding(self, last: Piece) -> Piece:
-        """The last piece without what the encoder added to fill its last frame."""
+    def _without_padding(self, last: DecodedBlock) -> DecodedBlock:
+        """The last block without the padding that the encoder added to fill its last frame."""
         exact = self._demuxer.exact_stop()
-        stop = last.stop if exact is None else self._clock.position(exact)
+        stop = last.stop if exact is None else self._timestamps.position(exact)
         if not last.position < stop < last.stop:
             return last
-        return Piece(position=last.position, samples=last.samples[: stop - last.position])
+        return DecodedBlock(position=last.position, samples=last.samples[: stop - last.position])
 
     def _convert(self, frame: AudioFrame) -> NDArray[np.float32]:
-        """Samples of a frame as float32 [n, c], at the rate and in the channels with which the file begins."""
+        """Samples of a frame as float32 [n, c], with the sample rate and channels of the file's first frame."""
         is_alike = frame.sample_rate == self.sample_rate and frame.layout.nb_channels == self.channels
         if is_alike and frame.format.packed.name in KNOWN_FORMATS:
             return _to_float(frame)
@@ -237,12 +239,12 @@ class SoundFile:
         converted = [_to_float(part) for part in self._resamplers[key].resample(frame)]
         return np.concatenate([np.empty((0, self.channels), np.float32), *converted])
 
-    def _is_cut_off(self, tail: Iterable[SoundPacket], frames: list[AudioFrame | None]) -> bool:
+    def _is_truncated(self, tail: Iterable[SoundPacket], frames: list[AudioFrame | None]) -> bool:
         """Whether bytes are missing at the end of the file."""
         packets = [packet for packet in tail if packet.size]
-        if packets and self._demuxer.is_cut_off(packets[-1]):
+        if packets and self._demuxer.is_truncated(packets[-1]):
             return True
-        return None in frames[-2:] and self._demuxer.format != "mp3"  # behind which tags and other bytes may stand
+        return None in frames[-2:] and self._demuxer.format != "mp3"  # where tags may follow the sound
 
 
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""Pictures into H.264 files and back.
+"""Encoding frames to H.264 files, decoding frames of any video, and probing video files.
 
-Shapes: T frames, H rows, W columns, 3 = sRGB red, green, blue, 8 bits each. In the file they are YCbCr 4:2:0
-with BT.709's matrix in limited range, and tagged so.
+Frames are uint8 sRGB [T, H, W, 3]. In written files they are YCbCr 4:2:0 with BT.709's matrix in limited range, and
+tagged so.
 """
 
 import os
@@ -28,34 +28,34 @@ from numpy.typing import NDArray
 
 from soundreel.errors import InputError, MediaError
 from soundreel.media.containers import NewFile, opened
-from soundreel.units import MAX_SIDE_PIXELS, MODEL_FPS, Frames, StrPath
+from soundreel.units import DEFAULT_CRF, MAX_SIDE_PIXELS, MODEL_FPS, Frames, StrPath
 
 CHROMA_MULTIPLE: Final = 2
-"""Width and height in pixels are multiples of this: 4:2:0 has one chroma sample for 2 × 2 pixels."""
+"""Width and height in pixels are multiples of this: 4:2:0 has one chroma sample per 2 × 2 pixels."""
 
 REORDER_FRAMES: Final = 2
-"""Frames that the decoder must hold back with x264's B-frame pyramid: decoding runs ahead by as many."""
+"""Frames by which decoding runs ahead of presentation with x264's B-frame pyramid."""
 
 PRESET: Final = "veryfast"
 """Measured at 480×832, crf 18, over three real videos, colour conversion included, on 2 cores: veryfast 117–229
 frames/s; faster 96–188, for files 2–11 % larger and 0.2–0.7 dB better; fast 64–140, 11–18 % and 0.5–1.1 dB."""
 
 ENCODER_THREADS: Final = 4
-"""Fixed, because x264's output depends on the number; 4 keeps 2 cores busy and costs under 1 % in size."""
+"""Fixed, because x264's output depends on it; 4 keeps 2 cores busy and costs under 1 % in file size."""
 
 KEYFRAME_SECONDS: Final = 4
-"""Longest way to the next picture that a player can jump to."""
+"""Largest distance between keyframes, to which players can seek."""
 
 _X86_INSTRUCTIONS: Final = "sse4.2"
-"""x264's AVX-512 code for macroblock trees (core 165) reads memory that it never wrote: the same frames give
-other bytes in every run. The levels from SSSE3 to AVX2 all agree; SSE4.2 is on every x86-64 CPU that NumPy
-supports, and takes at most 10 % longer."""
+"""x264's AVX-512 code for macroblock trees (core 165) reads uninitialised memory, so that the same frames give other
+bytes in every run. The instruction sets from SSSE3 to AVX2 give equal bytes; every x86-64 CPU that NumPy supports has
+SSE4.2, which takes at most 10 % longer."""
 
 _UNSPECIFIED: Final = 2
-"""AVCOL_SPC_UNSPECIFIED: the file does not say which matrix its colours were made with."""
+"""AVCOL_SPC_UNSPECIFIED: the file does not state its YCbCr matrix."""
 
 _SD_SIZE: Final = (1024, 576)
-"""Untagged video up to this width and height in pixels is taken as BT.601, larger as BT.709."""
+"""Width and height in pixels up to which untagged video is taken as BT.601; larger video is taken as BT.709."""
 
 _Span = tuple[Fraction, Fraction]
 """Beginning and end in seconds."""
@@ -66,9 +66,9 @@ _TO_RGB: Final = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpola
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video file holds, as a player shows it."""
+    """Properties of a video file, as a player shows it."""
 
-    width: int  # pixels, turned upright
+    width: int  # pixels, after the file's rotation
     height: int
     fps: Fraction  # the average, where the rate varies
     constant_rate: bool  # every frame i is within half a frame of i / fps
@@ -78,7 +78,7 @@ class VideoInfo:
     sound_codec: str | None  # None: no sound track
     sound_rate: int | None
     sound_channels: int | None
-    sound_seconds: float | None  # as heard: priming samples are not counted
+    sound_seconds: float | None  # as played: without priming samples
     metadata: dict[str, str]
 
 
@@ -100,16 +100,19 @@ def _nearest_side(pixels: int) -> tuple[int, ...]:
 
 
 class SegmentWriter:
-    """Frames into one H.264 file at a constant rate, frame i at i / fps seconds.
+    """Encodes frames to one H.264 file at a constant rate, frame i at i / fps seconds; a context manager.
 
-    A context manager: after the block the file is whole and on the disk; after an exception it is gone. The
-    same frames give the same bytes, whatever the number of cores. Segments of the same size, rate and crf can
-    be joined by `soundreel.media.mux.assemble`. `needed_bytes` is about what it will take, for the message when the
-    disk is full.
+    After the `with` block the file is complete and synced to the disk; after an exception it is removed. The same
+    frames give the same bytes, whatever the number of cores. Segments of the same size, rate and crf can be joined by
+    `soundreel.media.mux.assemble`.
+
+    Args:
+        crf: H.264 quality, 0 (lossless) to `MAX_CRF`.
+        needed_bytes: estimated size, for the message when the disk is full.
 
     Raises:
         InputError: width or height that H.264 cannot carry, or frames of another size.
-        MediaError: the file cannot be written (disk full, no permission, …), or no frame was.
+        MediaError: the file cannot be written (disk full, no permission, …), or no frame was written.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class SegmentWriter:
         width: int,
         height: int,
         fps: int | Fraction = MODEL_FPS,
-        crf: int = 18,
+        crf: int = DEFAULT_CRF,
         needed_bytes: int = 0,
     ) -> None:
         check_size(width, height)
@@ -139,7 +142,7 @@ class SegmentWriter:
         self._file.__exit__(kind, error, trace)
 
     def write(self, frames: Frames) -> None:
-        """Append pictures, uint8 [T, H, W, 3]."""
+        """Append frames, uint8 [T, H, W, 3]."""
         if frames.shape[1:] != (self._height, self._width, 3) or frames.dtype != np.uint8:
             expected = f"uint8 (T, {self._height}, {self._width}, 3)"
             raise InputError(f"frames are {frames.dtype} {frames.shape}: expected {expected}")
@@ -152,7 +155,7 @@ class SegmentWriter:
         options = {
             "preset": PRESET,
             "crf": str(self._crf),
-            "b-pyramid": "normal",  # with B-frames on, what makes REORDER_FRAMES 2
+            "b-pyramid": "normal",  # the reason why REORDER_FRAMES is 2
         }
         if platform.machine() in {"x86_64", "AMD64"}:
             options["x264-params"] = f"asm={_X86_INSTRUCTIONS}"
@@ -183,14 +186,16 @@ class SegmentWriter:
 def read_frames(
     path: StrPath, *, exact: bool = True, untagged: Colorspace | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Decode a video's pictures one by one, in the order they are shown: uint8 RGB [H, W, 3], turned upright.
+    """Decode the frames of a video one by one, in presentation order and upright: uint8 RGB [H, W, 3].
 
-    The matrix is the one the file names; of untagged video it is `untagged`, by default BT.601 up to 1024×576 pixels
-    and BT.709 above. Unless `exact`, colours are converted as libswscale does by default: quicker, rounded, and what
-    other programs do.
+    Args:
+        exact: convert colours with full chroma resolution and accurate rounding; else by libswscale's defaults, which
+            are faster and what most other programs use.
+        untagged: YCbCr matrix of video that does not state its own; by default BT.601 up to 1024×576 pixels, BT.709
+            above.
 
     Raises:
-        InputError: the path leads to no readable file.
+        InputError: there is no such file, or it may not be read.
         MediaError: not a video, or damaged.
     """
     with opened(path) as container:
@@ -202,9 +207,9 @@ def read_frames(
 
 
 def read_swscale_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
-    """As `read_frames`, for files of programs that leave colours to libswscale: untagged is BT.601, however large.
+    """As `read_frames`, for files of programs that use libswscale's defaults: untagged video is BT.601 at any size.
 
-    So are all videos of ComfyUI 0.3.64 and 0.30.
+    The videos of ComfyUI 0.3.64 and 0.30 are such files.
     """
     return read_frames(path, untagged=Colorspace.ITU601)
 
@@ -220,7 +225,7 @@ def _upright(pixels: NDArray[Any], frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def _assumed_matrix(frame: av.VideoFrame, untagged: Colorspace | None) -> Colorspace | None:
-    """The matrix of a frame that does not name its own; None: it does."""
+    """The matrix to assume for a frame that does not state its own; None for one that does."""
     if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
         return None
     if untagged is not None:
@@ -230,17 +235,17 @@ def _assumed_matrix(frame: av.VideoFrame, untagged: Colorspace | None) -> Colors
 
 
 def picture_times(path: StrPath) -> list[Fraction]:
-    """When a video's pictures are shown, in seconds and in order; raises as `read_frames`."""
+    """Presentation times of a video's frames in seconds, ascending; raises as `read_frames`."""
     with opened(path) as container:
         return scan_packets(container).pictures
 
 
 def probe_video(path: StrPath) -> VideoInfo:
-    """Read what a video file holds; every packet is looked at, so the numbers are facts, not the header's.
+    """Probe a video file; every packet is read, so that the numbers are counted, not taken from its header.
 
     Raises:
-        InputError: the path leads to no readable file.
-        MediaError: not a video, damaged, or without a single picture.
+        InputError: there is no such file, or it may not be read.
+        MediaError: not a video, damaged, or without a single frame.
     """
     with opened(path) as container:
         first = next(container.decode(video_stream(container)), None)
@@ -268,53 +273,57 @@ def probe_video(path: StrPath) -> VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class PacketScan:
-    """When what is seen and heard in a file, in exact seconds, from its packets."""
+    """Presentation times in a video file, in exact seconds, read from its packets."""
 
     fps: Fraction
-    pictures: list[Fraction]  # beginning of each, ascending
+    pictures: list[Fraction]  # start of each, ascending
     picture_stop: Fraction
-    sound_start: Fraction  # 0 where priming samples come before
+    sound_start: Fraction  # 0 also where priming samples come before
     sound_stop: Fraction
-    keyframes: int  # pictures that a player can jump to
-    cut_short: bool  # a packet is incomplete
+    keyframes: int  # their number
+    is_truncated: bool  # a packet is incomplete
 
     @property
     def picture_seconds(self) -> Fraction:
-        """From the first picture's beginning to the last one's end."""
+        """From the start of the first picture to the end of the last."""
         return self.picture_stop - self.pictures[0]
 
     @property
     def sound_seconds(self) -> Fraction:
-        """Length of what is heard."""
+        """Duration of the sound, without priming samples."""
         return self.sound_stop - self.sound_start
 
     def constant_rate(self, *, tolerance: Fraction) -> bool:
-        """Whether every picture i is at i / fps seconds from the first, give or take `tolerance`."""
+        """Whether every picture i is i / fps seconds after the first, to within `tolerance` seconds."""
         return all(
             abs(time - self.pictures[0] - index / self.fps) <= tolerance for index, time in enumerate(self.pictures)
         )
 
 
 def scan_packets(container: InputContainer) -> PacketScan:
-    """Read all packets of the picture stream and, if there is one, the sound stream; nothing is decoded."""
+    """Read all packets of the video stream and the first sound stream, without decoding them.
+
+    Raises:
+        MediaError: there is no video stream, or no complete picture in it.
+    """
     stream, sound = video_stream(container), sound_stream(container)
     fps = stream.average_rate or stream.guessed_rate or Fraction(MODEL_FPS)
     pictures: list[_Span] = []
-    heard: _Span | None = None
-    keyframes, cut_short = 0, False
+    sound_span: _Span | None = None
+    keyframes, is_truncated = 0, False
     for packet in container.demux([stream, sound] if sound else [stream]):
-        if packet.size == 0:  # the mark at a stream's end
+        if packet.size == 0:  # the empty packet at a stream's end
             continue
-        cut_short |= packet.is_corrupt
+        is_truncated |= packet.is_corrupt
         if packet.stream_index != stream.index:
             start, stop = _span(packet, fps)
-            heard = (min(heard[0], start), max(heard[1], stop)) if heard else (start, stop)
+            sound_span = (min(sound_span[0], start), max(sound_span[1], stop)) if sound_span else (start, stop)
         elif not packet.is_discard:
             pictures.append(_span(packet, fps, len(pictures)))
             keyframes += packet.is_keyframe
     if not pictures:
         raise MediaError(f"{_name(container)!r} has not a single whole picture in it")
-    sound_start, sound_stop = heard or (Fraction(0), Fraction(0))
+    sound_start, sound_stop = sound_span or (Fraction(0), Fraction(0))
     return PacketScan(
         fps=fps,
         pictures=sorted(start for start, _ in pictures),
@@ -322,12 +331,12 @@ def scan_packets(container: InputContainer) -> PacketScan:
         sound_start=max(Fraction(0), sound_start),
         sound_stop=sound_stop,
         keyframes=keyframes,
-        cut_short=cut_short,
+        is_truncated=is_truncated,
     )
 
 
 def _span(packet: "av.Packet[Any]", fps: Fraction, index: int = 0) -> _Span:
-    """When a packet is shown or heard, in seconds; in bare H.264 a picture has only its place in the row."""
+    """Start and end of a packet's presentation in seconds; in raw H.264, without timestamps, by its `index`."""
     if packet.pts is None:
         return index / fps, (index + 1) / fps
     start = packet.pts * packet.time_base
@@ -335,7 +344,7 @@ def _span(packet: "av.Packet[Any]", fps: Fraction, index: int = 0) -> _Span:
 
 
 def video_stream(container: InputContainer) -> av.VideoStream:
-    """The first stream of moving pictures; a cover picture is none. Raises `MediaError`: there is none."""
+    """The first video stream that is no cover picture. Raises `MediaError` where there is none."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
@@ -347,5 +356,5 @@ def _name(container: InputContainer) -> str:
 
 
 def sound_stream(container: InputContainer) -> av.AudioStream | None:
-    """The first sound stream, or None."""
+    """The first sound stream; None where there is none."""
     return next(iter(container.streams.audio), None)

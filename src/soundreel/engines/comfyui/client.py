@@ -1,7 +1,7 @@
-"""A ComfyUI server's HTTP interface: what it is asked and what it answers, failures in soundreel's words.
+"""Client of a ComfyUI server's HTTP interface, with soundreel's errors.
 
-Known to work from ComfyUI 0.3.64 on. Unknown keys in answers are ignored; nothing here waits or retries, except that
-a download goes on where the connection broke.
+Known to work from ComfyUI 0.3.64 on. Unknown keys in answers are ignored. No request is retried, except that a download
+continues where the connection was lost.
 """
 
 import time
@@ -22,13 +22,13 @@ from soundreel.request import Server
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 60.0
-"""A server that is loading a model answers late, but it answers."""
+"""Read timeout: a server that is loading a model answers late."""
 
 DEFAULT_UPLOAD_BYTES: Final = 100 * 2**20
-"""What a server takes in one request unless it says otherwise."""
+"""Largest request of a server that does not state its limit."""
 
 DOWNLOAD_TRIES: Final = 5
-"""Times in a row that a download may break off without a single byte gained."""
+"""Number of consecutive attempts at a download that may fail without receiving a byte."""
 
 HOW_TO_START: Final = "start it with `python main.py` in its folder, or name another with --url"
 
@@ -36,15 +36,15 @@ Graph = dict[str, dict[str, Any]]
 """A workflow in ComfyUI's API format: node id → {"class_type", "inputs", "_meta"}."""
 
 OnBytes = Callable[[int, int], None]
-"""Hears how many bytes of how many have arrived."""
+"""Called with the number of bytes received and their total."""
 
 
 class UnreachableError(EngineError):
-    """The server does not answer, or something between answers for it: it may be back in a moment."""
+    """The server does not answer, or a gateway answers for it; a later attempt may succeed."""
 
 
 class BusyError(UnreachableError):
-    """The server took the question and has not answered yet."""
+    """The server accepted the request, but has not answered in time."""
 
 
 class FileGoneError(EngineError):
@@ -52,26 +52,26 @@ class FileGoneError(EngineError):
 
 
 class State(StrEnum):
-    """Where a prompt is."""
+    """State of a prompt."""
 
     PENDING = "pending"
     RUNNING = "running"
-    DONE = "done"  # the history has it: finished, failed or interrupted
-    ABSENT = "absent"  # the server knows nothing of it
+    DONE = "done"  # in the history: finished, failed or interrupted
+    ABSENT = "absent"  # neither in the queue nor in the history
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptStatus:
-    """Where a prompt is and, when it is done, what came of it."""
+    """State of a prompt and, when it is done, its entry in the history."""
 
     state: State
-    before: int = 0  # prompts that run first
-    entry: Mapping[str, Any] | None = None  # of the history
+    before: int = 0  # number of prompts that run first
+    entry: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerFile:
-    """A file on the server, as its outputs name it."""
+    """A file on the server, as a prompt's outputs name it."""
 
     filename: str
     subfolder: str
@@ -79,11 +79,11 @@ class ServerFile:
 
 
 class Client:
-    """One server. A context manager that keeps its connections.
+    """HTTP client of one server. A context manager that keeps its connections open.
 
     Raises (from every method):
         UnreachableError: no answer, or an answer of a gateway.
-        EngineError: an answer that a ComfyUI server does not give.
+        EngineError: an answer that is not a ComfyUI server's.
     """
 
     def __init__(self, url: str, server: Server) -> None:
@@ -105,7 +105,7 @@ class Client:
         self._http.close()
 
     def version(self) -> str:
-        """ComfyUI's version, "0.33.0". Raises `EngineError` where another service answers."""
+        """ComfyUI's version, such as "0.33.0". Raises `EngineError` where another service answers."""
         answer = self._get_json("system_stats")
         system = answer.get("system") if isinstance(answer, dict) else None
         if not isinstance(system, dict) or "comfyui_version" not in system:
@@ -113,18 +113,18 @@ class Client:
         return str(system["comfyui_version"])
 
     def node(self, class_type: str) -> dict[str, Any] | None:
-        """What /object_info says of a kind of node; None: the server has no such node."""
+        """The server's /object_info of a node class; None where it has no such class."""
         answer: dict[str, Any] = self._get_json(f"object_info/{class_type}")
         return answer.get(class_type)
 
     def max_upload_bytes(self) -> int:
-        """Largest file that the server takes."""
+        """Size of the largest file that the server accepts."""
         response = self._send("GET", "features", allowed=(404,))
         features = response.json() if response.status_code == httpx.codes.OK else {}
         return int(features.get("max_upload_size", DEFAULT_UPLOAD_BYTES))
 
     def upload(self, name: str, content: bytes) -> str:
-        """Put a file into the server's input folder; returns the name that nodes know it by."""
+        """Put a file into the server's input folder; returns its name as nodes take it."""
         response = self._send("POST", "upload/image", files={"image": (name, content)}, allowed=(413,))
         if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             raise InputError(f"{self.shown_url} refuses {name} ({len(content) / 1e6:.1f} MB) as too large")
@@ -132,18 +132,18 @@ class Client:
         return f"{answer['subfolder']}/{answer['name']}" if answer.get("subfolder") else str(answer["name"])
 
     def queue_prompt(self, graph: Graph, *, prompt_id: str, client_id: str, preview: bool) -> None:
-        """Put a graph into the queue. Raises `EngineError` with what the server finds wrong in it."""
+        """Put a graph into the queue. Raises `EngineError` with the server's reasons where it refuses the graph."""
         extra = {"preview_method": "latent2rgb"} if preview else {}
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id, "extra_data": extra}
         response = self._send("POST", "prompt", json=body, allowed=(400,))
         answer = response.json()
         faults = describe_faults(answer)
         if response.status_code == httpx.codes.BAD_REQUEST or answer.get("node_errors"):
-            self.cancel(prompt_id)  # with 200 and node_errors, what is left of the graph is in the queue
+            self.cancel(prompt_id)  # with status 200 and node_errors, the valid part of the graph is in the queue
             raise EngineError(f"{self.shown_url} does not take the graph: {faults}")
 
     def status(self, prompt_id: str) -> PromptStatus:
-        """Where a prompt is. The history is asked last: a prompt moves from the queue into it, never back."""
+        """State of a prompt. The history is read after the queue, since a prompt moves from the queue into it."""
         queue = self._get_json("queue")
         if any(item[1] == prompt_id for item in queue["queue_running"]):
             return PromptStatus(state=State.RUNNING)
@@ -155,21 +155,21 @@ class Client:
         return PromptStatus(state=State.ABSENT if entry is None else State.DONE, entry=entry)
 
     def queue_length(self) -> int:
-        """Prompts that run or wait."""
+        """Number of prompts that run or wait."""
         queue = self._get_json("queue")
         return len(queue["queue_running"]) + len(queue["queue_pending"])
 
     def cancel(self, prompt_id: str) -> None:
-        """Take one prompt out of the queue, or stop it if it runs; nobody else's is touched."""
+        """Remove a prompt from the queue, or interrupt it if it runs; other prompts are not affected."""
         self._send("POST", "queue", json={"delete": [prompt_id]})
         self._send("POST", "interrupt", json={"prompt_id": prompt_id})
 
     def download(self, file: ServerFile, path: Path, on_bytes: OnBytes) -> None:
-        """Fetch a file into `path`, from where an earlier attempt got to; whole when this returns.
+        """Download a file to `path`, which appears only when complete; what an earlier attempt received is kept.
 
         Raises:
             FileGoneError: the server no longer has it.
-            UnreachableError: the connection breaks off again and again.
+            UnreachableError: the connection is lost `DOWNLOAD_TRIES` times in a row.
         """
         part = path.with_name(path.name + ".part")
         fruitless = 0
@@ -230,7 +230,7 @@ class Client:
             return response
 
     def _check(self, response: httpx.Response) -> None:
-        """Raise unless the answer is a success."""
+        """Raise the error for an answer that is no success."""
         code = response.status_code
         if response.is_success:
             return
@@ -246,7 +246,7 @@ class Client:
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
-        """Failures of the connection become `UnreachableError`."""
+        """Connection errors in the `with` block become `UnreachableError`."""
         try:
             yield
         except httpx.ConnectError as error:
@@ -261,7 +261,7 @@ class Client:
 
 
 def describe_faults(answer: Mapping[str, Any]) -> str:
-    """What a server finds wrong in a graph, in one line: node, input, and what it says of it."""
+    """A server's reasons for refusing a graph in one line: node, message and details."""
     found = [
         f"{node.get('class_type', node_id)}: {fault.get('message', '')} ({fault.get('details', '')})"
         for node_id, node in (answer.get("node_errors") or {}).items()
@@ -279,7 +279,7 @@ def _header(header: str) -> tuple[str, str]:
 
 
 def _check_whole(part: Path, response: httpx.Response) -> None:
-    """After a 416 with all bytes already here: `Content-Range: bytes */SIZE`; else begin anew."""
+    """After status 416: accept `part` if it has the SIZE of `Content-Range: bytes */SIZE`, else remove it and raise."""
     size = response.headers.get("Content-Range", "").rpartition("/")[2]
     if not size.isdecimal() or int(size) != part.stat().st_size:
         part.unlink()

@@ -1,8 +1,8 @@
-"""The comfyui engine: each shot of a plan becomes one prompt on a ComfyUI server, its pictures become clips.
+"""The comfyui engine: each shot of a plan is rendered by one prompt on a ComfyUI server and split into clips here.
 
-All clips of a shot are one prompt, because only there the latents of a clip are continued as they are. The carry only
-says whether a clip came out as before; what a resumed render needs is in its scratch folder: the prompt that runs, and
-the pictures that are here already.
+All clips of a shot are in one prompt, because only within a prompt can a clip continue the latents of the one before.
+The carry is the last frame of a clip; it only shows whether a clip rendered again is the same. What a resumed render
+needs is in its scratch folder: the record of the prompt, and the pictures downloaded so far.
 """
 
 import dataclasses
@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
+from soundreel.engines.comfyui.execution import PromptExecution
+from soundreel.engines.comfyui.input_files import make_input_files, placeholders
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
-from soundreel.engines.comfyui.material import make_input_files, stand_ins
 from soundreel.engines.comfyui.pictures import clips_of
 from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.servers import open_server
-from soundreel.engines.comfyui.session import Session
 from soundreel.engines.comfyui.user_graph import read_graph
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.media.image import load_image
@@ -32,23 +32,23 @@ LAST_FRAME = "last_frame"
 
 
 class ComfyUIEngine(HoldsNothing):
-    """Renders on a server. Nothing of the model is in this process."""
+    """Renders on a ComfyUI server; no part of the model is in this process."""
 
     name = "comfyui"
     equal_clips = True
     chains_clips = True
 
     def model_files(self, request: Request) -> Mapping[str, str]:
-        """None here: they are the server's, and what is in them is not to be known from here."""
+        """None: the files are on the server, which does not tell their digests."""
         del request
         return {}
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
-        """Check options, files, and that a server can render; the names of its models are the render's identity."""
-        request = plan.request if kept is None else _bound(plan.request, kept)
+        """Check options and files, and that a server can render the plan. The identity is the names of its models."""
+        request = plan.request if kept is None else _with_models(plan.request, kept)
         _check_files(request)
         try:
-            models = _survey(dataclasses.replace(plan, request=request))
+            models = _find_models(dataclasses.replace(plan, request=request))
         except WeightsError as error:
             if kept is None:
                 raise
@@ -59,48 +59,48 @@ class ComfyUIEngine(HoldsNothing):
         return Prepared(
             plan=plan,
             identity=identity,
-            placement=_bound(plan.request, identity),  # whichever server renders a shot, it is with these models
+            placement=_with_models(plan.request, identity),  # the same models on whichever server renders a shot
             notes=tuple(_notes(plan)),
         )
 
     def estimate(self, prepared: Prepared) -> Estimate:
-        """Nothing is known of a server's speed before it has rendered, and its memory is not this machine's."""
+        """Unknown: neither the server's speed nor its memory can be measured from here."""
         del prepared
         return Estimate(seconds=None, memory_bytes=None)
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
-        """Yield the clips from `start` on, those of a shot once all of them are rendered and downloaded."""
+        """Yield the clips from `start` on; those of a shot once the whole shot is rendered and downloaded."""
         plan = dataclasses.replace(prepared.plan, request=prepared.placement)
         for shot in plan.shots[plan.clips[start.index].shot :]:
             scratch = start.scratch / f"shot_{shot.index + 1:05d}" if len(plan.shots) > 1 else start.scratch
             scratch.mkdir(parents=True, exist_ok=True)
-            for clip, frames in _render_shot(plan, shot, start.index, _of_shot(report, plan, shot), scratch):
-                carry = Carry(tensors={LAST_FRAME: frames[-1]})  # another one, and the next clip is another
+            for clip, frames in _render_shot(plan, shot, start.index, _shot_report(report, plan, shot), scratch):
+                carry = Carry(tensors={LAST_FRAME: frames[-1]})  # if it changes, so does the next clip
                 yield RenderedClip(clip=clip, frames=frames, carry=carry)
                 del frames
 
 
 def _render_shot(plan: Plan, shot: Shot, start: int, report: Report, scratch: Path) -> Iterator[tuple[Clip, Frames]]:
-    """The clips of a shot from index `start` on, with their frames."""
+    """The clips of a shot from clip index `start` on, each with its frames."""
     alone = shot_plan(plan, shot)
     files = make_input_files(alone, scratch, first_frame=shot.start)
     record = PromptRecord.read(scratch)
     with open_server(alone.request, preferred=None if record is None else record.url) as server:
-        prompt = Prompt(plan=alone, files=files, abilities=server.abilities)
+        prompt = Prompt(plan=alone, files=files, capabilities=server.capabilities)
         prompt.check(server.inventory)
-        pictures = Session(server.client, prompt, scratch, report).pictures()
+        pictures = PromptExecution(server.client, prompt, scratch, report).pictures()
     first = max(0, start - shot.clips[0].index)
     for own, frames in clips_of(pictures, alone, first, skip=prompt.skip):
         yield shot.clips[own.index], frames
         del frames
 
 
-def _of_shot(report: Report, plan: Plan, shot: Shot) -> Report:
-    """Progress of one shot as progress of the whole, counted in frames of the video."""
+def _shot_report(report: Report, plan: Plan, shot: Shot) -> Report:
+    """A report that turns the progress of one shot into progress of the plan, in frames of the video."""
     before = shot.clips[0].index
 
     def tell(progress: Progress) -> None:
-        if progress.clips:  # a graph of the user's own may sample more of them than are needed
+        if progress.clips:  # the user's own graph may sample more clips than the plan has
             clip = min(progress.clip, len(shot.clips)) + before
             progress = dataclasses.replace(progress, clip=clip, clips=len(plan.clips))
         if progress.total:
@@ -112,10 +112,10 @@ def _of_shot(report: Report, plan: Plan, shot: Shot) -> Report:
 
 
 def check_request(request: Request) -> None:
-    """Check that a server can render `request`, as far as that can be known without its length.
+    """Check that a server can render `request`, as far as that is possible without a plan.
 
     Raises:
-        InputError: options that no server can follow, or unreadable files.
+        InputError: options that a server cannot follow, or unreadable files.
         EngineError: no server that can render.
         WeightsError: a server without the model's files.
     """
@@ -134,25 +134,25 @@ def _check_files(request: Request) -> None:
         read_graph(request.server.workflow)
 
 
-def _survey(plan: Plan) -> ModelNames | None:
-    """Find a server that takes the graphs of all shots, and the models as it names them; None: the user's graph does.
+def _find_models(plan: Plan) -> ModelNames | None:
+    """Check that a server accepts the graphs of all shots; returns its names of the models, None for the user's graph.
 
-    All of them, because what is wrong with the last one should not be found out hours after the first was begun.
+    All graphs are checked first, so that an error in the last one is not found hours after the first has started.
     """
     with open_server(plan.request) as server:
         for shot in plan.shots:
             alone = shot_plan(plan, shot)
-            Prompt(plan=alone, files=stand_ins(alone), abilities=server.abilities).check(server.inventory)
-        return server.abilities.models
+            Prompt(plan=alone, files=placeholders(alone), capabilities=server.capabilities).check(server.inventory)
+        return server.capabilities.models
 
 
 def _identity(models: ModelNames) -> Identity:
-    """Names of the models; with a graph of the user's own they are its business."""
+    """The names of the models, ready for JSON."""
     return {**dataclasses.asdict(models), "loras": [f"{name}:{strength}" for name, strength in models.loras]}
 
 
-def _bound(request: Request, identity: Identity) -> Request:
-    """The request with the models that were decided on."""
+def _with_models(request: Request, identity: Identity) -> Request:
+    """The request with the models of `identity`; unchanged where it is empty, as with the user's own graph."""
     if not identity:
         return request
     named = {name: identity[name] for name in ("diffusion_model", "text_encoder", "vae", "audio_encoder")}
@@ -160,7 +160,7 @@ def _bound(request: Request, identity: Identity) -> Request:
 
 
 def _notes(plan: Plan) -> Iterator[str]:
-    """Say which options have no effect on a server, and where the pose video ends before the render does."""
+    """Notes on options that have no effect on a server, and on a pose video that is too short."""
     request = plan.request
     given = {
         "--models": request.compute.models is not None,
@@ -181,7 +181,7 @@ def _notes(plan: Plan) -> Iterator[str]:
 
 
 def check_options(request: Request) -> None:
-    """Raise `InputError` for options that no server can follow."""
+    """Raise `InputError` for options that a server cannot follow."""
     impossible = {
         "--start-from-ref": request.guide.start_from_ref,
         "--av-align reference": request.guide.av_align is AvAlign.REFERENCE,

@@ -1,4 +1,4 @@
-"""What a ComfyUI server tells over its WebSocket, as events; trouble with the socket is silence, never an error.
+"""The messages of a ComfyUI server's WebSocket as events. A lost connection means no events, never an exception.
 
 Messages are JSON `{"type", "data"}`, or binary: a big-endian uint32 event, 1 = uint32 image type + image,
 4 = uint32 length + JSON metadata + image.
@@ -17,41 +17,42 @@ from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketExcepti
 from websockets.sync.client import ClientConnection, connect
 
 RECONNECT_SECONDS: Final = 2.0
-"""Least time between two attempts to connect."""
+"""Shortest time between two attempts to connect."""
 
 OPEN_SECONDS: Final = 5.0
+"""Timeout of an attempt to connect."""
 
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
-"""An error message can carry whole inputs, a preview a picture."""
+"""Error messages may include whole inputs, previews a picture."""
 
 _IMAGE, _IMAGE_WITH_METADATA = 1, 4
-_WORD: Final = 4
-_TROUBLE: Final = (OSError, WebSocketException, InvalidHandshake, InvalidURI, TimeoutError)
+_UINT32_BYTES: Final = 4
+_CONNECTION_ERRORS: Final = (OSError, WebSocketException, InvalidHandshake, InvalidURI, TimeoutError)
 _WANT_METADATA: Final = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One message. `prompt_id` is None where the server does not say whose it is."""
+    """One message."""
 
     kind: str  # the message's type; "preview" for pictures
-    prompt_id: str | None
+    prompt_id: str | None  # None where the message does not name its prompt
     data: Mapping[str, Any]
-    picture: bytes = b""  # JPEG or PNG, of a preview
+    picture: bytes = b""  # JPEG or PNG of a preview
 
 
 class EventSocket:
-    """The socket of one client id, opened when it is needed and opened again when it was lost.
+    """The WebSocket of one client id, connected on demand and again after the connection was lost; a context manager.
 
-    A context manager. The old connection is always closed before a new one opens: when the older of two sockets with
-    one client id closes, ComfyUI forgets the id and tells the newer one nothing more.
+    The old connection is always closed before a new one opens: when the older of two sockets with one client id closes,
+    ComfyUI forgets the id and sends nothing more to the newer one.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], client_id: str) -> None:
         self._url = _socket_url(url, client_id)
         self._headers = dict(headers)
         self._connection: ClientConnection | None = None
-        self.broke = False  # at any time so far
+        self.was_lost = False  # at any time so far
         self._stack = ExitStack()
         self._tried_at = float("-inf")
 
@@ -65,22 +66,22 @@ class EventSocket:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """Whether there is a connection; a loss is noticed at the next `receive` only."""
         return self._connection is not None
 
     def close(self) -> None:
-        """Drop the connection; the next `receive` opens another."""
+        """Close the connection; the next `receive` opens another."""
         self._connection = None
-        with suppress(*_TROUBLE):
+        with suppress(*_CONNECTION_ERRORS):
             self._stack.close()
 
     def open(self) -> None:
-        """Connect unless connected or tried a moment ago."""
+        """Connect, unless connected already or tried less than `RECONNECT_SECONDS` ago."""
         if self.is_open or time.monotonic() - self._tried_at < RECONNECT_SECONDS:
             return
         self._tried_at = time.monotonic()
         try:
-            # no pings of ours: a server at work may answer them minutes late
+            # no keepalive pings: a busy server may answer them minutes late
             self._connection = self._stack.enter_context(
                 connect(
                     self._url,
@@ -92,11 +93,11 @@ class EventSocket:
                 )
             )
             self._connection.send(_WANT_METADATA)
-        except _TROUBLE:
+        except _CONNECTION_ERRORS:
             self.close()
 
     def receive(self, seconds: float) -> Event | None:
-        """The next event, or None after at most about `seconds` without one."""
+        """The next event; None where none came within about `seconds`."""
         self.open()
         if self._connection is None:
             time.sleep(seconds)
@@ -105,9 +106,9 @@ class EventSocket:
             return _parse(self._connection.recv(timeout=seconds))
         except TimeoutError:
             return None
-        except _TROUBLE:
+        except _CONNECTION_ERRORS:
             self.close()
-            self.broke = True
+            self.was_lost = True
             return None
 
 
@@ -124,20 +125,22 @@ def _parse(message: str | bytes) -> Event | None:
         content = json.loads(message)
         data = content.get("data") or {}
         return Event(kind=content["type"], prompt_id=data.get("prompt_id"), data=data)
-    except (ValueError, KeyError, AttributeError):  # not ComfyUI's: some extensions send their own
+    except (ValueError, KeyError, AttributeError):  # some extensions send messages in other formats
         return None
 
 
 def _parse_picture(message: bytes) -> Event | None:
-    kind = int.from_bytes(message[:_WORD])
-    body = message[_WORD:]
+    kind = int.from_bytes(message[:_UINT32_BYTES])
+    body = message[_UINT32_BYTES:]
     if kind == _IMAGE:
-        return Event(kind="preview", prompt_id=None, data={}, picture=body[_WORD:])
+        return Event(kind="preview", prompt_id=None, data={}, picture=body[_UINT32_BYTES:])
     if kind != _IMAGE_WITH_METADATA:
         return None
-    length = int.from_bytes(body[:_WORD])
+    length = int.from_bytes(body[:_UINT32_BYTES])
     try:
-        metadata = json.loads(body[_WORD : _WORD + length])
+        metadata = json.loads(body[_UINT32_BYTES : _UINT32_BYTES + length])
     except ValueError:
         return None
-    return Event(kind="preview", prompt_id=metadata.get("prompt_id"), data=metadata, picture=body[_WORD + length :])
+    return Event(
+        kind="preview", prompt_id=metadata.get("prompt_id"), data=metadata, picture=body[_UINT32_BYTES + length :]
+    )

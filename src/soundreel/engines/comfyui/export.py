@@ -1,4 +1,4 @@
-"""A render as files for somebody's ComfyUI: the graph in API format, beside it what belongs into the input folder."""
+"""Export of a render for use in ComfyUI: the graph in API format, and the files for the server's input folder."""
 
 import json
 from functools import partial
@@ -9,8 +9,8 @@ from soundreel import planning
 from soundreel.disk.durable import make_folder, write_durably
 from soundreel.engines.comfyui.client import UnreachableError
 from soundreel.engines.comfyui.engine import check_options
-from soundreel.engines.comfyui.material import make_input_files
-from soundreel.engines.comfyui.prompt import Abilities, Prompt
+from soundreel.engines.comfyui.input_files import make_input_files
+from soundreel.engines.comfyui.prompt import Capabilities, Prompt
 from soundreel.engines.comfyui.servers import open_server
 from soundreel.errors import InputError
 from soundreel.media.audio import probe_sound
@@ -21,12 +21,12 @@ PREFIX = "video/soundreel"
 
 
 def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
-    """Write the graph of `request` to `path` and its input files beside it; returns all of them, the graph first.
+    """Write the graph of `request` to `path` and its input files beside it; returns all their paths, the graph's first.
 
     Model names are those of the server where one answers, else the official ones. Nothing is rendered.
 
     Raises:
-        InputError: the request is none that a server can render.
+        InputError: a server cannot render the request, or it has cuts.
         MediaError: unreadable media, or the files cannot be written.
     """
     check_options(request)
@@ -37,7 +37,7 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
     plan = planning.plan(request, probe_sound(request.audio).seconds, equal_clips=True)
     with TemporaryDirectory() as scratch:
         files = make_input_files(plan, Path(scratch))
-    prompt = Prompt(plan=plan, files=files, abilities=_abilities(request), as_video=True)
+    prompt = Prompt(plan=plan, files=files, capabilities=_capabilities(request), as_video=True)
     graph = prompt.graph(PREFIX)
     target = Path(path)
     contents = {target: json.dumps(graph, indent=2, ensure_ascii=False).encode()}
@@ -48,9 +48,9 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
     return tuple(contents)
 
 
-def _abilities(request: Request) -> Abilities:
+def _capabilities(request: Request) -> Capabilities:
     try:
         with open_server(request) as server:
-            return server.abilities
+            return server.capabilities
     except UnreachableError:
-        return Abilities.unknown(request)
+        return Capabilities.unknown(request)

@@ -1,7 +1,7 @@
 """The graph that renders a plan, in ComfyUI's API format, composed node by node.
 
-Chunk k samples `clip.size` frames as size / 4 latent frames. The chunks' latents are joined and decoded once: T latent
-frames in all give 4T − 3 pictures, picture j at j / 16 s. Source of the arithmetic: ComfyUI's `nodes_wan.py`.
+ComfyUI calls a clip a chunk. Chunk k samples `clip.size` frames as size / 4 latent frames. The chunks' latents are
+joined and decoded once: T latent frames give 4T − 3 pictures, picture j at j / 16 s. Source: ComfyUI's `nodes_wan.py`.
 
     sound ─ encode ─┐
     words ──────────┤
@@ -21,56 +21,60 @@ from soundreel.request import Request, Solver
 from soundreel.types import Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT, MODEL_FPS
 
-FIRST_FRAME_FIX_DROPS: Final = 4
-"""Pictures dropped when the first latent frame is decoded twice.
+FIRST_CHUNK: Final = "WanSoundImageToVideo"
+NEXT_CHUNK: Final = "WanSoundImageToVideoExtend"
+"""Node classes that condition the first and each further chunk."""
 
-A latent frame hears the sound of its last four pictures. Plainly decoded, latent i is the pictures 4i − 3 … 4i and
-picture j belongs to j / 16 s. One more latent frame in front moves all of them 4 back; dropping 4 moves them home.
-(ComfyUI's own template drops 3, which shows every picture 1/16 s late.)
+FIRST_FRAME_FIX_DROPS: Final = FRAMES_PER_LATENT
+"""Pictures to drop when the first latent frame is decoded twice.
+
+Latent frame i decodes to the pictures 4i − 3 … 4i, is conditioned on the sound of these four, and picture j belongs to
+j / 16 s. Another latent frame in front delays all of them by 4 pictures, which are therefore dropped. (ComfyUI's own
+template drops 3, so that every picture is 1/16 s late.)
 """
 
 LARGEST_BATCH: Final = 4096
-"""Pictures that ImageFromBatch hands on at most."""
+"""Largest number of pictures that ImageFromBatch returns."""
 
 SMALLEST_CHAINED_SIDE_PIXELS: Final = 64
-"""The motion frames of an Extend node are packed 8 × 8 latent pixels to one."""
+"""Smallest side of chained chunks: the frame packer reduces 8 × 8 latent pixels of the motion frames to one."""
 
 TURBO_SHIFT: Final = 8.0
-"""Of the official template, with its 4-step LoRA."""
+"""Flow shift of ComfyUI's official template with its 4-step LoRA."""
 
 SAMPLERS: Final = {Solver.UNIPC: "uni_pc", Solver.DPMPP: "dpmpp_2m", Solver.EULER: "euler"}
 SCHEDULER: Final = "simple"
-"""ComfyUI's name for noise levels evenly spaced before the shift, as the official code has them."""
+"""ComfyUI's name for noise levels that are evenly spaced before the shift, as in the official code."""
 
 Link = list[Any]
 """An output of a node: [node id, slot]."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
-    """What was uploaded for a plan, by the names that the server gave."""
+class InputNames:
+    """Names of a plan's input files on the server."""
 
     sound: str
     reference: str | None = None
-    poses: Sequence[str] = ()  # a video for each clip
+    poses: Sequence[str] = ()  # a video per clip
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving:
-    """How the pictures are handed over."""
+class OutputFormat:
+    """How the server saves the pictures."""
 
-    prefix: str  # of the file names, under the server's output folder
-    video: Mapping[str, Any] | None  # format inputs of SaveVideo; None: lossless pictures, one file each
+    prefix: str  # of the file names, in the server's output folder
+    video: Mapping[str, Any] | None  # format inputs of SaveVideo; None: lossless pictures, a file each
 
 
-class Builder:
-    """Collects nodes; each call adds one and returns its first output."""
+class GraphBuilder:
+    """Collects the nodes of a graph."""
 
     def __init__(self) -> None:
         self.graph: Graph = {}
 
     def add(self, node_id: str, class_type: str, **inputs: Any) -> Link:
-        """Add a node; inputs that are None are left out."""
+        """Add a node without those inputs that are None; returns its first output."""
         self.graph[node_id] = {
             "class_type": class_type,
             "inputs": {name: value for name, value in inputs.items() if value is not None},
@@ -85,41 +89,41 @@ def sampler_id(clip: Clip) -> str:
 
 
 def sampled_length(clip: Clip) -> int:
-    """What the S2V nodes call length: the pictures that a chunk of its own would decode to."""
+    """The input `length` of the S2V nodes: the number of pictures that the chunk alone would decode to."""
     return clip.size - FRAMES_PER_LATENT + 1
 
 
-def compose(plan: Plan, names: ModelNames, material: Material, saving: Saving) -> Graph:
+def compose(plan: Plan, names: ModelNames, files: InputNames, output: OutputFormat) -> Graph:
     """The graph for `plan`.
 
     Raises:
-        InputError: a size that chained chunks cannot have.
+        InputError: the size is too small for chained chunks.
     """
     _check_size(plan)
-    builder = Builder()
+    builder = GraphBuilder()
     model = _load_model(builder, plan.request, names)
     vae = builder.add("vae", "VAELoader", vae_name=names.vae)
     shared = {
         **_encode_words(builder, plan.request, names),
         "vae": vae,
-        "audio_encoder_output": _encode_sound(builder, names, material),
-        "ref_image": material.reference and builder.add("reference", "LoadImage", image=material.reference),
+        "audio_encoder_output": _encode_sound(builder, names, files),
+        "ref_image": files.reference and builder.add("reference", "LoadImage", image=files.reference),
     }
     joined: Link | None = None
     for clip in plan.clips:
-        pose = _load_pose(builder, clip, material)
+        pose = _load_pose(builder, clip, files)
         latent = _sample(
             builder, plan, clip, model, _chunk(builder, plan, clip, joined, {**shared, "control_video": pose})
         )
         joined = latent if joined is None else _join(builder, f"join_{clip.index + 1}", joined, latent)
     assert joined is not None, "a plan has clips"
     pictures = _decode(builder, plan, vae, joined)
-    _save(builder, pictures, saving)
+    _save(builder, pictures, output)
     return builder.graph
 
 
 def dropped_by_client(plan: Plan) -> int:
-    """Pictures that come before the first of the video in what the graph of `plan` saves."""
+    """Number of pictures before the video's first that the graph of `plan` saves, and the client has to drop."""
     fixed = plan.request.server.first_frame_fix
     return FIRST_FRAME_FIX_DROPS if fixed and plan.frames > LARGEST_BATCH else 0
 
@@ -133,7 +137,7 @@ def _check_size(plan: Plan) -> None:
         )
 
 
-def _load_model(builder: Builder, request: Request, names: ModelNames) -> Link:
+def _load_model(builder: GraphBuilder, request: Request, names: ModelNames) -> Link:
     model = builder.add("model", "UNETLoader", unet_name=names.diffusion_model, weight_dtype="default")
     for number, (lora, strength) in enumerate(names.loras, start=1):
         model = builder.add(
@@ -144,7 +148,7 @@ def _load_model(builder: Builder, request: Request, names: ModelNames) -> Link:
     return builder.add("shift", "ModelSamplingSD3", model=model, shift=shift)
 
 
-def _encode_words(builder: Builder, request: Request, names: ModelNames) -> dict[str, Link]:
+def _encode_words(builder: GraphBuilder, request: Request, names: ModelNames) -> dict[str, Link]:
     clip = builder.add("text_encoder", "CLIPLoader", clip_name=names.text_encoder, type="wan")
     negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
     return {
@@ -153,31 +157,31 @@ def _encode_words(builder: Builder, request: Request, names: ModelNames) -> dict
     }
 
 
-def _encode_sound(builder: Builder, names: ModelNames, material: Material) -> Link:
+def _encode_sound(builder: GraphBuilder, names: ModelNames, files: InputNames) -> Link:
     encoder = builder.add("audio_encoder", "AudioEncoderLoader", audio_encoder_name=names.audio_encoder)
-    sound = builder.add("sound", "LoadAudio", audio=material.sound)
+    sound = builder.add("sound", "LoadAudio", audio=files.sound)
     return builder.add("hear", "AudioEncoderEncode", audio_encoder=encoder, audio=sound)
 
 
-def _load_pose(builder: Builder, clip: Clip, material: Material) -> Link | None:
-    if not material.poses:
+def _load_pose(builder: GraphBuilder, clip: Clip, files: InputNames) -> Link | None:
+    if not files.poses:
         return None
-    video = builder.add(f"pose_file_{clip.index + 1}", "LoadVideo", file=material.poses[clip.index])
+    video = builder.add(f"pose_file_{clip.index + 1}", "LoadVideo", file=files.poses[clip.index])
     return builder.add(f"pose_{clip.index + 1}", "GetVideoComponents", video=video)
 
 
-def _chunk(builder: Builder, plan: Plan, clip: Clip, joined: Link | None, inputs: dict[str, Any]) -> str:
-    """The conditioning of a clip; later ones see all latents so far: their sound is counted from those."""
+def _chunk(builder: GraphBuilder, plan: Plan, clip: Clip, joined: Link | None, inputs: dict[str, Any]) -> str:
+    """The conditioning of a clip; a later clip takes all latents before it, from which its sound offset is counted."""
     node_id, length = f"chunk_{clip.index + 1}", sampled_length(clip)
     if joined is None:
         size = {"width": plan.request.width, "height": plan.request.height, "batch_size": 1}
-        builder.add(node_id, "WanSoundImageToVideo", length=length, **size, **inputs)
+        builder.add(node_id, FIRST_CHUNK, length=length, **size, **inputs)
     else:
-        builder.add(node_id, "WanSoundImageToVideoExtend", length=length, video_latent=joined, **inputs)
+        builder.add(node_id, NEXT_CHUNK, length=length, video_latent=joined, **inputs)
     return node_id
 
 
-def _sample(builder: Builder, plan: Plan, clip: Clip, model: Link, chunk: str) -> Link:
+def _sample(builder: GraphBuilder, plan: Plan, clip: Clip, model: Link, chunk: str) -> Link:
     request = plan.request
     return builder.add(
         sampler_id(clip),
@@ -195,12 +199,12 @@ def _sample(builder: Builder, plan: Plan, clip: Clip, model: Link, chunk: str) -
     )
 
 
-def _join(builder: Builder, node_id: str, first: Link, then: Link) -> Link:
+def _join(builder: GraphBuilder, node_id: str, first: Link, then: Link) -> Link:
     return builder.add(node_id, "LatentConcat", samples1=first, samples2=then, dim="t")
 
 
-def _decode(builder: Builder, plan: Plan, vae: Link, latents: Link) -> Link:
-    """Pictures of the whole video; the surplus of the last clip is cut where the server can."""
+def _decode(builder: GraphBuilder, plan: Plan, vae: Link, latents: Link) -> Link:
+    """The pictures of the whole video, cut to the plan's length unless that exceeds `LARGEST_BATCH`."""
     first = 0
     if plan.request.server.first_frame_fix:
         cut = builder.add("first_latent", "LatentCut", samples=latents, dim="t", index=0, amount=1)
@@ -211,9 +215,9 @@ def _decode(builder: Builder, plan: Plan, vae: Link, latents: Link) -> Link:
     return builder.add("cut", "ImageFromBatch", image=pictures, batch_index=first, length=plan.frames)
 
 
-def _save(builder: Builder, pictures: Link, saving: Saving) -> None:
-    if saving.video is None:
-        builder.add("save", "SaveImage", images=pictures, filename_prefix=saving.prefix)
+def _save(builder: GraphBuilder, pictures: Link, output: OutputFormat) -> None:
+    if output.video is None:
+        builder.add("save", "SaveImage", images=pictures, filename_prefix=output.prefix)
         return
     video = builder.add("video", "CreateVideo", images=pictures, fps=float(MODEL_FPS), audio=["sound", 0])
-    builder.add("save", "SaveVideo", video=video, filename_prefix=saving.prefix, **saving.video)
+    builder.add("save", "SaveVideo", video=video, filename_prefix=output.prefix, **output.video)

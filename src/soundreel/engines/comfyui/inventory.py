@@ -1,4 +1,4 @@
-"""What a server has: nodes, what they take, model files. Read from /object_info, node by node."""
+"""A server's node classes with their inputs, and its model files, read from /object_info class by class."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +18,12 @@ TEXT_ENCODERS: Final = ("umt5_xxl_fp8_e4m3fn_scaled.safetensors", "umt5_xxl_fp16
 VAES: Final = ("wan_2.1_vae.safetensors",)
 AUDIO_ENCODERS: Final = ("wav2vec2_large_english_fp16.safetensors",)
 TURBO_LORAS: Final = ("wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise.safetensors",)
-"""Official names, the one that needs the least memory first."""
+"""Official file names, those that need the least memory first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelNames:
-    """Model files as the server names them."""
+    """Model files by the server's names."""
 
     diffusion_model: str
     text_encoder: str
@@ -33,29 +33,29 @@ class ModelNames:
 
 
 class Inventory:
-    """The nodes of one server; each kind is asked for once."""
+    """The node classes of one server; each is requested once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._nodes: dict[str, dict[str, Any] | None] = {}
 
     def node(self, class_type: str) -> dict[str, Any] | None:
-        """What the server says of a kind of node; None: it has none."""
+        """The server's description of a node class; None where it has no such class."""
         if class_type not in self._nodes:
             self._nodes[class_type] = self._client.node(class_type)
         return self._nodes[class_type]
 
     def inputs(self, class_type: str) -> dict[str, Any]:
-        """Input name → its type and options as the server gives them, required and optional ones."""
+        """Input name → type and options as the server gives them, of required and optional inputs."""
         described = (self.node(class_type) or {}).get("input", {})
         return {**described.get("required", {}), **described.get("optional", {})}
 
     def is_output(self, class_type: str) -> bool:
-        """Whether a kind of node ends a graph."""
+        """Whether a node class is an output node."""
         return bool((self.node(class_type) or {}).get("output_node"))
 
     def options(self, class_type: str, name: str) -> list[str]:
-        """The choices of an input, in whichever shape the version gives them; [] for none."""
+        """The choices of an input, from the format of any version; [] where it has none."""
         described = self.inputs(class_type).get(name)
         if not described:
             return []
@@ -65,15 +65,15 @@ class Inventory:
         return [str(option.get("key")) if isinstance(option, Mapping) else str(option) for option in options]
 
     def video_format(self) -> dict[str, Any]:
-        """Inputs of SaveVideo for H.264 in mp4, at the best quality where the version can be told one.
+        """Inputs of SaveVideo for H.264 in mp4, at the best quality where the version has a setting for it.
 
-        The setting moved with the versions: none in 0.3.64, `codec.encoding.crf` in 0.30, `format.codec.encoding.crf`
-        in 0.33; what leads to it are dynamic combos, whose options bring inputs of their own.
+        That setting depends on the version: none in 0.3.64, `codec.encoding.crf` in 0.30, `format.codec.encoding.crf`
+        in 0.33, nested in dynamic combos, whose options have inputs of their own.
         """
         return _best_settings(self.inputs("SaveVideo"), "")
 
     def check_nodes(self, kinds: Iterable[str], version: str) -> None:
-        """Raise `EngineError` naming the kinds of node that the server lacks."""
+        """Raise `EngineError` naming the node classes that the server lacks."""
         missing = sorted(kind for kind in set(kinds) if self.node(kind) is None)
         if missing:
             raise EngineError(
@@ -82,7 +82,7 @@ class Inventory:
             )
 
     def check_graph(self, graph: Graph, version: str) -> None:
-        """Raise `EngineError` for nodes that the server lacks, inputs that it wants and numbers that it refuses."""
+        """Raise `EngineError` for node classes that the server lacks, missing inputs, and numbers out of range."""
         self.check_nodes((node["class_type"] for node in graph.values()), version)
         faults = [fault for node in graph.values() for fault in self._faults(node)]
         if faults:
@@ -107,7 +107,7 @@ def find_models(inventory: Inventory, request: Request) -> ModelNames:
     """The files that `request` names, or the official ones, as the server has them.
 
     Raises:
-        WeightsError: one is missing; the message says what the server has instead.
+        WeightsError: one is missing; the message lists what the server has.
     """
     server = request.server
     return ModelNames(
@@ -125,7 +125,7 @@ def find_models(inventory: Inventory, request: Request) -> ModelNames:
 
 
 def portable_names(models: ModelNames, request: Request) -> ModelNames:
-    """The same files in words that hold on every server: as `request` names them, else without the server's folders."""
+    """The same files by names that are valid on every server: as in `request`, else without the server's folders."""
     server = request.server
     asked = [name for name, _ in wanted_loras(request)]
     return ModelNames(
@@ -140,7 +140,7 @@ def portable_names(models: ModelNames, request: Request) -> ModelNames:
 
 
 def official_models(request: Request) -> ModelNames:
-    """The files that `request` names or the official ones, for a server that cannot be asked."""
+    """The files that `request` names, or else the official ones, for a server that cannot be reached."""
     server = request.server
     return ModelNames(
         diffusion_model=server.diffusion_model or DIFFUSION_MODELS[0],
@@ -152,7 +152,7 @@ def official_models(request: Request) -> ModelNames:
 
 
 def wanted_loras(request: Request) -> list[tuple[str | None, float]]:
-    """Name and strength of each `NAME` or `NAME:strength`; (None, 1), the official one, for turbo without any."""
+    """Name and strength of each `NAME` or `NAME:strength`; for turbo without any, (None, 1), the official one."""
     if request.sampling.turbo and not request.compute.loras:
         return [(None, 1.0)]
     return [_parse_lora(text) for text in request.compute.loras]
@@ -172,10 +172,10 @@ def _parse_lora(text: str) -> tuple[str, float]:
 
 
 BEST_VIDEO: Final = ("mp4", "h264", "re-encode")
-"""What is chosen where SaveVideo offers it."""
+"""Choices for the inputs of SaveVideo, where it offers them."""
 
 PLAIN_VIDEO: Final = MappingProxyType({"format": "mp4", "codec": "h264"})
-"""Inputs of SaveVideo that every version takes."""
+"""Inputs of SaveVideo that every version accepts."""
 
 LOADER_FOLDERS: Final = {
     "UNETLoader": ("diffusion_models", "--diffusion-model"),
@@ -184,7 +184,7 @@ LOADER_FOLDERS: Final = {
     "AudioEncoderLoader": ("audio_encoders", "--audio-encoder"),
     "LoraLoaderModelOnly": ("loras", "--lora"),
 }
-"""Kind of node → folder of the server's models, and the option that names a file."""
+"""Node class → folder of the server's models, and the command line option that names a file."""
 
 
 def _find(inventory: Inventory, loader: tuple[str, str], wanted: str | None, official: Sequence[str]) -> str:
@@ -211,7 +211,7 @@ def _file_name(option: str) -> str:
 
 
 def _with_slashes(option: str) -> str:
-    """Folders as a server on Linux has them; one on Windows has backslashes."""
+    """`option` with the path separators of Linux; a server on Windows has backslashes."""
     return option.replace("\\", "/")
 
 

@@ -1,4 +1,4 @@
-"""How a prompt ended, in the words of soundreel's errors."""
+"""The outcome of a prompt, as soundreel's errors."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -7,7 +7,7 @@ from soundreel.engines.comfyui.client import Graph
 from soundreel.errors import EngineError
 
 OUT_OF_MEMORY: Final = ("outofmemory", "out of memory", "allocation on device")
-"""In exception types and messages, lower case."""
+"""Parts of exception types and messages, in lower case, that mean that memory ran out."""
 
 LESS_MEMORY: Final = "the server ran out of memory: lower --width and --height, then --infer-frames or --frames"
 
@@ -28,7 +28,7 @@ def check_outcome(entry: Mapping[str, Any], graph: Graph) -> None:
 
 
 def describe_error(error: Mapping[str, Any]) -> str:
-    """An `execution_error` in one line: node, exception, its text, and what to lower if memory ran out."""
+    """An `execution_error` message in one line: node, exception, its text, and what to lower if memory ran out."""
     kind = str(error.get("exception_type", "")).rpartition(".")[2]
     text = " ".join(str(error.get("exception_message", "")).split())
     line = f"{error.get('node_type', 'a node')} failed on the server: {kind}: {text}"

@@ -1,4 +1,4 @@
-"""The finished pictures: found in a prompt's outputs, downloaded, checked, and handed on clip by clip."""
+"""The pictures that a prompt has made: found in its outputs, downloaded, counted, and split into clips."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,26 +22,26 @@ PICTURE_ENDINGS: Final = frozenset({".png", ".webp", ".jpg", ".jpeg"})
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Downloaded pictures: one video, or one file each."""
+    """Downloaded pictures: one video, or a file each."""
 
     files: tuple[Path, ...]
 
     @property
     def is_video(self) -> bool:
-        """Whether it is one video."""
+        """Whether the pictures are in one video."""
         return bool(self.files) and self.files[0].suffix in VIDEO_ENDINGS
 
     def count(self) -> int:
-        """How many there are. Raises `MediaError` for a video that is none."""
+        """Number of pictures. Raises `MediaError` where the video cannot be read."""
         return probe_video(self.files[0]).frames if self.is_video else len(self.files)
 
     def read(self) -> Iterator[NDArray[np.uint8]]:
-        """One after the other, uint8 RGB [H, W, 3]."""
+        """Yield the pictures, uint8 RGB [H, W, 3]."""
         return read_swscale_frames(self.files[0]) if self.is_video else map(load_plain_image, self.files)
 
 
 def output_files(entry: Mapping[str, Any]) -> tuple[ServerFile, ...]:
-    """The video that a prompt made, or its pictures in order. Raises `EngineError` where it made neither."""
+    """The video, or else the pictures, of a prompt's history entry. Raises `EngineError` where it has neither."""
     items = chain.from_iterable(lists for node in entry.get("outputs", {}).values() for lists in node.values())
     files = [
         ServerFile(filename=item["filename"], subfolder=item.get("subfolder", ""), type=item.get("type", "output"))
@@ -59,11 +59,11 @@ def output_files(entry: Mapping[str, Any]) -> tuple[ServerFile, ...]:
 
 
 def download(client: Client, files: tuple[ServerFile, ...], folder: Path, report: Report) -> Pictures:
-    """Fetch `files` into `folder`, except those that an earlier attempt got whole.
+    """Download `files` into `folder`, except those that are there already.
 
     Raises:
         FileGoneError: the server no longer has one.
-        UnreachableError: the connection breaks off again and again.
+        UnreachableError: the connection is lost again and again.
     """
     folder.mkdir(exist_ok=True)
     paths = tuple(folder / f"{number:05d}{_ending(file)}" for number, file in enumerate(files, start=1))
@@ -80,7 +80,7 @@ def download(client: Client, files: tuple[ServerFile, ...], folder: Path, report
 
 
 def check_count(pictures: Pictures, expected: int, *, exactly: bool) -> None:
-    """Raise `EngineError` unless there are `expected` pictures, or with `exactly` false at least as many."""
+    """Raise `EngineError` unless there are exactly `expected` pictures, or, unless `exactly`, at least as many."""
     try:
         found = pictures.count()
     except MediaError as error:
@@ -90,9 +90,10 @@ def check_count(pictures: Pictures, expected: int, *, exactly: bool) -> None:
 
 
 def clips_of(pictures: Pictures, plan: Plan, start: int, *, skip: int) -> Iterator[tuple[Clip, Frames]]:
-    """The frames of each clip from index `start` on; `skip` pictures come before the video's first.
+    """The clips from index `start` on with their frames; `skip` pictures before the video's first are dropped.
 
-    Raises `EngineError` for pictures of another size or too few of them.
+    Raises:
+        EngineError: pictures of another size, or too few of them.
     """
     clips = plan.clips[start:]
     row = islice(pictures.read(), skip + clips[0].start, None)

@@ -1,4 +1,4 @@
-"""What must outlive this process: which prompt on which server renders the plan, and what was uploaded for it."""
+"""The record of a prompt on disk, with which a later process continues it."""
 
 import dataclasses
 import json
@@ -14,35 +14,35 @@ FILE_NAME: Final = "comfyui.json"
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRecord:
-    """The prompt of a render. Written before it is queued, so that a crash at any moment loses nothing."""
+    """A prompt on a server. It is written before the prompt is queued, so that no crash loses the prompt."""
 
     url: str  # without a password
     prompt_id: str
     client_id: str
-    graph_hash: str  # of the graph less its file prefix: the same work
-    uploads: dict[str, str] = field(default_factory=dict)  # names of ours → names on the server
-    queued_again: bool = False  # after the server lost it
-    found: bool = False  # by a later process than the one that queued it
-    is_fetched: bool = False  # all pictures are in the folder beside it
+    graph_hash: str  # `Prompt.hash`
+    uploads: dict[str, str] = field(default_factory=dict)  # our names of the input files → the server's
+    queued_again: bool = False  # it replaces a prompt that the server lost
+    found: bool = False  # an earlier process queued it
+    is_fetched: bool = False  # all pictures are downloaded
 
     @classmethod
     def new(cls, url: str, graph_hash: str) -> Self:
-        """A record of a prompt that is about to be queued."""
+        """The record of a new prompt, with new ids."""
         return cls(url=url, prompt_id=str(uuid4()), client_id=uuid4().hex, graph_hash=graph_hash)
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """The record in `folder`; None if there is none that can be read."""
+        """The record in `folder`; None where there is none, or it cannot be read."""
         try:
             return cls(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
     def write(self, folder: Path) -> None:
-        """Put the record into `folder`, whole or not at all; `MediaError` if that cannot be."""
+        """Write the record into `folder` atomically. Raises `MediaError` where it cannot be written."""
         write_json(folder / FILE_NAME, dataclasses.asdict(self))
 
     @staticmethod
     def forget(folder: Path) -> None:
-        """Remove the record: the prompt is finished with."""
+        """Remove the record from `folder`, if there is one."""
         (folder / FILE_NAME).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which of several servers renders: one that answers and can, and of those the least busy."""
+"""Choice among several servers: the least busy of those that can render the request."""
 
 import random
 from collections.abc import Iterator
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from soundreel.engines.comfyui.client import Client, UnreachableError
 from soundreel.engines.comfyui.inventory import Inventory
-from soundreel.engines.comfyui.prompt import Abilities
+from soundreel.engines.comfyui.prompt import Capabilities
 from soundreel.errors import EngineError, SoundreelError, WeightsError
 from soundreel.request import Request
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyServer:
-    """A server that has all that a request needs."""
+    """A server that has everything that a request needs."""
 
     client: Client
     inventory: Inventory
-    abilities: Abilities
+    capabilities: Capabilities
 
 
 @contextmanager
 def open_server(request: Request, preferred: str | None = None) -> Iterator[ReadyServer]:
-    """The least busy server of `request` that can render it; `preferred` (a url without password) if it is among them.
+    """The least busy server of `request` that can render it, or `preferred` (a URL without password) if that can.
 
     Raises:
-        UnreachableError: none of them answers.
-        EngineError: those that answer are no ComfyUI servers, or lack nodes.
+        UnreachableError: none of the servers answers.
+        EngineError: those that answer are no ComfyUI servers, or lack node classes.
         WeightsError: they lack model files.
     """
     with ExitStack() as connections:
@@ -36,7 +36,7 @@ def open_server(request: Request, preferred: str | None = None) -> Iterator[Read
 
 
 def _by_load(clients: list[Client], preferred: str | None) -> list[Client]:
-    """Those that answer: `preferred`, then those with the fewest prompts."""
+    """The servers that answer: `preferred` first, then by the number of their prompts."""
     waiting: dict[Client, int] = {}
     failures: list[EngineError] = []
     for client in clients:
@@ -51,7 +51,7 @@ def _by_load(clients: list[Client], preferred: str | None) -> list[Client]:
         are_away = all(isinstance(error, UnreachableError) for error in failures)
         kind = UnreachableError if are_away else EngineError
         raise kind(f"none of {len(clients)} servers can render: {'; '.join(map(str, failures))}")
-    shuffled = random.sample(list(waiting), len(waiting))  # renders that start together do not all take the first
+    shuffled = random.sample(list(waiting), len(waiting))  # so that renders that start together take different servers
     return sorted(shuffled, key=lambda client: (client.shown_url != preferred, waiting[client]))
 
 
@@ -60,9 +60,9 @@ def _first_able(clients: list[Client], request: Request) -> ReadyServer:
     for client in clients:
         inventory = Inventory(client)
         try:
-            abilities = Abilities.survey(client, inventory, request)
+            capabilities = Capabilities.query(client, inventory, request)
         except (EngineError, WeightsError) as error:
             failures.append(error)
         else:
-            return ReadyServer(client=client, inventory=inventory, abilities=abilities)
+            return ReadyServer(client=client, inventory=inventory, capabilities=capabilities)
     raise failures[0]

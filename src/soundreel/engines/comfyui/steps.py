@@ -1,4 +1,4 @@
-"""From a server's messages on nodes to progress on clips."""
+"""A server's messages about nodes as progress of clips."""
 
 from pathlib import Path
 from typing import Final
@@ -7,7 +7,7 @@ from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.events import Event
 from soundreel.types import Progress, Stage
 
-_WORK: Final = {
+_STAGES: Final = {
     "UNETLoader": (Stage.LOAD, "diffusion model"),
     "CLIPLoader": (Stage.LOAD, "text encoder"),
     "VAELoader": (Stage.LOAD, "VAE"),
@@ -18,16 +18,16 @@ _WORK: Final = {
     "SaveVideo": (Stage.RENDER, "saving on the server"),
     "SaveImage": (Stage.RENDER, "saving on the server"),
 }
-"""What takes long enough to be told, by kind of node."""
+"""Node class → stage and what of it, for nodes that take long enough to be reported."""
 
 
 def is_sampler(class_type: str) -> bool:
-    """Whether a kind of node runs denoising steps: KSampler, KSamplerAdvanced, SamplerCustom, …"""
+    """Whether a node class runs denoising steps: KSampler, KSamplerAdvanced, SamplerCustom, …"""
     return "Sampler" in class_type and not class_type.endswith("Select")
 
 
 def samplers_in_order(graph: Graph) -> list[str]:
-    """Node ids of the samplers, each behind those whose latents it continues."""
+    """Node ids of the samplers in topological order: each after those whose latents it continues."""
     before = {node_id: _ancestors(graph, node_id) for node_id, node in graph.items() if is_sampler(node["class_type"])}
     return sorted(before, key=lambda node_id: len(before[node_id] & before.keys()))
 
@@ -44,7 +44,11 @@ def _ancestors(graph: Graph, node_id: str) -> set[str]:
 
 
 class Steps:
-    """Keeps count over the samplers of one graph. `preview` goes into all progress from the moment it is set."""
+    """Counts the denoising steps of one graph's samplers.
+
+    Attributes:
+        preview: path of the preview picture to report with the progress; None: there is none.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self._kinds = {node_id: node["class_type"] for node_id, node in graph.items()}
@@ -53,7 +57,7 @@ class Steps:
         self.preview: Path | None = None
 
     def progress(self, event: Event) -> Progress | None:
-        """What a message says of the render's progress; None for nothing."""
+        """The progress that a message reports; None where it reports none."""
         node = event.data.get("node")
         if event.kind == "progress" and node in self._clips:
             return self._step(node, int(event.data["value"]), int(event.data["max"]))
@@ -61,7 +65,7 @@ class Steps:
             return None
         if node in self._clips:
             return self._step(node, 0, self._steps)
-        stage, what = _WORK.get(self._kinds.get(node, ""), (None, ""))
+        stage, what = _STAGES.get(self._kinds.get(node, ""), (None, ""))
         if stage is None:
             return None
         total = len(self._clips) * self._steps

@@ -1,7 +1,7 @@
-"""A graph of the user's own, in API format, filled with a plan: nodes are known by class, link and title.
+"""The user's own graph, in API format, adapted to a plan. Nodes are recognised by class, links and title.
 
-What the user's graph sets stays (models, steps, guidance, sampler); what the plan is about is put in: sound, reference,
-size, length, seeds, words that were given, and the name of the result.
+Models, steps, guidance and sampler stay as in the graph. Replaced are sound, reference image, size, length, seeds,
+prompts that the request states, and the names of output files.
 """
 
 import copy
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel.engines.comfyui.client import Graph
-from soundreel.engines.comfyui.graph import Material, Saving, sampled_length
+from soundreel.engines.comfyui.graph import FIRST_CHUNK, NEXT_CHUNK, InputNames, OutputFormat, sampled_length
 from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory
 from soundreel.engines.comfyui.steps import samplers_in_order
 from soundreel.errors import InputError
@@ -20,17 +20,14 @@ from soundreel.media.files import check_file
 from soundreel.types import Plan
 from soundreel.units import StrPath
 
-FIRST_CHUNK: Final = "WanSoundImageToVideo"
-NEXT_CHUNK: Final = "WanSoundImageToVideoExtend"
-
 _SEEDS: Final = ("seed", "noise_seed")
 
 
 def read_graph(path: StrPath) -> Graph:
-    """A workflow file in API format.
+    """Read a workflow file in API format.
 
     Raises:
-        InputError: no such file, not JSON, or a workflow as the editor saves it.
+        InputError: there is no such file, it is not JSON, or it is in the format of ComfyUI's editor.
     """
     name = os.fspath(path)
     check_file(path, "workflow")
@@ -48,40 +45,40 @@ def read_graph(path: StrPath) -> Graph:
     return graph
 
 
-def fill(graph: Graph, plan: Plan, material: Material, saving: Saving) -> Graph:
+def fill(graph: Graph, plan: Plan, files: InputNames, output: OutputFormat) -> Graph:
     """A copy of `graph` that renders `plan`.
 
     Raises:
-        InputError: the graph has no place for the sound, or too few chunks for the plan's length.
+        InputError: the graph has no node for the sound or the reference image, or too few chunks for the plan.
     """
     filled = copy.deepcopy(graph)
-    _fill_sound(filled, material)
+    _fill_sound(filled, files)
     _fill_chunks(filled, plan)
-    _fill_reference(filled, material)
+    _fill_reference(filled, files)
     _fill_words(filled, plan)
     for node_id, clip in zip(samplers_in_order(filled), plan.clips, strict=False):
         inputs = filled[node_id]["inputs"]
         inputs.update({name: clip.seed for name in _SEEDS if name in inputs})
     for node in _nodes(filled, "SaveVideo", "SaveImage"):
-        node["inputs"]["filename_prefix"] = saving.prefix
+        node["inputs"]["filename_prefix"] = output.prefix
     for node in _nodes(filled, "SaveVideo"):
-        node["inputs"] = {**_without_format(node["inputs"]), **(saving.video or PLAIN_VIDEO)}
+        node["inputs"] = {**_without_format(node["inputs"]), **(output.video or PLAIN_VIDEO)}
     return filled
 
 
 def check_outputs(graph: Graph, inventory: Inventory) -> None:
-    """Raise `InputError` for a graph whose result is not saved anywhere."""
+    """Raise `InputError` for a graph without an output node."""
     if not any(inventory.is_output(node["class_type"]) for node in graph.values()):
         raise InputError("the workflow has no output node: end it with SaveVideo or SaveImage")
 
 
-def _fill_sound(graph: Graph, material: Material) -> None:
+def _fill_sound(graph: Graph, files: InputNames) -> None:
     loaders = list(_nodes(graph, "LoadAudio"))
     if not loaders:
         raise InputError("the workflow has no LoadAudio node: there is no place for the sound")
     for node in loaders:
-        node["inputs"]["audio"] = material.sound
-    for node in _nodes(graph, "TrimAudioDuration"):  # the window is cut out already
+        node["inputs"]["audio"] = files.sound
+    for node in _nodes(graph, "TrimAudioDuration"):  # the uploaded sound is the window already
         node["inputs"].update(start_index=0.0, duration=1e6)
 
 
@@ -98,9 +95,9 @@ def _fill_chunks(graph: Graph, plan: Plan) -> None:
         node["inputs"].update(width=plan.request.width, height=plan.request.height)
 
 
-def _fill_reference(graph: Graph, material: Material) -> None:
-    """Put the picture into the LoadImage behind the chunks' ref_image, or if none is, into the one called so."""
-    if material.reference is None:
+def _fill_reference(graph: Graph, files: InputNames) -> None:
+    """Set the image of the LoadImage nodes linked to the chunks' ref_image, else of those with "ref" in the title."""
+    if files.reference is None:
         return
     linked = _sources(graph, "ref_image", "LoadImage")
     titled = [node for node in _nodes(graph, "LoadImage") if "ref" in _title(node)]
@@ -108,7 +105,7 @@ def _fill_reference(graph: Graph, material: Material) -> None:
     if not loaders:
         raise InputError("the workflow has no LoadImage node for a reference: leave out --ref-image, or add one")
     for node in loaders:
-        node["inputs"]["image"] = material.reference
+        node["inputs"]["image"] = files.reference
 
 
 def _fill_words(graph: Graph, plan: Plan) -> None:
@@ -123,7 +120,7 @@ def _fill_words(graph: Graph, plan: Plan) -> None:
 
 
 def _sources(graph: Graph, input_name: str, kind: str) -> list[dict[str, Any]]:
-    """Nodes of `kind` that the chunks' input leads back to, through whatever lies between."""
+    """The nodes of class `kind` nearest upstream of the chunks' input, directly or through other nodes."""
     waiting = [
         node["inputs"][input_name] for node in _nodes(graph, FIRST_CHUNK, NEXT_CHUNK) if input_name in node["inputs"]
     ]

@@ -1,7 +1,7 @@
-"""Waiting for a prompt: what the socket tells becomes progress, the queue and the history are the backstop.
+"""Waiting for a prompt: the WebSocket's messages are reported as progress, and queue and history are polled as well.
 
-The socket may be silent, drop, or be taken over by another with the same client id; then polling alone finds out where
-the prompt is. What counts as progress is any sign that ours goes on; standing in a queue is not held against it.
+The WebSocket may be silent, lose its connection, or be replaced by another of the same client id; polling alone then
+finds the prompt's state. Any message about the prompt counts as progress; waiting in the queue is no lack of it.
 """
 
 import time
@@ -17,30 +17,34 @@ from soundreel.errors import EngineError
 from soundreel.types import Progress, Report, Stage
 
 TICK_SECONDS: Final = 0.25
-"""Longest wait for a message; Ctrl-C and `Cancelled` are noticed as soon."""
+"""Longest wait for a message, and delay with which Ctrl-C and `Cancelled` take effect."""
 
-QUEUE_POLL_SECONDS: Final = 1.0
-RUNNING_POLL_SECONDS: Final = 5.0
-BLIND_POLL_SECONDS: Final = 1.0
-FINISHING_POLL_SECONDS: Final = 0.1
+QUEUE_POLL_SECONDS: Final = 1.0  # while the prompt waits
+RUNNING_POLL_SECONDS: Final = 5.0  # while it runs and messages come
+FALLBACK_POLL_SECONDS: Final = 1.0  # while there is no connection or no answer
+FINISHING_POLL_SECONDS: Final = 0.1  # after its last message
 
 SILENT_SECONDS: Final = 20.0
-"""After so long without a word the socket is opened anew: the server may have forgotten it."""
+"""Time without a message after which the WebSocket is opened anew, since the server may have forgotten it."""
 
 OUTAGE_SECONDS: Final = 120.0
-"""A restart takes up to half a minute, a machine's reboot longer."""
+"""Longest time for which the server may be unreachable: a restart takes up to 30 s, a machine's reboot longer."""
 
 ABSENT_SECONDS: Final = 3.0
-"""A finished prompt is in neither the queue nor the history for up to half a second."""
+"""Longest time for which a prompt may be in neither queue nor history: between the two it is up to 0.5 s."""
 
-BLIND_FACTOR: Final = 10
-"""How much longer a prompt may run without a sign where the socket never said a word about it."""
+NO_MESSAGES_FACTOR: Final = 10
+"""Factor on the longest time without progress for a prompt about which no message has ever come."""
 
 _ENDINGS: Final = frozenset({"execution_success", "execution_error", "execution_interrupted"})
 
 
 class VanishedError(EngineError):
-    """The server knows nothing of the prompt any more; `restarted`: it was away, or may have been, in between."""
+    """The server no longer knows the prompt.
+
+    Attributes:
+        restarted: the server or the connection was lost before, so that the server may have been restarted.
+    """
 
     def __init__(self, message: str, *, restarted: bool) -> None:
         super().__init__(message)
@@ -48,12 +52,12 @@ class VanishedError(EngineError):
 
 
 class Watch:
-    """One wait for one prompt.
+    """Waits for one prompt.
 
     Args:
-        socket: of the prompt's client id.
+        socket: that of the prompt's client id.
         patience_seconds: longest time without progress while the prompt runs.
-        preview: where pictures of what is being sampled are put, less the ending; None: nowhere.
+        preview: path, without extension, of the preview picture of the clip that is sampled; None: none is kept.
     """
 
     def __init__(
@@ -72,42 +76,42 @@ class Watch:
         self._report, self._patience, self._preview = report, patience_seconds, preview
         self._state: State | None = None
         now = time.monotonic()
-        self._moved_at = self._heard_at = now
+        self._progress_at = self._message_at = now
         self._poll_at = now
-        self._heard_ours = False
+        self._has_own_message = False
         self._ending = False
-        self._away_since: float | None = None
-        self._was_away = False
+        self._unreachable_since: float | None = None
+        self._was_unreachable = False
         self._absent_since: float | None = None
 
     def wait(self) -> Mapping[str, Any]:
-        """The prompt's entry in the history, once it is there.
+        """Wait until the prompt is done; returns its entry in the history.
 
         Raises:
-            VanishedError: the server knows nothing of the prompt.
-            UnreachableError: the server stays away.
-            EngineError: no progress for too long.
-            Cancelled: by the report.
+            VanishedError: the server no longer knows the prompt.
+            UnreachableError: the server is unreachable for longer than `OUTAGE_SECONDS`.
+            EngineError: there is no progress for too long.
+            Cancelled: raised by the report.
         """
         while True:
             event = self._socket.receive(TICK_SECONDS if not self._ending else FINISHING_POLL_SECONDS)
             if event is not None:
-                self._hear(event)
+                self._handle(event)
             if time.monotonic() >= self._poll_at or self._ending:
-                entry = self._look()
+                entry = self._poll()
                 if entry is not None:
                     return entry
             self._check_patience()
 
-    def _hear(self, event: Event) -> None:
-        self._heard_at = time.monotonic()
+    def _handle(self, event: Event) -> None:
+        self._message_at = time.monotonic()
         ours = event.prompt_id == self._prompt_id
         if event.kind == "preview" and (ours or (event.prompt_id is None and self._state is State.RUNNING)):
-            self._show(event.picture)
+            self._save_preview(event.picture)
         if not ours:
             return
-        self._moved_at = self._heard_at
-        self._heard_ours = True
+        self._progress_at = self._message_at
+        self._has_own_message = True
         self._state = State.RUNNING
         over = event.kind == "executing" and event.data.get("node") is None
         self._ending |= event.kind in _ENDINGS or over
@@ -115,57 +119,57 @@ class Watch:
         if progress is not None:
             self._report(progress)
 
-    def _show(self, picture: bytes) -> None:
+    def _save_preview(self, picture: bytes) -> None:
         if self._preview is None:
             return
         path = self._preview.with_suffix(".png" if picture.startswith(b"\x89PNG") else ".jpg")
         write_whole(path, lambda new: new.write_bytes(picture), needed_bytes=len(picture))
         self._steps.preview = path
 
-    def _look(self) -> Mapping[str, Any] | None:
-        """Ask where the prompt is; its entry in the history, or None while it has none."""
+    def _poll(self) -> Mapping[str, Any] | None:
+        """Query the prompt's state; returns its entry in the history, None while there is none."""
         try:
             status = self._client.status(self._prompt_id)
         except BusyError:
-            self._poll_at = time.monotonic() + BLIND_POLL_SECONDS
+            self._poll_at = time.monotonic() + FALLBACK_POLL_SECONDS
             return None
         except UnreachableError as error:
-            self._bear_outage(error)
+            self._on_unreachable(error)
             return None
-        self._away_since = None
+        self._unreachable_since = None
         if status.state is not State.ABSENT:
             self._absent_since = None
-        self._tell(status)
+        self._report_status(status)
         self._poll_at = time.monotonic() + self._poll_seconds()
         return status.entry
 
-    def _tell(self, status: PromptStatus) -> None:
+    def _report_status(self, status: PromptStatus) -> None:
         if status.state is State.ABSENT:
-            self._bear_absence()
+            self._on_absent()
             return
         began = self._state is not State.RUNNING and status.state is State.RUNNING
         self._state = status.state
         if status.state is State.PENDING or began:
-            self._moved_at = time.monotonic()
+            self._progress_at = time.monotonic()
         if status.state is State.PENDING:
             self._report(Progress(stage=Stage.QUEUE, what=f"{status.before} before this one"))
 
-    def _bear_outage(self, error: UnreachableError) -> None:
+    def _on_unreachable(self, error: UnreachableError) -> None:
         now = time.monotonic()
-        self._poll_at = now + BLIND_POLL_SECONDS
-        self._was_away = True
-        self._away_since = self._away_since or now
-        if now - self._away_since > OUTAGE_SECONDS:
+        self._poll_at = now + FALLBACK_POLL_SECONDS
+        self._was_unreachable = True
+        self._unreachable_since = self._unreachable_since or now
+        if now - self._unreachable_since > OUTAGE_SECONDS:
             raise error
         self._report(Progress(stage=Stage.QUEUE, what=f"{self._client.shown_url} does not answer, waiting for it"))
 
-    def _bear_absence(self) -> None:
+    def _on_absent(self) -> None:
         now = time.monotonic()
         self._absent_since = self._absent_since or now
         if now - self._absent_since > ABSENT_SECONDS:
             raise VanishedError(
                 f"{self._client.shown_url} no longer knows of the prompt",
-                restarted=self._was_away or self._socket.broke,
+                restarted=self._was_unreachable or self._socket.was_lost,
             )
 
     def _poll_seconds(self) -> float:
@@ -173,15 +177,15 @@ class Watch:
             return FINISHING_POLL_SECONDS
         if self._state is State.PENDING:
             return QUEUE_POLL_SECONDS
-        return RUNNING_POLL_SECONDS if self._socket.is_open else BLIND_POLL_SECONDS
+        return RUNNING_POLL_SECONDS if self._socket.is_open else FALLBACK_POLL_SECONDS
 
     def _check_patience(self) -> None:
         now = time.monotonic()
-        if now - self._heard_at > SILENT_SECONDS:
-            self._heard_at = now
+        if now - self._message_at > SILENT_SECONDS:
+            self._message_at = now
             self._socket.close()
-        patience = self._patience if self._heard_ours else self._patience * BLIND_FACTOR
-        if self._state is State.RUNNING and now - self._moved_at > patience:
+        patience = self._patience if self._has_own_message else self._patience * NO_MESSAGES_FACTOR
+        if self._state is State.RUNNING and now - self._progress_at > patience:
             raise EngineError(
                 f"{self._client.shown_url} shows no progress for {patience:.0f} s; it may still be working: the same "
                 "command goes on waiting for it, --timeout SECONDS allows more"

@@ -1,4 +1,4 @@
-"""The draft engine: an animatic on the CPU, without weights, in about the time that the sound plays."""
+"""The draft engine: an audio-reactive animatic on the CPU, without model weights, in about the sound's duration."""
 
 from soundreel.engines.draft.engine import DraftEngine
 

@@ -1,8 +1,8 @@
-"""The abstract look: liquid silk, lit from above, that flows with the sound.
+"""Frames without a reference image: an abstract pattern, a flowing surface lit from the upper left.
 
-A plane is folded by sine waves, each bending what the one before has bent (domain warping). The folds are
-shaded as a relief and coloured on a coarse grid; fine threads that follow them are drawn at full resolution.
-The numbers below are a matter of taste: they were found by looking.
+The coordinates of a plane are displaced by one sine wave after the other (domain warping). The warped surface is shaded
+as a height field and coloured on a coarse grid; a texture of fine lines, "threads", follows it at full resolution.
+The factors in the formulas have no source: they were chosen by eye.
 """
 
 import math
@@ -21,31 +21,31 @@ from soundreel.engines.draft.palette import FAINT_KEY, TONES, Palette
 from soundreel.engines.draft.ripples import Ripples
 
 CELLS = 130_000
-"""Cells that the folds are computed on: enough to be smooth, few enough for real time."""
+"""Cells of the coarse grid, at most: enough to be smooth, few enough for real time."""
 
 SMALLEST_CELL = 2
-"""Pixels."""
+"""Smallest side of a cell in pixels."""
 
-FOLDS = 5
-"""Pairs of sine waves that bend the plane; each is shorter by `FOLD_RATIO` than the one before."""
+WARPS = 5
+"""Number of pairs of sine waves; the waves of each pair are shorter by `WARP_RATIO` than those before."""
 
-FOLD_RATIO = 1.25
+WARP_RATIO = 1.25
 
 THREADS_SIDE = 1024
 """Side of the thread texture in pixels."""
 
 THREAD_LIGHT = 200
-"""Mean of the thread texture; leaves room for threads that catch light."""
+"""Mean of the thread texture, which stands for a gain of 1; leaves room for brighter threads."""
 
 FINEST_UNIT = 600
-"""Pixels per unit up to which threads keep their width on the screen; in larger pictures they grow."""
+"""Pixels per unit up to which threads keep their width in pixels; in larger pictures they grow with the picture."""
 
 
-class AbstractLook:
-    """Draws any frame of an abstract video.
+class PatternRenderer:
+    """Draws any frame of an abstract video of `width` × `height` pixels.
 
     Args:
-        threads: texture as `plain_threads` gives it; by default one is woven, which takes longer than drawing a frame.
+        threads: a thread texture; by default one is generated, which takes longer than drawing a frame.
     """
 
     def __init__(
@@ -61,93 +61,93 @@ class AbstractLook:
         self._motion = motion
         self._palette = palette
         self._grid = Grid.with_cells(width, height, at_most=CELLS, smallest=SMALLEST_CELL)
-        self._folds = _Folds.draw(rng)
+        self._warp = _Warp.draw(rng)
         x, y = rng.uniform(-0.3, 0.3, 2) * (width, height) / (2 * self._grid.unit)
         self._ripples = Ripples.around(self._grid, x, y)
         self._focus = np.exp(-((self._grid.distance(x, y) / np.float32(0.75)) ** 2))
         self._vignette = 1 - np.float32(0.5) * smoothstep(0.9, 2.1, self._grid.distance(0, 0))
-        self._threads = _weave_threads(rng) if threads is None else threads
-        self._dust = Dust.scatter((width, height), rng, motes=56, softness=1.0)
+        self._threads = _make_thread_texture(rng) if threads is None else threads
+        self._dust = Dust.scatter((width, height), rng, particles=56, softness=1.0)
 
     def draw(self, frame: int, out: Picture) -> None:
         """Draw frame `frame` into `out`, uint8 [H, W, 3]."""
-        silk = self._fold(frame)
-        colours = self._grid.enlarge(self._colour(silk, frame))
-        threads = cv2.cvtColor(self._sew(silk), cv2.COLOR_GRAY2RGB)
+        surface = self._warped_surface(frame)
+        colours = self._grid.enlarge(self._colour(surface, frame))
+        threads = cv2.cvtColor(self._draw_threads(surface), cv2.COLOR_GRAY2RGB)
         cv2.multiply(colours, threads, dst=out, scale=1 / THREAD_LIGHT)
         self._dust.add_to(out, self._motion, frame)
 
-    def _fold(self, frame: int) -> "_Silk":
+    def _warped_surface(self, frame: int) -> "_Surface":
         motion = self._motion
         ripple_x, ripple_y = self._ripples.push(motion, frame)
         closer = np.float32(1 - 0.05 * motion.punch[frame])
-        x, y = self._folds.bend(
+        x, y = self._warp.bend(
             (self._grid.x + np.float32(0.1) * ripple_x) * closer,
             (self._grid.y + np.float32(0.1) * ripple_y) * closer,
             flow=0.11 * float(motion.travel[frame]),
             swing=0.5 * float(motion.sway[frame]),
             depth=0.9 + 0.25 * float(motion.low[frame]),
         )
-        return _Silk(x=x, y=y)
+        return _Surface(x=x, y=y)
 
-    def _colour(self, silk: "_Silk", frame: int) -> Picture:
-        """Colours of the cells, [h, w, 3]: a tone by depth and light, on a ramp by place."""
+    def _colour(self, surface: "_Surface", frame: int) -> Picture:
+        """Colours of the cells, [h, w, 3]: the tone by height and light, on a ramp by position."""
         punch, level = float(self._motion.punch[frame]), float(self._motion.level[frame])
-        shine = silk.light(self._grid.unit / self._grid.cell)
+        shine = surface.light(self._grid.unit / self._grid.cell)
         gleam = np.square(np.square(np.square(np.square(shine))))
-        depth = 0.5 + 0.26 * np.sin(1.6 * silk.x) + 0.24 * np.sin(1.3 * silk.y + 0.7 * silk.x)
+        depth = 0.5 + 0.26 * np.sin(1.6 * surface.x) + 0.24 * np.sin(1.3 * surface.y + 0.7 * surface.x)
         tone = 0.06 + 0.62 * smoothstep(0.05, 1.0, depth) + 0.20 * self._focus
         tone *= (0.35 + 0.75 * shine) * (0.95 + 0.10 * level + 0.12 * punch)
         tone += self._focus * (0.3 + shine) * (0.26 * punch) + gleam * (0.30 + 0.20 * punch)
         tone *= self._vignette
-        held = tone / np.sqrt(np.sqrt(1 + np.square(np.square(tone))))  # bright light crowds, but never clips
-        ramp = np.float32(0.5) * (1 + np.sin(0.9 * silk.x - 0.8 * silk.y + 2.0))
+        held = tone / np.sqrt(np.sqrt(1 + np.square(np.square(tone))))  # soft clipping below 1
+        ramp = np.float32(0.5) * (1 + np.sin(0.9 * surface.x - 0.8 * surface.y + 2.0))
         return sample(self._palette.ramps(self._turn(frame)), held * (TONES - 1), ramp)
 
     def _turn(self, frame: int) -> float:
-        """How far the harmony has moved from the video's key, about −1..1."""
+        """Distance of the current tonality from the video's key around the circle of fifths, about −1..1."""
         key = self._motion.key
         if abs(key) < FAINT_KEY:
             return 0.0
         return float(2.0 * (self._motion.tonality[frame] * key.conjugate() / abs(key)).imag)
 
-    def _sew(self, silk: "_Silk") -> NDArray[Any]:
-        """Threads along the folds, uint8 [H, W] around `THREAD_LIGHT`; faint where they would crowd."""
+    def _draw_threads(self, surface: "_Surface") -> NDArray[Any]:
+        """The thread texture along the surface, uint8 [H, W] around `THREAD_LIGHT`; faint where it would alias."""
         fineness = min(self._grid.unit, FINEST_UNIT)
-        across = 0.5 * fineness * (silk.height + 0.18 * np.sin(1.6 * silk.x)) + THREADS_SIDE / 2
-        along = 0.6 * fineness * np.sin(0.5 * (silk.y - silk.x)) + THREADS_SIDE / 2
+        across = 0.5 * fineness * (surface.height + 0.18 * np.sin(1.6 * surface.x)) + THREADS_SIDE / 2
+        along = 0.6 * fineness * np.sin(0.5 * (surface.y - surface.x)) + THREADS_SIDE / 2
         threads = sample(self._threads, self._grid.enlarge(across), self._grid.enlarge(along))
-        faint = smoothstep(1.0, 3.6, silk.steepness * np.float32(0.5 * fineness / self._grid.cell))
+        faint = smoothstep(1.0, 3.6, surface.steepness * np.float32(0.5 * fineness / self._grid.cell))
         cv2.multiply(threads, self._grid.enlarge(to_bytes(255 * (1 - faint))), dst=threads, scale=1 / 255)
         cv2.add(threads, self._grid.enlarge(to_bytes(THREAD_LIGHT * faint)), dst=threads)
         return threads
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Folds:
-    """Sine waves that bend the plane one after the other."""
+class _Warp:
+    """Sine waves that displace the coordinates of a plane one after the other."""
 
-    angle: float
+    angle: float  # radians
     offset: NDArray[np.float64]  # [2] units
-    phases: NDArray[np.float64]  # [FOLDS, 2]
-    rates: NDArray[np.float64]  # [FOLDS, 2] factors on the waves' numbers
+    phases: NDArray[np.float64]  # [WARPS, 2] radians
+    rates: NDArray[np.float64]  # [WARPS, 2] factors on the wave numbers
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "_Folds":
+    def draw(cls, rng: np.random.Generator) -> "_Warp":
         return cls(
             angle=rng.uniform(0, math.tau),
             offset=rng.uniform(-9, 9, 2),
-            phases=rng.uniform(0, math.tau, (FOLDS, 2)),
-            rates=rng.uniform(0.85, 1.15, (FOLDS, 2)),
+            phases=rng.uniform(0, math.tau, (WARPS, 2)),
+            rates=rng.uniform(0.85, 1.15, (WARPS, 2)),
         )
 
     def bend(self, x: Field, y: Field, *, flow: float, swing: float, depth: float) -> tuple[Field, Field]:
-        """Where the cloth at (`x`, `y`) comes from; `flow` and `swing` are radians, `depth` a factor."""
+        """The warped coordinates of (`x`, `y`); `flow` and `swing` are phases in radians, `depth` scales the waves."""
         cos, sin = 1.1 * math.cos(self.angle), 1.1 * math.sin(self.angle)
         right, down = self.offset.tolist()
         x, y = cos * x - sin * y + right, sin * x + cos * y + down
-        for k in range(FOLDS):
-            scale = FOLD_RATIO ** (k + 1)
+        for k in range(WARPS):
+            scale = WARP_RATIO ** (k + 1)
             reach = 0.75 * depth / scale
             number_x, number_y = (1.3 * scale * self.rates[k]).tolist()
             phase_x, phase_y = self.phases[k].tolist()
@@ -159,8 +159,8 @@ class _Folds:
 
 
 @dataclass(frozen=True, eq=False)
-class _Silk:
-    """The folded cloth: which point of it lies at each cell, [h, w], and how high."""
+class _Surface:
+    """The warped coordinates of each cell, [h, w], taken as a height field."""
 
     x: Field
     y: Field
@@ -172,36 +172,36 @@ class _Silk:
 
     @cached_property
     def slopes(self) -> tuple[Field, Field]:
-        """How much higher the next cell is, down and right."""
+        """Gradient of the height per cell, down and right."""
         return np.asarray(np.gradient(self.height, axis=0)), np.asarray(np.gradient(self.height, axis=1))
 
     @cached_property
     def steepness(self) -> Field:
-        """Length of the slope."""
+        """Magnitude of the gradient."""
         down, right = self.slopes
         return np.sqrt(down * down + right * right)
 
     def light(self, cells_per_unit: float) -> Field:
-        """How much the silk faces a lamp up on the left, 0..1."""
+        """Diffuse light (Lambert) from the upper left, 0..1."""
         down, right = self.slopes
         relief = np.float32(0.10 * cells_per_unit)
         facing = relief * (0.5 * right + 0.6 * down) + 0.62
         return np.asarray(np.clip(facing / np.sqrt(1 + np.square(relief * self.steepness)), 0, 1))
 
 
-def plain_threads() -> Picture:
-    """Threads of one tone, uint8 [THREADS_SIDE, THREADS_SIDE]: drawn as fast as woven ones."""
+def plain_thread_texture() -> Picture:
+    """A texture of one tone, uint8 [THREADS_SIDE, THREADS_SIDE], for measurements: drawing it takes as long."""
     return np.full((THREADS_SIDE, THREADS_SIDE), THREAD_LIGHT, np.uint8)
 
 
-def _weave_threads(rng: np.random.Generator) -> Picture:
-    """Fine threads along the columns, uint8 [THREADS_SIDE, THREADS_SIDE] around `THREAD_LIGHT`."""
+def _make_thread_texture(rng: np.random.Generator) -> Picture:
+    """Fine vertical lines, uint8 [THREADS_SIDE, THREADS_SIDE] around `THREAD_LIGHT`: noise blurred vertically."""
     side = THREADS_SIDE
     down, right = np.fft.fftfreq(side)[:, np.newaxis], np.fft.rfftfreq(side)[np.newaxis]
-    cloth = np.zeros((side, side))
+    lines = np.zeros((side, side))
     for thick, long in ((1.3, 60), (2.5, 120), (7, 200)):
         noise = np.fft.rfft2(rng.standard_normal((side, side)))
         blur = np.exp(-2 * np.pi**2 * ((right * thick) ** 2 + (down * long) ** 2))
         layer = np.fft.irfft2(noise * blur)
-        cloth += layer / layer.std()
-    return to_bytes((THREAD_LIGHT + 18 * cloth / cloth.std()).astype(np.float32))
+        lines += layer / layer.std()
+    return to_bytes((THREAD_LIGHT + 18 * lines / lines.std()).astype(np.float32))

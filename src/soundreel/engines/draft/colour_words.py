@@ -1,4 +1,4 @@
-"""Words of a prompt that name colours, scenes and moods: data for `palette`."""
+"""Words in prompts that determine colours: colour names, scenes and moods. Data for `palette`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ COLOUR_WORDS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "black": (30, 30, 36),
     }
 )
-"""sRGB of colour names, chosen to sit well in a dark picture."""
+"""Colour name → sRGB, chosen to look well in a dark picture."""
 
 SCENE_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -78,16 +78,16 @@ SCENE_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rainbow": ("red", "yellow", "cyan", "violet"),
     }
 )
-"""Colours that a word brings along."""
+"""Word → names of the colours that it stands for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mood:
-    """How a word changes colours; neutral unless told."""
+    """How a word changes all colours; by default not at all."""
 
     chroma: float = 1.0  # factor
     lightness: float = 0.0  # added
-    hue: float | None = None  # degrees that hues are pulled to, where the prompt names no colours
+    hue: float | None = None  # degrees: the first hue, where the prompt names no colours
     backdrop: float = 1.0  # factor on the lightness of the darkest tone
 
 
@@ -116,4 +116,4 @@ MOOD_WORDS: Mapping[str, Mood] = MappingProxyType(
         "bright": Mood(lightness=0.10, backdrop=1.8),
     }
 )
-"""Words that tint all colours."""
+"""Word → its change of all colours."""

@@ -1,4 +1,4 @@
-"""The draft engine: any frame from the sound, a seed and the frame's number, on the CPU, without weights."""
+"""The draft engine: every frame is drawn from the sound's features, a seed and its index, on the CPU."""
 
 import math
 import os
@@ -13,11 +13,11 @@ import numpy as np
 from soundreel.analysis import SoundFeatures
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.base import Estimate, HoldsNothing, Identity, Prepared, Start
-from soundreel.engines.draft.abstract import AbstractLook, plain_threads
+from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
 from soundreel.engines.draft.grid import Picture
-from soundreel.engines.draft.image import ImageLook
+from soundreel.engines.draft.image import ImageRenderer
 from soundreel.engines.draft.memory import available_memory
-from soundreel.engines.draft.motion import choreograph
+from soundreel.engines.draft.motion import motion_from_features
 from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
 from soundreel.media.image import load_image
@@ -29,33 +29,33 @@ BYTES_PER_PIXEL = 3
 """uint8 RGB."""
 
 SHARED_BYTES_PER_PIXEL = 6
-"""The reference picture with its overscan."""
+"""The reference image with its overscan."""
 
 WORKER_BYTES_PER_PIXEL = 14
-"""What drawing one frame takes beside the frame itself."""
+"""Memory for drawing one frame, without the frame itself."""
 
 BASE_BYTES = 200 * 2**20
-"""The interpreter, its libraries and the coarse fields: 100 to 150 MB were measured."""
+"""The interpreter, its libraries and the coarse grids: 100 to 150 MB were measured."""
 
 SAMPLE_PIXELS = 480 * 832
-"""Size of the frame that a render is timed by."""
+"""Largest size of the frame that is drawn for an estimate of the time."""
 
 FRAMES_PER_REPORT_AND_WORKER = 2
-"""Frames that each worker draws between two reports."""
+"""Frames that each worker draws between two progress reports."""
 
 
-class Look(Protocol):
-    """A way to draw."""
+class FrameRenderer(Protocol):
+    """Draws frames of a video."""
 
     def draw(self, frame: int, out: Picture) -> None:
-        """Draw frame `frame` into `out`, uint8 [H, W, 3]; nothing is kept between calls."""
+        """Draw the frame of index `frame` into `out`, uint8 [H, W, 3]. Frames do not depend on each other."""
         ...
 
 
 class DraftEngine(HoldsNothing):
-    """Animates the reference picture, or an abstract one, by the sound.
+    """Animates the reference image, or an abstract pattern, by the sound.
 
-    A frame depends on the request, the sound and its own number only: clips can be rendered in any order.
+    A frame depends on the request, the sound and its own index only: clips can be rendered in any order.
     """
 
     name = "draft"
@@ -63,12 +63,12 @@ class DraftEngine(HoldsNothing):
     chains_clips = False
 
     def model_files(self, request: Request) -> Mapping[str, str]:
-        """None: a draft has no model."""
+        """None: the engine has no model."""
         del request
         return {}
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
-        """Check memory and reference image; nothing is decided that could be decided otherwise."""
+        """Check memory and the reference image. Identity and placement are empty: there is nothing to decide."""
         del kept
         request = plan.request
         frames = max(clip.frames for clip in plan.clips)
@@ -78,43 +78,43 @@ class DraftEngine(HoldsNothing):
                 f"{request.width}x{request.height} and {frames} frames per clip need about {_gigabytes(needed)}, "
                 f"this machine has {_gigabytes(free)} free: use a smaller --width/--height or --infer-frames"
             )
-        _reference(request)
+        _load_reference(request)
         return Prepared(plan=plan, identity={}, notes=tuple(_notes(request)))
 
     def estimate(self, prepared: Prepared) -> Estimate:
-        """Time one small frame and scale it up to all of the plan."""
+        """Measure the time for one small frame and scale it to the plan's size and length."""
         plan, request = prepared.plan, prepared.plan.request
         scale = min(1.0, math.sqrt(SAMPLE_PIXELS / (request.width * request.height)))
         width, height = (max(16, round(side * scale)) for side in (request.width, request.height))
         picture = None if request.ref_image is None else np.full((height, width, 3), 128, np.uint8)
-        look = _open_look(request, (width, height), picture, _silence(frames=2), threads=plain_threads())
+        renderer = _open_renderer(request, (width, height), picture, _silence(frames=2), threads=plain_thread_texture())
         out = np.empty((height, width, 3), np.uint8)
-        look.draw(0, out)
+        renderer.draw(0, out)
         begun = time.perf_counter()
-        look.draw(1, out)
+        renderer.draw(1, out)
         spent = (time.perf_counter() - begun) * request.width * request.height / (width * height)
         longest = max(clip.frames for clip in plan.clips)
         return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
 
     def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
-        """Yield the clips from `start` on; the carry is empty, for no frame needs another."""
+        """Yield the clips from `start` on; the carries are empty, since no frame depends on another."""
         plan, request = prepared.plan, prepared.plan.request
         report(Progress(stage=Stage.ANALYSE))
         features = DrivingSound.of(plan).features(plan.frames)
-        picture, size = _reference(request), (request.width, request.height)
+        picture, size = _load_reference(request), (request.width, request.height)
 
-        @lru_cache(maxsize=2)  # of this shot, and of a clip in it that has a seed of its own
-        def look_of(seed: int) -> Look:
-            return _open_look(request.replace(seed=seed), size, picture, features)
+        @lru_cache(maxsize=2)  # for this shot, and for a clip in it with a seed of its own
+        def renderer_of(seed: int) -> FrameRenderer:
+            return _open_renderer(request.replace(seed=seed), size, picture, features)
 
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
             for clip in plan.clips[start.index :]:
-                look = look_of(clip.seed - clip.index + clip.shot)  # one a shot, unless a clip has a seed of its own
-                yield RenderedClip(clip=clip, frames=_draw_clip(look, plan, clip, pool, report))
+                renderer = renderer_of(clip.seed - clip.index + clip.shot)  # by default the same in a shot
+                yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
 
 
 def _notes(request: Request) -> Iterator[str]:
-    """Say which options of the model have no effect on a draft."""
+    """Notes on options of the model that have no effect on a draft."""
     given = {
         "--pose-video": request.guide.pose_video,
         "--start-from-ref": request.guide.start_from_ref,
@@ -125,13 +125,13 @@ def _notes(request: Request) -> Iterator[str]:
         yield f"{', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on a draft"
 
 
-def _draw_clip(look: Look, plan: Plan, clip: Clip, pool: ThreadPoolExecutor, report: Report) -> Frames:
+def _draw_clip(renderer: FrameRenderer, plan: Plan, clip: Clip, pool: ThreadPoolExecutor, report: Report) -> Frames:
     frames = np.empty((clip.frames, plan.request.height, plan.request.width, 3), np.uint8)
     batch = FRAMES_PER_REPORT_AND_WORKER * _workers()
     for begin in range(0, clip.frames, batch):
         report(_progress(plan, clip, begin))
         places = range(begin, min(begin + batch, clip.frames))
-        list(pool.map(lambda place: look.draw(clip.start + place, frames[place]), places))
+        list(pool.map(lambda place: renderer.draw(clip.start + place, frames[place]), places))
     report(_progress(plan, clip, clip.frames))
     return frames
 
@@ -148,24 +148,24 @@ def _progress(plan: Plan, clip: Clip, drawn: int) -> Progress:
     )
 
 
-def _reference(request: Request) -> Picture | None:
+def _load_reference(request: Request) -> Picture | None:
     return None if request.ref_image is None else load_image(request.ref_image)
 
 
-def _open_look(
+def _open_renderer(
     request: Request,
     size: tuple[int, int],
     picture: Picture | None,
     features: SoundFeatures,
     *,
     threads: Picture | None = None,
-) -> Look:
+) -> FrameRenderer:
     rng = np.random.default_rng(request.seed)
-    motion = choreograph(features)
+    motion = motion_from_features(features)
     if picture is not None:
-        return ImageLook(*size, picture=picture, motion=motion, rng=rng)
+        return ImageRenderer(*size, picture=picture, motion=motion, rng=rng)
     palette = choose_palette(request.prompt, motion.key, rng)
-    return AbstractLook(*size, motion=motion, palette=palette, rng=rng, threads=threads)
+    return PatternRenderer(*size, motion=motion, palette=palette, rng=rng, threads=threads)
 
 
 def _silence(*, frames: int) -> SoundFeatures:

@@ -1,6 +1,6 @@
-"""A coarse lattice over the picture: smooth fields are computed on it and enlarged to the picture's pixels.
+"""A coarse grid over the picture: smooth fields are computed on its cells and upsampled to the picture's pixels.
 
-Legend: h, w cells down and across (margin included), H, W pixels down and across, C channels.
+Axes: h, w cells down and across (margin included), H, W pixels down and across, C channels.
 """
 
 import math
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.float32]
-"""Values on the lattice, [h, w] or [h, w, C]."""
+"""Values on the grid, [h, w] or [h, w, C]."""
 
 Picture = NDArray[np.uint8]
 """Pixels, RGB, [H, W, 3], or one channel, [H, W]."""
 
 MARGIN_CELLS = 1
-"""Cells outside the picture on every side, so that enlarging never extrapolates inside it."""
+"""Cells outside the picture on every side, so that upsampling never extrapolates inside it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,21 +48,21 @@ class Grid:
 
     @cached_property
     def x(self) -> Field:
-        """Units from the picture's centre to the cells' centres, rightwards, [1, w]."""
+        """Horizontal coordinates of the cells' centres in units from the picture's centre rightwards, [1, w]."""
         return self._from_centre(self.width)[np.newaxis, :]
 
     @cached_property
     def y(self) -> Field:
-        """Units from the picture's centre to the cells' centres, downwards, [h, 1]."""
+        """Vertical coordinates of the cells' centres in units from the picture's centre downwards, [h, 1]."""
         return self._from_centre(self.height)[:, np.newaxis]
 
     def distance(self, x: float, y: float) -> Field:
-        """Units from (`x`, `y`) to the cells' centres, [h, w]."""
+        """Distance of the cells' centres from (`x`, `y`) in units, [h, w]."""
         distance: Field = np.hypot(self.x - np.float32(x), self.y - np.float32(y))
         return distance
 
     def enlarge(self, field: NDArray[Any]) -> NDArray[Any]:
-        """`field` on all pixels of the picture, [H, W] or [H, W, C], in its own number type."""
+        """Upsample `field` (bicubic) to the picture's pixels, [H, W] or [H, W, C], in its own dtype."""
         down, across = self.shape
         whole = cv2.resize(field, (across * self.cell, down * self.cell), interpolation=cv2.INTER_CUBIC)
         skip = MARGIN_CELLS * self.cell
@@ -75,7 +75,7 @@ class Grid:
 
 
 def sample(source: NDArray[Any], columns: Field, rows: Field, out: Picture | None = None) -> NDArray[Any]:
-    """`source` at the places (`columns`, `rows`), pixels, bilinear; beyond its edges it is mirrored."""
+    """`source` sampled bilinearly at (`columns`, `rows`) in pixels; beyond its edges it is mirrored."""
     found: NDArray[Any] = cv2.remap(source, columns, rows, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REFLECT_101)
     return found
 
@@ -87,5 +87,5 @@ def smoothstep(low: float, high: float, values: Field) -> Field:
 
 
 def to_bytes(field: Field) -> Picture:
-    """Values 0..255 as bytes; what lies outside is clipped."""
+    """Values as uint8, clipped to 0..255."""
     return np.clip(field, 0, 255).astype(np.uint8)

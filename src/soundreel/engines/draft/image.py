@@ -1,7 +1,8 @@
-"""The image look: the reference picture itself, moved and lit by the sound.
+"""Frames from a reference image, which is moved and lit by the sound.
 
-The camera drifts and punches in on attacks, bass swells and treble shimmers through the picture around its
-subject, and its own highlights bloom. The numbers below are a matter of taste: they were found by looking.
+The camera pans and zooms slowly, and zooms in a little on onsets. Low frequencies warp the image around its subject in
+slow waves, high ones in fast small ones, and its highlights bloom. The factors in the formulas have no source: they
+were chosen by eye.
 """
 
 import math
@@ -18,29 +19,29 @@ from soundreel.engines.draft.ripples import Ripples
 from soundreel.media.image import cover
 
 OVERSCAN = 1.3
-"""The picture is kept this much larger than the video, so that zooming in stays crisp."""
+"""The image is kept this much larger than the video, so that it stays sharp when the camera zooms in."""
 
 CELLS = 40_000
-"""Most cells that the warps, which are smooth, are computed on."""
+"""Cells of the coarse grid, at most; the warps on it are smooth."""
 
 LARGEST_CELL = 8
-"""Pixels of a cell as long as there are not too many."""
+"""Side of a cell in pixels, unless `CELLS` demands larger ones."""
 
 CALM_ZOOM = 1.10
-"""Zoom of the resting camera: the room that drift and warps move in without showing an edge."""
+"""Mean zoom of the camera, which leaves room for pan and warps without showing the image's edges."""
 
 FOCUS_Y = -0.12
-"""Where the subject is taken to be: a little above the middle, as faces are; −1..1 down the picture."""
+"""Assumed height of the subject, −1 at the top to 1 at the bottom: a little above the centre, as faces are."""
 
 GAIN_ONE = 200
-"""The byte that stands for a gain of 1; leaves room for more."""
+"""The uint8 value that stands for a gain of 1; leaves room for larger gains."""
 
 HALO_SIDE = 200
-"""Side in pixels of a square of the area that the halo is kept at."""
+"""The halo is computed at about this size squared, in pixels."""
 
 
-class ImageLook:
-    """Draws any frame of a video of one picture."""
+class ImageRenderer:
+    """Draws any frame of a video of `width` × `height` pixels from one image, uint8 [rows, columns, 3]."""
 
     def __init__(self, width: int, height: int, *, picture: Picture, motion: Motion, rng: np.random.Generator) -> None:
         self._motion = motion
@@ -50,7 +51,7 @@ class ImageLook:
         self._halo = _halo(self._source)
         self._camera = _Camera.draw(rng)
         self._waves = _Waves.draw(rng)
-        self._dust = Dust.scatter((width, height), rng, motes=36, softness=2.2)
+        self._dust = Dust.scatter((width, height), rng, particles=36, softness=2.2)
         focus_y = FOCUS_Y * height / (2 * self._grid.unit)
         self._ripples = Ripples.around(self._grid, 0, focus_y)
         distance = self._grid.distance(0, focus_y)
@@ -64,13 +65,13 @@ class ImageLook:
         columns, rows = self._places(frame)
         sample(self._source, self._grid.enlarge(columns), self._grid.enlarge(rows), out)
         light = self._light(columns, rows, frame)
-        gain = self._gain(frame)[..., np.newaxis] - light / np.float32(255)  # screen: x + light − x · light / 255
+        gain = self._gain(frame)[..., np.newaxis] - light / np.float32(255)  # blend "screen": x + l − x · l / 255
         cv2.multiply(out, self._grid.enlarge(to_bytes(GAIN_ONE * gain)), dst=out, scale=1 / GAIN_ONE)
         cv2.add(out, self._grid.enlarge(to_bytes(light)), dst=out)
         self._dust.add_to(out, self._motion, frame)
 
     def _places(self, frame: int) -> tuple[Field, Field]:
-        """Columns and rows of the source that the cells look at, pixels, [h, w]."""
+        """Columns and rows of the source, in pixels, that each cell shows, [h, w]."""
         grid, motion = self._grid, self._motion
         punch = float(motion.punch[frame])
         zoom, pan_x, pan_y = self._camera.at(0.6 * float(motion.travel[frame]))
@@ -86,13 +87,13 @@ class ImageLook:
         return columns, rows
 
     def _gain(self, frame: int) -> Field:
-        """Exposure, [h, w] around 1: brighter in loud sound; the edges are a little dark and open on attacks."""
+        """Gain, [h, w] around 1: exposure grows with loudness; a slight vignette opens on onsets."""
         punch, level = float(self._motion.punch[frame]), float(self._motion.level[frame])
         exposure = 0.96 + 0.04 * level + 0.04 * punch
         return exposure * (1 - (0.20 - 0.10 * punch) * self._edges)
 
     def _light(self, columns: Field, rows: Field, frame: int) -> Field:
-        """Light that the bright parts of the picture spill, [h, w, 3] in 0..255."""
+        """Bloom of the image's bright parts, [h, w, 3] in 0..255."""
         punch, level = float(self._motion.punch[frame]), float(self._motion.level[frame])
         step = np.float32(self._halo.shape[1] / self._source.shape[1])
         glow = sample(self._halo, columns * step, rows * step) * (0.15 + 0.15 * level + 0.85 * punch)
@@ -102,57 +103,60 @@ class ImageLook:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Camera:
-    """A slow path of zoom and pan that stays inside the picture."""
+    """A slow path of zoom and pan that stays inside the image."""
 
-    periods: NDArray[np.float64]  # [zoom, right, down] seconds
-    phases: NDArray[np.float64]
+    periods: NDArray[np.float64]  # [3] seconds, of zoom, pan right, pan down
+    phases: NDArray[np.float64]  # [3] radians
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "_Camera":
         return cls(periods=rng.uniform(17, 29, 3), phases=rng.uniform(0, math.tau, 3))
 
     def at(self, seconds: float) -> tuple[float, float, float]:
-        """Zoom, and pan in half pictures right and down, after `seconds` on the path."""
-        breath, right, down = np.sin(math.tau * seconds / self.periods + self.phases).tolist()
-        zoom = CALM_ZOOM + 0.035 * breath
+        """Zoom, and pan right and down in half widths and heights, after `seconds` on the path."""
+        closer, right, down = np.sin(math.tau * seconds / self.periods + self.phases).tolist()
+        zoom = CALM_ZOOM + 0.035 * closer
         room = 0.65 * (zoom - 1)
         return zoom, room * right, room * down
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Waves:
-    """Swells of the bass and shimmer of the treble."""
+    """Warps of the image: slow waves by the low band, fast small ones by the high band."""
 
-    phases: NDArray[np.float64]  # [6]
+    phases: NDArray[np.float64]  # [6] radians
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "_Waves":
         return cls(phases=rng.uniform(0, math.tau, 6))
 
     def shift(self, grid: Grid, motion: Motion, frame: int) -> tuple[Field, Field]:
-        """How far the picture is shifted right and down at each cell, in units, [h, w]."""
+        """Displacement right and down at each cell, in units, [h, w]."""
         x, y, p = grid.x, grid.y, self.phases.tolist()
-        sway, clock = float(motion.sway[frame]), float(motion.clock[frame])
+        sway, seconds = float(motion.sway[frame]), float(motion.seconds[frame])
         swell = 0.008 + 0.018 * float(motion.low[frame])
         shimmer = 0.0035 * float(motion.high[frame])
         bend_x = 0.8 * np.sin(2.3 * x + p[1] + 0.7 * sway)
         bend_y = 0.8 * np.sin(2.9 * y + p[3] - 0.6 * sway)
         right = swell * np.sin(3.1 * y + p[0] + 1.6 * sway + bend_x)
         down = swell * np.sin(2.7 * x + p[2] - 1.3 * sway + bend_y)
-        right = right + shimmer * np.sin(31 * y + 9 * x + p[4] + 7.0 * clock)
-        down = down + shimmer * np.sin(29 * x - 8 * y + p[5] - 6.0 * clock)
+        right = right + shimmer * np.sin(31 * y + 9 * x + p[4] + 7.0 * seconds)
+        down = down + shimmer * np.sin(29 * x - 8 * y + p[5] - 6.0 * seconds)
         return right, down
 
 
 def _inside(grid: Grid) -> Field:
-    """1 in the picture, falling to 0 at its edges, where a warp would reach beyond them, [h, w]."""
+    """Weight of the warps, [h, w]: 1 inside, falling to 0 at the edges, beyond which a warp would show nothing."""
     across = np.float32(grid.width / (2 * grid.unit)) - np.abs(grid.x)
     down = np.float32(grid.height / (2 * grid.unit)) - np.abs(grid.y)
     return np.asarray(smoothstep(0, 0.15, across) * smoothstep(0, 0.15, down))
 
 
 def _halo(source: Picture) -> Field:
-    """Light around bright parts of the picture, and streaks through its sparkling ones; small, [rows, columns, 3]."""
+    """Bloom around bright parts of the image and horizontal streaks through small highlights, [rows, columns, 3].
+
+    It has about `HALO_SIDE`² pixels.
+    """
     height, width = source.shape[:2]
     step = max(1, round(math.sqrt(height * width) / HALO_SIDE))
     size = (max(width // step, 1), max(height // step, 1))
@@ -167,11 +171,12 @@ def _halo(source: Picture) -> Field:
 
 
 def _sharpen(picture: Picture) -> Picture:
-    """Give beforehand what bilinear sampling takes: together they look like bicubic at a quarter of its cost."""
+    """Unsharp mask that makes up for the blur of bilinear sampling: together as sharp as bicubic at a quarter of its
+    cost."""
     soft = cv2.GaussianBlur(picture, (0, 0), 0.9)
     return np.asarray(cv2.addWeighted(picture, 1.4, soft, -0.4, 0), np.uint8)
 
 
 def _blur(field: Field, across: float, down: float = 0.0) -> Field:
-    """Gaussian of standard deviation `across`, and `down` where it differs, in pixels."""
+    """Gaussian blur of standard deviation `across` and `down` (0: the same) in pixels."""
     return np.asarray(cv2.GaussianBlur(field, (0, 0), sigmaX=across, sigmaY=down), np.float32)

@@ -1,20 +1,20 @@
-"""How much memory a render may take on this machine."""
+"""How much memory is available on this machine."""
 
 import os
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
-"""Linux's account of memory, in kB."""
+"""Linux's memory statistics, in KiB."""
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Limits of the container that this process runs in."""
+"""The cgroup (v2) of the container that this process runs in."""
 
 
 def available_memory() -> int | None:
-    """Bytes that can be taken without swapping; None where the system does not say."""
-    free = _machine_memory()
-    room = _container_room()
-    return min(room, free) if room is not None and free is not None else free
+    """Bytes that can be allocated without swapping; None where the system does not tell."""
+    machine = _machine_memory()
+    container = _container_memory()
+    return min(container, machine) if container is not None and machine is not None else machine
 
 
 def _machine_memory() -> int | None:
@@ -26,8 +26,8 @@ def _machine_memory() -> int | None:
     return None
 
 
-def _container_room() -> int | None:
-    """What is left of a cgroup's limit; its file cache counts as free, for it gives way."""
+def _container_memory() -> int | None:
+    """Bytes left of the cgroup's limit, its file cache counted as free; None without a limit."""
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())

@@ -1,8 +1,8 @@
-"""From what the sound does to how the picture moves.
+"""From the features of a sound to the motion of the picture.
 
-Everything is computed for all N frames of a video at once, so that any frame can be drawn alone: a look reads
-row j and needs no frame before it. An attack acts at once, in the frame it falls on, and eases out after;
-the steps of easing stay smaller than the jump, so the eye (and a frame difference) sees the attack itself.
+Motion is computed for all N frames of a video at once, so that a renderer can draw frame j from row j alone. An onset
+takes full effect in its own frame and decays exponentially; the decay's steps are smaller than the jump, so that the
+largest frame difference is at the onset. The factors in the formulas have no source: they were chosen by eye.
 """
 
 import math
@@ -20,55 +20,55 @@ Rows = NDArray[np.float32]
 """One value per frame, float32 [N]."""
 
 PUNCH_DECAY = 0.80
-"""Part of a punch that is left one frame later: down to a third in 0.3 s."""
+"""Factor per frame by which the punch decays: to a third in 0.3 s."""
 
-LURCH_DECAY = 0.25
-"""Part of the speed of a lurch that is left one frame later."""
+BURST_DECAY = 0.25
+"""Factor per frame by which a burst of speed decays."""
 
 VISIBLE_STEP = 2.2 * (1 - PUNCH_DECAY)
-"""Least jump of a punch, as a part of what is left of those before: it has to stand out of their easing."""
+"""Smallest jump of the punch, relative to what is left of earlier ones, that stands out from their decay."""
 
 FULL_PUNCH_FRAMES = 7
-"""Attacks that follow each other faster punch more weakly (quick flashes hurt) and show as lurches instead."""
+"""Onsets that follow faster than this get smaller punches, since quick flashes are unpleasant, but full bursts."""
 
 TONALITY_SECONDS = 1.6
-"""Standard deviation of the smoothing of harmony: colours turn slowly."""
+"""Standard deviation of the smoothing of the tonality, so that colours change slowly."""
 
 MIN_GAP_FRAMES = 2
-"""Attacks closer than this are one to the eye."""
+"""Hits closer than this are merged."""
 
 OFF_BEAT = 0.8
-"""Weight of an attack that is not on the beat."""
+"""Weight of an onset that is not on a beat."""
 
 BEAT_REACH_FRAMES = 3
-"""A beat this near to an attack is that attack."""
+"""A beat within this of an onset is that onset."""
 
 BEAT_LOUDNESS = 0.3
-"""Beats in softer sound are not shown unless they are struck."""
+"""Loudness above which a beat without an onset is shown."""
 
-UNSTRUCK_BEAT = 0.3
-"""Strength of a beat that is felt but not struck, in full-scale sound."""
+IMPLIED_BEAT = 0.3
+"""Strength of a beat without an onset, in full-scale sound."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Motion:
-    """How the picture moves: one row per frame."""
+    """Curves that drive the picture, one value per frame. A hit is an onset, or a beat without one."""
 
-    hit_frames: NDArray[np.int64]  # [K] frames that attacks fall on, ascending
-    hit_jumps: Rows  # [K] how far each lifts `punch`
-    punch: Rows  # 0..about 1.2: jumps on attacks, gone half a second later
-    level: Rows  # 0..1 loudness without its flutter
-    low: Rows  # 0..1 bass, smoothed to swells
-    high: Rows  # 0..1 treble, smoothed to shimmer
-    travel: NDArray[np.float64]  # seconds of flow so far: faster in loud sound, lurching on attacks
-    sway: NDArray[np.float64]  # radians of swell so far: faster in deep sound, lurching on attacks
-    clock: NDArray[np.float64]  # seconds since the video began
-    tonality: NDArray[np.complex128]  # the chroma as a point in the circle of fifths, |z| ≤ 1, smoothed
+    hit_frames: NDArray[np.int64]  # [K] frames of the hits, ascending
+    hit_jumps: Rows  # [K] by how much each raises `punch`
+    punch: Rows  # 0..about 1.2: envelope that jumps at hits and decays within half a second
+    level: Rows  # 0..1 loudness, smoothed over 0.30 s
+    low: Rows  # 0..1 level of the low band, smoothed over 0.16 s
+    high: Rows  # 0..1 level of the high band, smoothed over 0.10 s
+    travel: NDArray[np.float64]  # time of flowing motion: runs faster with loudness and jumps ahead at hits
+    sway: NDArray[np.float64]  # phase of swaying motion in radians: runs faster with the low band and at hits
+    seconds: NDArray[np.float64]  # since the video began
+    tonality: NDArray[np.complex128]  # mean of the chroma on the circle of fifths, |z| ≤ 1, smoothed
     key: complex  # mean of `tonality`
 
 
-def choreograph(features: SoundFeatures) -> Motion:
-    """Plan the motion for sound of N rows."""
+def motion_from_features(features: SoundFeatures) -> Motion:
+    """The motion for the features of N frames."""
     frames = features.loudness.size
     hit_frames, strengths = _find_hits(features)
     jumps = _fit_jumps(hit_frames, strengths)
@@ -77,9 +77,9 @@ def choreograph(features: SoundFeatures) -> Motion:
     pushes[hit_frames] = strengths
     level = _smooth(features.loudness, seconds=0.30)
     low = _smooth(features.low, seconds=0.16)
-    clock = np.arange(frames) / MODEL_FPS
+    seconds = np.arange(frames) / MODEL_FPS
     tonality = _tonality(features)
-    lurch = np.cumsum((1 - LURCH_DECAY) * _decay(pushes, LURCH_DECAY))
+    burst = np.cumsum((1 - BURST_DECAY) * _decay(pushes, BURST_DECAY))
     return Motion(
         hit_frames=hit_frames,
         hit_jumps=jumps.astype(np.float32),
@@ -87,18 +87,18 @@ def choreograph(features: SoundFeatures) -> Motion:
         level=level.astype(np.float32),
         low=low.astype(np.float32),
         high=_smooth(features.high, seconds=0.10).astype(np.float32),
-        travel=0.6 * clock + 2.4 * np.cumsum(level) / MODEL_FPS + 1.0 * lurch,
-        sway=0.25 * clock + 1.2 * np.cumsum(low) / MODEL_FPS + 0.5 * lurch,
-        clock=clock,
+        travel=0.6 * seconds + 2.4 * np.cumsum(level) / MODEL_FPS + 1.0 * burst,
+        sway=0.25 * seconds + 1.2 * np.cumsum(low) / MODEL_FPS + 0.5 * burst,
+        seconds=seconds,
         tonality=tonality,
         key=complex(tonality.mean()),
     )
 
 
 def _find_hits(features: SoundFeatures) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Frames and strengths (0..1) of attacks, and of beats in sounding music that no attack marks."""
+    """Frames and strengths (0..1) of hits: onsets, and beats without one where the sound is loud enough."""
     hits: list[tuple[int, float]] = []
-    for frame, strength in sorted([*_attacks(features), *_unstruck_beats(features)]):
+    for frame, strength in sorted([*_onsets(features), *_implied_beats(features)]):
         if hits and frame - hits[-1][0] < MIN_GAP_FRAMES:
             hits[-1] = (hits[-1][0], max(strength, hits[-1][1]))
         else:
@@ -106,7 +106,7 @@ def _find_hits(features: SoundFeatures) -> tuple[NDArray[np.int64], NDArray[np.f
     return np.array([frame for frame, _ in hits], np.int64), np.array([strength for _, strength in hits])
 
 
-def _attacks(features: SoundFeatures) -> Iterator[tuple[int, float]]:
+def _onsets(features: SoundFeatures) -> Iterator[tuple[int, float]]:
     frames = _frames_of(features.onset_times, features)
     strength = (0.30 + 0.70 * _around(features.onset)) * (0.55 + 0.45 * _around(features.loudness))
     off_beat = _distances(frames, features.beat_times * MODEL_FPS) > 1
@@ -114,30 +114,30 @@ def _attacks(features: SoundFeatures) -> Iterator[tuple[int, float]]:
     return zip(frames.tolist(), (weights * strength[frames]).tolist(), strict=True)
 
 
-def _unstruck_beats(features: SoundFeatures) -> Iterator[tuple[int, float]]:
-    """Beats that the music implies but does not strike."""
+def _implied_beats(features: SoundFeatures) -> Iterator[tuple[int, float]]:
+    """Frames and strengths of beats without an onset."""
     frames = _frames_of(features.beat_times, features)
     loudness = features.loudness[frames]
-    unstruck = _distances(frames, features.onset_times * MODEL_FPS) > BEAT_REACH_FRAMES
-    chosen = unstruck & (loudness > BEAT_LOUDNESS)
-    return zip(frames[chosen].tolist(), (UNSTRUCK_BEAT * loudness[chosen]).tolist(), strict=True)
+    implied = _distances(frames, features.onset_times * MODEL_FPS) > BEAT_REACH_FRAMES
+    chosen = implied & (loudness > BEAT_LOUDNESS)
+    return zip(frames[chosen].tolist(), (IMPLIED_BEAT * loudness[chosen]).tolist(), strict=True)
 
 
 def _frames_of(times: NDArray[np.float64], features: SoundFeatures) -> NDArray[np.int64]:
-    """The frames that `times` (seconds) fall on, without those after the video's end."""
+    """The frames nearest to `times` in seconds, without those after the video's end."""
     frames = np.rint(times * MODEL_FPS).astype(np.int64)
     return frames[frames < features.loudness.size]
 
 
 def _around(rows: Rows) -> Rows:
-    """The largest of each row and its two neighbours."""
+    """Maximum of each value and its two neighbours."""
     padded = np.pad(rows, 1)
     largest: Rows = np.maximum(np.maximum(padded[:-2], padded[2:]), rows)
     return largest
 
 
 def _distances(points: NDArray[np.int64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far each of `points` is from the nearest of `others` (ascending); infinite where there are none."""
+    """Distance of each of `points` to the nearest of `others` (ascending); infinite where there are none."""
     ends = np.concatenate([[-np.inf], others, [np.inf]])
     after = np.searchsorted(ends, points)
     nearest: NDArray[np.float64] = np.minimum(points - ends[after - 1], ends[after] - points)
@@ -145,7 +145,7 @@ def _distances(points: NDArray[np.int64], others: NDArray[np.float64]) -> NDArra
 
 
 def _fit_jumps(hit_frames: NDArray[np.int64], strengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Jumps that stand out of what is left of earlier ones, yet do not pile up in dense music."""
+    """Jumps of the punch that stand out from the decay of earlier ones, but do not add up in dense music."""
     jumps = np.empty(hit_frames.size)
     left, last = 0.0, 0
     for k, (frame, strength) in enumerate(zip(hit_frames.tolist(), strengths.tolist(), strict=True)):
@@ -158,13 +158,13 @@ def _fit_jumps(hit_frames: NDArray[np.int64], strengths: NDArray[np.float64]) ->
 
 
 def _decay(impulses: NDArray[np.float64], decay: float) -> NDArray[np.float64]:
-    """Each impulse followed by its exponential tail, cut where it is below a thousandth."""
+    """Each impulse with exponential decay by `decay` per frame, cut below a thousandth."""
     tail = decay ** np.arange(math.ceil(math.log(1e-3) / math.log(decay)))
     return np.convolve(impulses, tail)[: impulses.size]
 
 
 def _smooth(rows: NDArray[np.floating[Any]], *, seconds: float) -> NDArray[np.float64]:
-    """Gaussian of standard deviation `seconds` along time; the ends are held."""
+    """Smooth by a Gaussian of standard deviation `seconds`; the first and last values are extended."""
     sigma = seconds * MODEL_FPS
     reach = math.ceil(3 * sigma)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
@@ -173,7 +173,7 @@ def _smooth(rows: NDArray[np.floating[Any]], *, seconds: float) -> NDArray[np.fl
 
 
 def _tonality(features: SoundFeatures) -> NDArray[np.complex128]:
-    """Pitch classes placed on the circle of fifths: related keys lie side by side, as related hues do."""
+    """Mean of the chroma on the circle of fifths, smoothed, [N]: related keys are at similar angles."""
     angles = math.tau * (7 * np.arange(12) % 12) / 12
     right, up = features.chroma @ np.cos(angles), features.chroma @ np.sin(angles)
     return _smooth(right, seconds=TONALITY_SECONDS) + 1j * _smooth(up, seconds=TONALITY_SECONDS)

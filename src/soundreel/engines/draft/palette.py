@@ -1,7 +1,8 @@
-"""Colours of the abstract look: from words in the prompt, else from the harmony of the sound.
+"""Colours of the abstract pattern: from words in the prompt, else from the tonality of the sound.
 
-Colours are mixed in OKLab (Björn Ottosson, "A perceptual color space for image processing", 2020),
-where equal steps look equal and a ramp from dark to light keeps its hue.
+Colours are mixed in OKLab (Björn Ottosson, "A perceptual color space for image processing", 2020), which is
+perceptually uniform: a ramp from dark to light keeps its hue. The other numbers have no source: they were chosen by
+eye.
 """
 
 import re
@@ -14,28 +15,28 @@ from numpy.typing import NDArray
 from soundreel.engines.draft.colour_words import COLOUR_WORDS, MOOD_WORDS, SCENE_WORDS, Mood
 
 TONES = 256
-"""Steps of a ramp from its darkest to its lightest tone."""
+"""Number of tones of a ramp, from dark to light."""
 
 SHIFTS = 33
-"""Hue shifts from −1 to 1 that ramps are prepared for."""
+"""Number of hue shifts from −1 to 1 for which ramps are computed."""
 
 FAINT_KEY = 1e-3
-"""Below this |key| a sound has no tonality to speak of."""
+"""|key| below which a sound has no tonality."""
 
-FREE_SHIFT = np.deg2rad(18.0)
-"""How far the harmony may turn the hues that it chose itself."""
+DERIVED_SHIFT = np.deg2rad(18.0)
+"""Hue change at a shift of 1, for colours that were chosen by the tonality."""
 
 NAMED_SHIFT = np.deg2rad(7.0)
-"""How far the harmony may turn colours that the prompt names."""
+"""Hue change at a shift of 1, for colours that the prompt names."""
 
 HUE_STEPS = np.deg2rad([38.0, -38.0, 70.0, -70.0, 110.0, 165.0])
-"""Distances of the second hue from the first: neighbours, mostly, or nearly opposites."""
+"""Possible differences of the second hue from the first: mostly analogous, or nearly complementary."""
 
 YELLOW = np.deg2rad(100.0)
-"""Hue that is painted lighter and with browner shadows, or it turns olive."""
+"""The hue that needs lighter tones and browner shadows, or it looks olive."""
 
-MOST_LEAN = np.deg2rad(60.0)
-"""Farthest that light tones lean to another hue: beyond, the tones between turn grey."""
+LARGEST_LEAN = np.deg2rad(60.0)
+"""Largest difference in hue of light tones from the main ones; beyond, the tones between become grey."""
 
 RGB_TO_LMS = np.array(
     [
@@ -69,12 +70,12 @@ class Tint:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Palette:
-    """Two ramps of tones from one dark backdrop to light, for every hue shift."""
+    """Two colour ramps from the same dark backdrop to light, for every hue shift."""
 
     tables: NDArray[np.float32]  # [SHIFTS, 2 ramps, TONES, 3], sRGB 0..255
 
     def ramps(self, shift: float) -> NDArray[np.uint8]:
-        """The ramps, sRGB [2, TONES, 3], with hues turned by `shift`, −1..1."""
+        """The ramps at a hue shift of −1..1, sRGB uint8 [2, TONES, 3]."""
         place = (min(max(shift, -1.0), 1.0) + 1) / 2 * (SHIFTS - 1)
         below = min(int(place), SHIFTS - 2)
         part = np.float32(place - below)
@@ -83,7 +84,7 @@ class Palette:
 
 
 def choose_palette(prompt: str | None, key: complex, rng: np.random.Generator) -> Palette:
-    """The palette for `prompt` and sound in the mean tonality `key` (|key| ≤ 1, 0 without pitch)."""
+    """The palette for `prompt` and a sound of mean tonality `key` (`Motion.key`; |key| ≤ 1, 0 without pitch)."""
     named, moods = read_colours(prompt or "")
     free = rng.uniform(-1.0, 1.0)
     hue = (np.angle(key) if abs(key) >= FAINT_KEY else np.pi * free) + 0.3 * free
@@ -98,7 +99,7 @@ def choose_palette(prompt: str | None, key: complex, rng: np.random.Generator) -
     first = tints[0]
     second = tints[1] if len(tints) > 1 else first.turned(0.35 * float(np.sign(step)))
     accent = tints[2] if len(tints) > 2 else second
-    shifts = np.linspace(-1, 1, SHIFTS) * (NAMED_SHIFT if named else FREE_SHIFT)
+    shifts = np.linspace(-1, 1, SHIFTS) * (NAMED_SHIFT if named else DERIVED_SHIFT)
     tables = [
         [_ramp(main.turned(shift), light.turned(shift), moods) for main, light in ((first, second), (second, accent))]
         for shift in shifts
@@ -107,7 +108,7 @@ def choose_palette(prompt: str | None, key: complex, rng: np.random.Generator) -
 
 
 def read_colours(prompt: str) -> tuple[list[tuple[int, int, int]], list[Mood]]:
-    """Colours (sRGB, without repeats) and moods that the words of `prompt` name, in order."""
+    """Colours (sRGB) and moods that the words of `prompt` stand for, in order and without repeats."""
     words = re.findall(r"[a-z]+", prompt.lower())
     names = [name for word in words for name in SCENE_WORDS.get(word, (word,)) if name in COLOUR_WORDS]
     colours = list(dict.fromkeys(COLOUR_WORDS[name] for name in names))
@@ -120,13 +121,13 @@ def _scheme(hue: float, step: float) -> list[Tint]:
 
 
 def _ramp(main: Tint, light: Tint, moods: Sequence[Mood]) -> NDArray[np.float32]:
-    """Tones from the backdrop over `main` to a pale `light`, sRGB [TONES, 3]."""
+    """A ramp from the backdrop through `main` to a pale `light`, sRGB 0..255 [TONES, 3]."""
     chroma = main.chroma * float(np.prod([mood.chroma for mood in moods]))
     glow = light.chroma * float(np.prod([mood.chroma for mood in moods]))
     middle = min(max(main.lightness + sum(mood.lightness for mood in moods), 0.30), 0.84)
     backdrop = min(0.105 * float(np.prod([mood.backdrop for mood in moods])), 0.40)
     shadow = main.hue - 0.6 * _yellowness(main.hue)
-    lean = min(max(_turn(main.hue, light.hue), -MOST_LEAN), MOST_LEAN)
+    lean = min(max(_turn(main.hue, light.hue), -LARGEST_LEAN), LARGEST_LEAN)
     stops = [
         (0.00, backdrop, min(0.30 * chroma, 0.045), shadow),
         (0.30, backdrop + 0.42 * (middle - backdrop), 0.75 * chroma, shadow),
@@ -142,12 +143,12 @@ def _ramp(main: Tint, light: Tint, moods: Sequence[Mood]) -> NDArray[np.float32]
 
 
 def _yellowness(hue: float) -> float:
-    """1 for yellow, next to 0 from orange-red and from green on."""
+    """1 for yellow, falling to almost 0 at orange-red and at green."""
     return float(np.exp(-((_turn(YELLOW, hue) / 0.6) ** 2)))
 
 
 def _turn(start: float, end: float) -> float:
-    """The shorter way round from hue `start` to hue `end`, in radians."""
+    """Angle from hue `start` to hue `end` the shorter way around, in radians."""
     return float(np.angle(np.exp(1j * (end - start))))
 
 
@@ -159,7 +160,7 @@ def _tint(rgb: tuple[int, int, int]) -> Tint:
 
 
 def _to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float32]:
-    """OKLab [n, 3] to sRGB 0..255; colours outside are paled until they fit."""
+    """OKLab [n, 3] to sRGB 0..255; the chroma of colours out of gamut is reduced until they fit."""
     rgb = np.full(lab.shape, np.nan)
     for chroma in np.linspace(1, 0, 21):
         linear = _to_linear(lab * [1, chroma, chroma])

@@ -1,4 +1,4 @@
-"""Ripples: rings that run outwards from a point, one per attack, as on water."""
+"""Ripples: a circular wave per hit that runs outwards from a point, as on water."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from soundreel.engines.draft.motion import Motion
 from soundreel.units import MODEL_FPS
 
 LIFE_FRAMES = 20
-"""Frames after which nothing is left of a ripple."""
+"""Frames after which a ripple has decayed."""
 
 SPEED = 1.5
-"""Units (see `Grid.unit`) that a ring runs in a second."""
+"""Units (see `Grid.unit`) per second."""
 
 FADE_SECONDS = 0.18
-"""Time in which a ring loses two thirds of its height."""
+"""Time constant of the decay."""
 
 FIRST_RADIUS = 0.1
-"""Radius of a ring in the frame of its attack, in units."""
+"""Radius of a ring in the frame of its hit, in units."""
 
 WIDTH = 0.16
 """Half width of a ring, in units."""
@@ -33,7 +33,7 @@ class Ripples:
     """Rings around one point of a grid."""
 
     steps: NDArray[np.intp]  # [h, w] index of each cell into the radial profile
-    outward_x: Field  # [h, w] away from the point; length 1, less near it, where directions meet
+    outward_x: Field  # [h, w] direction away from the point; length 1, less near the point
     outward_y: Field
     radii: Field  # [steps] radius of each step of the profile, in units
 
@@ -51,7 +51,7 @@ class Ripples:
         )
 
     def push(self, motion: Motion, frame: int) -> tuple[Field, Field]:
-        """How far the surface is pushed outwards, right and down, [h, w]; about 1 on a fresh ring."""
+        """Displacement right and down, [h, w]; its magnitude is about 1 on a new ring."""
         first, last = np.searchsorted(motion.hit_frames, [frame - LIFE_FRAMES, frame + 1])
         profile = np.zeros_like(self.radii)
         for hit in range(first, last):

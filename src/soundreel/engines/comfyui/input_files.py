@@ -1,4 +1,4 @@
-"""What a server is given to work on: the sound as the model hears it, the reference picture, the poses of each clip."""
+"""The files that a server needs for a plan: driving sound, reference image, and a pose video for each clip."""
 
 import hashlib
 from collections import deque
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.comfyui.graph import Material, sampled_length
+from soundreel.engines.comfyui.graph import InputNames, sampled_length
 from soundreel.media.audio import MODEL_SAMPLE_RATE, wav_bytes
 from soundreel.media.image import cover, load_image
 from soundreel.media.pose import pick_pictures, pose_frame_indices
@@ -23,12 +23,12 @@ from soundreel.types import Plan
 from soundreel.units import MODEL_FPS
 
 POSE_CRF: Final = 8
-"""Poses are seen by the VAE only: as good as lossless."""
+"""Visually lossless: poses are only encoded by the VAE."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """A file to upload; its name is made of its content, so that it never replaces another."""
+    """A file to upload, named by the digest of its content, so that it never replaces another."""
 
     name: str
     content: bytes
@@ -36,7 +36,7 @@ class InputFile:
 
 @dataclass(frozen=True, kw_only=True)
 class InputFiles:
-    """All that a plan needs on the server."""
+    """All input files of a plan."""
 
     sound: InputFile
     reference: InputFile | None
@@ -48,18 +48,18 @@ class InputFiles:
             yield self.reference
         yield from self.poses
 
-    def material(self, names: Mapping[str, str] | None = None) -> Material:
-        """The files as a graph names them: by the server's `names` for ours, or by ours."""
-        there = names or {file.name: file.name for file in self}
-        return Material(
+    def names(self, uploaded: Mapping[str, str] | None = None) -> InputNames:
+        """The files' names for a graph: those on the server, by `uploaded` (our names → the server's), or ours."""
+        there = uploaded or {file.name: file.name for file in self}
+        return InputNames(
             sound=there[self.sound.name],
             reference=None if self.reference is None else there[self.reference.name],
             poses=[there[pose.name] for pose in self.poses],
         )
 
 
-def stand_ins(plan: Plan) -> InputFiles:
-    """Files without content, for a look at the graph that will name them."""
+def placeholders(plan: Plan) -> InputFiles:
+    """Files without content, for composing the graph of `plan` before its files are made."""
     request = plan.request
     has_poses = request.guide.pose_video is not None
     return InputFiles(
@@ -70,9 +70,16 @@ def stand_ins(plan: Plan) -> InputFiles:
 
 
 def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0) -> InputFiles:
-    """Read and cut everything that `plan` needs, the plan of a shot that begins at frame `first_frame` of the video.
+    """Make the input files of `plan`.
 
-    Raises what the media readers raise.
+    Args:
+        plan: the plan of one shot.
+        scratch: folder for temporary files.
+        first_frame: frame of the video at which the shot begins, which determines its part of the pose video.
+
+    Raises:
+        InputError: a file cannot be opened.
+        MediaError: a file cannot be decoded.
     """
     request = plan.request
     reference = None
@@ -87,7 +94,7 @@ def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0) -> Inpu
 
 
 def _pose_videos(plan: Plan, scratch: Path, first_frame: int) -> Iterator[bytes]:
-    """A video at 16 fps for each clip, in the render's size; each begins at its clip's first latent frame."""
+    """A pose video at 16 fps for each clip, in the render's size, from the first frame that the clip samples."""
     request = plan.request
     if request.guide.pose_video is None:
         return

@@ -1,4 +1,4 @@
-"""Timestamps of packets as positions, in samples, on the time line of a player."""
+"""Timestamps of packets, in ticks of the stream's time base, and positions in samples."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ SoundPacket: TypeAlias = "Packet[AudioStream]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clock:
-    """Converts timestamps (ticks) of one stream.
+class Timestamps:
+    """Converts between the timestamps of one stream and positions in samples.
 
-    Many containers round timestamps, Matroska to 1 ms for one. Where all frames are equally long, only
-    multiples of that length are possible, which gives the exact position back.
+    Many containers round timestamps; Matroska, for example, to 1 ms. Where all frames have the same length, only
+    multiples of it are possible positions, which recovers the exact one.
     """
 
     samples_per_tick: float
@@ -27,12 +27,12 @@ class Clock:
 
     @property
     def rounding(self) -> float:
-        """Samples by which positions taken from timestamps may differ; 0 where a tick is a sample or a frame."""
+        """Largest error in samples of positions from timestamps; 0 where a tick is one sample or one frame."""
         is_exact = self.samples_per_tick in {1.0, float(self.frame_samples)}
         return 0.0 if is_exact else 1.5 * self.samples_per_tick
 
     def position(self, ticks: int) -> int:
-        """Position that a timestamp stands for."""
+        """Position of a timestamp."""
         exact = ticks * self.samples_per_tick - self.origin
         if self.frame_samples > 2 * self.rounding > 0:
             frames = round((exact - self.grid_start) / self.frame_samples)
@@ -46,15 +46,15 @@ class Clock:
         return int((position + self.origin) // self.samples_per_tick)
 
 
-def steady(
+def repair_timestamps(
     packets: Iterable[SoundPacket], *, near: int, latest: int, lost_frames: LostFrames | None
 ) -> Iterator[SoundPacket]:
-    """Mend timestamps that mislead, in packets in the order of the file.
+    """Repair misleading timestamps of packets in file order, so that they follow each other.
 
-    Ones that fall back by more than `near` ticks begin a new count, as in files joined end to end: the sound just
-    goes on. So it does at ones behind `latest`, the end of the file. If the next ones are back where they would have
-    been, or none falls behind a leap before it, it was only a stray timestamp. The frames that `lost_frames` finds
-    missing take their time.
+    Timestamps that jump back by more than `near` ticks start a new count, as in files joined end to end, and are
+    shifted to continue the old one; so are timestamps after `latest`, the end of the file. A jump forward within the
+    file is a gap and stays; one that is followed by a timestamp back where the count was, was a single wrong timestamp.
+    The frames that `lost_frames` finds missing in an mp3 file take their time.
     """
     shift = 0
     stop: int | None = None

@@ -1,4 +1,4 @@
-"""One render on one server, from the queue to pictures on this machine, whatever happens in between."""
+"""Execution of one prompt on one server: upload, queue, wait, download; resumed after a crash or a lost prompt."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,26 +19,27 @@ from soundreel.types import Plan, Progress, Report, Stage
 
 BASE_PATIENCE_SECONDS: Final = 600.0
 PATIENCE_SECONDS_PER_MEGAPIXEL: Final = 2.0
-"""Loading 30 GB of models gives no sign while it lasts, nor does decoding all pictures of a video."""
+"""Longest time without progress, unless `--timeout` gives another: while the server loads 30 GB of models or decodes a
+whole video, it sends no messages."""
 
 FOLDER: Final = "soundreel"
-"""Under the server's output folder; a file name of its own for each prompt, or an old file could come back."""
+"""Folder in the server's output folder. File names in it begin with the prompt's id, so that they are unique."""
 
 
-class Session:
-    """One prompt, its server, and the folder that remembers."""
+class PromptExecution:
+    """One prompt on one server, and the scratch folder with its record and pictures."""
 
     def __init__(self, client: Client, prompt: Prompt, scratch: Path, report: Report) -> None:
         self._client, self._prompt, self._scratch, self._report = client, prompt, scratch, report
 
     def pictures(self) -> Pictures:
-        """All pictures, downloaded and counted; found again if an earlier process had them made.
+        """All pictures, downloaded and counted; a prompt that an earlier process queued is continued.
 
         Raises:
             EngineError: the server refuses, fails, loses the prompt twice, or shows no progress for too long.
-            Cancelled, KeyboardInterrupt: the prompt was taken from the server.
+            Cancelled, KeyboardInterrupt: as raised while waiting; the prompt was cancelled on the server.
         """
-        record = self._find() or PromptRecord.new(self._client.shown_url, self._prompt.hash)
+        record = self._earlier_record() or PromptRecord.new(self._client.shown_url, self._prompt.hash)
         here = self._fetched() if record.is_fetched else None
         if here is not None:
             return here
@@ -46,20 +47,20 @@ class Session:
             try:
                 return self._fetch(self._run(record))
             except (VanishedError, FileGoneError) as lost:
-                record = self._another(record, lost)
+                record = self._requeue(record, lost)
 
-    def _find(self) -> PromptRecord | None:
-        """The record of an earlier process, if it is of this work on this server."""
+    def _earlier_record(self) -> PromptRecord | None:
+        """The record that an earlier process wrote for the same graph on this server; None where there is none."""
         record = PromptRecord.read(self._scratch)
         if record is None or (record.url, record.graph_hash) != (self._client.shown_url, self._prompt.hash):
             return None
-        self._tell("found the render that was begun before")
+        self._report_queue("found the render that was begun before")
         return replace(record, found=True)
 
     def _run(self, record: PromptRecord) -> Mapping[str, Any]:
-        """Queue the prompt unless it was found, and wait for its entry in the history."""
+        """Queue the prompt, unless an earlier process did, and wait for its entry in the history."""
         with EventSocket(self._client.url, self._client.headers, record.client_id) as socket:
-            socket.open()  # before the prompt runs, or its first messages are missed
+            socket.open()  # before the prompt runs, so that no message is missed
             if not record.found:
                 record = self._queue(record)
             try:
@@ -75,7 +76,7 @@ class Session:
         names = self._upload()
         record = replace(record, uploads=names)
         record.write(self._scratch)
-        with self._forgetting():
+        with self._discarding_on_failure():
             self._client.queue_prompt(
                 self._graph(record),
                 prompt_id=record.prompt_id,
@@ -85,7 +86,7 @@ class Session:
         return record
 
     def _upload(self) -> dict[str, str]:
-        """Put the files on the server; returns our names → the server's."""
+        """Upload the input files; returns our names → the server's."""
         limit = self._client.max_upload_bytes()
         for file in self._prompt.files:
             if len(file.content) > limit:
@@ -100,15 +101,19 @@ class Session:
             names[file.name] = self._client.upload(file.name, file.content)
         return names
 
-    def _another(self, record: PromptRecord, lost: VanishedError | FileGoneError) -> PromptRecord:
-        """A record of a new prompt for the same work, where the loss is no surprise and the first."""
+    def _requeue(self, record: PromptRecord, lost: VanishedError | FileGoneError) -> PromptRecord:
+        """The record of a new prompt for the same graph, after the first loss that has an explanation.
+
+        Raises:
+            EngineError: the prompt was lost a second time, or without an explanation.
+        """
         expected = isinstance(lost, FileGoneError) or lost.restarted or record.found
         if record.queued_again or not expected:
             PromptRecord.forget(self._scratch)
             why = "again" if record.queued_again else "and it was there all the time: somebody took it from the queue"
             raise EngineError(f"{lost}, {why}. The same command queues it anew") from lost
         why = "its file is gone" if isinstance(lost, FileGoneError) else "the server was restarted"
-        self._tell(f"{why}: queued once more")
+        self._report_queue(f"{why}: queued once more")
         return replace(PromptRecord.new(record.url, record.graph_hash), queued_again=True)
 
     def _wait(self, record: PromptRecord, socket: EventSocket) -> Mapping[str, Any]:
@@ -122,15 +127,15 @@ class Session:
             patience_seconds=patience_seconds(self._prompt.plan),
             preview=self._scratch / "preview" if self._prompt.plan.request.output.preview else None,
         ).wait()
-        with self._forgetting():
+        with self._discarding_on_failure():
             check_outcome(entry, graph)
         return entry
 
     def _fetch(self, entry: Mapping[str, Any]) -> Pictures:
-        with self._forgetting():
+        with self._discarding_on_failure():
             files = output_files(entry)
         pictures = download(self._client, files, self._pictures_folder, self._report)
-        with self._forgetting():
+        with self._discarding_on_failure():
             self._check(pictures)
         record = PromptRecord.read(self._scratch)
         if record is not None:
@@ -138,7 +143,7 @@ class Session:
         return pictures
 
     def _fetched(self) -> Pictures | None:
-        """The pictures that were fetched before, which no server need be asked for; None where they are damaged."""
+        """The pictures that were downloaded before; None, and they are removed, where they are damaged."""
         pictures = Pictures(files=tuple(sorted(self._pictures_folder.glob("*"))))
         try:
             self._check(pictures)
@@ -152,8 +157,11 @@ class Session:
         check_count(pictures, prompt.skip + prompt.plan.frames, exactly=prompt.is_cut_there)
 
     @contextmanager
-    def _forgetting(self) -> Iterator[None]:
-        """What fails in this block would fail again: the next attempt begins with a new prompt."""
+    def _discarding_on_failure(self) -> Iterator[None]:
+        """Discard record and pictures on errors in the `with` block that would recur, so that a retry starts anew.
+
+        A lost connection or prompt is no such error.
+        """
         try:
             yield
         except (UnreachableError, VanishedError):
@@ -166,7 +174,7 @@ class Session:
     def _graph(self, record: PromptRecord) -> Graph:
         return self._prompt.graph(f"{FOLDER}/{record.prompt_id}", record.uploads)
 
-    def _tell(self, what: str) -> None:
+    def _report_queue(self, what: str) -> None:
         self._report(Progress(stage=Stage.QUEUE, what=what))
 
     @property
@@ -175,7 +183,7 @@ class Session:
 
 
 def patience_seconds(plan: Plan) -> float:
-    """Longest time without progress that is borne: as asked, or by the size of the render."""
+    """Longest time without progress in seconds: as requested, else by the size of the render."""
     if plan.request.server.timeout is not None:
         return plan.request.server.timeout
     megapixels = plan.request.width * plan.request.height * plan.frames / 1e6
