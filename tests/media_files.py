@@ -10,6 +10,8 @@ import soundfile
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from soundreel.media.audio import MODEL_SAMPLE_RATE, probe_sound, read_model_sound
+
 Samples = NDArray[np.float32]
 """Sound, float32 -1..1, shape [samples, channels]."""
 
@@ -101,6 +103,12 @@ def write_sound(
             _add_cover(container)
         container.mux(_encode(stream, sound_frames(samples, rate)))
     return path
+
+
+def quick_sound(sound: Path, folder: Path) -> Path:
+    """The same under the same name as the model hears it, 16 kHz mono: a track of it takes a fifth of the time."""
+    heard = read_model_sound(sound, start=0.0, seconds=probe_sound(sound).seconds)
+    return write_sound(folder / sound.name, heard[:, None], MODEL_SAMPLE_RATE)
 
 
 def write_video(

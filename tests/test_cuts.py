@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from draft_renders import Render, Soundreel, frames_of
+from media_files import quick_sound
 from soundreel.interpolation.frames import Rates
 from soundreel.media.cuts import is_cut
 from soundreel.media.video import read_frames
@@ -19,6 +20,11 @@ WORDS = ["--size", "64x64", "--frames", "49", "--infer-frames", "16", "--engine"
 CUTS = ("--cut", "1", "--cut", "0:02.0625")
 SHOTS = [0, 16, 33, 49]
 """First frames, and the end."""
+
+
+@pytest.fixture(scope="module")
+def tune(tune: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return quick_sound(tune, tmp_path_factory.mktemp("quick"))
 
 
 @pytest.fixture

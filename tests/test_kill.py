@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from command import Outcome, files_below, finish, run_here, start
+from media_files import quick_sound
 from soundreel.media.video import probe_video, read_frames
 
 ROUNDS, LONG_ROUNDS = 3, 20
@@ -53,6 +54,11 @@ def frames(path: Path) -> list[bytes]:
 def work_folder(folder: Path) -> Path:
     (work,) = (folder / ".soundreel").iterdir()
     return work
+
+
+@pytest.fixture(scope="module")
+def tune(tune: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return quick_sound(tune, tmp_path_factory.mktemp("quick"))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 
 from command import files_below, finish, start
 from draft_renders import WORDS, Render, Soundreel, clip_files, frames_of
+from media_files import quick_sound
 from soundreel.errors import InputError
 from soundreel.pipeline import generate, redo
 from soundreel.request import WorkOptions
@@ -24,15 +25,31 @@ Words = list[str | os.PathLike[str]]
 FIRST, SECOND, THIRD = [0, 1, 2, 3, 4], [0, 5, 2, 3, 4], [0, 6, 2, 3, 4]
 
 
+@pytest.fixture(scope="module")
+def tune(tune: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return quick_sound(tune, tmp_path_factory.mktemp("quick"))
+
+
 @pytest.fixture
 def soundreel(capsys: pytest.CaptureFixture[str], tune: Path) -> Soundreel:
     return Soundreel(capsys, tune)
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, tune: Path) -> Path:
+    """A folder for `video`, and in another one what is put there: the paths in it are of the first."""
+    folder = tmp_path_factory.mktemp("kept")
+    Render(folder / "here", audio=tune)(keep_work=True)
+    shutil.copytree(folder / "here", folder / "as it was")
+    return folder
+
+
 @pytest.fixture
-def video(soundreel: Soundreel, tmp_path: Path) -> Path:
+def video(kept: Path) -> Path:
     """Whose clips are kept beside it."""
-    return soundreel.generate("-o", tmp_path / "a.mp4", "--keep-work").path
+    shutil.rmtree(kept / "here")
+    shutil.copytree(kept / "as it was", kept / "here")
+    return kept / "here" / "a.mp4"
 
 
 @pytest.fixture
@@ -145,17 +162,15 @@ def test_broken_off_it_has_the_same_seed_when_it_is_asked_for_again(render: Rend
     assert [clip.seed for clip in begin_redo(how, render, lambda _: None).plan.clips] == THIRD
 
 
-def test_killed_it_has_the_same_seed_when_it_is_asked_for_again(
-    soundreel: Soundreel, video: Path, tmp_path: Path
-) -> None:
+def test_killed_it_has_the_same_seed_when_it_is_asked_for_again(soundreel: Soundreel, video: Path) -> None:
     process = start("redo", work_of(video), "2", "--progress", "json")
     assert process.stdout is not None
     assert any('"render"' in line for line in process.stdout)
     process.kill()
     finish(process)
-    assert not (tmp_path / "a_take2.mp4").exists()
+    assert not (video.with_name("a_take2.mp4")).exists()
     again = soundreel.draw("redo", work_of(video), "2")
-    assert again.path == tmp_path / "a_take2.mp4"
+    assert again.path == video.with_name("a_take2.mp4")
     assert soundreel.seeds(again.path) == SECOND
 
 
@@ -219,7 +234,7 @@ def test_the_clips_of_a_video_are_found_under_a_work_dir(soundreel: Soundreel, t
 
 
 def test_work_folders_may_lie_in_a_folder(soundreel: Soundreel, video: Path, tmp_path: Path) -> None:
-    shutil.move(tmp_path / ".soundreel", tmp_path / "kept")
+    shutil.move(video.parent / ".soundreel", tmp_path / "kept")
     assert soundreel.draw("redo", video, "2", "--work-dir", tmp_path / "kept").drawn == {2}
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from command import files_below
 from draft_renders import Drawing, Render, Soundreel, clip_files, frames_of
+from media_files import quick_sound
 from soundreel.errors import Cancelled
 
 pytestmark = pytest.mark.usefixtures("few_partial_videos")
@@ -18,6 +19,11 @@ CHANGES = {
     "another cut": ["--cut", "2"],
     "another seed": ["--seed", "9"],
 }
+
+
+@pytest.fixture(scope="module")
+def tune(tune: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return quick_sound(tune, tmp_path_factory.mktemp("quick"))
 
 
 @pytest.fixture
