@@ -118,6 +118,72 @@ def test_a_tiling_covers_all_channels_and_divides_what_is_read(kernels: ModuleTy
                     assert made % 96 or sum(tiling.channels) in {96, 128, 192}
 
 
+@pytest.mark.parametrize(
+    ("channels", "made", "taps", "stride", "expected"),
+    [
+        (96, 96, (3, 3, 3), 1, (True, 4, 32)),
+        (192, 192, (3, 3, 3), 1, (True, 4, 32)),
+        (384, 384, (3, 3, 3), 1, (True, 8, 64)),
+        (192, 384, (3, 3, 3), 1, (True, 8, 64)),
+        (384, 192, (1, 2, 2), 1, (True, 4, 32)),
+        (96, 96, (1, 3, 3), 2, (True, 4, 32)),
+        (384, 384, (1, 3, 3), 2, (False, 8, 32)),
+        (384, 384, (3, 1, 1), 1, (False, 8, 32)),
+        (192, 384, (1, 1, 1), 1, (False, 8, 32)),
+        (16, 384, (3, 3, 3), 1, (False, 8, 16)),
+    ],
+)
+def test_hopper_gets_what_was_fastest_there(
+    kernels: ModuleType, channels: int, made: int, taps: tuple[int, int, int], stride: int, expected: tuple[int, ...]
+) -> None:
+    layer = kernels.Layer(channels, made, taps, stride, torch.bfloat16)
+    tiling = kernels.choose_tiling(layer, (9, 0))
+    assert (tiling.hopper, tiling.warps, tiling.depth) == expected
+    assert not kernels.choose_tiling(layer, (8, 9)).hopper
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="Hopper's kernel may work here")
+def test_where_the_own_kernel_fails_the_one_for_any_gpu_runs(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A CPU runs none of Hopper's; the other is interpreted."""
+
+    def kind_of(_: torch.device, dtype: torch.dtype) -> tuple[int, int]:
+        return kernels.ANY_KIND if (kernels.HOPPER_KIND, dtype) in kernels.without_own_kernel else kernels.HOPPER_KIND
+
+    monkeypatch.setattr(kernels, "kind_of", kind_of)
+    monkeypatch.setattr(kernels, "without_own_kernel", set())
+    monkeypatch.setattr(dispatch, "CHECKED_LAYERS", (("enlarge", (24, 32, 3, 3)),))  # few: they may be interpreted
+    assert dispatch.is_convolved.__wrapped__(DEVICE, torch.float32)
+    assert kernels.without_own_kernel == {((9, 0), torch.float32)}
+    (record,) = caplog.records
+    assert "the convolution kernel for Hopper is off" in record.message
+
+
+def test_where_no_kernel_works_pytorch_does(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kernels, "enlarge", lambda x, weight, bias: 1.1 * convolution_plain.enlarge(x, weight, bias))
+    monkeypatch.setattr(kernels, "without_own_kernel", set())
+    monkeypatch.setattr(dispatch, "CHECKED_LAYERS", (("enlarge", (24, 32, 3, 3)),))  # few: they may be interpreted
+    assert not dispatch.is_convolved.__wrapped__(DEVICE, torch.float32)
+    assert "convolution kernels are off" in caplog.records[-1].message
+
+
+def test_a_band_of_rows_is_that_of_the_whole(kernels: ModuleType) -> None:
+    """On a GPU bit by bit, however the patches lie; interpreted, a product's last bit goes by a row's place."""
+    dtype = DTYPES[0] if DEVICE.type == "cpu" else DTYPES[1]
+    x = draw(1, 32, 2, 20, 11, dtype=dtype)
+    weight, flat = weights(24, 32, 2, 3, 3, dtype=dtype), weights(24, 32, 3, 3, dtype=dtype)
+    band = x[:, :, :, 6:16]
+    for ours, whole in (
+        (kernels.convolve(band, weight, None)[:, :, :, 1:-1], kernels.convolve(x, weight, None)[:, :, :, 7:15]),
+        (kernels.enlarge(band, flat, None)[:, :, :, 1:-1], kernels.enlarge(x, flat, None)[:, :, :, 13:31]),
+        (kernels.halve(band, flat, None)[:, :, :, :-1], kernels.halve(x, flat, None)[:, :, :, 3:7]),
+    ):
+        assert torch.equal(ours, whole) or (DEVICE.type == "cpu" and float((ours - whole).abs().max()) < 2e-6)
+
+
 def test_the_cpu_gets_pytorch() -> None:
     assert dispatch.convolutions(torch.zeros(1)) is convolution_plain
 

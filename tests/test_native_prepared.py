@@ -65,7 +65,7 @@ def test_an_identity_says_all_that_rounds() -> None:
         "attention": "sdpa",
         "products": "bf16",
         "vae": "fp32",
-        "bits": {"rounds": False, "tokens_at_once": None, "vae_step": 1},
+        "bits": {"rounds": False, "tokens_at_once": None, "vae_step": 1, "vae_bands": 1},
     }
 
 
@@ -76,6 +76,7 @@ def test_an_identity_says_all_that_rounds() -> None:
         {"rounds": True},
         {"tokens_at_once": 7},
         {"vae_step": 2},
+        {"vae_bands": 2},
         {"vae": "bf16"},
         {"rounds": True, "tokens_at_once": 7, "vae_step": 2, "vae": "bf16"},
     ],

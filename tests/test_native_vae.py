@@ -14,12 +14,18 @@ from torch import Tensor
 from soundreel.engines.native import vae as native_vae
 from soundreel.engines.native.device import vae_dtype
 from soundreel.engines.native.vae import Vae
+from soundreel.errors import EngineError
+from soundreel.models import vae as vae_model
 from soundreel.models.vae import Starts, decode, encode
+from soundreel.models.vae_bands import decoder_rows
 from soundreel.presets import preset
 from soundreel.request import VaePrecision
 
 LIMIT = 1e-5
 """Of the largest difference; float32 rounding leaves 4e-6."""
+
+SEAM_LIMIT = 2e-7
+"""Between bands and whole pictures in float64: pixels are float32. PyTorch's sums depend on a tensor's size."""
 
 
 def network(**sizes: Any) -> AutoencoderKLWan:
@@ -37,6 +43,11 @@ def network(**sizes: Any) -> AutoencoderKLWan:
 @pytest.fixture(scope="module")
 def tiny() -> AutoencoderKLWan:
     return network()
+
+
+@pytest.fixture(scope="module")
+def exact() -> AutoencoderKLWan:
+    return network().double()
 
 
 def latents(frames: int, channels: int = 4, rows: int = 4, columns: int = 3) -> Tensor:
@@ -98,21 +109,86 @@ def test_other_shapes_of_the_network_work() -> None:
     assert far_off(decode(wide, z, 6, 2), wide.decode(z[None]).sample[0][:, -6:]) < LIMIT
 
 
-def test_memory_that_runs_out_halves_the_pieces(tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[int] = []
+@pytest.mark.parametrize(
+    ("frames", "keep", "step", "bands"),
+    [(1, None, 2, 3), (1, None, 1, 99), (4, None, 2, 2), (4, None, 2, 5), (7, 6, 1, 2), (7, 6, 2, 3), (7, 1, 1, 5)],
+)
+def test_decoded_in_bands_without_a_seam(
+    exact: AutoencoderKLWan, frames: int, keep: int | None, step: int, bands: int
+) -> None:
+    z = latents(frames, rows=31, columns=1).double()
+    assert far_off(decode(exact, z, keep, step, bands), decode(exact, z, keep, step)) < SEAM_LIMIT
 
-    def short_of_memory(network: AutoencoderKLWan, z: Tensor, keep: int | None, step: int) -> Tensor:
-        tried.append(step)
-        if step > 1:
+
+@pytest.mark.parametrize("bands", [2, 3, 5])
+@pytest.mark.parametrize(("frames", "step"), [(1, 2), (6, 1), (13, 2)])
+def test_encoded_in_bands_without_a_seam(exact: AutoencoderKLWan, frames: int, step: int, bands: int) -> None:
+    pixels = torch.rand(3, frames, 15 * 8, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert far_off(encode(exact, pixels, step, bands), encode(exact, pixels, step)) < SEAM_LIMIT
+
+
+def test_bands_compute_no_more_rows_than_they_must(tiny: AutoencoderKLWan) -> None:
+    """A band of the decoder's stages begins with exactly the rows that can change it."""
+    z = latents(1, rows=37, columns=2)
+    base = vae_model._DecoderBase(tiny)(z[None])
+    first, end = (rows := decoder_rows(37, (16, 18)))[0].computed
+    assert 0 < first < 16
+    assert 18 < end < 37
+
+    def band(x: Tensor) -> Tensor:
+        whole = vae_model._DecoderStages(tiny, Starts.of(1, 1), decoder_rows(37, (0, 37)))(x, 0)[0]
+        assert whole is not None
+        return whole[:, :, :, rows[-1].kept[0] : rows[-1].kept[1]]
+
+    outside = base.clone()
+    outside[:, :, :, :first] = outside[:, :, :, end:] = 0
+    assert torch.equal(band(outside), band(base))
+    for row in (first, end - 1):
+        inside = base.clone()
+        inside[:, :, :, row] += 50
+        assert not torch.equal(band(inside), band(base))
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_pixels_stay_in_host_memory_as_float32(tiny: AutoencoderKLWan, bands: int) -> None:
+    half = AutoencoderKLWan.from_config(tiny.config).eval().requires_grad_(False).to(torch.bfloat16)
+    pixels = decode(half, latents(3).bfloat16(), bands=bands)
+    assert pixels.device.type == "cpu"
+    assert pixels.dtype is torch.float32
+    assert encode(half, pixels, bands=bands).dtype is torch.bfloat16
+    assert pixels.abs().max() <= 1
+
+
+def test_memory_that_runs_out_is_met_step_by_step(tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[Any] = []
+
+    def short_of_memory(network: AutoencoderKLWan, z: Tensor, keep: int | None, step: int, bands: int) -> Tensor:
+        events.append((step, bands))
+        if bands < enough:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(network, z, keep, step)
+        return decode(network, z, keep, step, bands)
+
+    def make_room() -> bool:
+        events.append("make room")
+        return events.count("make room") == 1
 
     monkeypatch.setattr(native_vae, "decode", short_of_memory)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    vae = Vae(tiny)
-    vae.most_at_once = 4
-    assert vae.decode(latents(3), keep=2).shape == (3, 2, 32, 24)
-    assert tried == [4, 2, 1]
+    vae, z = Vae(tiny), latents(3, rows=9)
+    vae.make_room = make_room
+    enough = 0
+    expected = vae.decode(z, keep=2)
+    enough = 4
+    events.clear()
+    assert far_off(vae.decode(z, keep=2), expected) < LIMIT
+    assert events == [
+        (2, 1), "make room", (2, 1), "make room", (1, 1), "make room", (1, 2), "make room", (1, 4),
+    ]  # fmt: skip
+    enough = 100
+    events.clear()
+    with pytest.raises(EngineError, match="does not hold one frame of the video for the VAE"):
+        vae.decode(z, keep=2)
+    assert events[-3:] == ["make room", (1, 8), "make room"]
 
 
 def test_the_float_type_is_half_on_gpus_but_not_for_high() -> None:

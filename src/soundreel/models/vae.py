@@ -4,11 +4,17 @@ diffusers processes one latent frame at a time. Here a piece of several goes thr
 keeps the last two frames of its input for the next piece, so that results do not depend on how a video is cut. Where
 only the last frames of a decoded video are wanted, each stage computes only the frames that influence them.
 
+Where memory is short, the stages larger than the latents go through bands of rows, one band's whole video after the
+other's: each stage computes only the rows that reach into the band (`models.vae_bands`), so that bands meet without a
+seam. The middle block attends to whole pictures, which are small there.
+
+Pixels are float32 in host memory, and are on the device a piece at a time.
+
 Legend: T frames, F = 1 + ⌊(T − 1)/4⌋ latent frames, C channels, t frames of a piece. Features are [1, C, t, H, W].
 A look-back is the number of earlier frames that influence a frame: 2 for each convolution of 3 frames that follows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +29,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 from torch import Tensor, nn
 
 from soundreel.models.kernels.dispatch import convolutions, operations
+from soundreel.models.vae_bands import SCALE, Rows, Span, decoder_rows, encoder_rows, even_spans
 
 FULL_LOOK_BACK = 14
 """Look-back of the full-size stage: 3 blocks of 2 convolutions, and the output convolution."""
@@ -68,25 +75,70 @@ def _source(frame: int) -> int:
     return (frame + 1) // 2
 
 
-def decode(network: AutoencoderKLWan, latents: Tensor, keep: int | None = None, step: int = LATENT_STEP) -> Tensor:
-    """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1)."""
-    frames = 1 + 4 * (latents.shape[1] - 1)
+def decode(
+    network: AutoencoderKLWan, latents: Tensor, keep: int | None = None, step: int = LATENT_STEP, bands: int = 1
+) -> Tensor:
+    """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1).
+
+    Args:
+        step: latent frames at once.
+        bands: of rows, one after the other; at most h.
+    """
+    count, height, width = latents.shape[1:]
+    frames = 1 + 4 * (count - 1)
     kept = frames if keep is None else min(keep, frames)
-    decoder = _Decoder(network, Starts.of(frames, kept))
-    pieces = [piece for first, last in _pieces(decoder.starts.latent, latents.shape[1], step)
-              if (piece := decoder(latents[None, :, first:last], first)) is not None]  # fmt: skip
-    return torch.cat(pieces, dim=2)[0, :, -kept:].clamp(-1, 1)
+    starts = Starts.of(frames, kept)
+    base = _DecoderBase(network)
+    spans = list(_pieces(starts.latent, count, step))
+    pieces: Iterable[Tensor] = (base(latents[None, :, first:end]) for first, end in spans)
+    bands = min(bands, height)
+    if bands > 1:
+        pieces = list(pieces)
+    pixels = torch.empty(3, kept, SCALE * height, SCALE * width)
+    for band in even_spans(height, bands):
+        stages = _DecoderStages(network, starts, decoder_rows(height, band))
+        part = pixels[:, :, SCALE * band[0] : SCALE * band[1]]
+        for (first, _), piece in zip(spans, pieces, strict=True):
+            _put(part, *stages(piece, first), frames - kept)
+    return pixels
 
 
-def encode(network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP) -> Tensor:
-    """The distribution's mean [c, F, h, w] of pixels [3, T, H, W]; frames beyond 1 + 4(F − 1) are ignored."""
-    encoder = _Encoder(network)
-    latent_frames = 1 + (pixels.shape[1] - 1) // 4
-    pieces = [
-        encoder(pixels[None, :, max(0, 4 * first - 3) : 4 * last - 3], first)
-        for first, last in _pieces(0, latent_frames, step)
-    ]
-    return torch.cat(pieces, dim=2)[0]
+def _put(pixels: Tensor, piece: Tensor | None, at: int, first: int) -> None:
+    """Clamped, into pixels [3, T, H, W] that begin at frame `first`: a piece [1, 3, t, H, W] that begins at `at`."""
+    if piece is None:
+        return
+    skipped = max(0, first - at)
+    if skipped < piece.shape[2]:
+        place = slice(at + skipped - first, at + piece.shape[2] - first)
+        pixels[:, place] = piece[0, :, skipped:].float().clamp_(-1, 1).to(pixels.device)
+
+
+def encode(network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP, bands: int = 1) -> Tensor:
+    """The distribution's mean [c, F, h, w] of pixels [3, T, H, W]; frames beyond 1 + 4(F − 1) are ignored.
+
+    Args:
+        pixels: of any type, on any device: pieces of them come to the network's.
+        step: latent frames at once.
+        bands: of rows, one after the other; at most h.
+    """
+    weight = network.quant_conv.weight
+    latent_frames, height = 1 + (pixels.shape[1] - 1) // 4, pixels.shape[2]
+    spans = list(_pieces(0, latent_frames, step))
+    bands = min(bands, height // SCALE)
+
+    def stages(band: Span) -> Iterator[Tensor]:
+        rows = encoder_rows(height, band, encoder_reaches(network))
+        (first_row, end_row), encoder = rows[0].computed, _EncoderStages(network, rows)
+        for first, end in spans:
+            piece = pixels[None, :, max(0, 4 * first - 3) : 4 * end - 3, first_row:end_row]
+            yield encoder(piece.to(weight.device, weight.dtype), first)
+
+    pieces: Iterable[Tensor] = stages((0, height // SCALE))
+    if bands > 1:
+        columns = zip(*[list(stages(band)) for band in even_spans(height // SCALE, bands)], strict=True)
+        pieces = (_channels_last(torch.cat(parts, dim=3)) for parts in columns)
+    top = _EncoderTop(network)
+    return torch.cat([top(piece) for piece in pieces], dim=2)[0]
 
 
 def _pieces(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
@@ -107,9 +159,7 @@ class _Pieces:
         self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None, residual: Tensor | None = None
     ) -> Tensor:
         """A causal convolution of x, or of silu(norm(x)), that sees the piece before; plus `residual`."""
-        joined = self._joined(conv, x, norm)
-        made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, residual=residual)
-        return made
+        return _convolved(conv, self._joined(conv, x, norm), residual)
 
     def _joined(self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None) -> Tensor:
         """The frames that a convolution looks back at, and x or silu(norm(x))."""
@@ -118,7 +168,7 @@ class _Pieces:
             return x
         shape = (*x.shape[:2], context + x.shape[2], *x.shape[3:])
         joined = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_layout(x))
-        joined[:, :, :context] = self._before.get(conv, 0)
+        joined[:, :, :context] = self._before.pop(conv, 0)
         if norm is None:
             joined[:, :, context:] = x
         else:
@@ -128,10 +178,13 @@ class _Pieces:
         return joined
 
     def residual(self, block: WanResidualBlock, x: Tensor) -> Tensor:
-        """A residual block: two convolutions and the shortcut."""
+        """A residual block: two convolutions and the shortcut. Each feature leaves when it has been read."""
         inner = self.convolve(block.conv1, x, block.norm1)
-        shortcut = x if isinstance(block.conv_shortcut, nn.Identity) else self.convolve(block.conv_shortcut, x)
-        return self.convolve(block.conv2, inner, block.norm2, shortcut)
+        joined = self._joined(block.conv2, inner, block.norm2)
+        del inner
+        if not isinstance(block.conv_shortcut, nn.Identity):
+            x = self.convolve(block.conv_shortcut, x)
+        return _convolved(block.conv2, joined, x)
 
     def middle(self, block: Any, x: Tensor) -> Tensor:
         """The middle block: residual blocks with attention between them."""
@@ -142,35 +195,48 @@ class _Pieces:
         return x
 
 
-class _Decoder(_Pieces):
-    def __init__(self, network: AutoencoderKLWan, starts: Starts) -> None:
-        super().__init__()
-        self._network, self._decoder, self.starts = network, network.decoder, starts
+class _DecoderBase(_Pieces):
+    """From latents to the middle block: whole pictures, as large as the latents."""
 
-    def __call__(self, latents: Tensor, first: int) -> Tensor | None:
-        """Pixels of a piece that begins at latent frame `first`; None if none of them is wanted."""
-        starts, decoder = self.starts, self._decoder
-        latent_rate, half_rate, half_size, full = decoder.up_blocks
+    def __init__(self, network: AutoencoderKLWan) -> None:
+        super().__init__()
+        self._network, self._decoder = network, network.decoder
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Features of a piece [1, c, t, h, w]."""
         x = self.convolve(self._network.post_quant_conv, _channels_last(latents))
-        x = self.middle(decoder.mid_block, self.convolve(decoder.conv_in, x))
-        at = first
-        for block, start in ((latent_rate, starts.half_rate), (half_rate, starts.half_size)):
-            x = self._blocks(block, x)
-            x, at = self._double(block.upsamplers[0], x, at)
+        return self.middle(self._decoder.mid_block, self.convolve(self._decoder.conv_in, x))
+
+
+class _DecoderStages(_Pieces):
+    """From the middle block's features to pixels, in one band of rows."""
+
+    def __init__(self, network: AutoencoderKLWan, starts: Starts, rows: Sequence[Rows]) -> None:
+        super().__init__()
+        self._decoder, self._starts, self._rows = network.decoder, starts, rows
+
+    def __call__(self, x: Tensor, first: int) -> tuple[Tensor | None, int]:
+        """Pixels of a piece that begins at latent frame `first`, if any are wanted, and the index of the first one."""
+        starts, decoder, at = self._starts, self._decoder, first
+        *growing, full = decoder.up_blocks
+        *growing_rows, full_rows = self._rows
+        x = _cut(x, 0, growing_rows[0].computed)
+        begins = starts.half_rate, starts.half_size, starts.full
+        for block, rows, start in zip(growing, growing_rows, begins, strict=True):
+            upsampler = block.upsamplers[0]
+            for resnet in block.resnets:
+                x = self.residual(resnet, x)
+            if upsampler.mode == "upsample3d":
+                x, at = self._double(upsampler, x, at)
             x, at = _from(x, at, start)
             if x.shape[2] == 0:
-                return None
-            x = _enlarge(block.upsamplers[0], x)
-        x, at = _from(self._blocks(half_size, x), at, starts.full)
-        if x.shape[2] == 0:
-            return None
-        x = self._blocks(full, _enlarge(half_size.upsamplers[0], x))
-        return self.convolve(decoder.conv_out, x, decoder.norm_out)
-
-    def _blocks(self, block: Any, x: Tensor) -> Tensor:
-        for resnet in block.resnets:
+                return None, at
+            x = _enlarge(upsampler, _cut(x, rows.computed[0], rows.kept))
+            x = _cut(x, 2 * rows.kept[0], rows.made)
+        for resnet in full.resnets:
             x = self.residual(resnet, x)
-        return x
+        x = self.convolve(decoder.conv_out, x, decoder.norm_out)
+        return _cut(x, full_rows.computed[0], full_rows.kept), at
 
     def _double(self, resample: WanResample, x: Tensor, at: int) -> tuple[Tensor, int]:
         """Double the frames, except the video's first one; also returns the index of the first frame."""
@@ -180,25 +246,23 @@ class _Decoder(_Pieces):
         return convolutions(x).double(joined, conv.weight, conv.bias), 2 * at - 1
 
 
-class _Encoder(_Pieces):
-    def __init__(self, network: AutoencoderKLWan) -> None:
+class _EncoderStages(_Pieces):
+    """From pixels to features as large as the latents, in one band of rows."""
+
+    def __init__(self, network: AutoencoderKLWan, rows: Sequence[Rows]) -> None:
         super().__init__()
-        self._network, self._encoder = network, network.encoder
+        self._network, self._rows = network, rows
 
     def __call__(self, pixels: Tensor, first: int) -> Tensor:
-        """The distribution's mean for a piece that begins at latent frame `first`."""
-        encoder = self._encoder
-        x = self.convolve(encoder.conv_in, _channels_last(pixels))
-        for block in encoder.down_blocks:
-            if isinstance(block, WanResidualBlock):
+        """Features of a piece that begins at latent frame `first`: of the rows that the first stage begins with."""
+        x = self.convolve(self._network.encoder.conv_in, _channels_last(pixels))
+        stages, _ = _encoder_parts(self._network)
+        for (*blocks, resample), rows in zip(stages, self._rows, strict=True):
+            for block in blocks:
                 x = self.residual(block, x)
-            elif isinstance(block, WanResample):
-                x = self._halve(block, _reduce(block, x), first)
-            else:
-                x = _attend(block, x)
-        x = self.convolve(encoder.conv_out, self.middle(encoder.mid_block, x), encoder.norm_out)
-        moments = self.convolve(self._network.quant_conv, x)
-        return moments.chunk(2, dim=1)[0]
+            x = _reduce(resample, _cut(x, rows.computed[0], rows.kept))
+            x = self._halve(resample, _cut(x, rows.kept[0] // 2, rows.made), first)
+        return x
 
     def _halve(self, resample: WanResample, x: Tensor, first: int) -> Tensor:
         """Halve the frames, except the video's first one."""
@@ -211,6 +275,49 @@ class _Encoder(_Pieces):
             return x
         made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, time_stride=conv.stride[0])
         return made
+
+
+class _EncoderTop(_Pieces):
+    """From features as large as the latents to the distribution's mean: whole pictures."""
+
+    def __init__(self, network: AutoencoderKLWan) -> None:
+        super().__init__()
+        self._network = network
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The mean for a piece."""
+        encoder = self._network.encoder
+        for block in _encoder_parts(self._network)[1]:
+            x = self.residual(block, x)
+        x = self.convolve(encoder.conv_out, self.middle(encoder.mid_block, x), encoder.norm_out)
+        return self.convolve(self._network.quant_conv, x).chunk(2, dim=1)[0]
+
+
+def _encoder_parts(network: AutoencoderKLWan) -> tuple[list[list[Any]], list[Any]]:
+    """The encoder's stages, each with what halves its pictures at the end, and the blocks after them."""
+    stages, blocks = list[list[Any]](), list[Any]()
+    for block in network.encoder.down_blocks:
+        blocks.append(block)
+        if isinstance(block, WanResample):
+            stages.append(blocks)
+            blocks = []
+    return stages, blocks
+
+
+def encoder_reaches(network: AutoencoderKLWan) -> list[int]:
+    """Convolutions of 3×3 pixels in each stage before it halves the picture; in the first one the input's, too."""
+    return [2 * (len(stage) - 1) + (k == 0) for k, stage in enumerate(_encoder_parts(network)[0])]
+
+
+def _convolved(conv: WanCausalConv3d, joined: Tensor, residual: Tensor | None = None) -> Tensor:
+    made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, residual=residual)
+    return made
+
+
+def _cut(x: Tensor, first: int, span: Span) -> Tensor:
+    """The rows of a span, of features that begin at row `first`."""
+    rows = slice(span[0] - first, span[1] - first)
+    return x if rows == slice(0, x.shape[3]) else _channels_last(x[:, :, :, rows])
 
 
 def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:

@@ -76,7 +76,7 @@ class ClipDecoder:
         latents = negative.latents.to(device)
         before = self.reference if negative.motion is None else negative.motion.to(device)
         behind = latents if before is None else torch.cat([before, latents], dim=1)
-        return self.vae.decode(behind, keep=clip.size - clip.lead_in).cpu()
+        return self.vae.decode(behind, keep=clip.size - clip.lead_in)
 
 
 class ClipSampler:

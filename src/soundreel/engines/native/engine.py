@@ -88,7 +88,7 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
     request, device = plan.request, placement.device
     loading = report_loading(report)
     vae = Vae.load(placement.files, dtype=vae_dtype(placement.arithmetic.vae, device), on_load=loading)
-    vae.most_at_once = placement.memory.vae_step
+    vae.most_at_once, vae.bands = placement.memory.vae_step, placement.memory.vae_bands
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
     chain = Chain(plan, start, decoder, reference)

@@ -17,6 +17,7 @@ import torch
 
 from soundreel.engines.native import device as devices
 from soundreel.engines.native.cost import TEXT_ROWS, longest
+from soundreel.engines.native.vae_memory import Sizes, decode_bytes, encode_bytes
 from soundreel.errors import EngineError
 from soundreel.models.attention import Kernel
 from soundreel.models.frame_packing import MOTION_LATENTS
@@ -50,14 +51,11 @@ branches of guidance share them."""
 VAE_STEPS = (LATENT_STEP, 1)
 """Latent frames that the VAE takes at once on a GPU, fastest first; elsewhere always one."""
 
-VAE_FEATURES = 6.4
-"""Features of the decoder's full size that are there at once, for each latent frame of a step."""
+VAE_BANDS = 2, 4, 8
+"""Of rows, that the VAE goes through one after the other where one latent frame at once still takes too much."""
 
-VAE_REMEMBERED = 4.5
-"""Features of one latent frame that the VAE's convolutions remember."""
-
-VAE_WIDTH = 96
-"""Channels of the VAE at full size."""
+VAE_REST = 250 * 10**6
+"""Of an encode or a decode, for what is small beside the features: latents, what products of attention take."""
 
 SOUND_BYTES = 1.2e9
 """What wav2vec2 takes beside its weights, for a window of sound."""
@@ -75,6 +73,7 @@ class Bits:
     rounds: bool  # large matrices are rounded to float8 while they are loaded
     tokens_at_once: int | None  # of the feed-forward layers; None: all
     vae_step: int  # latent frames that the VAE takes at once
+    vae_bands: int = 1  # of rows, in the VAE; earlier versions knew none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +88,7 @@ class MemoryPlan:
     text_streamed: bool = False  # the text encoder's blocks wait there
     tokens_at_once: int | None = None  # of the feed-forward layers; None: all
     vae_step: int = VAE_STEPS[0]  # latent frames that the VAE takes at once
+    vae_bands: int = 1  # of rows that the VAE goes through one after the other
     together: bool = False  # both branches of guidance go through each block before the next one comes
     peak_bytes: int = 0  # most that is allocated at once
     streamed_bytes: int = 0  # that come to the device for each pass
@@ -97,7 +97,12 @@ class MemoryPlan:
     @property
     def bits(self) -> Bits:
         """What of the plan changes the pixels."""
-        return Bits(rounds=self.rounds, tokens_at_once=self.tokens_at_once, vae_step=self.vae_step)
+        return Bits(
+            rounds=self.rounds,
+            tokens_at_once=self.tokens_at_once,
+            vae_step=self.vae_step,
+            vae_bands=self.vae_bands,
+        )
 
     def says(self) -> str:
         """In a few words."""
@@ -153,8 +158,8 @@ class Demand:
     audio_blocks: int  # with audio injection
     branches: int  # of guidance
     pixels: int
+    height: int
     latents: int  # most latent frames that are decoded at once
-    kept: int  # pictures of a clip
     has_pose: bool
     float8_rows: bool  # products take float8 rows
     float8_attention: bool
@@ -228,8 +233,8 @@ def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel
         audio_blocks=len(sizes["audio_inject_layers"]),
         branches=2 if request.sampling.guide_scale > 1 else 1,
         pixels=request.width * request.height,
+        height=request.height,
         latents=latents + (MOTION_LATENTS if continues else 1),
-        kept=max(clip.size for clip in plan.clips),
         has_pose=request.guide.pose_video is not None,
         float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
         float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
@@ -247,7 +252,7 @@ def peak_bytes(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
             weights.text_streamed if memory.text_streamed else weights.text,
             weights.sound + SOUND_BYTES,
             resident + max(activation_bytes(asked, memory), rounding),
-            resident + vae_bytes(asked, memory.vae_step),
+            resident + vae_bytes(asked, memory.vae_step, memory.vae_bands),
         )
     )
 
@@ -287,12 +292,15 @@ def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
     return max(attention, sums, feed_forward) + other_branch
 
 
-def vae_bytes(asked: Demand, step: int) -> int:
-    """What a decode takes beside weights: features of the full size, those that are remembered, and the pictures."""
-    size = asked.vae_dtype.itemsize
-    feature = FRAMES_PER_LATENT * asked.pixels * VAE_WIDTH * size
-    pictures = 3 * asked.pixels * asked.kept * (2 * size + 4)
-    return int((VAE_FEATURES * step + VAE_REMEMBERED) * feature + pictures)
+def vae_bytes(asked: Demand, step: int, bands: int = 1) -> int:
+    """What a decode, or the encode before it, takes beside weights."""
+    sizes = Sizes(
+        height=asked.height,
+        width=asked.pixels // asked.height,
+        latents=asked.latents,
+        bytes_each=asked.vae_dtype.itemsize,
+    )
+    return max(decode_bytes(sizes, step, bands), encode_bytes(sizes, step, bands)) + VAE_REST
 
 
 def choose_memory(
@@ -360,13 +368,14 @@ def _allocations(mode: str) -> int | None:
 def _candidates(
     weights: Weights, asked: Demand, request: Request, mode: str, budget: int | None, kept: Bits | None
 ) -> Iterator[MemoryPlan]:
-    """The ways of a mode, the fastest first: few blocks are streamed before the VAE goes in small steps."""
+    """The ways of a mode, the fastest first: smaller steps and bands of the VAE before one more block is streamed."""
     blocks = len(weights.step)
-    steps = asked.vae_steps if kept is None else (kept.vae_step,)
+    ways = _vae_ways(asked) if kept is None else [(kept.vae_step, kept.vae_bands)]
     bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
     if mode == Memory.HIGH:
-        for step in steps:
-            yield MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once, vae_step=step)
+        common = MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once)
+        for step, bands in ways:
+            yield replace(common, vae_step=step, vae_bands=bands)
         return
     common = MemoryPlan(
         mode=mode,
@@ -380,14 +389,20 @@ def _candidates(
     sizes = weights.rounded if bits.rounds else weights.step
     for streamed in range(blocks + 1):
         together = streamed > 0 and asked.branches > 1 and asked.tokens.total < TOGETHER_TOKENS
-        for step in steps:
+        for step, bands in ways:
             yield replace(
                 common,
                 streamed=streamed,
                 vae_step=step,
+                vae_bands=bands,
                 together=together,
                 streamed_bytes=sum(sizes[k] for k in spread(blocks, streamed)),
             )
+
+
+def _vae_ways(asked: Demand) -> list[tuple[int, int]]:
+    """Latent frames at once and bands, fastest first."""
+    return [(step, 1) for step in asked.vae_steps] + [(1, bands) for bands in VAE_BANDS]
 
 
 def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: str) -> Bits:

@@ -20,7 +20,7 @@ from soundreel.weights.catalog import Component
 
 
 class Vae(LibraryNetwork[AutoencoderKLWan]):
-    """Encodes and decodes videos, at most `most_at_once` latent frames at a time."""
+    """Encodes and decodes videos, at most `most_at_once` latent frames at a time, in so many `bands` of rows."""
 
     component = Component.VAE
     kind = AutoencoderKLWan
@@ -30,6 +30,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         self._mean = torch.tensor(network.config["latents_mean"]).view(-1, 1, 1, 1)
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self.most_at_once = LATENT_STEP
+        self.bands = 1
         self.make_room: Callable[[], bool] = _no_room
 
     @property
@@ -53,37 +54,48 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels [3, T, H, W] → latents [c, F, h, w], the posterior's mean; frames after 1 + 4(F − 1) are ignored."""
-        means = self._in_pieces(partial(encode, self.network, self._here(pixels)))
+        """Pixels [3, T, H, W] → latents [c, F, h, w], the posterior's mean; frames after 1 + 4(F − 1) are ignored.
+
+        Pixels may lie in host memory: they come to the device in pieces.
+        """
+        rows = self.latent_size(*pixels.shape[2:])[0]
+        means = self._in_pieces(partial(encode, self.network, pixels), rows)
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, keep: int | None = None) -> Tensor:
-        """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all."""
-        moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
-        return self._in_pieces(partial(decode, self.network, self._here(moments), keep)).float()
+        """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all.
 
-    def _in_pieces(self, work: Callable[[int], Tensor]) -> Tensor:
-        """`most_at_once` latent frames at once; where memory runs out, whatever else is there leaves, then fewer go."""
-        step = self.most_at_once
+        They are in host memory.
+        """
+        moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
+        moments = moments.to(self.device, self.dtype)
+        return self._in_pieces(partial(decode, self.network, moments, keep), latents.shape[2])
+
+    def _in_pieces(self, work: Callable[[int, int], Tensor], rows: int) -> Tensor:
+        """Work in latent frames at once and bands as planned; where memory runs out, whatever else is there leaves.
+
+        Then one latent frame goes at a time, then in 2, 4, 8, … bands of the latents' `rows`.
+        """
+        step, bands = self.most_at_once, self.bands
         while True:
             try:
                 with chosen_by_shape():
-                    return work(step)
+                    return work(step, bands)
             except torch.OutOfMemoryError:
                 pass
             torch.cuda.empty_cache()  # out of the handler, whose traceback would keep the tensors
             if self.make_room():
                 continue
-            if step == 1:
+            if step > 1:
+                step = 1
+            elif 2 * bands <= rows:
+                bands *= 2
+            else:
                 raise EngineError(
                     "the GPU's memory does not hold one frame of the video for the VAE: what was sampled is kept; go "
                     "on where more is free, or with --device cpu"
                 )
-            step //= 2
-
-    def _here(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype)
 
 
 def _no_room() -> bool:

@@ -24,6 +24,17 @@ from torch import Tensor
 
 HOPPER = "soundreel.models.kernels.convolution_hopper"
 
+HOPPER_KIND = 9, 0
+
+ANY_KIND = 8, 0
+"""Stands for GPUs without a kernel of their own, and for those whose own does not work here."""
+
+without_own_kernel: set[tuple[tuple[int, int], torch.dtype]] = set()
+"""Kinds of GPU, and types, whose own kernel was found wanting: Triton is too old for it, or it is wrong."""
+
+WIDE = 384
+"""Channels of the VAE's widest layers."""
+
 FEWEST_CHANNELS = 16
 """That a matrix product takes at once; fewer are filled up with zeros."""
 
@@ -271,7 +282,7 @@ def _paired(taps: Tensor, dim: int) -> Tensor:
 
 def launch(given: Geometry, tiling: Tiling | None = None) -> None:
     """Compute `given.out`, cut as the tables below say if not told how."""
-    tiling = tiling or choose_tiling(given.layer, capability(given.x.device))
+    tiling = tiling or choose_tiling(given.layer, kind_of(given.x.device, given.x.dtype))
     patch = choose_patch(tiling.positions, *given.places)
     if tiling.hopper:
         import_module(HOPPER).launch(given, tiling, patch)
@@ -320,9 +331,24 @@ def choose_patch(positions: int, height: int, width: int) -> tuple[int, int]:
     return min(sides, key=cost)
 
 
-def choose_tiling(layer: Layer, device: tuple[int, int]) -> Tiling:
-    """Of a layer on a kind of GPU (its compute capability): never from what was timed on the user's machine."""
-    return hopper_tiling(layer) if device[0] == 9 else other_tiling(layer)
+def choose_tiling(layer: Layer, kind: tuple[int, int]) -> Tiling:
+    """Of a layer on a kind of GPU (its compute capability): never from what was timed on the user's machine.
+
+    For Hopper it is what was fastest on an H100 in bf16 at 480×832 (benchmarks/notes.md): four warps, since two
+    programs then share a multiprocessor and one reads while the other computes; 64 channels at once where 384 are
+    made; and the kernel for any GPU where a tap or two, or few channels, leave little to fetch ahead.
+    """
+    if kind != HOPPER_KIND or _is_small(layer):
+        return other_tiling(layer)
+    if layer.taps == (3, 3, 3) and layer.made >= WIDE:
+        return hopper_tiling(layer, depth=64, programs=1)
+    return hopper_tiling(layer, warps=4)
+
+
+def _is_small(layer: Layer) -> bool:
+    """Whether Hopper's kernel gains nothing: it takes 0.08 ms longer to start."""
+    few = layer.channels <= FEWEST_CHANNELS or (layer.channels >= WIDE and layer.made <= 32)
+    return few or layer.taps[1:] == (1, 1) or (layer.stride == 2 and layer.channels >= WIDE)
 
 
 def hopper_tiling(
@@ -350,10 +376,12 @@ def deepest(channels: int, most: int) -> int:
     return min(most, channels & -channels)
 
 
-def capability(device: torch.device) -> tuple[int, int]:
-    """Of an NVIDIA GPU; that of an old one for others and where kernels are interpreted."""
-    is_nvidia = device.type == "cuda" and torch.version.hip is None
-    return torch.cuda.get_device_capability(device) if is_nvidia else (8, 0)
+def kind_of(device: torch.device, dtype: torch.dtype) -> tuple[int, int]:
+    """The compute capability of an NVIDIA GPU whose own kernel works, else that of an old one."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return ANY_KIND
+    kind = torch.cuda.get_device_capability(device)
+    return ANY_KIND if (kind, dtype) in without_own_kernel else kind
 
 
 def _taps(weight: Tensor) -> tuple[int, int, int]:

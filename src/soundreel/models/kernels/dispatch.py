@@ -1,10 +1,13 @@
 """Which implementation of the row operations and of the convolutions a tensor gets, proven on its device first."""
 
 import logging
+import sys
+from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +21,15 @@ CONVOLUTION = "soundreel.models.kernels.convolution"
 
 TOLERANCE = 0.02
 """Largest relative L2 error of a fused result in bfloat16; rounding alone gives 0.004."""
+
+CHECKED_LAYERS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("convolve", (96, 96, 3, 3, 3)),
+    ("convolve", (384, 192, 3, 3, 3)),
+    ("double", (96, 96, 3, 1, 1)),
+    ("halve", (96, 96, 3, 3)),
+    ("enlarge", (96, 96, 3, 3)),
+)
+"""Convolutions and the shapes of their weights that must be right: of the VAE's narrowest, and one of its widest."""
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +60,32 @@ def convolutions(x: Tensor) -> ModuleType:
 
 @cache
 def is_convolved(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the convolutions compile on a device and agree with PyTorch's; says so if not."""
+    """Whether the convolutions compile on a device and agree with PyTorch's; says so if not.
+
+    A GPU whose own kernel fails gets the one for any GPU; if that fails too, PyTorch's.
+    """
     if find_spec("triton") is None:
         return False
+    if (error := _convolution_error(device, dtype)) is None:
+        return True
+    kernels: Any = sys.modules.get(CONVOLUTION)  # None: it could not even be imported
+    if kernels is not None and (kind := kernels.kind_of(device, dtype)) == kernels.HOPPER_KIND:
+        log.warning("the convolution kernel for Hopper is off on %s: %s", device, error)
+        kernels.without_own_kernel.add((kind, dtype))
+        error = _convolution_error(device, dtype)
+    if error is not None:
+        log.warning("convolution kernels are off on %s: %s", device, error)
+    return error is None
+
+
+def _convolution_error(device: torch.device, dtype: torch.dtype) -> str | None:
+    """What is wrong with the convolution kernels on a device, if anything."""
     try:
-        with torch.cuda.device(device):
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             check_convolutions(import_module(CONVOLUTION), device, dtype)
     except kernel_errors() as error:
-        log.warning("convolution kernels are off on %s: %s", device, str(error).splitlines()[0])
-        return False
-    return True
+        return next(iter(str(error).splitlines()), type(error).__name__)
+    return None
 
 
 def kernel_errors() -> tuple[type[Exception], ...]:
@@ -100,19 +128,16 @@ def _tensors(result: Tensor | Float8Rows | tuple[Tensor | Float8Rows, ...]) -> l
 
 
 def check_convolutions(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise `ArithmeticError` unless all of `kernels` agrees with `convolution_plain` on the VAE's narrowest layers."""
+    """Raise `ArithmeticError` unless all of `kernels` agrees with `convolution_plain` on layers of the VAE's widths."""
     generator = torch.Generator(device).manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, device=device).to(dtype)
 
-    x, bias = draw(1, 96, 4, 10, 20).contiguous(memory_format=torch.channels_last_3d), draw(96)
-    for name, weight, options in (
-        ("convolve", draw(96, 96, 3, 3, 3), {"residual": draw(1, 96, 2, 10, 20)}),
-        ("double", draw(96, 96, 3, 1, 1), {}),
-        ("halve", draw(96, 96, 3, 3), {}),
-        ("enlarge", draw(96, 96, 3, 3), {}),
-    ):
+    for name, shape in CHECKED_LAYERS:
+        weight, bias = draw(*shape), draw(shape[0])
+        x = draw(1, shape[1], 4, 10, 20).contiguous(memory_format=torch.channels_last_3d)
+        options = {"residual": draw(1, shape[0], 2, 10, 20)} if name == "convolve" else {}
         made = getattr(kernels, name)(x, weight, bias, **options).float()
         wide = {key: value.float() for key, value in options.items()}
         expected = getattr(convolution_plain, name)(x.float(), weight.float(), bias.float(), **wide)
