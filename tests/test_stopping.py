@@ -173,7 +173,7 @@ def test_a_network_can_be_stopped_before_each_picture() -> None:
         if len(seen) == 3:
             raise Cancelled
 
-    method = network.MidFrames(Blend(), by_halves=False, batch=1)
+    method = network.FrameInterpolator(Blend(), by_halves=False, batch=1)
     with pytest.raises(Cancelled):
         list(interpolate(two_pictures(), method=method, fps=160, check=check))
     assert seen == [1, 1, 1]
