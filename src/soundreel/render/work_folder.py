@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -196,7 +197,7 @@ class WorkFolder:
         """Raise `MediaError` where the disk has no room for what is missing."""
         whole = [index for index in range(len(self._records)) if self.has(index)]
         sampled = [index for index in range(len(self._records)) if self.negatives.has(index)]
-        need = disk_need(self.render, encoded=whole, sampled=sampled, bytes_of=self._segment_bytes)
+        need = disk_need(self.render, encoded=whole, sampled=sampled, bytes_of=self._guess_bytes(len(self._records)))
         check_room(need, self.folder, self.staging)
 
     # where things are
@@ -308,7 +309,7 @@ class WorkFolder:
         assert before is not None
         self._intact.discard(clip.index)
         segment, carried = self._path(clip.index, ".mp4"), self._path(clip.index, ".safetensors")
-        needed = self._segment_bytes(clip)
+        needed = self._guess_bytes(clip.index)(clip)
         with uninterrupted():
             write_durably(segment, lambda path: fill(path, needed), needed_bytes=needed)
             if carry:
@@ -326,13 +327,14 @@ class WorkFolder:
         self._records[clip.index] = record
         self._intact.add(clip.index)
 
-    def _segment_bytes(self, clip: Clip) -> int:
-        """About as many bytes per frame as the clips before."""
-        stored = [(c.frames, self._path(c.index, ".mp4")) for c in self.render.plan.clips[: clip.index]]
+    def _guess_bytes(self, before: int) -> Callable[[Clip], int]:
+        """What the segment of a clip takes: as many bytes per frame as those before an index, where there are any."""
+        stored = [(clip.frames, self._path(clip.index, ".mp4")) for clip in self.render.plan.clips[:before]]
         known = [(frames, path.stat().st_size) for frames, path in stored if path.exists()]
-        if known:
-            return clip.frames * sum(size for _, size in known) // sum(frames for frames, _ in known)
-        return segment_bytes(self.render, clip)
+        if not known:
+            return partial(segment_bytes, self.render)
+        frames, size = map(sum, zip(*known, strict=True))
+        return lambda clip: clip.frames * size // frames
 
     # opening and closing
 
