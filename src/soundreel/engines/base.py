@@ -50,6 +50,22 @@ class Negatives(Protocol):
         ...
 
 
+class NoNegatives:
+    """Keeps none: every clip is sampled."""
+
+    def find(self, index: int) -> None:
+        """There is none."""
+        del index
+
+    def facts(self, index: int) -> Mapping[str, Any]:
+        """Nothing was noted."""
+        del index
+        return {}
+
+    def keep(self, clip: Clip, tensors: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> None:
+        """Let it go."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """Where a render begins or goes on."""
@@ -57,7 +73,7 @@ class Start:
     index: int  # of the first clip to render
     carry: Carry | None = field(default_factory=Carry)  # of the clip before; None: to be made from negatives
     scratch: Path  # a folder of the engine's own: what it leaves there outlives a crash, until the video is whole
-    negatives: Negatives  # for engines that keep them
+    negatives: Negatives = field(default_factory=NoNegatives)  # for engines that keep them
 
 
 @dataclass(frozen=True, kw_only=True)
