@@ -1,17 +1,22 @@
-# make demo | test | check | package | bench | parity: each makes what it needs in .venv first.
+# make demo | test | test-all | check | package | bench | parity: each makes what it needs in .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-comfyui check format package bench parity clean
+.PHONY: demo test test-all test-comfyui check format package bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
 	$(BIN)/soundreel demo --output-dir output/demo
 
+# worksteal: a process keeps to a stretch of files, whose fixtures are then made once
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# with the tests marked `long`, too: more seeds, formats and sizes of what `make test` shows
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'long or not long'
 
 # the comfyui engine on a server with the S2V models, real or tiny: make test-comfyui URL=http://localhost:8188
 test-comfyui: $(VENV)/.dev
@@ -33,15 +38,18 @@ package: $(VENV)/.dev
 	$(BIN)/python -m build
 	SOUNDREEL_DIST=dist $(BIN)/python -m pytest tests/test_built_packages.py
 
-# every case of a folder laid out like the golden data, as a table: make parity GOLDEN=DIR
+# ours against the official package on random tiny weights, as a table: make parity, make parity SEED=n;
+# against a folder laid out like the golden data: make parity GOLDEN=DIR
 parity: $(VENV)/.dev
-	PYTHONPATH=tests $(BIN)/python -m parity $(abspath $(GOLDEN))
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m parity $(if $(GOLDEN),$(abspath $(GOLDEN)),--seed $(or $(SEED),0))
 
+# figures, and the tests marked `long`
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m pytest -m long
 
 clean:
-	rm -rf $(VENV) dist output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist output .references .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("soundreel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'

@@ -1,13 +1,23 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from references import NotInstalledError
+from references.store import references, stored_references
+
 # Tests run side by side, and torch's threads spin while they wait: set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish() -> None:
+    """What the modules imported stays: collections need not look through it again, a quarter of a second each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,7 +29,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(os.environ.get("SOUNDREEL_SHARED", Path(__file__).parents[2] / "shared"))
+"""Data that are not in the repository; tests do without where they can."""
+
+GIVEN = (SHARED / "golden").is_dir()
+GOLDEN = SHARED / "golden" if GIVEN else stored_references()
+"""Tiny checkpoints, inputs and cases; those of our own are made when the fixture `golden` is first asked for."""
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -32,6 +48,25 @@ def media() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden() -> Path:
+    """The golden data, or references of our own in their place: made by the official package, half a minute, kept."""
+    if not GIVEN:
+        pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+        pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
+        try:
+            return references()
+        except NotInstalledError as error:
+            pytest.skip(str(error))
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def manifest(golden: Path) -> Path:
+    """Names and shapes of the full-size model's tensors."""
+    return SHARED / "spec" / "s2v_14b_manifest.json" if GIVEN else golden / "s2v_14b_manifest.json"
+
+
+@pytest.fixture(scope="session")
 def tune() -> Path:
     """The repo's own example sound."""
     return EXAMPLES / "tune.flac"
@@ -41,3 +76,10 @@ def tune() -> Path:
 def cover() -> Path:
     """The repo's own example picture."""
     return EXAMPLES / "cover.png"
+
+
+@pytest.fixture
+def few_partial_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One per render, for tests of many renders that look at none: each costs as much as the video itself."""
+    monkeypatch.setattr("soundreel.render.publish.FREE_SECONDS", 0.0)
+    monkeypatch.setattr("soundreel.render.publish.SHARE", 0.0)

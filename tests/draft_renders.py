@@ -1,6 +1,6 @@
 """Renders of one small request by the draft engine, again and again: broken off, gone on with, drawn anew.
 
-5 clips (13 + 16 + 12 + 12 + 12 frames); only the clips that a command draws are reported as progress.
+5 clips (5 + 8 + 8 + 8 + 6 frames); only the clips that a command draws are reported as progress.
 """
 
 import json
@@ -22,7 +22,7 @@ from soundreel.types import Progress, Result, Stage
 
 CLIPS = 5
 
-WORDS = (*SMALL, *["--frames", "65", "--infer-frames", "16", "--engine", "draft"])
+WORDS = (*SMALL, *["--frames", "35", "--infer-frames", "8", "--engine", "draft"])
 """The same request on the command line."""
 
 
@@ -31,7 +31,7 @@ class Render:
 
     def __init__(self, folder: Path, **fields: Any) -> None:
         self.folder = folder
-        small = {"width": 64, "height": 64, "frames": 65, "infer_frames": 16, "engine": "draft"}
+        small = {"width": 64, "height": 64, "frames": 35, "infer_frames": 8, "engine": "draft"}
         self.request = Request(**({"output": folder / "a.mp4"} | small | fields))
         self.drawn: set[int] = set()
         self.told = ""

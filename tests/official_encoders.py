@@ -1,25 +1,16 @@
 """The official VAE and text encoder (package `wan22`, dev-only) on the CPU, with fresh random weights."""
 
-import importlib
-import importlib.util
-import sys
-import warnings
-from importlib.machinery import ModuleSpec
-from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-PACKAGES = ("wan", "wan.modules")
+from official_package import official_module
 
 
 def official_vae(seed: int, **sizes: Any) -> nn.Module:
     """`WanVAE_` of other widths than the published one."""
-    vae: nn.Module = _official_module("vae2_1").WanVAE_(
+    vae: nn.Module = official_module("modules.vae2_1").WanVAE_(
         z_dim=16, num_res_blocks=2, attn_scales=[], temperal_downsample=[False, True, True], dropout=0.0, **sizes
     )
     return _randomize(vae, seed)
@@ -27,7 +18,7 @@ def official_vae(seed: int, **sizes: Any) -> nn.Module:
 
 def official_text_encoder(seed: int, **sizes: Any) -> nn.Module:
     """`T5Encoder` of other widths than the published one."""
-    return _randomize(_official_module("t5").T5Encoder(shared_pos=False, dropout=0.0, **sizes), seed)
+    return _randomize(official_module("modules.t5").T5Encoder(shared_pos=False, dropout=0.0, **sizes), seed)
 
 
 def encode_padded(encoder: nn.Module, ids: Tensor, length: int = 512) -> Tensor:
@@ -46,18 +37,3 @@ def _randomize(network: nn.Module, seed: int) -> nn.Module:
             fan_in = 4 if parameter.ndim < 2 or is_norm else parameter[0].numel()
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5 * fan_in**-0.5 + is_norm)
     return network.eval().requires_grad_(False)
-
-
-def _official_module(name: str) -> ModuleType:
-    """`wan.modules.{name}`, without running the package's `__init__`: that needs a GPU's libraries."""
-    spec = importlib.util.find_spec("wan")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the wan22 package is not installed")
-    root = Path(spec.submodule_search_locations[0]).parent
-    for package in PACKAGES:
-        bare = ModuleSpec(package, None, is_package=True)
-        bare.submodule_search_locations = [str(root.joinpath(*package.split(".")))]
-        sys.modules.setdefault(package, importlib.util.module_from_spec(bare))
-    with warnings.catch_warnings(), patch("torch.cuda.current_device", return_value=0):  # a default argument there
-        warnings.simplefilter("ignore")
-        return importlib.import_module(f"wan.modules.{name}")

@@ -113,7 +113,8 @@ def test_a_recipe_has_its_cuts(soundreel: Soundreel, tune: Path, tmp_path: Path)
 @pytest.mark.parametrize("clip", [3, 4])
 def test_a_render_with_cuts_goes_on(tmp_path: Path, tune: Path, clip: int) -> None:
     """Broken off in the first and in the second clip of the second shot."""
-    fields: dict[str, Any] = {"cuts": [1.0, 2.0625], "frames": 49, "interpolate": "motion", "color_match": True}
+    fields: dict[str, Any] = {"cuts": [1.0, 2.0625], "frames": 49, "infer_frames": 16, "interpolate": "motion"}
+    fields |= {"color_match": True}
     whole = Render(tmp_path / "whole", audio=tune, **fields)
     whole()
     render = Render(tmp_path / "broken", audio=tune, **fields)
@@ -126,7 +127,7 @@ def test_a_render_with_cuts_goes_on(tmp_path: Path, tune: Path, clip: int) -> No
 
 
 def test_what_is_there_of_a_video_ends_with_a_frame_of_its_last_shot(tmp_path: Path, tune: Path) -> None:
-    render = Render(tmp_path, audio=tune, cuts=[1.0], frames=49, interpolate="motion", fps=25)
+    render = Render(tmp_path, audio=tune, cuts=[1.0], frames=49, infer_frames=16, interpolate="motion", fps=25)
     render.break_off(clip=3)
     partial = frames_of(tmp_path / "a.partial.mp4")
     render()

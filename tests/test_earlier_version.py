@@ -14,6 +14,8 @@ from soundreel.media.mux import assemble
 from soundreel.media.video import SegmentWriter
 from soundreel.request import FLAT_NAMES, from_data
 
+pytestmark = pytest.mark.usefixtures("few_partial_videos")
+
 REQUEST: dict[str, Any] = {
     "ref_image": None,
     "prompt": "red",

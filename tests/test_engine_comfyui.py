@@ -17,6 +17,7 @@ import pytest
 from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, prepare, wait_until
 from comfyui_renders import render as render_clips
 from comfyui_server import ContractServer, graphs, read_label
+from comfyui_server.nodes import Info, object_info
 from command import run_here
 from conftest import SHARED
 from numbered_sound import SILENT, write_numbered_sound
@@ -58,12 +59,10 @@ def no_patience_wasted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts servers that end with the test."""
-    if not CAPTURES.is_dir():
-        pytest.skip("../shared/comfyui is not here")
     running: list[ContractServer] = []
 
     def start(version: str = "0.33.0", **options: Any) -> ContractServer:
-        info = json.loads((CAPTURES / VERSIONS[version]).read_text(encoding="utf-8"))
+        info = captured(version) if CAPTURES.is_dir() else object_info(version)
         server = ContractServer(info, tmp_path / f"server{len(running)}", version=version, **options)
         running.append(server.__enter__())
         return server
@@ -72,6 +71,35 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     for server in running:
         server.release()
         server.__exit__(None, None, None)
+
+
+def captured(version: str) -> Info:
+    """What a server of this version did answer."""
+    info: Info = json.loads((CAPTURES / VERSIONS[version]).read_text(encoding="utf-8"))
+    return info
+
+
+@pytest.mark.skipif(not CAPTURES.is_dir(), reason="../shared/comfyui is not here")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_nodes_are_described_as_servers_do(version: str) -> None:
+    real = captured(version)
+    assert object_info(version).keys() == real.keys()
+    for kind, node in object_info(version).items():
+        assert node["output"] == real[kind]["output"], kind
+        assert node["output_node"] == real[kind]["output_node"], kind
+        for group, inputs in node["input"].items():
+            assert inputs.keys() == real[kind]["input"].get(group, {}).keys(), kind
+            for name, spec in inputs.items():
+                expected = real[kind]["input"][group][name]
+                assert known(spec) <= known(expected), f"{kind} {name}"
+
+
+def known(spec: list[Any]) -> set[Any]:
+    """Type, limits and choices of an input."""
+    choices = spec[0] if isinstance(spec[0], list) else (spec[1:] or [{}])[0].get("options", [])
+    names = {choice["key"] if isinstance(choice, dict) else choice for choice in choices}
+    limits = {(key, value) for key, value in (spec[1:] or [{}])[0].items() if key in {"min", "max"}}
+    return names | limits | {"list" if isinstance(spec[0], list) else spec[0]}
 
 
 @pytest.fixture

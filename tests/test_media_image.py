@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
+from conftest import SHARED
 from soundreel.errors import InputError, MediaError
 from soundreel.media.image import cover, load_image, probe_image
 
-SHARED_MEDIA = Path(__file__).parents[2] / "shared" / "media"
+SHARED_MEDIA = SHARED / "media"
 
 RED, GREEN, BLUE, GREY = (200, 30, 30), (30, 200, 30), (30, 30, 200), (128, 128, 128)
 

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from official_transformer import official_transformer, official_velocity
-from parity.case import Case, read_cases
-from parity.transformer import RUNNERS, build_transformer, condition_case
+from parity.case import read_cases
+from parity.transformer import build_transformer, condition_case
 from parity.transformer import official_transformer as golden_transformer
 from soundreel.errors import InputError
 from soundreel.models.kernels import reference
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.precision import round_layers, step_layers
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 FRAMES, HEIGHT, WIDTH = (
     3,
     10,
@@ -95,18 +94,7 @@ LATENTS = torch.randn(1, 16, FRAMES, HEIGHT, WIDTH, generator=torch.Generator().
 T = torch.tensor(701)
 
 
-def golden_cases() -> list[Any]:
-    if not GOLDEN.is_dir():
-        return [pytest.param(None, marks=pytest.mark.skip("../shared/golden is not here"))]
-    return [pytest.param(case, id=case.name) for case in read_cases(GOLDEN) if case.kind in RUNNERS]
-
-
 class TestAgainstTheReference:
-    @pytest.mark.parametrize("case", golden_cases())
-    def test_golden(self, case: Case) -> None:
-        failed = [comparison for comparison in RUNNERS[case.kind](case) if not comparison.passed]
-        assert not failed
-
     @pytest.mark.parametrize("drop_motion", [False, True])
     @pytest.mark.parametrize(
         ("sizes", "size", "text_rows"),
@@ -152,10 +140,9 @@ class TestAgainstTheReference:
         velocity = ours(latents[None], T, conditioning)[0]
         assert (velocity - expected).norm() < 1e-5 * expected.norm()
 
-    @pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is not here")
-    def test_bfloat16_stays_within_three_percent(self) -> None:
-        model = deepcopy(golden_transformer(GOLDEN / "tiny_official")).to(torch.bfloat16)
-        cases = [case for case in read_cases(GOLDEN) if case.kind == "transformer_forward"]
+    def test_bfloat16_stays_within_three_percent(self, golden: Path) -> None:
+        model = deepcopy(golden_transformer(golden / "tiny_official")).to(torch.bfloat16)
+        cases = [case for case in read_cases(golden) if case.kind == "transformer_forward"]
         for case in cases[:2]:
             velocity = model(case["in.x"][None], case["in.t"], condition_case(model, case))[0]
             assert velocity.dtype is torch.float32

@@ -7,9 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from conftest import SHARED
 from official_encoders import encode_padded, official_text_encoder, official_vae
-from parity.case import Case, read_cases
-from parity.encoders import RUNNERS
 from soundreel.engines.native.sound import (
     SoundEncoder,
     feature_index,
@@ -30,30 +29,18 @@ from soundreel.weights.components import SPECS
 from soundreel.weights.find import find_model
 from soundreel.weights.identify import Storage
 from soundreel.weights.load import load_component
-from weight_files import COMFY, GOLDEN, OFFICIAL, needs_golden, random_floats, relative_error
+from weight_files import COMFY, OFFICIAL, needs_golden, random_floats, relative_error
 
-REAL_TOKENIZER = GOLDEN.parent / "weights" / "umt5-xxl"
+REAL_TOKENIZER = SHARED / "weights" / "umt5-xxl"
 MODEL_RATE = 16_000
-
-
-def cases() -> list[Case]:
-    return [case for case in read_cases(GOLDEN) if case.kind in RUNNERS] if GOLDEN.is_dir() else []
-
-
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_the_reference_s_numbers(case: Case) -> None:
-    failed = [comparison for comparison in RUNNERS[case.kind](case) if not comparison.passed]
-    assert failed == []
 
 
 # sound
 
 
 @pytest.fixture(scope="module")
-def sound_encoder() -> SoundEncoder:
-    if not GOLDEN.is_dir():
-        pytest.skip("../shared/golden is not here")
-    return SoundEncoder.load(find_model(OFFICIAL))
+def sound_encoder(golden: Path) -> SoundEncoder:
+    return SoundEncoder.load(find_model(golden / "tiny_official"))
 
 
 def noise(samples: int) -> np.ndarray:
@@ -173,9 +160,7 @@ def test_prompts_are_cleaned_as_in_the_reference(prompt: str, cleaned: str) -> N
 
 
 @pytest.fixture(scope="module")
-def text_encoder() -> TextEncoder:
-    if not GOLDEN.is_dir():
-        pytest.skip("../shared/golden is not here")
+def text_encoder(golden: Path) -> TextEncoder:
     return TextEncoder.load(find_model(OFFICIAL))
 
 
@@ -224,6 +209,7 @@ SENTENCES = (
 )
 
 
+@needs_golden
 @pytest.mark.parametrize("folder", [REAL_TOKENIZER, OFFICIAL / "google" / "umt5-xxl"], ids=["real", "tiny"])
 def test_a_sentencepiece_model_gives_the_ids_of_tokenizer_json(folder: Path) -> None:
     if not folder.is_dir():
@@ -264,9 +250,7 @@ def test_another_model_s_tokenizer_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def vae() -> Vae:
-    if not GOLDEN.is_dir():
-        pytest.skip("../shared/golden is not here")
+def vae(golden: Path) -> Vae:
     return Vae.load(find_model(OFFICIAL))
 
 

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from parity.case import Case, read_cases
-from parity.plumbing import RUNNERS
 from soundreel.engines.native.inputs import (
     NO_POSE,
     fit_pose,
@@ -25,26 +23,11 @@ from soundreel.media.pose import PoseMatch, missing_pose_seconds, pose_frame_ind
 from soundreel.media.video import SegmentWriter
 from soundreel.planning import size_for_area
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
-KINDS = ("size_selection", "pose_frame_indices", "resize_crop", "video_to_uint8")
-
 GREY_STEP = 4
 """Frame k of a test video is grey of level 8 + 4·k: far enough apart to survive H.264 at crf 0."""
 
 OVERLAPPING = [(0, 8), (5, 4), (9, 8), (10, 4), (8, 4)]
 """First model frames and sizes of clips of which some begin a shot: the last one after a clip of one frame."""
-
-
-def golden_cases() -> list[Case]:
-    found = read_cases(GOLDEN) if GOLDEN.is_dir() else []
-    return [case for case in found if case.kind in KINDS]
-
-
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is not here")
-@pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
-def test_golden(case: Case) -> None:
-    for comparison in RUNNERS[case.kind](case):
-        assert comparison.passed, comparison
 
 
 class TestSizeForArea:

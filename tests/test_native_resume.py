@@ -1,5 +1,6 @@
 """The native engine's clips are chained: its carry makes an interrupted chain go on as if unbroken."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,28 +67,44 @@ def carries(folder: Path) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[bytes], list[bytes]]:
-    """Frames and carries of an undisturbed render."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an undisturbed render leaves that keeps its clips."""
     folder = tmp_path_factory.mktemp("whole")
     rendering(folder)(keep_work=True)
-    return frames(folder), carries(folder)
+    return folder
 
 
-@pytest.mark.parametrize("clip", [2, 3])
-def test_an_interrupted_chain_goes_on_as_if_unbroken(
-    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]], clip: int
-) -> None:
+@pytest.fixture(scope="module")
+def unbroken(whole: Path) -> tuple[list[bytes], list[bytes]]:
+    """Frames and carries of an undisturbed render."""
+    return frames(whole), carries(whole)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a render leaves that is cancelled in its third clip."""
+    folder = tmp_path_factory.mktemp("interrupted")
     with pytest.raises(Cancelled):
-        render(stop_in=clip)
-    assert render(keep_work=True)[1] == set(range(clip, 4))
+        rendering(folder)(stop_in=3)
+    return folder
+
+
+def copy(folder: Path, to: Path) -> None:
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+
+
+def test_an_interrupted_chain_goes_on_as_if_unbroken(
+    render: Render, tmp_path: Path, interrupted: Path, unbroken: tuple[list[bytes], list[bytes]]
+) -> None:
+    copy(interrupted, tmp_path)
+    assert render(keep_work=True)[1] == {3}
     assert (frames(tmp_path), carries(tmp_path)) == unbroken
 
 
 def test_a_damaged_carry_costs_one_clip(
-    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
+    render: Render, tmp_path: Path, interrupted: Path, unbroken: tuple[list[bytes], list[bytes]]
 ) -> None:
-    with pytest.raises(Cancelled):
-        render(stop_in=3)
+    copy(interrupted, tmp_path)
     (carry,) = tmp_path.rglob("clip_00002_*.safetensors")
     carry.write_bytes(carry.read_bytes()[:-1])
     assert render()[1] == {2, 3}
@@ -96,9 +113,9 @@ def test_a_damaged_carry_costs_one_clip(
 
 
 def test_what_depends_on_a_redrawn_clip_is_drawn_again(
-    render: Render, tmp_path: Path, unbroken: tuple[list[bytes], list[bytes]]
+    render: Render, tmp_path: Path, whole: Path, unbroken: tuple[list[bytes], list[bytes]]
 ) -> None:
-    render(keep_work=True)
+    copy(whole, tmp_path)
     result, drawn = render(redo_clip=2)
     assert drawn == {2, 3}
     assert [clip.seed for clip in result.plan.clips] == [0, 3, 2]

@@ -1,17 +1,16 @@
 """Solvers and schedules: the official ones to the last digit, explicit sigmas, and a plain loop."""
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
 
-from parity.case import Case, read_cases
-from parity.plumbing import run_scheduler, velocity_field
+from official_package import official_module
+from parity.case import read_cases
+from parity.plumbing import velocity_field
 from soundreel.errors import EngineError, InputError
 from soundreel.sampling import (
     Schedule,
@@ -23,7 +22,6 @@ from soundreel.sampling import (
     shifted_schedule,
 )
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 LATENT_SHAPE = (16, 3, 4, 6)  # channels, latent frames, rows, columns
 
 UNIPC_TIMESTEPS = [
@@ -36,23 +34,11 @@ DPMPP_TIMESTEPS = [
 ]  # fmt: skip
 
 
-def golden_cases() -> list[Case]:
-    found = read_cases(GOLDEN) if GOLDEN.is_dir() else []
-    return [case for case in found if case.kind == "scheduler"]
-
-
 def a_field(seed: int) -> Callable[[Tensor, Tensor], Tensor]:
     """A smooth, strongly non-linear velocity field for latents with a batch axis."""
     numbers = torch.Generator().manual_seed(seed)
     mix = torch.randn(2, 16, 16, generator=numbers) / 4
     return velocity_field(mix[0], mix[1], torch.randn(1, 16, 1, 1, 1, generator=numbers))
-
-
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is not here")
-@pytest.mark.parametrize("case", golden_cases(), ids=lambda case: case.name)
-def test_golden(case: Case) -> None:
-    for comparison in run_scheduler(case):
-        assert comparison.passed, comparison
 
 
 @pytest.mark.parametrize(("solver", "timesteps"), [(Solver.UNIPC, UNIPC_TIMESTEPS), (Solver.DPMPP, DPMPP_TIMESTEPS)])
@@ -82,27 +68,13 @@ class TestAgainstTheOfficialCode:
 
 def official_scheduler(solver: Solver, steps: int, shift: float):
     if solver is Solver.UNIPC:
-        scheduler = official_module("fm_solvers_unipc").FlowUniPCMultistepScheduler(shift=1)
+        scheduler = official_module("utils.fm_solvers_unipc").FlowUniPCMultistepScheduler(shift=1)
         scheduler.set_timesteps(steps, shift=shift)
     else:
-        solvers = official_module("fm_solvers")
+        solvers = official_module("utils.fm_solvers")
         scheduler = solvers.FlowDPMSolverMultistepScheduler(shift=1)
         scheduler.set_timesteps(sigmas=solvers.get_sampling_sigmas(steps, shift))
     return scheduler
-
-
-def official_module(name: str) -> ModuleType:
-    """A file of the official package, without importing the package itself: that needs a GPU's libraries."""
-    package = importlib.util.find_spec("wan")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("the wan22 package is not installed")
-    path = Path(package.submodule_search_locations[0]) / "utils" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"official_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class TestExplicitSigmas:
@@ -262,9 +234,8 @@ class TestNoise:
     def test_any_seed_will_do(self) -> None:
         assert torch.equal(draw_noise(LATENT_SHAPE, 2**64 + 5), draw_noise(LATENT_SHAPE, 5))
 
-    @pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is not here")
-    def test_is_the_official_noise_of_each_clip(self) -> None:
-        case = next(case for case in read_cases(GOLDEN) if case.name == "e2e_2clip_pose")
+    def test_is_the_official_noise_of_each_clip(self, golden: Path) -> None:
+        case = next(case for case in read_cases(golden) if case.name == "e2e_2clip_pose")
         seed = case.params["args"]["seed"]
         for clip in range(2):
             expected = case[f"in.clip{clip}.noise"]

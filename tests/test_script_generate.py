@@ -16,13 +16,7 @@ from soundreel.media.video import probe_video
 from soundreel.planning import plan
 from soundreel.request import AvAlign, ClipSplit, RefFit, Request, Solver
 
-GOLDEN = REPO.parent / "shared" / "golden"
 SCRIPT = REPO / "scripts" / "generate.py"
-
-needs_model = pytest.mark.skipif(
-    not GOLDEN.is_dir() or importlib.util.find_spec("diffusers") is None,
-    reason="../shared/golden or the packages of soundreel[native] are not here",
-)
 
 FULL_COMMAND = (
     "--task s2v-14B --ckpt_dir model --size 480*832 --num_clip 1 --infer_frames 80 --sample_steps 30 "
@@ -185,14 +179,13 @@ def test_of_several_processes_only_the_first_speaks(tmp_path: Path, rank: str) -
     assert len(done.err.splitlines()) == (1 if rank == "0" else 0)
 
 
-@needs_model
 @pytest.mark.parametrize("launcher", ["python", "torchrun"])
-def test_a_model_render(tmp_path: Path, launcher: str) -> None:
+def test_a_model_render(golden: Path, tmp_path: Path, launcher: str) -> None:
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=1", "--master_addr=127.0.0.1", "--master_port=0")
     line = "--task s2v-14B --size 480*832 --num_clip 1 --infer_frames 4 --sample_steps 1 --base_seed 3 --device cpu"
     process = start(
         *line.split(),
-        *("--ckpt_dir", GOLDEN / "tiny_official", "--audio", GOLDEN / "inputs" / "speech_2s.wav"),
+        *("--ckpt_dir", golden / "tiny_official", "--audio", golden / "inputs" / "speech_2s.wav"),
         *("--image", picture(tmp_path / "i.png", 64, 64), "--save_file", tmp_path / "v.mp4"),
         program=((*torchrun, str(SCRIPT)) if launcher == "torchrun" else (str(SCRIPT),)),
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -204,7 +197,7 @@ def test_a_model_render(tmp_path: Path, launcher: str) -> None:
     assert "engine: native (as asked)" in done.err
 
 
-@needs_model
+@pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="soundreel[native] is not here")
 def test_a_missing_model_is_one_line_and_code_4(tune: Path, tmp_path: Path) -> None:
     done = run("--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832", cwd=tmp_path)
     assert done.code == 4

@@ -11,6 +11,7 @@ import torch
 from gguf import GGMLQuantizationType
 from safetensors.torch import load_file
 
+from conftest import SHARED
 from soundreel.errors import InputError, WeightsError
 from soundreel.weights import catalog
 from soundreel.weights.catalog import BUNDLES, TOKENIZER_BUNDLE, Component
@@ -336,7 +337,7 @@ def test_every_model_bundle_has_every_component_and_a_place_for_each_file() -> N
 
 
 def test_the_tokenizer_s_checksums_are_those_of_the_real_files() -> None:
-    folder = OFFICIAL.parents[1] / "weights" / "umt5-xxl"
+    folder = SHARED / "weights" / "umt5-xxl"
     if not folder.is_dir():
         pytest.skip("../shared/weights is not here")
     files = [file for file in BUNDLES["s2v"].files if "umt5-xxl/" in file.path]

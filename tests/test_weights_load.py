@@ -26,7 +26,6 @@ from soundreel.weights.read import open_tensors
 from soundreel.weights.scan import Part
 from weight_files import (
     COMFY,
-    GOLDEN,
     OFFICIAL,
     needs_golden,
     random_floats,
@@ -414,9 +413,6 @@ def test_a_missing_tensor_of_a_real_checkpoint_is_found_before_anything_is_loade
 # full size
 
 
-MANIFEST = GOLDEN.parent / "spec" / "s2v_14b_manifest.json"
-needs_manifest = pytest.mark.skipif(not MANIFEST.is_file(), reason="../shared/spec is not here")
-
 TEXT_NAMES_OF_COMFY = {
     "token_embedding": "shared",
     "norm1": "layer.0.layer_norm",
@@ -448,11 +444,10 @@ LAYOUTS: dict[str, Callable[[str], str]] = {
 """ComfyUI's names by the manifest's component."""
 
 
-@needs_manifest
 @pytest.mark.parametrize("layout", ["official", "comfy"])
 @pytest.mark.parametrize("component", Component)
-def test_every_full_size_key_and_shape_fits(tmp_path: Path, component: Component, layout: str) -> None:
-    row = json.loads(MANIFEST.read_text())["components"][component.name.lower()]
+def test_every_full_size_key_and_shape_fits(manifest: Path, tmp_path: Path, component: Component, layout: str) -> None:
+    row = json.loads(manifest.read_text())["components"][component.name.lower()]
     rename = LAYOUTS[component.name.lower()] if layout == "comfy" else str
     shapes = {rename(name): tuple(shape) for name, shape in row["keys"].items()}
     path = shape_only_file(tmp_path / f"{component.name.lower()}.safetensors", shapes)

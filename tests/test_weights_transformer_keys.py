@@ -19,9 +19,6 @@ from soundreel.weights.transformer_keys import (
     to_ours,
 )
 
-SHARED = Path(__file__).parents[2] / "shared"
-MANIFEST = SHARED / "spec" / "s2v_14b_manifest.json"
-GOLDEN = SHARED / "golden"
 LAYERS_14B = (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39)
 
 Shapes = dict[str, list[int]]
@@ -34,18 +31,20 @@ def official_tensors(checkpoint: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def full_size() -> Shapes:
-    if not MANIFEST.is_file():
-        pytest.skip("../shared/spec is not here")
-    keys: Shapes = json.loads(MANIFEST.read_text())["components"]["transformer"]["keys"]
+def published(manifest: Path) -> dict[str, Any]:
+    transformer: dict[str, Any] = json.loads(manifest.read_text())["components"]["transformer"]
+    return transformer
+
+
+@pytest.fixture(scope="module")
+def full_size(published: dict[str, Any]) -> Shapes:
+    keys: Shapes = published["keys"]
     return keys
 
 
 @pytest.fixture(scope="module")
-def tiny() -> tuple[dict[str, Any], Shapes]:
-    checkpoint = GOLDEN / "tiny_official"
-    if not checkpoint.is_dir():
-        pytest.skip("../shared/golden is not here")
+def tiny(golden: Path) -> tuple[dict[str, Any], Shapes]:
+    checkpoint = golden / "tiny_official"
     config = json.loads((checkpoint / "config.json").read_text())
     return config, {name: list(tensor.shape) for name, tensor in official_tensors(checkpoint).items()}
 
@@ -66,9 +65,8 @@ class TestFullSize:
         config = config_from_official(None, full_size)
         assert config == {name: published[name] for name in config} | {"num_layers": 40}
 
-    def test_config_json_agrees(self, full_size: Shapes) -> None:
-        config = json.loads(MANIFEST.read_text())["components"]["transformer"]["config"]
-        assert config_from_official(config, full_size) == config_from_official(None, full_size)
+    def test_config_json_agrees(self, published: dict[str, Any], full_size: Shapes) -> None:
+        assert config_from_official(published["config"], full_size) == config_from_official(None, full_size)
 
 
 class TestConfig:

@@ -10,6 +10,8 @@ from command import files_below
 from draft_renders import Drawing, Render, Soundreel, clip_files, frames_of
 from soundreel.errors import Cancelled
 
+pytestmark = pytest.mark.usefixtures("few_partial_videos")
+
 CHANGES = {
     "another crf": ["--crf", "30"],
     "another prompt": ["--prompt", "red"],
@@ -113,13 +115,13 @@ def test_one_that_is_stopped_before_its_first_clip_leaves_the_folder_as_it_was(
 
 def test_shots_before_a_moved_cut_are_not_drawn_again(soundreel: Soundreel, tmp_path: Path, work: Path) -> None:
     """Shots of 16, 16 and 33 frames; then of 16, 24 and 25: only the first one is the same."""
-    keep = ["--work-dir", work, "--keep-work"]
+    keep = ["--work-dir", work, "--keep-work", "--frames", "65", "--infer-frames", "16"]
     soundreel.generate("-o", tmp_path / "a.mp4", *keep, "--cut", "1", "--cut", "2")
     before = clip_files(work)
     moved = soundreel.generate("-o", tmp_path / "b.mp4", *keep, "--cut", "1", "--cut", "2.5")
     assert moved.drawn == set(range(3, 1 + len(shots_of(soundreel, moved))))
     assert clip_files(work).items() >= before.items()
-    fresh = soundreel.generate("-o", tmp_path / "fresh" / "b.mp4", "--cut", "1", "--cut", "2.5")
+    fresh = soundreel.generate("-o", tmp_path / "fresh" / "b.mp4", *keep[3:], "--cut", "1", "--cut", "2.5")
     assert frames_of(moved.path) == fresh.frames
 
 
@@ -143,7 +145,7 @@ def test_a_request_made_of_texts_resumes_its_own_render(tmp_path: Path, tune: Pa
     render = Render(tmp_path, audio=tune, **texts, interpolate="motion")
     render.break_off(clip=4)
     (found,) = [json.loads((folder / "plan.json").read_text()) for folder in (tmp_path / ".soundreel").iterdir()]
-    assert [clip["size"] for clip in found["clips"]] == [16, 16, 16, 16, 16]
+    assert [clip["size"] for clip in found["clips"]] == [8, 8, 8, 8, 8]
     render.request = Render(tmp_path, audio=str(tune), **texts, interpolate="motion").request
     render()
     assert render.drawn == {4, 5}

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+from conftest import GOLDEN
+
 OFFICIAL, COMFY = GOLDEN / "tiny_official", GOLDEN / "tiny_comfy"
 
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden is not here")
+needs_golden = pytest.mark.usefixtures("golden")
 
 
 def writable_copy(folder: Path, target: Path) -> Path:

@@ -1,1 +1,1 @@
-"""The project's own code against reference inputs and outputs: `make parity GOLDEN=DIR`."""
+"""The project's own code against reference inputs and outputs: `make parity`, `make parity GOLDEN=DIR`."""

@@ -18,7 +18,7 @@ from soundreel.engines.native.sound import (
 from soundreel.engines.native.text import TextEncoder, clean_prompt
 from soundreel.engines.native.vae import Vae
 from soundreel.media.audio import read_model_sound
-from soundreel.types import MODEL_FPS
+from soundreel.units import MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles, find_model
 

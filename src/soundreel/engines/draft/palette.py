@@ -51,6 +51,7 @@ LMS_TO_LAB = np.array(
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
 )
+LAB_TO_LMS, LMS_TO_RGB = np.linalg.inv(LMS_TO_LAB), np.linalg.inv(RGB_TO_LMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +165,14 @@ def _to_srgb(lab: NDArray[np.float64]) -> NDArray[np.float32]:
         linear = _to_linear(lab * [1, chroma, chroma])
         fits = np.isnan(rgb[:, 0]) & (np.abs(linear - 0.5) <= 0.5 + 1e-3).all(axis=1)
         rgb[fits] = linear[fits]
+        if not np.isnan(rgb).any():
+            break
     rgb = np.clip(rgb, 0, 1)
     encoded: NDArray[np.float64] = np.where(rgb <= 0.0031308, 12.92 * rgb, 1.055 * rgb ** (1 / 2.4) - 0.055)
     return (255 * encoded).astype(np.float32)
 
 
 def _to_linear(lab: NDArray[np.float64]) -> NDArray[np.float64]:
-    lms = (lab @ np.linalg.inv(LMS_TO_LAB).T) ** 3
-    linear: NDArray[np.float64] = lms @ np.linalg.inv(RGB_TO_LMS).T
+    lms = (lab @ LAB_TO_LMS.T) ** 3
+    linear: NDArray[np.float64] = lms @ LMS_TO_RGB.T
     return linear
