@@ -9,6 +9,8 @@ loading included, and the table says what the plan had foreseen beside what was 
 """
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import resource
@@ -28,6 +30,10 @@ import torch
 from benchmarks.card_files import write_form
 from benchmarks.full_size import count_frames, run_command, timings, write_inputs
 from soundreel.cli.app import app, guard
+from soundreel.engines.native import clips, engine
+from soundreel.engines.native.clips import ClipDecoder, ClipSampler
+from soundreel.engines.native.vae import Vae
+from soundreel.media.video import read_frames
 from soundreel.request import memory_bytes
 
 GIB = 2**30
@@ -126,18 +132,66 @@ def hold(free: int) -> None:
             print(least, flush=True)
 
 
+class PhasePeaks:
+    """The most that PyTorch has allocated in each phase of a render, by wrapping what the engine calls."""
+
+    def __init__(self) -> None:
+        self.allocated: dict[str, int] = {}
+        self.reserved = 0
+
+    def watch(self, owner: Any, name: str, phase: str) -> None:
+        """Measure every call of a function or method."""
+        work = getattr(owner, name)
+
+        @functools.wraps(work)
+        def measured(*arguments: Any, **options: Any) -> Any:
+            self.note("between")
+            try:
+                return work(*arguments, **options)
+            finally:
+                self.note(phase)
+
+        setattr(owner, name, measured)
+
+    def note(self, phase: str) -> None:
+        """What was allocated at most since the note before belongs to a phase."""
+        if torch.cuda.is_available():
+            self.allocated[phase] = max(self.allocated.get(phase, 0), torch.cuda.max_memory_allocated())
+            self.reserved = max(self.reserved, torch.cuda.max_memory_reserved())
+            torch.cuda.reset_peak_memory_stats()
+
+
 def child(arguments: Sequence[str]) -> None:
     """The command itself, in this process, so that PyTorch's own peaks can be read after it."""
+    peaks = PhasePeaks()
+    peaks.watch(engine, "prepare_scene", "scene")
+    peaks.watch(engine, "load_transformer", "load")
+    peaks.watch(ClipSampler, "_conditions", "condition")
+    peaks.watch(clips, "sample", "steps")
+    peaks.watch(ClipDecoder, "decode", "decode")
+    peaks.watch(Vae, "encode", "encode")
     sys.argv = ["soundreel", *arguments]
     try:
         guard(app)
     finally:
-        peaks = {
-            "allocated": torch.cuda.max_memory_allocated(),
-            "reserved": torch.cuda.max_memory_reserved(),
+        peaks.note("between")
+        told = {
+            "allocated": max(peaks.allocated.values(), default=0),
+            "phases": peaks.allocated,
+            "reserved": peaks.reserved,
             "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         }
-        Path(os.environ[PEAKS_VARIABLE]).write_text(json.dumps(peaks))
+        Path(os.environ[PEAKS_VARIABLE]).write_text(json.dumps(told))
+
+
+def frames_digest(video: Path) -> str:
+    """The same for the same pictures; "" where there are none."""
+    if not video.is_file():
+        return ""
+    digest = hashlib.sha256()
+    for frame in read_frames(video):
+        digest.update(frame.tobytes())
+    return digest.hexdigest()[:12]
 
 
 def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str, Any]:
@@ -162,13 +216,17 @@ def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str,
         "device_peak": watch.begin - watch.least,
         **peaks,
         "frames": count_frames(video),
+        "digest": frames_digest(video),
         "frames_asked": cell.frames,
         "seconds": timings(events, seconds),
         "error": "" if status == 0 else log.read_text()[-400:],
     }
 
 
-COLUMNS = ("cell", "exit", "mode", "plan GB", "allocated", "reserved", "device", "host", "step s", "after s", "frames")
+COLUMNS = (
+    *("cell", "exit", "mode", "plan GB", "allocated", "reserved", "device", "host"),
+    *("first steps", "last step to file", "frames", "digest"),
+)
 
 
 def row(figures: Mapping[str, Any]) -> str:
@@ -186,6 +244,7 @@ def row(figures: Mapping[str, Any]) -> str:
         " ".join(f"{value:.1f}" for value in steps),
         "–" if seconds["after_last_step"] is None else f"{seconds['after_last_step']:.1f}",
         f"{figures['frames']}/{figures['frames_asked']}",
+        figures["digest"],
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -229,6 +288,8 @@ def main() -> None:
         figures = run_cell(cell, options, left - 20)
         found.append(figures)
         print(row(figures), flush=True)
+        phases = figures.get("phases", {})
+        print("    " + ", ".join(f"{name} {size / 1e9:.2f}" for name, size in phases.items()), flush=True)
         if figures["error"]:
             print(f"    {figures['error']}", flush=True)
         (options.results / "cards.json").write_text(json.dumps(found, indent=1))

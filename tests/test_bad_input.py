@@ -109,7 +109,7 @@ def test_a_sound_that_is_none(
         ("--engine warp", "'warp'"),
         ("--interpolate magic", "'magic'"),
         ("--solver bogus", "solver is 'bogus': expected unipc, dpm++ or euler"),
-        ("--memory all", "memory is 'all': expected auto, high, 24gb, 16gb or 12gb"),
+        ("--memory all", "memory is 'all': expected auto, high, or a size as 24gb, 16gb, 20.5gb"),
         ("--clip-split odd", "clip_split is 'odd': expected even or full"),
         ("--cfg-interval 0.5", "cfg_interval is ['0.5']: expected 2 values"),
         ("--output video.avi", ".mp4"),

@@ -181,12 +181,12 @@ def test_a_render_that_goes_on_keeps_what_changes_its_pixels(
 
 def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 13 * GB)
-    planned = full_plan(width=704, height=1024)
+    planned = full_plan(width=832, height=1216)
     weights, asked = full_weights(), full_demand(planned)
     anew = choose_memory(weights, asked, planned.request, CPU)
     roomy = Bits(rounds=False, tokens_at_once=None, vae_step=2)
     assert anew.bits != roomy
-    with pytest.raises(EngineError, match=r"704×1024 .* 13\.0 GB free: --no-resume begins anew, with what fits; or"):
+    with pytest.raises(EngineError, match=r"832×1216 .* 13\.0 GB free: --no-resume begins anew, with what fits; or"):
         choose_memory(weights, asked, planned.request, CPU, roomy)
 
 
@@ -194,7 +194,7 @@ def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytes
 def test_memory_grows_with_the_picture_and_the_clip(mode: Memory) -> None:
     asked = [full_demand(full_plan(width=w, height=h, infer_frames=n, frames=221)) for w, h, n in
              ((480, 832, 48), (480, 832, 80), (704, 1024, 80), (832, 1216, 80), (832, 1216, 112))]  # fmt: skip
-    memory_plan = MemoryPlan(mode=mode, blocks=40, tokens_at_once=8192)
+    memory_plan = MemoryPlan(mode=mode, blocks=40, tokens_at_once=8192, vae_step=1, vae_bands=4)
     needed = [peak_bytes(full_weights(), one, memory_plan) for one in asked]
     assert needed == sorted(needed)
     assert len(set(needed)) == len(needed)
@@ -403,8 +403,8 @@ def test_the_time_left_is_in_the_progress_of_every_step() -> None:
 @needs_golden
 def test_what_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 24 * GB)
-    planned = full_plan(width=832, height=1216, memory=Memory.GB12)
+    planned = full_plan(width=832, height=1216, memory="9gb")
     with pytest.raises(
-        EngineError, match=r"832×1216 in clips of 80 needs at least \d+\.\d GB of the GPU, --memory is 12gb: take "
+        EngineError, match=r"832×1216 in clips of 80 needs at least \d+\.\d GB of the GPU, --memory is 9gb: take "
     ):
         choose_memory(full_weights(), full_demand(planned), planned.request, CPU)

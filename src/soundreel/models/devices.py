@@ -1,10 +1,16 @@
 """Which device a network computes on."""
 
+import os
+import platform
+
 import torch
 
 from soundreel.errors import InputError
 
 AUTO = "auto"
+
+ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Settings of PyTorch's GPU allocator, read when it is first used."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -13,6 +19,7 @@ def pick_device(name: str) -> torch.device:
     Raises:
         InputError: the name is no device, or there is none of that kind.
     """
+    _let_segments_expand()
     if name == AUTO:
         return torch.device(_best_kind())
     try:
@@ -22,6 +29,12 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device is {name!r}: expected auto, cpu, cuda, cuda:N or mps ({reason})") from error
     return device
+
+
+def _let_segments_expand() -> None:
+    """Freed memory of any size is used again: a cap is no use where a tenth of it lies in pieces. Linux only."""
+    if platform.system() == "Linux" and not any(name in os.environ for name in ALLOCATOR_VARIABLES):
+        os.environ[ALLOCATOR_VARIABLES[0]] = "expandable_segments:True"
 
 
 def _best_kind() -> str:
