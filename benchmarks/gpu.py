@@ -4,7 +4,7 @@
 
 Weights are random and made on the device: times and memory are those of trained ones, errors are not, since trained
 weights have outliers. Errors are relative L2 of a pass from the reference operations (PyTorch) in bfloat16. The share
-of the ceiling is the pass's arithmetic (`block_work`) at the speed of large products, measured just before: bfloat16's
+of the ceiling is the pass's arithmetic (`pass_cost`) at the speed of large products, measured just before: bfloat16's
 for the exact modes, float8's for those with both fp8 products and fp8 attention.
 """
 

@@ -29,10 +29,10 @@ from soundreel.engines.native.cost import (
     ClipSeconds,
     Forecast,
     Speeds,
-    block_work,
     clip_seconds,
     decode_flops,
     encode_flops,
+    pass_cost,
     pass_seconds,
     step_passes,
 )
@@ -83,7 +83,7 @@ def test_a_pass_by_the_table(
     tokens: tuple[int, int, int], total: float, scores: float, linears_and_ffn: float, audio: float
 ) -> None:
     noise, reference, motion = tokens
-    work = block_work(SIZES, Tokens(noise=noise, reference=reference, motion=motion), text_rows=512)
+    work = pass_cost(SIZES, Tokens(noise=noise, reference=reference, motion=motion), text_rows=512)
     assert work.attention / TERA == pytest.approx(scores, rel=0.005)
     assert work.products / TERA == pytest.approx(linears_and_ffn + audio, rel=0.005)
     assert (work.products + work.attention) / TERA == pytest.approx(total, rel=0.005)
@@ -123,7 +123,7 @@ def seconds(planned: Plan, clip: int = 1, **options: Any) -> ClipSeconds:
 
 
 def test_a_pass_is_the_sum_of_its_parts() -> None:
-    work = block_work(SIZES, Tokens(noise=31200, reference=1560, motion=2314))
+    work = pass_cost(SIZES, Tokens(noise=31200, reference=1560, motion=2314))
     attained = SPEEDS.attention_at(work.tokens)
     assert 5e14 < attained < 6e14
     expected = work.products / 7e14 + work.attention / attained + work.row_bytes / 3e12

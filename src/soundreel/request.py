@@ -17,7 +17,16 @@ from urllib.parse import urlsplit
 
 from soundreel.errors import InputError
 from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle, wrong
-from soundreel.units import FRAMES_PER_LATENT, MAX_FPS, MAX_SIDE_PIXELS, MODEL_FPS, SIZE_MULTIPLE, StrPath
+from soundreel.units import (
+    DEFAULT_CRF,
+    FRAMES_PER_LATENT,
+    MAX_CRF,
+    MAX_FPS,
+    MAX_SIDE_PIXELS,
+    MODEL_FPS,
+    SIZE_MULTIPLE,
+    StrPath,
+)
 
 WHAT, LENGTH, PICTURE, MODEL, SPEED, SERVER, OUTPUT = (
     "What", "Length", "Picture", "Model", "Speed (native)", "ComfyUI server", "Output",
@@ -314,7 +323,14 @@ class Output:
     settings: str | None = option(
         None, "Tag in the automatic name", role=Role.NEITHER, panel=OUTPUT, default_says="the engine"
     )
-    crf: int = option(18, "H.264 quality, 0 best to 51", role=Role.ENCODING, panel=PICTURE, at_least=0, at_most=51)
+    crf: int = option(
+        DEFAULT_CRF,
+        f"H.264 quality, 0 best to {MAX_CRF}",
+        role=Role.ENCODING,
+        panel=PICTURE,
+        at_least=0,
+        at_most=MAX_CRF,
+    )
     fps: int | None = option(
         None, "Of the video, from 16: 24, 25, 30, 32, 60 …",
         role=Role.ENCODING, panel=PICTURE, default_says="16, interpolated 32", at_least=MODEL_FPS, at_most=MAX_FPS,

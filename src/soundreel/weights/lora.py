@@ -20,9 +20,9 @@ from soundreel.weights.lora_files import (
     LIVE_AVATAR,
     PEFT_PREFIX,
     LoraSource,
-    Part,
+    LoraTensor,
     Scaling,
-    group_parts,
+    group_tensors,
     has_layout,
     layer_aliases,
     lora_file,
@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 class LayerChange:
     """A LoRA's change of one layer."""
 
-    parts: Mapping[Part, str]  # names of the tensors in the file
+    names: Mapping[LoraTensor, str]  # names of the tensors in the file
     rank: int  # 0: no low-rank product
     scale: float  # of the product, without the strength
 
@@ -52,14 +52,14 @@ class Lora:
     layers: Mapping[str, LayerChange]  # by our names
     notes: tuple[str, ...] = ()  # what the user should know
 
-    def read(self, layer: str, part: Part, device: torch.device) -> Tensor | None:
+    def read(self, layer: str, kind: LoraTensor, device: torch.device) -> Tensor | None:
         """A tensor of a layer's change in float32; None if there is none."""
-        name = self.layers[layer].parts.get(part)
+        name = self.layers[layer].names.get(kind)
         return None if name is None else self.file.read(name, device).float()
 
     def product(self, layer: str, device: torch.device) -> Tensor | None:
         """strength·scale·up·down as a matrix [O, I]; None where the change has no product."""
-        down, up = self.read(layer, Part.DOWN, device), self.read(layer, Part.UP, device)
+        down, up = self.read(layer, LoraTensor.DOWN, device), self.read(layer, LoraTensor.UP, device)
         if down is None or up is None:
             return None
         return self.source.strength * self.layers[layer].scale * (up.flatten(1) @ down.flatten(1))
@@ -67,12 +67,12 @@ class Lora:
     def differences(self, layer: str, device: torch.device) -> Iterator[tuple[str, Tensor]]:
         """Names of the layer's parameters that get a whole difference, and that difference times strength."""
         scale = self.layers[layer].scale
-        for part, leaf, factor in (
-            (Part.WEIGHT, "weight", 1.0),
-            (Part.BIAS, "bias", 1.0),
-            (Part.UP_BIAS, "bias", scale),
+        for kind, leaf, factor in (
+            (LoraTensor.WEIGHT, "weight", 1.0),
+            (LoraTensor.BIAS, "bias", 1.0),
+            (LoraTensor.UP_BIAS, "bias", scale),
         ):
-            difference = self.read(layer, part, device)
+            difference = self.read(layer, kind, device)
             if difference is not None:
                 yield leaf, self.source.strength * factor * difference
 
@@ -87,18 +87,18 @@ def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
             changes no layer of this one.
     """
     file = open_tensors(lora_file(source.path))
-    found, strangers = group_parts(file.header)
+    found, strangers = group_tensors(file.header)
     scaling, notes = _scaling(file.header, found)
     aliases = layer_aliases(_changeable(model), model.config["audio_inject_layers"])
     layers: dict[str, LayerChange] = {}
-    for name, parts in found.items():
+    for name, names in found.items():
         bare = without_prefixes(name)
         if bare in aliases:
             layer = aliases[bare]
-            _check_shapes(file.header, parts, model.get_submodule(layer))
-            layers[layer] = _layer_change(file, parts, scaling, bare)
+            _check_shapes(file.header, names, model.get_submodule(layer))
+            layers[layer] = _layer_change(file, names, scaling, bare)
         else:
-            strangers.extend(parts.values())
+            strangers.extend(names.values())
     file_name = file.header.path.name
     if not layers:
         raise WeightsError(f"{file_name!r} changes no layer of Wan S2V: it has {_in_brief(strangers)}")
@@ -147,12 +147,12 @@ def fuse_loras(part: nn.Module, part_name: str, loras: Sequence[Lora]) -> set[st
     return set(fusable)
 
 
-def _scaling(header: FileHeader, found: Mapping[str, Mapping[Part, str]]) -> tuple[Scaling, tuple[str, ...]]:
+def _scaling(header: FileHeader, found: Mapping[str, Mapping[LoraTensor, str]]) -> tuple[Scaling, tuple[str, ...]]:
     """Scaling of products without an alpha tensor, and notes for the user."""
     stated = stated_scaling(header)
     if stated is not None:
         return stated, ()
-    unsaid = {name: _rank(header, parts) for name, parts in found.items() if Part.ALPHA not in parts}
+    unsaid = {name: _rank(header, names) for name, names in found.items() if LoraTensor.ALPHA not in names}
     if has_layout(LIVE_AVATAR, unsaid):
         alpha = f"{LIVE_AVATAR.alpha:g}, as its layout is that of {LIVE_AVATAR.name}"
         return Scaling(alpha=LIVE_AVATAR.alpha), (
@@ -163,18 +163,18 @@ def _scaling(header: FileHeader, found: Mapping[str, Mapping[Part, str]]) -> tup
     return Scaling(), ()
 
 
-def _layer_change(file: TensorFile, parts: Mapping[Part, str], scaling: Scaling, bare: str) -> LayerChange:
-    rank = _rank(file.header, parts)
-    if rank and Part.ALPHA in parts:
-        scale = file.read(parts[Part.ALPHA], CPU).item() / rank
+def _layer_change(file: TensorFile, names: Mapping[LoraTensor, str], scaling: Scaling, bare: str) -> LayerChange:
+    rank = _rank(file.header, names)
+    if rank and LoraTensor.ALPHA in names:
+        scale = file.read(names[LoraTensor.ALPHA], CPU).item() / rank
     else:
         scale = scaling.scale(bare, rank) if rank else 1.0
-    return LayerChange(parts=parts, rank=rank, scale=scale)
+    return LayerChange(names=names, rank=rank, scale=scale)
 
 
-def _rank(header: FileHeader, parts: Mapping[Part, str]) -> int:
+def _rank(header: FileHeader, names: Mapping[LoraTensor, str]) -> int:
     """Rank of the product (rows of `down`); 0 without a product."""
-    return header.tensors[parts[Part.DOWN]].shape[0] if Part.DOWN in parts else 0
+    return header.tensors[names[LoraTensor.DOWN]].shape[0] if LoraTensor.DOWN in names else 0
 
 
 def _changeable(model: nn.Module) -> list[str]:
@@ -182,15 +182,15 @@ def _changeable(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if isinstance(getattr(layer, "weight", None), Tensor)]
 
 
-def _check_shapes(header: FileHeader, parts: Mapping[Part, str], layer: nn.Module) -> None:
+def _check_shapes(header: FileHeader, names: Mapping[LoraTensor, str], layer: nn.Module) -> None:
     """Raise `WeightsError` if a tensor does not fit the layer."""
     expected = _weight_shape(layer)
-    outputs, inputs, rank = expected[0], math.prod(expected[1:]), _rank(header, parts)
-    matrices = {Part.DOWN: (rank, inputs), Part.UP: (outputs, rank), Part.WEIGHT: (outputs, inputs)}
-    for part, name in parts.items():
+    outputs, inputs, rank = expected[0], math.prod(expected[1:]), _rank(header, names)
+    matrices = {LoraTensor.DOWN: (rank, inputs), LoraTensor.UP: (outputs, rank), LoraTensor.WEIGHT: (outputs, inputs)}
+    for kind, name in names.items():
         shape = header.tensors[name].shape
         matrix = (shape[0], math.prod(shape[1:])) if shape else (1, 1)
-        if part is not Part.ALPHA and matrix != matrices.get(part, (outputs, 1)):
+        if kind is not LoraTensor.ALPHA and matrix != matrices.get(kind, (outputs, 1)):
             raise WeightsError(
                 f"{header.path.name!r} is a LoRA for a model of another size: {name} has shape "
                 f"{list(shape)}, the layer {list(expected)}"
@@ -261,8 +261,8 @@ def _adapter_tensors(
 ) -> Iterator[tuple[str, Tensor]]:
     for name in targets:
         device = _weight(model.get_submodule(name)).device
-        for part, leaf in ((Part.DOWN, "lora_A"), (Part.UP, "lora_B")):
-            tensor = lora.read(name, part, device)
+        for kind, leaf in ((LoraTensor.DOWN, "lora_A"), (LoraTensor.UP, "lora_B")):
+            tensor = lora.read(name, kind, device)
             assert tensor is not None
             yield f"{name}.{leaf}.weight", tensor.flatten(1).to(model.compute_dtype)
 

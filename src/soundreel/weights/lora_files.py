@@ -35,7 +35,7 @@ DIFFUSERS_WEIGHTS: Final = "pytorch_lora_weights"
 DIFFUSERS_METADATA: Final = "lora_adapter_metadata"
 
 
-class Part(StrEnum):
+class LoraTensor(StrEnum):
     """Kinds of tensors that change a layer."""
 
     DOWN = "down"  # [r, in …]
@@ -49,12 +49,12 @@ class Part(StrEnum):
 _ENDINGS: Final = tuple(
     (re.compile(rf"(.+)\.(?:{ending})"), part)
     for ending, part in (
-        (r"lora_A(?:\.[^.]+)?\.weight|lora_down\.weight|lora\.down\.weight", Part.DOWN),
-        (r"lora_B(?:\.[^.]+)?\.weight|lora_up\.weight|lora\.up\.weight", Part.UP),
-        (r"lora_B(?:\.[^.]+)?\.bias", Part.UP_BIAS),
-        (r"alpha", Part.ALPHA),
-        (r"diff", Part.WEIGHT),
-        (r"diff_b", Part.BIAS),
+        (r"lora_A(?:\.[^.]+)?\.weight|lora_down\.weight|lora\.down\.weight", LoraTensor.DOWN),
+        (r"lora_B(?:\.[^.]+)?\.weight|lora_up\.weight|lora\.up\.weight", LoraTensor.UP),
+        (r"lora_B(?:\.[^.]+)?\.bias", LoraTensor.UP_BIAS),
+        (r"alpha", LoraTensor.ALPHA),
+        (r"diff", LoraTensor.WEIGHT),
+        (r"diff_b", LoraTensor.BIAS),
     )
 )
 
@@ -136,33 +136,33 @@ def lora_file(path: Path) -> Path:
     return usual[0]
 
 
-def group_parts(header: FileHeader) -> tuple[dict[str, dict[Part, str]], list[str]]:
+def group_tensors(header: FileHeader) -> tuple[dict[str, dict[LoraTensor, str]], list[str]]:
     """Tensor names by layer (with prefix) and kind; and the names of no known form.
 
     Raises:
         WeightsError: the file is made by another method than plain LoRA, or a layer has half of a pair.
     """
-    layers: dict[str, dict[Part, str]] = {}
+    layers: dict[str, dict[LoraTensor, str]] = {}
     unknown: list[str] = []
     for name in header.tensors:
         _refuse_other_methods(header.path, name)
         match split_key(name):
-            case (layer, part):
-                layers.setdefault(layer, {})[part] = name
+            case (layer, kind):
+                layers.setdefault(layer, {})[kind] = name
             case None:
                 unknown.append(name)
-    for parts in layers.values():
-        if (Part.DOWN in parts) != (Part.UP in parts):
-            alone = parts.get(Part.DOWN) or parts[Part.UP]
+    for names in layers.values():
+        if (LoraTensor.DOWN in names) != (LoraTensor.UP in names):
+            alone = names.get(LoraTensor.DOWN) or names[LoraTensor.UP]
             raise WeightsError(f"{str(header.path)!r} has {alone!r} without its counterpart: download it again")
     return layers, unknown
 
 
-def split_key(key: str) -> tuple[str, Part] | None:
+def split_key(key: str) -> tuple[str, LoraTensor] | None:
     """Layer (with prefix) and kind of tensor of a key in any style; None for one of no known form."""
-    for pattern, part in _ENDINGS:
+    for pattern, kind in _ENDINGS:
         if match := pattern.fullmatch(key):
-            return match[1], part
+            return match[1], kind
     return None
 
 

@@ -171,19 +171,19 @@ class _Flat:
         spans = [-(-place.tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for place in found]
         self.size = sum(spans)
         self.memory = torch.empty(self.size, dtype=torch.uint8)
-        self._parts = [
-            _Part(place, end - span) for place, span, end in zip(found, spans, accumulate(spans), strict=True)
+        self._matrices = [
+            _Matrix(place, end - span) for place, span, end in zip(found, spans, accumulate(spans), strict=True)
         ]
-        for part in self._parts:
-            part.pack(self.memory)
+        for matrix in self._matrices:
+            matrix.pack(self.memory)
 
     def settle(self, memory: Tensor) -> None:
         """Make the parameters views of a device buffer."""
-        for part in self._parts:
-            part.settle(memory)
+        for matrix in self._matrices:
+            matrix.settle(memory)
 
 
-class _Part:
+class _Matrix:
     """One matrix in a flat buffer."""
 
     def __init__(self, place: Place, begin: int) -> None:

@@ -41,7 +41,7 @@ FULL_SHARE, HALF_SIZE_SHARE, HALF_RATE_SHARE, LATENT_SHARE = 0.43, 0.40, 0.11, 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class PassCost:
     """One forward pass."""
 
     products: float  # operations
@@ -110,13 +110,15 @@ class Forecast:
         return pace * steps + here.after + sum(other.before + other.after for other in later)
 
 
-def block_work(sizes: Mapping[str, Any], tokens: Tokens, *, float8: bool = False, text_rows: int = TEXT_ROWS) -> Work:
+def pass_cost(
+    sizes: Mapping[str, Any], tokens: Tokens, *, float8: bool = False, text_rows: int = TEXT_ROWS
+) -> PassCost:
     """One forward pass of a transformer of these sizes."""
     width, inner = sizes["num_attention_heads"] * sizes["attention_head_dim"], sizes["ffn_dim"]
     blocks, injections = sizes["num_layers"], len(sizes["audio_inject_layers"])
     length = tokens.total
     rows = (ROW_BYTES_PER_WIDTH + (FLOAT8_ROW_BYTES_PER_WIDTH if float8 else 0)) * blocks * length
-    return Work(
+    return PassCost(
         products=blocks * 2 * length * (6 * width**2 + 2 * width * inner) + injections * 4 * tokens.noise * width**2,
         attention=blocks * 4 * length * (length + text_rows) * width,
         tokens=length,
@@ -124,10 +126,10 @@ def block_work(sizes: Mapping[str, Any], tokens: Tokens, *, float8: bool = False
     )
 
 
-def pass_seconds(work: Work, speeds: Speeds) -> float:
+def pass_seconds(cost: PassCost, speeds: Speeds) -> float:
     """Of one forward pass with all weights at hand."""
-    attention = work.attention / speeds.attention_at(work.tokens)
-    return work.products / speeds.products + attention + work.row_bytes / speeds.rows
+    attention = cost.attention / speeds.attention_at(cost.tokens)
+    return cost.products / speeds.products + attention + cost.row_bytes / speeds.rows
 
 
 def step_passes(steps: int, *, guided: bool, interval: tuple[float, float] | None = None) -> tuple[int, ...]:
@@ -172,7 +174,7 @@ def clip_seconds(
     `streamed_bytes` come to the device for every pass, or with `together` for every step; meanwhile it computes.
     """
     request = plan.request
-    one = pass_seconds(block_work(sizes, count_tokens(plan, clip), float8=float8), speeds)
+    one = pass_seconds(pass_cost(sizes, count_tokens(plan, clip), float8=float8), speeds)
     copies = streamed_bytes / speeds.to_device
     passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)
     continues = plan.continues(clip) or request.guide.start_from_ref

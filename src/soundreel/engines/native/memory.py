@@ -70,8 +70,6 @@ SOUND_BYTES = 1.2e9
 ROUNDING_BYTES_PER_WEIGHT = 9
 """What rounding takes beside the matrix: it and its quotient in float32, and the result."""
 
-GIB = 2**30
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bits:
