@@ -249,6 +249,11 @@ def test_a_video_means_itself_whatever_else_is_in_its_folder(soundreel: Soundree
     assert kept.count(False) == 8
 
 
+def test_of_two_videos_of_one_render_the_named_one_is_drawn_again(soundreel: Soundreel, tmp_path: Path) -> None:
+    made = [soundreel.generate("-o", tmp_path / name, "--keep-work").path for name in ("a.mp4", "b.mp4")]
+    assert [soundreel.draw("redo", path, "2").path.name for path in made] == ["a_take2.mp4", "b_take2.mp4"]
+
+
 # what cannot be
 
 

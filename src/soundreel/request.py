@@ -519,7 +519,7 @@ def _is_group(kind: Any) -> bool:
 class WorkOptions:
     """How a render is kept while it is under way, and whether one that was interrupted goes on."""
 
-    work_dir: StrPath | None = None  # of this render alone; None: beside the output
+    work_dir: StrPath | None = None  # may hold several renders; None: one of its own beside the output
     keep_work: bool | None = None  # after success too; None: where the engine keeps negatives, and with cuts
     resume: bool = True  # False: what was rendered before is thrown away
     redo_clip: int | None = None  # number from 1, of a kept or unfinished render: with another seed

@@ -139,11 +139,6 @@ def sample(velocity: Velocity, noise: Tensor, schedule: Schedule, on_step: OnSte
     return latents
 
 
-def first_timestep(schedule: Schedule, device: torch.device) -> Tensor:
-    """The timestep that `sample` begins with, 0-dim as it hands it to the velocity."""
-    return torch.tensor(schedule.timesteps)[0].to(device)
-
-
 class _Solver(Protocol):
     """Steps through σ_0 … σ_N, float32 on the CPU; to be called once for each step, in order."""
 

@@ -98,7 +98,7 @@ EXPORT_WORKFLOW = typer.Option(
 AS_JSON = typer.Option("--json", help="Print JSON for programs.")
 WORK_DIR = typer.Option(
     "--work-dir",
-    help="Folder for finished clips, of this render alone (default: .soundreel beside the video).",
+    help="Folder for finished clips (default: one of its own in .soundreel beside the video).",
     rich_help_panel=WORK,
     show_default=False,
 )

@@ -109,7 +109,7 @@ def load_reprint(
         InputError: there is no such render, or a field is none of these.
     """
     place, request = _open_source(source, work_dir)
-    beside = Path(source) if Path(source).is_file() else request.output.path
+    beside = request.output.path
     request = request.replace(output=replace(request.output, **_with_rate(encoding, request.output)))
     wanted = output or (None if beside is None else _next_name(Path(beside), "print"))
     if wanted is not None:
@@ -118,12 +118,12 @@ def load_reprint(
 
 
 def _open_source(source: StrPath, work_dir: StrPath | None) -> tuple[Path, Request]:
-    """The work folder of a render, and its request: of a video, the one that makes this video."""
+    """The work folder of a render, and its request: of a video, the one that makes this video, under this name."""
     place = Path(source)
     if place.is_file():
         recipe = read_recipe(place)
         place, plan = _folder_of(place, recipe, work_dir)
-        return place, _as_made(from_data(plan["request"]), recipe)
+        return place, _as_made(from_data(plan["request"]), recipe).replace(output=str(source))
     place, plan = _open(place)
     return place, from_data(plan["request"])
 

@@ -61,11 +61,6 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def runs_aside(device: torch.device) -> bool:
-    """Whether a device computes what it was given while the CPU does something else."""
-    return device.type == "cuda"
-
-
 def release_memory(device: torch.device) -> None:
     """Give memory that no tensor uses back to the device: blocks of one network seldom fit the next one's."""
     if device.type == "cuda":
