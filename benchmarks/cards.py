@@ -5,14 +5,18 @@
 
 A cell is FORM:SIZE:FRAMES:CAP[:OPTION=VALUE…]. A second process holds the rest of the GPU's memory, so that the cap is
 all there is: PyTorch's own fraction counts neither context nor libraries. Each command renders with one step a clip,
-loading included, and the table says what the plan had foreseen beside what was taken.
+loading included, and the table says what the plan had foreseen beside what was taken. With `steps=N` the column `step`
+has the time of a step alone. `kill=inside` and `kill=between` kill the command after the first step of its second clip,
+or after the last of its first, and give the same command again. `--draw 8 --seed 1` adds cells at random.
 """
 
 import argparse
 import functools
 import hashlib
 import json
+import math
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -25,10 +29,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import torch
 
 from benchmarks.card_files import write_form
-from benchmarks.full_size import count_frames, run_command, timings, write_inputs
+from benchmarks.full_size import Event, count_frames, run_command, timings, write_inputs
 from soundreel.cli.app import app, guard
 from soundreel.engines.native import clips, engine
 from soundreel.engines.native.clips import ClipDecoder, ClipSampler
@@ -41,6 +47,21 @@ HOLD_STEP = 64 * 2**20
 
 PEAKS_VARIABLE = "SOUNDREEL_BENCHMARK_PEAKS"
 """Names the file that a measured command writes its own peaks to."""
+
+FLAGS = {"guide": "--guide-scale", "precision": "--precision", "attention": "--attention", "infer": "--infer-frames"}
+"""Options of the command by their names in a cell."""
+
+DRAWN_SIZES = ("480x832", "640x960", "704x1024", "832x480", "1024x704", "832x1216")
+DRAWN_FRAMES = (45, 77, 109, 161)
+DRAWN_CAPS = ("12gb", "14gb", "16gb", "20gb", "24gb", "32gb")
+DRAWN_OPTIONS: Sequence[Mapping[str, str]] = (
+    {},
+    {},
+    {"guide": "1"},
+    {"pose": "1"},
+    {"infer": "48"},
+    {"attention": "fp8"},
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,11 @@ class Cell:
         return cls(form, size, int(frames), cap, pairs)
 
     @property
+    def steps(self) -> int:
+        """Of a clip."""
+        return int(self.options.get("steps", 1))
+
+    @property
     def says(self) -> str:
         more = "".join(f", {name} {value}" for name, value in self.options.items())
         return f"{self.form} {self.size} × {self.frames} under {self.cap}{more}"
@@ -67,14 +93,43 @@ class Cell:
     def command(self, folder: Path, video: Path) -> list[str]:
         sound, picture = write_inputs(video.parent, self.frames / 16 + 1)
         words = ["generate", str(sound), "--ref-image", str(picture), "--engine", "native", "--models", str(folder)]
-        words += ["--size", self.size, "--frames", str(self.frames), "--steps", "1", "-o", str(video)]
+        words += ["--size", self.size, "--frames", str(self.frames), "--steps", str(self.steps), "-o", str(video)]
         words += ["--memory", "auto" if self.options.get("memory") == "auto" else self.cap]
-        words += [] if "guide" not in self.options else ["--guide-scale", self.options["guide"]]
-        words += [] if "precision" not in self.options else ["--precision", self.options["precision"]]
-        words += [] if "attention" not in self.options else ["--attention", self.options["attention"]]
-        words += [] if "infer" not in self.options else ["--infer-frames", self.options["infer"]]
-        words += [] if "pose" not in self.options else ["--pose-video", self.options["pose"]]
+        for name, flag in FLAGS.items():
+            words += [flag, self.options[name]] if name in self.options else []
+        if "pose" in self.options:
+            words += ["--pose-video", str(write_pose_video(video.parent, self.size, self.frames))]
         return [*words, "--no-keep-work", "--progress", "json"]
+
+    def is_killed_after(self, event: Event) -> bool:
+        """Whether a command that is to be killed is killed now."""
+        where = {"inside": (2, 1), "between": (1, self.steps)}.get(self.options.get("kill", ""))
+        return where is not None and event.get("step") is not None and (event.get("clip"), event.get("step")) == where
+
+
+def draw_cells(count: int, seed: int) -> list[Cell]:
+    """Cells that nobody chose."""
+    draw = random.Random(seed)
+    return [
+        Cell("comfy_fp8", *(draw.choice(part) for part in (DRAWN_SIZES, DRAWN_FRAMES, DRAWN_CAPS, DRAWN_OPTIONS)))  # type: ignore[arg-type]
+        for _ in range(count)
+    ]
+
+
+def write_pose_video(folder: Path, size: str, frames: int) -> Path:
+    """A bar that swings, at 16 frames per second."""
+    width, height = (int(side) for side in size.split("x"))
+    path = folder / "pose.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=16)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for j in range(frames):
+            picture = np.zeros((height, width, 3), dtype=np.uint8)
+            middle = round(width * (0.5 + 0.3 * math.sin(j / 5)))
+            picture[height // 4 : -height // 4, middle - 20 : middle + 20] = (255, 120, 0)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
 
 
 @contextmanager
@@ -180,6 +235,7 @@ def child(arguments: Sequence[str]) -> None:
             "phases": peaks.allocated,
             "reserved": peaks.reserved,
             "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "locked": torch.cuda.host_memory_stats().get("allocated_bytes.peak", 0) if torch.cuda.is_available() else 0,
         }
         Path(os.environ[PEAKS_VARIABLE]).write_text(json.dumps(told))
 
@@ -205,6 +261,8 @@ def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str,
     log = options.results / "cards.log"
     with held(memory_bytes(cell.cap)) as watch:
         arguments = [sys.executable, "-m", "benchmarks.cards", "--child", *words]
+        if "kill" in cell.options:
+            run_command(arguments, log, limit, cell.is_killed_after)
         status, events, seconds = run_command(arguments, log, limit)
     peaks = json.loads(peaks_file.read_text()) if peaks_file.exists() else {}
     started = next((event for event in events if event["event"] == "start"), {})
@@ -225,7 +283,7 @@ def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str,
 
 COLUMNS = (
     *("cell", "exit", "mode", "plan GB", "allocated", "reserved", "device", "host"),
-    *("first steps", "last step to file", "frames", "digest"),
+    *("locked", "first steps", "step", "last step to file", "frames", "digest"),
 )
 
 
@@ -239,9 +297,10 @@ def row(figures: Mapping[str, Any]) -> str:
         figures["mode"],
         *(
             f"{figures[name] / 1e9:.2f}" if figures.get(name) else "–"
-            for name in ("plan", "allocated", "reserved", "device_peak", "resident")
+            for name in ("plan", "allocated", "reserved", "device_peak", "resident", "locked")
         ),
         " ".join(f"{value:.1f}" for value in steps),
+        " ".join(f"{value:.2f}" for value in seconds["step"].values() if value is not None) or "–",
         "–" if seconds["after_last_step"] is None else f"{seconds['after_last_step']:.1f}",
         f"{figures['frames']}/{figures['frames_asked']}",
         figures["digest"],
@@ -257,6 +316,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where checkpoints are written, one form at a time")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--cells", nargs="*", type=Cell.parse, default=[])
+    parser.add_argument("--draw", type=int, default=0, metavar="N", help="more cells, at random")
+    parser.add_argument("--seed", type=int, default=1, help="of the cells that are drawn")
     parser.add_argument("--limit", type=float, default=560, help="seconds for everything")
     parser.add_argument("--hold", type=int)
     parser.add_argument("--child", nargs=argparse.REMAINDER)
@@ -275,7 +336,7 @@ def main() -> None:
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     written = ""
     found = []
-    for cell in options.cells:
+    for cell in [*options.cells, *draw_cells(options.draw, options.seed)]:
         left = options.limit - (time.perf_counter() - begun)
         if left < 60:
             print(f"| {cell.says} | not run |", flush=True)

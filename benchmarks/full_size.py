@@ -264,8 +264,13 @@ def command(options: argparse.Namespace, video: Path) -> list[str]:
             *f"--progress json -o {video}".split()]  # fmt: skip
 
 
-def run_command(arguments: Sequence[str], log: Path, limit: float) -> tuple[int, list[Event], float]:
-    """Exit status, events and seconds; killed after `limit` seconds. Standard error goes to `log`."""
+def run_command(
+    arguments: Sequence[str], log: Path, limit: float, is_killed_after: Callable[[Event], bool] | None = None
+) -> tuple[int, list[Event], float]:
+    """Exit status, events and seconds. Standard error goes to `log`.
+
+    Killed after `limit` seconds, or at an event that `is_killed_after` picks.
+    """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     events: list[Event] = []
     begun = time.perf_counter()
@@ -280,6 +285,8 @@ def run_command(arguments: Sequence[str], log: Path, limit: float) -> tuple[int,
             at = time.perf_counter() - begun
             events.append({**json.loads(line), "at": at})
             _echo(events[-1])
+            if is_killed_after is not None and is_killed_after(events[-1]):
+                child.kill()
         status = child.wait()
         killer.cancel()
     return status, events, time.perf_counter() - begun
