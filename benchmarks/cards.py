@@ -104,7 +104,7 @@ class Cell:
     def is_killed_after(self, event: Event) -> bool:
         """Whether a command that is to be killed is killed now."""
         where = {"inside": (2, 1), "between": (1, self.steps)}.get(self.options.get("kill", ""))
-        return where is not None and event.get("step") is not None and (event.get("clip"), event.get("step")) == where
+        return event.get("stage") == "render" and (event.get("clip"), event.get("step")) == where
 
 
 def draw_cells(count: int, seed: int) -> list[Cell]:

@@ -313,7 +313,7 @@ def count_frames(video: Path) -> int:
 def timings(events: Sequence[Event], total: float) -> dict[str, Any]:
     """Seconds of every phase, from the events' times."""
     loads = load_seconds(events)
-    steps = [event for event in events if event.get("step")]
+    steps = [event for event in events if event.get("stage") == "render" and event.get("step")]
     clips = sorted({event["clip"] for event in steps})
     times = {clip: [event["at"] for event in steps if event["clip"] == clip] for clip in clips}
     per_step = {clip: [b - a for a, b in pairwise(at)] for clip, at in times.items()}
