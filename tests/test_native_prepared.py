@@ -1,6 +1,7 @@
 """What the native engine decides: once for a render, kept as its identity, and followed by whoever goes on with it."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache, wraps
@@ -25,7 +26,7 @@ from soundreel.pipeline import generate
 from soundreel.request import Memory, VaePrecision
 from soundreel.types import RenderedClip
 from soundreel.weights.load import load_component, outline_component
-from weight_files import OFFICIAL, needs_golden
+from weight_files import OFFICIAL, needs_golden, official_transformer_tensors
 
 pytestmark = needs_golden
 
@@ -183,7 +184,52 @@ def test_a_lora_that_does_not_fit_is_refused_before_anything_is_loaded(tmp_path:
 
 def test_what_is_to_know_of_a_lora_is_said(tmp_path: Path) -> None:
     (note,) = prepared(native_plan(**QUICK, loras=(write_lora(tmp_path, prefix="base_model.model"),))).notes
-    assert note == "LoRA 'own.safetensors' does not say its alpha: taken as its rank"
+    assert note == "LoRA 'own.safetensors' changes 1 layer; it does not say its alpha: taken as its rank"
+
+
+def few_step_lora(path: Path) -> dict[str, torch.Tensor]:
+    """As the public one of Live-Avatar: rank 128, bare names, no alpha; also written to `path`."""
+    targets = re.compile(r"(.*\.(?:[qkvo]|ffn\.[02]))\.weight")
+    tensors = {}
+    for name, weight in official_transformer_tensors().items():
+        if match := targets.fullmatch(name):
+            outer, inner = weight.shape
+            tensors[f"{match[1]}.lora_A.default.weight"] = torch.ones(128, inner, dtype=torch.bfloat16)
+            tensors[f"{match[1]}.lora_B.default.weight"] = torch.ones(outer, 128, dtype=torch.bfloat16)
+    save_file(tensors, path)
+    return tensors
+
+
+def plan_with_lora(capsys: pytest.CaptureFixture[str], path: Path) -> Outcome:
+    size = ("--width", "32", "--height", "32", "--frames", "5", "--steps", "1")
+    native = ("--engine", "native", "--device", "cpu", "--models", OFFICIAL)
+    return run_here(capsys, "plan", SPEECH, *native, *size, "--lora", path)
+
+
+def test_the_plan_says_what_a_lora_changes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tensors = few_step_lora(tmp_path / "liveavatar.safetensors")
+    shown = plan_with_lora(capsys, tmp_path / "liveavatar.safetensors")
+    assert shown.code == 0
+    assert f"'liveavatar.safetensors' changes {len(tensors) // 2} layers; it does not say its alpha" in shown.out
+    assert "taken as 64, as its layout is that of Live-Avatar" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [(r"text_encoder\..*", "changes no layer of Wan S2V"), (r".*", "is not a LoRA for Wan S2V: of its")],
+    ids=["none", "some"],
+)
+def test_a_lora_that_fits_nowhere_or_in_part_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, kept: str, message: str
+) -> None:
+    path = tmp_path / "other.safetensors"
+    foreign = {f"text_encoder.q.lora_{half}.weight": torch.ones(4, 4) for half in "AB"}
+    tensors = {name: tensor for name, tensor in (few_step_lora(path) | foreign).items() if re.fullmatch(kept, name)}
+    save_file(tensors, path)
+    refused = plan_with_lora(capsys, path)
+    assert (refused.code, refused.out) == (4, "")
+    (line,) = refused.err.splitlines()
+    assert f"'other.safetensors' {message}" in line
 
 
 # once

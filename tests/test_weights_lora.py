@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from official_transformer import official_transformer
@@ -21,9 +22,12 @@ from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.weights.lora import Lora, apply_loras, open_lora
 from soundreel.weights.lora_files import LoraSource
 from soundreel.weights.quantized import Fp8Linear
+from soundreel.weights.transformer_keys import to_ours
+from weight_files import GOLDEN, OFFICIAL, official_transformer_tensors, relative_error, shape_only_file
 
 WIDTH, HEADS, FFN, LAYERS = 48, 2, 40, 3
 INJECT_LAYERS = (0, 2)
+LIVE = GOLDEN / "live"
 
 LAYERS_BY_NAME = {
     "blocks.0.self_attn.q": "blocks.0.attn1.to_q",
@@ -188,24 +192,30 @@ class TestScale:
         assert {name for name, scale in scales.items() if scale == 10.0} == {"blocks.1.ffn.0"}
         assert sum(scale == 1.0 for scale in scales.values()) == len(scales) - 1
 
-    def test_unsaid_alpha_is_the_rank_with_a_note(self, tmp_path: Path) -> None:
-        pairs = random_pairs(tiny_model())
-        source = written(tmp_path / "a.safetensors", peft_tensors(pairs))
+    @pytest.mark.parametrize("style", ["bare", "PEFT"])
+    def test_unsaid_alpha_is_the_rank_with_a_note(self, tmp_path: Path, style: str) -> None:
+        source = written(tmp_path / "a.safetensors", STYLES[style](random_pairs(tiny_model())))
         assert open_lora(source, tiny_model()).notes == (
-            "LoRA 'a.safetensors' does not say its alpha: taken as its rank",
+            "LoRA 'a.safetensors' changes 9 layers; it does not say its alpha: taken as its rank",
         )
+
+    def test_a_note_says_how_many_layers_are_changed(self, tmp_path: Path) -> None:
+        source = written(tmp_path / "a.safetensors", comfy_tensors(random_pairs(tiny_model()), alpha=2))
+        assert open_lora(source, tiny_model()).notes == ("LoRA 'a.safetensors' changes 9 layers",)
 
 
 class TestPublicFewStepLayout:
-    """Rank 128 on q, k, v, o, ffn.0 and ffn.2, keys of a PEFT model; alpha 64 is not in the file."""
+    """Rank 128 on q, k, v, o, ffn.0 and ffn.2 of all blocks and injectors; alpha 64 is not in the file."""
 
-    def test_is_known(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("prefix", ["", "base_model.model."], ids=["bare", "prefixed"])
+    def test_is_known_by_bare_names_and_by_those_of_a_peft_model(self, tmp_path: Path, prefix: str) -> None:
         pairs = few_step_pairs()
-        lora = open_lora(written(tmp_path / "a.safetensors", peft_tensors(pairs)), tiny_model())
+        lora = open_lora(written(tmp_path / "a.safetensors", peft_tensors(pairs, prefix=prefix)), tiny_model())
         assert {change.scale for change in lora.layers.values()} == {0.5}
         assert len(lora.layers) == len(pairs) == 10 * LAYERS + 4 * len(INJECT_LAYERS)
         assert lora.notes == (
-            "LoRA 'a.safetensors' does not say its alpha: taken as 64, as its layout is that of Live-Avatar",
+            "LoRA 'a.safetensors' changes 38 layers; it does not say its alpha: taken as 64, as its layout is that of "
+            "Live-Avatar",
         )
 
     @pytest.mark.parametrize(
@@ -213,24 +223,60 @@ class TestPublicFewStepLayout:
         [
             lambda: peft_tensors(few_step_pairs(rank=64)),
             lambda: peft_tensors({name: pair for name, pair in few_step_pairs().items() if "ffn" not in name}),
+            lambda: peft_tensors({name: pair for name, pair in few_step_pairs().items() if "inject" not in name}, ""),
             lambda: peft_tensors(few_step_pairs(), prefix="diffusion_model."),
         ],
-        ids=["other rank", "other layers", "other keys"],
+        ids=["other rank", "other layers", "without the injectors", "other keys"],
     )
     def test_others_are_not_taken_for_it(self, tmp_path: Path, other: Callable[[], dict[str, Tensor]]) -> None:
         lora = open_lora(written(tmp_path / "other.safetensors", other()), tiny_model())
         assert {change.scale for change in lora.layers.values()} == {1.0}
 
+    def test_the_published_size(self, tmp_path: Path) -> None:
+        """448 layers and 676,331,520 values, as counted by those who have the file."""
+        with torch.device("meta"):
+            model = WanS2VTransformer3DModel()
+        layers = few_step_layers(blocks=40, injectors=12, width=5120, inner=13824)
+        shapes = {
+            f"{name}.lora_{half}.default.weight": shape
+            for name, (inner, outer) in layers.items()
+            for half, shape in (("A", (128, inner)), ("B", (outer, 128)))
+        }
+        assert sum(math.prod(shape) for shape in shapes.values()) == 676_331_520
+        lora = open_lora(LoraSource(path=shape_only_file(tmp_path / "liveavatar.safetensors", shapes)), model)
+        assert (len(lora.layers), {change.scale for change in lora.layers.values()}) == (448, {0.5})
+
+
+@pytest.mark.skipif(not LIVE.is_dir(), reason="../shared/golden/live is not here")
+def test_merging_the_few_step_lora_gives_what_its_own_code_gives() -> None:
+    """Rows 0:24 of seven weights, merged there in float32; alpha is half the rank."""
+    config = json.loads((OFFICIAL / "config.json").read_text())
+    model = build_transformer(official_transformer_tensors(), config)
+    lora = open_lora(LoraSource(path=LIVE / "liveavatar_tiny.safetensors", strength=0.5), model)
+    assert len(lora.layers) == 62
+    apply_loras(model, [lora])
+    state = model.state_dict()
+    for name, expected in load_file(LIVE / "lora_merge.safetensors").items():
+        if layer := re.fullmatch(r"out\.float32\.(.+)", name):
+            ours = to_ours(f"{layer[1]}.weight", model.config["audio_inject_layers"])
+            assert relative_error(state[ours][:24], expected) < 1e-6
+
 
 def few_step_pairs(rank: int = 128) -> Pairs:
+    layers = few_step_layers(LAYERS, len(INJECT_LAYERS), WIDTH, FFN)
+    return {name: (torch.randn(rank, inner), torch.randn(outer, rank)) for name, (inner, outer) in layers.items()}
+
+
+def few_step_layers(blocks: int, injectors: int, width: int, inner: int) -> dict[str, tuple[int, int]]:
+    """Official name → inputs and outputs."""
     attention = [
-        *(f"blocks.{i}.{kind}" for i in range(LAYERS) for kind in ("self_attn", "cross_attn")),
-        *(f"audio_injector.injector.{i}" for i in range(len(INJECT_LAYERS))),
+        *(f"blocks.{i}.{kind}" for i in range(blocks) for kind in ("self_attn", "cross_attn")),
+        *(f"audio_injector.injector.{i}" for i in range(injectors)),
     ]
-    shapes = {f"{name}.{part}": (WIDTH, WIDTH) for name in attention for part in "qkvo"}
-    for i in range(LAYERS):
-        shapes |= {f"blocks.{i}.ffn.0": (WIDTH, FFN), f"blocks.{i}.ffn.2": (FFN, WIDTH)}
-    return {name: (torch.randn(rank, inner), torch.randn(outer, rank)) for name, (inner, outer) in shapes.items()}
+    layers = {f"{name}.{part}": (width, width) for name in attention for part in "qkvo"}
+    for i in range(blocks):
+        layers |= {f"blocks.{i}.ffn.0": (width, inner), f"blocks.{i}.ffn.2": (inner, width)}
+    return layers
 
 
 def test_peft_on_the_official_model_changes_the_same(tmp_path: Path) -> None:
@@ -428,6 +474,17 @@ class TestWholeDifferences:
         expected = tiny_model().patch_embedding.weight + torch.einsum("or,rityx->oityx", up[..., 0, 0, 0], down)
         torch.testing.assert_close(model.patch_embedding.weight, expected)
 
+    @pytest.mark.parametrize("ending", ["modulation.diff", "diff_m"])
+    def test_of_modulation_tables(self, tmp_path: Path, ending: str) -> None:
+        block, head = torch.randn(1, 6, WIDTH), torch.randn(1, 2, WIDTH)
+        tensors = {f"diffusion_model.blocks.1.{ending}": block, f"diffusion_model.head.{ending}": head}
+        path = written(tmp_path / "a.safetensors", tensors).path
+        lora = open_lora(LoraSource(path=path, strength=0.5), tiny_model())
+        assert lora.notes == ("LoRA 'a.safetensors' changes 2 layers",)
+        model, before = fused(lora.source), tiny_model()
+        torch.testing.assert_close(model.blocks[1].scale_shift_table, before.blocks[1].scale_shift_table + 0.5 * block)
+        torch.testing.assert_close(model.scale_shift_table, before.scale_shift_table + 0.5 * head)
+
     def test_not_of_quantized_weights(self, tmp_path: Path) -> None:
         model = tiny_model()
         model.blocks[1].ffn.net[0].proj = float8(model.blocks[1].ffn.net[0].proj)
@@ -447,13 +504,47 @@ def test_opening_needs_neither_the_weights_nor_the_tensors(tmp_path: Path) -> No
 
 
 class TestRefused:
-    def test_tensors_for_layers_that_are_not_there_are_noted(self, tmp_path: Path) -> None:
+    def test_layers_of_images_are_left_out_and_that_is_said(self, tmp_path: Path) -> None:
+        """LoRAs for image-to-video are used with S2V: nothing of it reads their images."""
         pairs = random_pairs(tiny_model())
         images = {f"blocks.{i}.cross_attn.k_img": (torch.randn(4, WIDTH), torch.randn(WIDTH, 4)) for i in range(2)}
-        source = written(tmp_path / "i2v.safetensors", comfy_tensors(pairs | images, None))
-        (note,) = open_lora(source, tiny_model()).notes
-        assert note.startswith("LoRA 'i2v.safetensors': 4 tensors (diffusion_model.blocks.0.cross_attn.k_img.")
+        tensors = comfy_tensors(pairs | images, None) | {
+            "diffusion_model.blocks.0.cross_attn.norm_k_img.diff": torch.randn(WIDTH),
+            "diffusion_model.img_emb.proj.1.diff_b": torch.randn(WIDTH),
+        }
+        source = written(tmp_path / "i2v.safetensors", tensors)
+        assert open_lora(source, tiny_model()).notes == (
+            "LoRA 'i2v.safetensors' changes 9 layers; 4 layers for images have no place in Wan S2V and are left out",
+        )
         assert_changed(fused(source), pairs, 1.0)
+
+    @pytest.mark.parametrize(
+        "stranger",
+        ["blocks.3.self_attn.q", "blocks.0.self_attn.w", "audio_injector.injector.2.q", "vace_blocks.0.ffn.0"],
+    )
+    def test_a_lora_that_fits_in_part_is_refused(self, tmp_path: Path, stranger: str) -> None:
+        pairs = {**random_pairs(tiny_model()), stranger: (torch.randn(4, WIDTH), torch.randn(WIDTH, 4))}
+        message = rf"of its 10 layers 9 are in this model, 2 tensors \(base_model\.model\.{stranger}\.lora_A.* no place"
+        with pytest.raises(WeightsError, match=message):
+            open_lora(written(tmp_path / "a.safetensors", peft_tensors(pairs)), tiny_model())
+
+    def test_tensors_of_no_known_form_are_refused(self, tmp_path: Path) -> None:
+        tensors = {**peft_tensors(random_pairs(tiny_model())), "blocks.0.self_attn.q.lora_C.weight": torch.randn(4)}
+        with pytest.raises(WeightsError, match=r"1 tensor \(blocks\.0\.self_attn\.q\.lora_C\.weight\) have no place"):
+            open_lora(written(tmp_path / "a.safetensors", tensors), tiny_model())
+
+    @pytest.mark.parametrize(
+        "again", ["diffusion_model.{}.lora_A.default.weight", "base_model.model.{}.lora_A.b.weight"]
+    )
+    def test_a_layer_is_changed_once(self, tmp_path: Path, again: str) -> None:
+        """Of two styles or of two adapters of PEFT one would be lost."""
+        pairs = {name: pair for name, pair in random_pairs(tiny_model()).items() if name == "blocks.1.ffn.2"}
+        tensors = peft_tensors(pairs)
+        for half in "AB":
+            name = again.format("blocks.1.ffn.2").replace("lora_A", f"lora_{half}")
+            tensors[name] = tensors[f"base_model.model.blocks.1.ffn.2.lora_{half}.default.weight"].clone()
+        with pytest.raises(WeightsError, match=r"changes one layer twice, by \w+_model\..* and \w+_model\."):
+            open_lora(written(tmp_path / "a.safetensors", tensors), tiny_model())
 
     def test_lora_of_another_model(self, tmp_path: Path) -> None:
         tensors = peft_tensors({"down_blocks.0.to_q": (torch.randn(4, 8), torch.randn(8, 4))}, adapter="")
@@ -468,6 +559,13 @@ class TestRefused:
     def test_more_blocks_than_the_model(self, tmp_path: Path) -> None:
         tensors = peft_tensors({"blocks.30.self_attn.q": (torch.randn(4, WIDTH), torch.randn(WIDTH, 4))})
         with pytest.raises(WeightsError, match="changes no layer"):
+            open_lora(written(tmp_path / "a.safetensors", tensors), tiny_model())
+
+    def test_an_alpha_alone(self, tmp_path: Path) -> None:
+        tensors = comfy_tensors(random_pairs(tiny_model()), alpha=2)
+        del tensors["diffusion_model.blocks.1.ffn.0.lora_down.weight"]
+        del tensors["diffusion_model.blocks.1.ffn.0.lora_up.weight"]
+        with pytest.raises(WeightsError, match=r"ffn\.0\.alpha' without its counterpart"):
             open_lora(written(tmp_path / "a.safetensors", tensors), tiny_model())
 
     def test_half_a_pair(self, tmp_path: Path) -> None:

@@ -19,6 +19,12 @@ OFFICIAL, COMFY = GOLDEN / "tiny_official", GOLDEN / "tiny_comfy"
 needs_golden = pytest.mark.usefixtures("golden")
 
 
+def official_transformer_tensors() -> dict[str, Tensor]:
+    """Of the tiny checkpoint in the official layout, by official names."""
+    shards = sorted(OFFICIAL.glob("diffusion_pytorch_model*.safetensors"))
+    return {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+
+
 def writable_copy(folder: Path, target: Path) -> Path:
     """A copy of a checkpoint that a test may damage."""
     shutil.copytree(folder, target, copy_function=shutil.copyfile)

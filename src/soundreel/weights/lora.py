@@ -24,19 +24,24 @@ from soundreel.weights.lora_files import (
     Scaling,
     group_tensors,
     has_layout,
+    is_of_images,
     layer_aliases,
     lora_file,
+    refuse_second,
     stated_scaling,
     without_prefixes,
 )
 from soundreel.weights.read import TensorFile, open_tensors
+from soundreel.weights.transformer_keys import to_official
+
+MODULATION_TABLE = "scale_shift_table"
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerChange:
-    """A LoRA's change of one layer."""
+    """A LoRA's change of one layer, or of a modulation table."""
 
     names: Mapping[LoraTensor, str]  # names of the tensors in the file
     rank: int  # 0: no low-rank product
@@ -50,11 +55,13 @@ class Lora:
     source: LoraSource
     file: TensorFile
     layers: Mapping[str, LayerChange]  # by our names
-    notes: tuple[str, ...] = ()  # what the user should know
+    tables: Mapping[str, LayerChange]  # modulation tables, by our names
+    notes: tuple[str, ...]  # what the user should know
 
     def read(self, layer: str, kind: LoraTensor, device: torch.device) -> Tensor | None:
-        """A tensor of a layer's change in float32; None if there is none."""
-        name = self.layers[layer].names.get(kind)
+        """A tensor of the change of a layer or table, in float32; None if there is none."""
+        change = self.tables[layer] if layer in self.tables else self.layers[layer]
+        name = change.names.get(kind)
         return None if name is None else self.file.read(name, device).float()
 
     def product(self, layer: str, device: torch.device) -> Tensor | None:
@@ -80,31 +87,42 @@ class Lora:
 def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
     """Read a LoRA's header and match it to `model`, which may be on the meta device.
 
-    Tensors for layers that the model does not have (those for images in I2V LoRAs) are left out, with a note.
+    All of its layers must be found in the model, except those of images, which LoRAs for image-to-video have and S2V
+    has not: they are left out. The first note says how many layers are changed.
 
     Raises:
         WeightsError: the file is missing, damaged, of another method than LoRA, for a model of another size, or
-            changes no layer of this one.
+            changes layers that this one does not have, or none of it.
     """
     file = open_tensors(lora_file(source.path))
-    found, strangers = group_tensors(file.header)
-    scaling, notes = _scaling(file.header, found)
-    aliases = layer_aliases(_changeable(model), model.config["audio_inject_layers"])
-    layers: dict[str, LayerChange] = {}
+    header = file.header
+    found, strangers = group_tensors(header)
+    targets = _targets(model)
+    aliases = layer_aliases(targets, model.config["audio_inject_layers"])
+    named: dict[str, str] = {}  # ours → in the file
+    images = 0
     for name, names in found.items():
         bare = without_prefixes(name)
-        if bare in aliases:
-            layer = aliases[bare]
-            _check_shapes(file.header, names, model.get_submodule(layer))
-            layers[layer] = _layer_change(file, names, scaling, bare)
+        ours = aliases.get(bare)
+        if ours is not None and _takes(targets[ours], names):
+            refuse_second(header.path, named.get(ours), name)
+            _check_shapes(header, names, targets[ours])
+            named[ours] = name
+        elif is_of_images(bare):
+            images += 1
         else:
             strangers.extend(names.values())
-    file_name = file.header.path.name
-    if not layers:
-        raise WeightsError(f"{file_name!r} changes no layer of Wan S2V: it has {_in_brief(strangers)}")
-    if strangers:
-        notes += (f"LoRA {file_name!r}: {_in_brief(strangers)} have no place in Wan S2V and are left out",)
-    return Lora(source=source, file=file, layers=layers, notes=notes)
+    _check_fits(header, found, named, strangers)
+    scaling, remark = _scaling(header, found, model)
+    changes = {ours: _layer_change(file, found[name], scaling, without_prefixes(name)) for ours, name in named.items()}
+    tables = {name for name in changes if isinstance(targets[name], nn.Parameter)}
+    return Lora(
+        source=source,
+        file=file,
+        layers={name: change for name, change in changes.items() if name not in tables},
+        tables={name: changes[name] for name in tables},
+        notes=(_summary(header, len(named), images, remark),),
+    )
 
 
 @torch.no_grad()
@@ -127,6 +145,9 @@ def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, done:
             _add_products(layer, name, changing)
         else:
             beside.append(name)
+    for lora in loras:
+        for name in lora.tables:
+            _add_to_table(model.get_parameter(name), name, lora)
     _attach(model, loras, beside)
 
 
@@ -147,20 +168,33 @@ def fuse_loras(part: nn.Module, part_name: str, loras: Sequence[Lora]) -> set[st
     return set(fusable)
 
 
-def _scaling(header: FileHeader, found: Mapping[str, Mapping[LoraTensor, str]]) -> tuple[Scaling, tuple[str, ...]]:
-    """Scaling of products without an alpha tensor, and notes for the user."""
+def _scaling(
+    header: FileHeader, found: Mapping[str, Mapping[LoraTensor, str]], model: WanS2VTransformer3DModel
+) -> tuple[Scaling, str | None]:
+    """Scaling of products without an alpha tensor, and what is to be said of it."""
     stated = stated_scaling(header)
     if stated is not None:
-        return stated, ()
-    unsaid = {name: _rank(header, names) for name, names in found.items() if LoraTensor.ALPHA not in names}
-    if has_layout(LIVE_AVATAR, unsaid):
+        return stated, None
+    ranks = {name: _rank(header, names) for name, names in found.items() if LoraTensor.ALPHA not in names}
+    inject_layers = model.config["audio_inject_layers"]
+    if has_layout(LIVE_AVATAR, ranks, (to_official(name, inject_layers) for name in _targets(model))):
         alpha = f"{LIVE_AVATAR.alpha:g}, as its layout is that of {LIVE_AVATAR.name}"
-        return Scaling(alpha=LIVE_AVATAR.alpha), (
-            f"LoRA {header.path.name!r} does not say its alpha: taken as {alpha}",
-        )
-    if any(name.startswith(PEFT_PREFIX) for name in unsaid):
-        return Scaling(), (f"LoRA {header.path.name!r} does not say its alpha: taken as its rank",)
-    return Scaling(), ()
+        return Scaling(alpha=LIVE_AVATAR.alpha), f"it does not say its alpha: taken as {alpha}"
+    if any(rank and name.removeprefix(PEFT_PREFIX) == without_prefixes(name) for name, rank in ranks.items()):
+        return Scaling(), "it does not say its alpha: taken as its rank"
+    return Scaling(), None
+
+
+def _summary(header: FileHeader, changed: int, images: int, remark: str | None) -> str:
+    """What a LoRA does, in one line."""
+    parts = [f"LoRA {header.path.name!r} changes {_layers(changed)}"]
+    if images:
+        parts.append(f"{_layers(images)} for images have no place in Wan S2V and are left out")
+    return "; ".join([*parts, *([remark] if remark else [])])
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' * (count != 1)}"
 
 
 def _layer_change(file: TensorFile, names: Mapping[LoraTensor, str], scaling: Scaling, bare: str) -> LayerChange:
@@ -177,14 +211,37 @@ def _rank(header: FileHeader, names: Mapping[LoraTensor, str]) -> int:
     return header.tensors[names[LoraTensor.DOWN]].shape[0] if LoraTensor.DOWN in names else 0
 
 
-def _changeable(model: nn.Module) -> list[str]:
-    """Names of the layers that have a weight."""
-    return [name for name, layer in model.named_modules() if isinstance(getattr(layer, "weight", None), Tensor)]
+def _targets(model: nn.Module) -> dict[str, nn.Module | nn.Parameter]:
+    """What a LoRA may change, by name: layers that have a weight, and modulation tables."""
+    layers = {
+        name: layer for name, layer in model.named_modules() if isinstance(getattr(layer, "weight", None), Tensor)
+    }
+    tables = {name: table for name, table in model.named_parameters() if name.rpartition(".")[2] == MODULATION_TABLE}
+    return {**layers, **tables}
 
 
-def _check_shapes(header: FileHeader, names: Mapping[LoraTensor, str], layer: nn.Module) -> None:
-    """Raise `WeightsError` if a tensor does not fit the layer."""
-    expected = _weight_shape(layer)
+def _takes(target: nn.Module | nn.Parameter, names: Mapping[LoraTensor, str]) -> bool:
+    """Whether a change can be made: a table takes a whole difference only."""
+    return isinstance(target, nn.Module) or names.keys() == {LoraTensor.WEIGHT}
+
+
+def _check_fits(
+    header: FileHeader, found: Mapping[str, object], named: Mapping[str, str], strangers: Sequence[str]
+) -> None:
+    """Raise `WeightsError` if a LoRA changes nothing, or has something that is not in the model."""
+    file_name = header.path.name
+    if not named:
+        raise WeightsError(f"{file_name!r} changes no layer of Wan S2V: it has {_in_brief(list(header.tensors))}")
+    if strangers:
+        raise WeightsError(
+            f"{file_name!r} is not a LoRA for Wan S2V: of its {_layers(len(found))} {len(named)} are in this model, "
+            f"{_in_brief(strangers)} have no place"
+        )
+
+
+def _check_shapes(header: FileHeader, names: Mapping[LoraTensor, str], target: nn.Module | nn.Parameter) -> None:
+    """Raise `WeightsError` if a tensor does not fit the layer or table."""
+    expected = _weight_shape(target)
     outputs, inputs, rank = expected[0], math.prod(expected[1:]), _rank(header, names)
     matrices = {LoraTensor.DOWN: (rank, inputs), LoraTensor.UP: (outputs, rank), LoraTensor.WEIGHT: (outputs, inputs)}
     for kind, name in names.items():
@@ -197,11 +254,11 @@ def _check_shapes(header: FileHeader, names: Mapping[LoraTensor, str], layer: nn
             )
 
 
-def _weight_shape(layer: nn.Module) -> tuple[int, ...]:
+def _weight_shape(target: nn.Module | nn.Parameter) -> tuple[int, ...]:
     """Logical shape of the weight; quantized weights are stored in another."""
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, layer.in_features
-    return tuple(_weight(layer).shape)
+    if isinstance(target, nn.Linear):
+        return target.out_features, target.in_features
+    return tuple(target.shape if isinstance(target, nn.Parameter) else _weight(target).shape)
 
 
 def _weight(layer: nn.Module) -> Tensor:
@@ -218,6 +275,12 @@ def _add_differences(layer: nn.Module, name: str, loras: Iterable[Lora]) -> None
                 reason = "is quantized: take 16-bit weights" if value is not None else "is not there"
                 raise WeightsError(f"{lora.file.header.path.name!r} changes {name}.{leaf} as a whole, which {reason}")
             value.copy_(value.float() + difference.reshape(value.shape))
+
+
+def _add_to_table(table: nn.Parameter, name: str, lora: Lora) -> None:
+    difference = lora.read(name, LoraTensor.WEIGHT, table.device)
+    assert difference is not None
+    table.copy_(table.float() + lora.source.strength * difference.reshape(table.shape))
 
 
 def _add_products(layer: nn.Module, name: str, loras: Iterable[Lora]) -> None:

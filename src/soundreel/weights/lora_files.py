@@ -3,10 +3,12 @@
 A LoRA changes a layer's weight by scale·up·down, with r rows in `down` and r columns in `up`; scale is
 alpha/r. Key styles differ before and after the layer's name X:
 
-    PEFT       base_model.model.X.lora_A.default.weight
+    PEFT       base_model.model.X.lora_A.default.weight    or X.lora_A.default.weight
     diffusers  transformer.X.lora_A.weight                 X by diffusers' names
     ComfyUI    diffusion_model.X.lora_down.weight          with X.alpha; whole differences in X.diff, X.diff_b
     Kohya      lora_unet_X.lora_down.weight                the dots of X written as underscores
+
+A difference of a modulation table, X.modulation, is called X.diff_m.
 """
 
 import json
@@ -58,6 +60,17 @@ _ENDINGS: Final = tuple(
     )
 )
 
+_PAIR: Final = {LoraTensor.DOWN, LoraTensor.UP}
+_DIFFERENCES: Final = {LoraTensor.WEIGHT, LoraTensor.BIAS}
+
+_MODULATION: Final = re.compile(r"(.+)\.diff_m")
+
+_OF_IMAGES: Final = re.compile(
+    r"img_emb[._].+|condition_embedder[._]image_embedder[._].+"
+    r"|blocks[._]\d+[._](?:cross_attn[._](?:k_img|v_img|norm_k_img)|attn2[._](?:add_k_proj|add_v_proj|norm_added_k))"
+)
+"""Layers that only image-to-video models of Wan 2.1 have, by official names and by diffusers'."""
+
 _OTHER_METHODS: Final = {
     "lora_magnitude_vector": "DoRA", "dora_scale": "DoRA", "lokr_": "LoKr", "hada_": "LoHa", "oft_": "OFT",
     "lora_mid": "LoCon in Tucker form", "lora_embedding_": "LoRA of an embedding",
@@ -103,23 +116,22 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownLayout:
-    """A published LoRA without alpha, recognized by its layers and rank."""
+    """A published LoRA of PEFT without alpha, recognized by its rank and by changing all of its target layers."""
 
     name: str
-    prefix: str
     rank: int
-    targets: frozenset[str]  # last parts of its layers' names
+    targets: tuple[str, ...]  # ends of official layer names
     alpha: float
 
 
 LIVE_AVATAR: Final = KnownLayout(
     name="Live-Avatar",
-    prefix=PEFT_PREFIX,
     rank=128,
-    targets=frozenset({"q", "k", "v", "o", "ffn.0", "ffn.2"}),
+    targets=(".q", ".k", ".v", ".o", ".ffn.0", ".ffn.2"),
     alpha=64.0,
 )
-"""The public few-step S2V weights (Quark-Vision/Live-Avatar); alpha from its inference configuration."""
+"""The public few-step S2V weights (Quark-Vision/Live-Avatar); alpha from its inference configuration, whose loader
+takes names with `PEFT_PREFIX` and without."""
 
 
 def lora_file(path: Path) -> Path:
@@ -140,7 +152,7 @@ def group_tensors(header: FileHeader) -> tuple[dict[str, dict[LoraTensor, str]],
     """Tensor names by layer (with prefix) and kind; and the names of no known form.
 
     Raises:
-        WeightsError: the file is made by another method than plain LoRA, or a layer has half of a pair.
+        WeightsError: the file is made by another method than plain LoRA, lacks a part of a pair, or has two of one.
     """
     layers: dict[str, dict[LoraTensor, str]] = {}
     unknown: list[str] = []
@@ -148,18 +160,23 @@ def group_tensors(header: FileHeader) -> tuple[dict[str, dict[LoraTensor, str]],
         _refuse_other_methods(header.path, name)
         match split_key(name):
             case (layer, kind):
-                layers.setdefault(layer, {})[kind] = name
+                names = layers.setdefault(layer, {})
+                refuse_second(header.path, names.get(kind), name)
+                names[kind] = name
             case None:
                 unknown.append(name)
     for names in layers.values():
-        if (LoraTensor.DOWN in names) != (LoraTensor.UP in names):
-            alone = names.get(LoraTensor.DOWN) or names[LoraTensor.UP]
+        pair = _PAIR & names.keys()
+        if pair != _PAIR and (pair or not names.keys() & _DIFFERENCES):
+            alone = next(names[kind] for kind in LoraTensor if kind in names and kind not in _DIFFERENCES)
             raise WeightsError(f"{str(header.path)!r} has {alone!r} without its counterpart: download it again")
     return layers, unknown
 
 
 def split_key(key: str) -> tuple[str, LoraTensor] | None:
     """Layer (with prefix) and kind of tensor of a key in any style; None for one of no known form."""
+    if match := _MODULATION.fullmatch(key):
+        return f"{match[1]}.modulation", LoraTensor.WEIGHT
     for pattern, kind in _ENDINGS:
         if match := pattern.fullmatch(key):
             return match[1], kind
@@ -173,8 +190,13 @@ def without_prefixes(layer: str) -> str:
     return layer
 
 
+def is_of_images(bare: str) -> bool:
+    """Whether a layer (name without prefixes) is one that only image-to-video models have."""
+    return _OF_IMAGES.fullmatch(bare) is not None
+
+
 def layer_aliases(layers: Iterable[str], inject_layers: Sequence[int]) -> dict[str, str]:
-    """All names that LoRA files may use for our layers → our names."""
+    """All names that LoRA files may use for our layers and tables → our names."""
     aliases: dict[str, str] = {}
     for layer in layers:
         for name in (layer, to_official(layer, inject_layers)):
@@ -201,14 +223,23 @@ def stated_scaling(header: FileHeader) -> Scaling | None:
     )
 
 
-def has_layout(layout: KnownLayout, ranks: Mapping[str, int]) -> bool:
-    """Whether layers (names with prefix) and their ranks are those of a known LoRA."""
-    ends = [f".{target}" for target in layout.targets]
-    return (
-        set(ranks.values()) == {layout.rank}
-        and all(layer.startswith(layout.prefix) and layer.endswith(tuple(ends)) for layer in ranks)
-        and all(any(layer.endswith(end) for layer in ranks) for end in ends)
-    )
+def has_layout(layout: KnownLayout, ranks: Mapping[str, int], layers: Iterable[str]) -> bool:
+    """Whether a LoRA is a known one.
+
+    Args:
+        ranks: of its layers, by their names in the file.
+        layers: official names of the model's layers.
+    """
+    bare = {name.removeprefix(PEFT_PREFIX) for name in ranks}
+    return set(ranks.values()) == {layout.rank} and bare == {name for name in layers if name.endswith(layout.targets)}
+
+
+def refuse_second(path: Path, first: str | None, second: str) -> None:
+    """Raise `WeightsError` if there is a `first` change where `second` is another one."""
+    if first is not None:
+        raise WeightsError(
+            f"{str(path)!r} changes one layer twice, by {first} and {second}: expected a file with one of them"
+        )
 
 
 def _refuse_other_methods(path: Path, key: str) -> None:
