@@ -19,6 +19,7 @@ from soundreel.cli.reports import describe_plan
 from soundreel.engines.native import NativeEngine, calibration
 from soundreel.engines.native.calibration import (
     Calibration,
+    attention_speeds,
     calibration_file,
     find_speeds,
     keep_calibration,
@@ -38,6 +39,7 @@ from soundreel.engines.native.cost import (
 )
 from soundreel.engines.native.progress import RemainingTime
 from soundreel.errors import WeightsError
+from soundreel.models import attention
 from soundreel.models.attention import Kernel
 from soundreel.planning import Tokens
 from soundreel.planning import plan as plan_clips
@@ -310,6 +312,25 @@ def test_a_plan_reads_the_calibration() -> None:
     assert shown["time"].endswith("s on this machine (calibrated 2026-11-27)")
     assert shown["memory"].endswith("GiB (high)")
     assert describe_plan(planned.request).data["estimate_basis"] == "calibrated 2026-11-27"
+
+
+@needs_golden
+@pytest.mark.parametrize(("flash", "taken"), [(1e10, Kernel.SDPA), (3e10, Kernel.FLASH)])
+def test_auto_takes_the_attention_that_was_measured_fastest(
+    monkeypatch: pytest.MonkeyPatch, flash: float, taken: Kernel
+) -> None:
+    runs = (Kernel.SDPA, Kernel.FLASH)
+    monkeypatch.setattr(attention, "why_not", lambda kernel, *_: None if kernel in runs else "it is missing")
+    measured = {Kernel.SDPA: {"256": 9e10, "1024": 2e10}, Kernel.FLASH: {"256": 1e9, "1024": flash}}
+    keep_calibration(some_calibration(attention=measured))
+    assert NativeEngine().prepare(native_plan(width=64, height=64, steps=3)).identity["attention"] == taken
+
+
+def test_a_known_gpu_has_known_speeds_of_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attention_speeds(CPU) == {}
+    monkeypatch.setattr(calibration, "device_name", lambda _: "NVIDIA H200")
+    speeds = attention_speeds(CPU)
+    assert speeds[Kernel.FLASH] < 0.95 * speeds[Kernel.SDPA], "so that it is not taken before PyTorch's choice"
 
 
 def test_doctor_calibrates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

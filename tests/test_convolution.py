@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="the packages of soundreel[native] are not h
 import torch
 from torch import Tensor
 
-from soundreel.models.kernels import convolution_plain, dispatch
+from soundreel.models.kernels import checks, convolution_plain, dispatch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = (torch.float32, torch.bfloat16) if DEVICE.type == "cuda" else (torch.float32, torch.float16)
@@ -153,7 +153,7 @@ def test_where_the_own_kernel_fails_the_one_for_any_gpu_runs(
 
     monkeypatch.setattr(kernels, "kind_of", kind_of)
     monkeypatch.setattr(kernels, "without_own_kernel", set())
-    monkeypatch.setattr(dispatch, "CHECKED_LAYERS", (("enlarge", (24, 32, 3, 3)),))  # few: they may be interpreted
+    monkeypatch.setattr(checks, "CHECKED_LAYERS", (("enlarge", (24, 32, 3, 3)),))  # few: they may be interpreted
     assert dispatch.is_convolved.__wrapped__(DEVICE, torch.float32)
     assert kernels.without_own_kernel == {((9, 0), torch.float32)}
     (record,) = caplog.records
@@ -165,7 +165,7 @@ def test_where_no_kernel_works_pytorch_does(
 ) -> None:
     monkeypatch.setattr(kernels, "enlarge", lambda x, weight, bias: 1.1 * convolution_plain.enlarge(x, weight, bias))
     monkeypatch.setattr(kernels, "without_own_kernel", set())
-    monkeypatch.setattr(dispatch, "CHECKED_LAYERS", (("enlarge", (24, 32, 3, 3)),))  # few: they may be interpreted
+    monkeypatch.setattr(checks, "CHECKED_LAYERS", (("enlarge", (24, 32, 3, 3)),))  # few: they may be interpreted
     assert not dispatch.is_convolved.__wrapped__(DEVICE, torch.float32)
     assert "convolution kernels are off" in caplog.records[-1].message
 
@@ -189,12 +189,12 @@ def test_the_cpu_gets_pytorch() -> None:
 
 
 def test_convolutions_that_are_wrong_are_found() -> None:
-    dispatch.check_convolutions(convolution_plain, torch.device("cpu"), torch.float32)
+    checks.check_convolutions(convolution_plain, torch.device("cpu"), torch.float32)
     wrong = ModuleType("wrong")
     vars(wrong).update({name: value for name, value in vars(convolution_plain).items() if not name.startswith("__")})
     vars(wrong)["halve"] = lambda x, weight, bias: 1.1 * convolution_plain.halve(x, weight, bias)
     with pytest.raises(ArithmeticError, match="halve is off by"):
-        dispatch.check_convolutions(wrong, torch.device("cpu"), torch.float32)
+        checks.check_convolutions(wrong, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="no CUDA GPU is here")

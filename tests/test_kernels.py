@@ -1,6 +1,11 @@
 """The transformer's row operations, float8 products and attention: the reference here, the fused kernels on a GPU."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -11,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from soundreel.errors import InputError
-from soundreel.models.attention import AUTO, EXACT, Kernel, attend, choose_kernel, why_not
-from soundreel.models.kernels import dispatch, reference
-from soundreel.models.kernels.float8_rows import FLOAT8_MAX, Affine, Float8Rows, Gate
+from soundreel.models.attention import AUTO, EXACT, LARGEST_ERROR, Kernel, attend, choose_kernel, why_not
+from soundreel.models.kernels import checks, dispatch, reference
+from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_rows
+from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 from soundreel.request import Precision
 from soundreel.weights.precision import check_precision
@@ -24,6 +30,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GP
 needs_float8 = pytest.mark.skipif(
     not (torch.cuda.is_available() and has_float8_products(torch.device("cuda"))), reason="no GPU with float8 is here"
 )
+
+NARROW = Widths(model=96, heads=2, inner=200)
 
 FLOAT8_ROUNDING = 2**-4
 """Half a step of the three bits that float8 keeps, relative."""
@@ -78,24 +86,20 @@ class TestDispatch:
     def test_the_cpu_gets_the_reference_operations(self) -> None:
         assert dispatch.operations(draw(1, 1, 4)) is reference
 
-    def test_operations_that_are_wrong_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        dispatch.check(reference, CPU)
-        monkeypatch.setattr(reference, "gelu", lambda x, float8=False: 1.1 * x)
-        wrong = type(reference)("wrong")
-        vars(wrong).update({name: value for name, value in vars(reference).items() if not name.startswith("__")})
-        monkeypatch.undo()
-        with pytest.raises(ArithmeticError, match="gelu is off by"):
-            dispatch.check(wrong, CPU)
-
     @needs_gpu
     def test_fused_operations_agree_with_the_reference(self) -> None:
         assert dispatch.is_fused(torch.device("cuda"))
 
     @needs_gpu
+    @pytest.mark.parametrize("widths", [NARROW, Widths(model=768, heads=6, inner=2048)])
+    def test_fused_operations_agree_at_other_widths(self, widths: Widths) -> None:
+        check_rows(import_module(dispatch.FUSED), torch.device("cuda"), widths)
+
+    @needs_gpu
     def test_a_kernel_that_fails_is_one_line(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(dispatch, "TOLERANCE", 0.0)
+        monkeypatch.setattr(checks, "TOLERANCE", 0.0)
         dispatch.is_fused.cache_clear()
         with caplog.at_level(logging.WARNING):
             assert not dispatch.is_fused(torch.device("cuda"))
@@ -103,9 +107,153 @@ class TestDispatch:
         dispatch.is_fused.cache_clear()
 
 
+def another(**changed: Callable[..., Any]) -> ModuleType:
+    """The reference operations with some changed."""
+    module = ModuleType("another")
+    vars(module).update({name: value for name, value in vars(reference).items() if not name.startswith("__")})
+    vars(module).update(changed)
+    return module
+
+
+def in_float8_only(name: str, change: Callable[[Float8Rows], Float8Rows]) -> Callable[..., Any]:
+    """An operation that is right unless it makes float8 rows."""
+
+    def changed(*arguments: Any, float8: bool = False, **options: Any) -> Any:
+        made = getattr(reference, name)(*arguments, float8=float8, **options)
+        if not float8:
+            return made
+        return (made[0], change(made[1])) if name == "add_norm" else change(made)
+
+    return changed
+
+
+def with_one_scale(rows: Float8Rows) -> Float8Rows:
+    """One for the whole matrix: small rows lose what they have."""
+    wide = rows.widened()
+    scale = wide.abs().amax() / FLOAT8_MAX
+    return Float8Rows((wide / scale).to(FLOAT8), scale.expand(rows.scale.shape))
+
+
+def towards_zero(rows: Float8Rows) -> Float8Rows:
+    """Half a step too small."""
+    values = rows.values.float()
+    step = torch.exp2(torch.floor(torch.log2(values.abs().clamp(min=2**-6))) - 3)
+    return Float8Rows((values - values.sign() * step / 2).to(FLOAT8), rows.scale)
+
+
+class TestCheck:
+    def test_what_is_right_passes_at_any_width(self) -> None:
+        for widths in (NARROW, FULL_SIZE):
+            check_rows(reference, CPU, widths)
+
+    @pytest.mark.parametrize(
+        ("name", "wrong"),
+        [
+            ("gelu", lambda x, float8=False: 1.1 * x),
+            ("add", lambda x, update, gate=None: x.clone()),
+            ("rms_norm", lambda x, weight, eps, rotary, width: reference.rms_norm(x, weight, eps, None, width)),
+            ("quantize", lambda x: with_one_scale(reference.quantize(x))),
+            ("norm_silu", lambda x, gamma, out: out.copy_(functional.silu(functional.normalize(x, dim=1) * gamma))),
+            ("norm_silu", lambda x, gamma, out: None),
+        ],
+    )
+    def test_operations_that_are_wrong_are_found(self, name: str, wrong: Callable[..., Any]) -> None:
+        with pytest.raises(ArithmeticError, match=f"^{name} is off by"):
+            check_rows(another(**{name: wrong}), CPU, NARROW)
+
+    @pytest.mark.parametrize("name", ["norm", "add_norm", "gelu"])
+    @pytest.mark.parametrize("change", [with_one_scale, towards_zero])
+    def test_float8_forms_that_are_wrong_are_found(self, name: str, change: Callable[[Float8Rows], Float8Rows]) -> None:
+        with pytest.raises(ArithmeticError, match=f"^{name} in float8 is off by"):
+            check_rows(another(**{name: in_float8_only(name, change)}), CPU, NARROW)
+
+    def test_frames_that_are_looked_back_at_stay(self) -> None:
+        def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:
+            reference.norm_silu(x, gamma, out)
+            out._base.fill_(1.0)
+
+        with pytest.raises(ArithmeticError, match="norm_silu is off by"):
+            check_rows(another(norm_silu=norm_silu), CPU, NARROW)
+
+    def test_a_result_that_is_no_number_is_found(self) -> None:
+        with pytest.raises(ArithmeticError, match="add is off by nan"):
+            check_rows(another(add=lambda x, update, gate=None: x * torch.nan), CPU, NARROW)
+
+
+def attend_in_float8(
+    query: Tensor, key: Tensor, value: Tensor, *, mean: bool = True, keys: int | None = None
+) -> Tensor:
+    """What the float8 kernel computes, in plain PyTorch; without the means of the keys, or deaf to the last keys."""
+    q, k, v = (x.float().transpose(1, 2) for x in (query, key, value))
+    k, v = k[:, :, :keys], v[:, :, :keys]
+    k = k - k.mean(2, keepdim=True) if mean else k
+    v_mean = v.mean(2, keepdim=True)
+    (q, q_scale), (k, k_scale), (v, v_scale) = (
+        rounded(q, (-1,)), rounded(k, (-2, -1)), rounded(v - v_mean, (-2,))
+    )  # fmt: skip
+    scores = (q @ k.transpose(-1, -2)) * q_scale * k_scale * query.shape[-1] ** -0.5
+    weights = torch.exp(scores - scores.amax(-1, keepdim=True)) * 2**8
+    attended = (weights.to(FLOAT8).float() @ v) / weights.sum(-1, keepdim=True) * v_scale + v_mean
+    return attended.transpose(1, 2).to(query.dtype)
+
+
+def rounded(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """To float8, with one scale over these axes."""
+    scale = x.abs().amax(axes, keepdim=True) / FLOAT8_MAX
+    return (x / scale).to(FLOAT8).float(), scale
+
+
+class TestCheckOfAttention:
+    def check(self, attend: Callable[[Tensor, Tensor, Tensor], Tensor], limit: float, width: int = 128) -> None:
+        check_attention(attend, CPU, torch.bfloat16, width, limit)
+
+    @pytest.mark.parametrize("width", [16, 64, 128])
+    def test_what_is_right_passes(self, width: int) -> None:
+        self.check(attend, LARGEST_ERROR[Kernel.CUDNN], width)
+        self.check(attend_in_float8, LARGEST_ERROR[Kernel.FP8], width)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            partial(attend_in_float8, mean=False),
+            partial(attend_in_float8, keys=256),
+            lambda q, k, v: torch.zeros_like(q),
+            lambda q, k, v: v.mean(1, keepdim=True).expand_as(q),
+            lambda q, k, v: attend(q, k, v.flip(2)),
+            lambda q, k, v: attend(q, k, v) * torch.nan,
+        ],
+        ids=["no means", "whole blocks only", "zeros", "the values' mean", "another head's values", "not a number"],
+    )
+    def test_what_is_wrong_is_refused(self, wrong: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        with pytest.raises(ArithmeticError, match="attention is off by"):
+            self.check(wrong, LARGEST_ERROR[Kernel.FP8])
+
+
 class TestAttention:
     def test_auto_is_exact(self) -> None:
         assert choose_kernel(AUTO, CPU, torch.float32, 16) is Kernel.SDPA
+
+    @pytest.mark.parametrize(
+        ("missing", "speeds", "taken"),
+        [
+            ((), {}, Kernel.CUDNN),
+            ((), {Kernel.SDPA: 602, Kernel.CUDNN: 597, Kernel.FLASH: 347}, Kernel.CUDNN),
+            ((Kernel.CUDNN,), {Kernel.SDPA: 602, Kernel.CUDNN: 597, Kernel.FLASH: 347}, Kernel.SDPA),
+            ((Kernel.CUDNN,), {}, Kernel.SDPA),
+            ((), {Kernel.SDPA: 347, Kernel.CUDNN: 300, Kernel.FLASH: 400}, Kernel.FLASH),
+            ((), {Kernel.SDPA: 347, Kernel.CUDNN: 300, Kernel.FP8: 900}, Kernel.SDPA),
+            ((Kernel.SDPA,), {Kernel.SDPA: 900, Kernel.FLASH: 1}, Kernel.FLASH),
+        ],
+        ids=["nothing known", "as on an H200", "no cuDNN", "no cuDNN, nothing known", "flash is faster", "exact only",
+             "what runs"],
+    )  # fmt: skip
+    def test_auto_is_the_fastest_by_the_calibration(
+        self, monkeypatch: pytest.MonkeyPatch, missing: tuple[Kernel, ...], speeds: dict[Kernel, float], taken: Kernel
+    ) -> None:
+        monkeypatch.setattr(
+            "soundreel.models.attention.why_not", lambda kernel, *_: "missing" if kernel in missing else None
+        )
+        assert choose_kernel(AUTO, CPU, torch.float32, 16, speeds) is taken
 
     def test_unknown_kernels_are_named(self) -> None:
         with pytest.raises(InputError, match="there is no attention 'quick': choose auto, sdpa, cudnn"):
@@ -120,6 +268,12 @@ class TestAttention:
     @pytest.mark.parametrize("kernel", EXACT)
     def test_exact_kernels_are_exact(self, kernel: Kernel) -> None:
         assert error_of(kernel, 300, 300) < 0.01
+
+    @needs_float8
+    def test_float8_attention_runs_here(self) -> None:
+        """On a Hopper; the test after this one skips where the kernel does not run."""
+        if torch.cuda.get_device_capability() == (9, 0):
+            assert why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128) is None
 
     @needs_float8
     @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (64, 128), (300, 1000), (1000, 129), (4097, 4097)])

@@ -4,7 +4,7 @@ project tokens to queries, keys and values, normalize these and rotate them by p
 Legend: B batch, L queries, M keys, D = H·d model width, H heads, d head width, F latent frames.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache, partial
 from importlib.util import find_spec
@@ -16,7 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from soundreel.errors import InputError
 from soundreel.models.conditioning import KeyValue
-from soundreel.models.kernels.dispatch import kernel_errors, operations
+from soundreel.models.kernels.checks import check_attention
+from soundreel.models.kernels.dispatch import first_line, kernel_errors, operations
 from soundreel.models.kernels.float8_rows import Float8Rows, some_tokens
 from soundreel.models.residual import NormedResidual
 from soundreel.models.rope import Rotary
@@ -32,8 +33,14 @@ class Kernel(StrEnum):
     FP8 = "fp8"  # ours: scores and sums in float8
 
 
-EXACT = (Kernel.CUDNN, Kernel.FLASH, Kernel.SDPA)
-"""Kernels whose only error is rounding to the tensors' element type; fastest on Hopper first."""
+EXACT = (Kernel.CUDNN, Kernel.SDPA, Kernel.FLASH)
+"""Kernels whose only error is rounding to the tensors' element type, the first one taken where none was measured."""
+
+AS_FAST = 0.95
+"""Of the fastest kernel's speed: one that attains it is as fast, and the first of those in `EXACT` is taken."""
+
+LARGEST_ERROR: Mapping[Kernel, float] = {Kernel.CUDNN: 0.1, Kernel.FLASH: 0.1, Kernel.SAGE: 0.15, Kernel.FP8: 0.15}
+"""By `check_attention`, of a kernel that is right: rounding to bfloat16 alone gives 0.03, to float8 0.08."""
 
 AUTO = "auto"
 
@@ -85,14 +92,21 @@ _KERNELS: Mapping[Kernel, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype, head_width: int) -> Kernel:
+def choose_kernel(
+    wanted: str, device: torch.device, dtype: torch.dtype, head_width: int, speeds: Mapping[Kernel, float] | None = None
+) -> Kernel:
     """The kernel named `wanted`, or with "auto" the fastest exact one that runs on `device`.
+
+    Args:
+        speeds: what kernels were measured to attain; one that is not there is taken for the slowest.
 
     Raises:
         InputError: there is no such kernel, or it does not run here.
     """
     if wanted == AUTO:
-        return next(kernel for kernel in EXACT if why_not(kernel, device, dtype, head_width) is None)
+        return _fastest(
+            [kernel for kernel in EXACT if why_not(kernel, device, dtype, head_width) is None], speeds or {}
+        )
     if wanted not in list(Kernel):
         raise InputError(f"there is no attention {wanted!r}: choose {AUTO}, {', '.join(Kernel)}")
     kernel = Kernel(wanted)
@@ -102,9 +116,15 @@ def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype, head_wi
     return kernel
 
 
+def _fastest(kernels: Sequence[Kernel], speeds: Mapping[Kernel, float]) -> Kernel:
+    """The first kernel that is as fast as the fastest."""
+    enough = AS_FAST * max(speeds.get(kernel, 0.0) for kernel in kernels)
+    return next(kernel for kernel in kernels if speeds.get(kernel, 0.0) >= enough)
+
+
 @cache
 def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:
-    """Why a kernel does not run on a device, found by running it on a small input; None if it runs."""
+    """Why a kernel is not used on a device, found by running it on a small input; None if it runs and is right."""
     if kernel is Kernel.SDPA:
         return None
     if device.type != "cuda":
@@ -112,11 +132,10 @@ def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width
     needed = {Kernel.SAGE: "sageattention", Kernel.FP8: "triton"}.get(kernel)
     if needed is not None and find_spec(needed) is None:
         return f"the package {needed} is missing"
-    probe = torch.zeros(1, 256, 1, head_width, dtype=dtype, device=device)
     try:
-        attend(probe, probe, probe, kernel)
+        check_attention(partial(attend, kernel=kernel), device, dtype, head_width, LARGEST_ERROR[kernel])
     except kernel_errors() as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     return None
 
 

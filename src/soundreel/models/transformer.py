@@ -195,7 +195,7 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return [self._unpatchify(self.head(stream[:, :noise_tokens], embedding), grid) for stream in streams]
 
     def use_attention(self, wanted: str) -> Kernel:
-        """Compute self-attention with the kernel named `wanted`, or with "auto" with the fastest exact one.
+        """Compute self-attention with the kernel named `wanted`, or with "auto" with the first exact one that runs.
 
         Attention to text and audio, which have few keys, always uses PyTorch's. Returns the kernel chosen.
 

@@ -188,6 +188,14 @@ def find_speeds(device: torch.device, *, precision: Precision, kernel: Kernel, v
     return Basis(speeds=speeds or _quick_speeds(device, precision), says=uncalibrated)
 
 
+def attention_speeds(device: torch.device) -> Mapping[Kernel, float]:
+    """Operations per second of each attention kernel at the longest length that was measured: as calibrated, else as on
+    such a GPU; empty where nothing is known."""
+    known = read_calibration(device) or MEASURED.get(device_name(device))
+    measured = {} if known is None else known.attention
+    return {kernel: measured[kernel][max(measured[kernel], key=int)] for kernel in Kernel if kernel in measured}
+
+
 def _quick_speeds(device: torch.device, precision: Precision) -> Speeds:
     product = _quick_product(device)
     return Speeds(

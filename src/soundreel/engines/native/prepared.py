@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypeVar
 import torch
 
 from soundreel.engines.base import Identity, Prepared
-from soundreel.engines.native.calibration import find_speeds
+from soundreel.engines.native.calibration import attention_speeds, find_speeds
 from soundreel.engines.native.cost import Forecast, clip_seconds
 from soundreel.engines.native.device import compute_dtype, transformer_sizes, vae_dtype
 from soundreel.engines.native.memory import Bits, MemoryPlan, choose_memory, demand, weigh
@@ -132,7 +132,7 @@ def _open_loras(sources: Sequence[LoraSource], transformer: Outline) -> tuple[Lo
 def _kernel(request: Request, device: torch.device, sizes: Mapping[str, Any], bound: Arithmetic | None) -> Kernel:
     choose = partial(choose_kernel, device=device, dtype=compute_dtype(device), head_width=sizes["attention_head_dim"])
     if bound is None:
-        return choose(request.compute.attention)
+        return choose(request.compute.attention, speeds=attention_speeds(device))
     if bound.device != device.type:
         raise EngineError(
             f"the render was begun on {bound.device}, here it would go on on {device.type}, which rounds otherwise: go "
