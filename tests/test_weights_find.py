@@ -336,6 +336,15 @@ def test_every_model_bundle_has_every_component_and_a_place_for_each_file() -> N
         assert all(file.sha256 is None or len(file.sha256) == 64 for file in bundle.files)
 
 
+def test_rife_s_checksum_is_that_of_the_real_file() -> None:
+    path = SHARED / "weights" / "rife" / "flownet_v4.14.pkl"
+    if not path.is_file():
+        pytest.skip("../shared/weights is not here")
+    (file,) = BUNDLES["rife"].files
+    verdict = verify_file(path, file)
+    assert (verdict.problem, "sha256" in verdict.checked) == (None, True)
+
+
 def test_the_tokenizer_s_checksums_are_those_of_the_real_files() -> None:
     folder = SHARED / "weights" / "umt5-xxl"
     if not folder.is_dir():

@@ -10,7 +10,10 @@
 `InputError` is also a `ValueError`. Messages say what was given, what was expected and what to do.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+INSTALL_NATIVE: Final = "pip install '.[native]' in a clone of soundreel"
+"""What every message says where a package of the extra `native` is missing."""
 
 
 class SoundreelError(Exception):

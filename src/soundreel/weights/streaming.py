@@ -3,7 +3,7 @@
 The matrices of a block's linear layers are nearly all of its bytes; only these are streamed, other tensors stay on the
 device. Each block's matrices lie in one flat host buffer, which is copied into one of a few device buffers on a CUDA
 stream of its own while earlier blocks compute. A block's parameters are views of its device buffer from the beginning,
-so that no parameter is exchanged during a step, and the host never waits.
+so that no parameter is exchanged during a step, and the host waits for no copy.
 """
 
 import logging

@@ -67,7 +67,6 @@ class GuidedVelocity:
         self._steps, self._interval = steps, options.guidance_interval
         self._cache = StepCache(options.cache_threshold) if options.cache_threshold > 0 else None
         self._step = self._computed = 0
-        self._first: Tensor | None = None
         self.picture: Tensor | None = None
         """The clean latents that the last step predicted, float32 [16, F, h, w]; None before the first one."""
 
@@ -76,15 +75,8 @@ class GuidedVelocity:
         """Passes fewer than with guidance in every step and without the cache, up to the last step."""
         return self._step * self._branches - self._computed
 
-    def begin(self, latents: Tensor, timestep: Tensor) -> None:
-        """Compute the first step's velocity ahead: a GPU does so while the CPU does something else."""
-        self._first = self(latents, timestep)
-
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """The velocity at `latents` [16, F, h, w], guided where this step is: the same shape."""
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
         count = self._branches if is_guided(self._step, self._steps, self._interval) else 1
         velocities = self._cached(latents, count)
         if velocities is None:
@@ -127,7 +119,7 @@ class StepCache:
         if self._rate is None or self._latents is None or len(self._velocities) < count:
             return None
         change = self._rate * _l1(latents - self._latents) / _l1(self._velocities[0])
-        if float(change) >= self._threshold:  # waits for the device, which happens with the cache only
+        if float(change) >= self._threshold:  # waits for the device, as `sample` does after every step
             return None
         return self._velocities[:count]
 

@@ -1,4 +1,8 @@
-"""Small pictures of what is being sampled: a tiny decoder where its weights are there, else a mix of the latents.
+"""Small pictures of what is being sampled: by a tiny decoder where its weights are there, else in false colours.
+
+False colours are the three main components of the clip's own latents (principal component analysis over its places and
+frames): the first one as brightness, the others as colours. Nothing of it was fitted to pictures, so shapes and their
+movement can be told, but which of them are light, dark or red in the video cannot.
 
 Legend: c latent channels, F latent frames, h × w latent size.
 """
@@ -24,34 +28,32 @@ LARGEST_SIDE: Final = 512
 STEPS_BETWEEN: Final = 4
 """A preview every so many steps, and one of the finished clip."""
 
-RGB: Final = (
-    (-0.1299, -0.1692, 0.2932), (0.0671, 0.0406, 0.0442), (0.3568, 0.2548, 0.1747), (0.0372, 0.2344, 0.1420),
-    (0.0313, 0.0189, -0.0328), (0.0296, -0.0956, -0.0665), (-0.3477, -0.4059, -0.2925), (0.0166, 0.1902, 0.1975),
-    (-0.0412, 0.0267, -0.1364), (-0.1293, 0.0740, 0.1636), (0.0680, 0.3019, 0.1128), (0.0032, 0.0581, 0.0639),
-    (-0.1251, 0.0927, 0.1699), (0.0060, -0.0633, 0.0005), (0.3477, 0.2275, 0.2950), (0.1984, 0.0913, 0.1861),
-)  # fmt: skip
-"""Red, green and blue (−1 to 1) of each channel of Wan 2.1's latents, about; as ComfyUI has them."""
+GREY_AND_COLOURS: Final = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, -(2**-0.5), 0.0), (6**-0.5, 6**-0.5, -2 * 6**-0.5))
+"""Red, green and blue of three axes at right angles: dark to light, green to red, blue to yellow."""
 
-RGB_OFFSET: Final = (-0.1835, -0.0868, -0.3360)
+SHOWN_SPREADS: Final = 2.5
+"""Standard deviations of the first component from grey to white."""
 
 
 class Previewer:
     """Writes previews into a folder, each in place of the one before.
 
     Args:
-        decoder: of the latents; None: their channels are mixed.
+        decoder: of the latents; None: false colours.
     """
 
     def __init__(self, folder: Path, decoder: TinyDecoder | None = None) -> None:
         self.path = folder / NAME
         self._decoder = decoder
+        self._axes: Tensor | None = None
 
     @torch.inference_mode()
     def show(self, latents: Tensor) -> Path:
         """The picture in the middle of latents [c, F, h, w]."""
         middle = latents.shape[1] // 2
         if self._decoder is None:
-            pixels = mix(latents[:, middle])
+            self._axes = main_axes(latents, self._axes)
+            pixels = false_colours(latents, self._axes)[:, middle]
         else:
             parameter = next(self._decoder.parameters())
             around = latents[:, max(0, middle - 1) : middle + 1].to(parameter.device, parameter.dtype)
@@ -64,11 +66,27 @@ class Previewer:
         return self.path
 
 
-def mix(latents: Tensor) -> Tensor:
-    """Normalised latents [c, h, w] → [3, h, w], about 0 to 1; channels that are not Wan 2.1's count for nothing."""
-    factors, offset = (torch.tensor(values, device=latents.device) for values in (RGB, RGB_OFFSET))
-    known = min(len(factors), len(latents))
-    return (torch.einsum("chw,cr->rhw", latents[:known].float(), factors[:known]) + offset[:, None, None] + 1) / 2
+def main_axes(latents: Tensor, before: Tensor | None = None) -> Tensor:
+    """The directions in which latents [c, F, h, w] vary most, [3, c] with the main one first; fewer channels: as many.
+
+    A direction has no sign of its own: each is turned as it was `before`, or so that its largest part is positive.
+    """
+    values = latents.detach().flatten(1).double().cpu()
+    axes: Tensor = torch.linalg.eigh(values.cov().view(len(values), -1)).eigenvectors.T.flip(0)[
+        : len(GREY_AND_COLOURS)
+    ]  # smallest first
+    along = axes.gather(1, axes.abs().argmax(1, keepdim=True))[:, 0] if before is None else (axes * before).sum(1)
+    return axes * torch.where(along < 0, -1.0, 1.0)[:, None]
+
+
+def false_colours(latents: Tensor, axes: Tensor) -> Tensor:
+    """Latents [c, F, h, w] along `axes` → [3, F, h, w], about 0 to 1; what does not vary is grey."""
+    values = latents.detach().double().cpu()
+    parts = torch.einsum("ac,cfhw->afhw", axes, values - values.mean((1, 2, 3), keepdim=True))
+    spread = parts[0].std(correction=0).clamp(min=1e-6)
+    colours = torch.tensor(GREY_AND_COLOURS, dtype=torch.float64)[: len(axes)]
+    white = GREY_AND_COLOURS[0][0] * SHOWN_SPREADS * spread
+    return (0.5 + 0.5 * torch.einsum("afhw,ar->rfhw", parts, colours) / white).float()
 
 
 def open_previewer(models: StrPath | None, folder: Path, device: torch.device) -> Previewer:
@@ -82,4 +100,5 @@ def preview_note(models: StrPath | None) -> str | None:
     if find_decoder(models) is not None:
         return None
     command = download_command("tae", default_folder() if models is None else Path(models))
-    return f"previews are rough: there is no tiny decoder (vae_approx/taew2_1.pth); get it with: {command}"
+    missing = "there is no tiny decoder (vae_approx/taew2_1.pth)"
+    return f"previews are rough, in false colours: {missing}; get it with: {command}"
