@@ -191,7 +191,7 @@ class Sampling:
     )
     turbo: bool = option(False, "Few-step weights with the engine's own noise levels", role=Role.PIXELS)
     cache: float = option(
-        0.0, "Step cache: do without passes whose result is known to within this, as 0.05; 0 is off",
+        0.0, "Step cache: skip passes whose result is predicted to change by less, as 0.05; 0 is off",
         role=Role.PIXELS, panel=SPEED, at_least=0, at_most=1,
     )  # fmt: skip
     cfg_interval: tuple[float, float] | None = option(

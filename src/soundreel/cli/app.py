@@ -1,6 +1,7 @@
 """The command line: options → `Request`, errors → one message and an exit code.
 
-Exit codes: 0 done, 2 wrong input, 3 unreadable media, 4 weights, 5 engine or server, 130 cancelled.
+Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 unreadable or unwritable media, 4 weights, 5 engine or server,
+130 cancelled.
 """
 
 import os

@@ -275,7 +275,7 @@ def _recipe_rows(recipe: dict[str, Any]) -> Rows:
 
 
 def describe_machine() -> Findings:
-    """What this machine can run, and for whatever is missing the command that installs it."""
+    """What this machine can run, and what mends whatever is missing."""
     checks = [_check_python(), _check_encoders(), _check_processor(), _check_disk(), *_check_engines()]
     return Findings(
         data={"checks": [dataclasses.asdict(check) for check in checks]},

@@ -21,7 +21,7 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 
 
 def vae_dtype(wanted: VaePrecision, device: torch.device) -> torch.dtype:
-    """The VAE's float type: with "auto" half the reference's on GPUs, where that takes a fifth of the time."""
+    """The VAE's float type: with "auto" half the reference's on GPUs, where that takes two thirds of the time."""
     half = wanted is VaePrecision.BF16 or (wanted is VaePrecision.AUTO and device.type != "cpu")
     return torch.bfloat16 if half else torch.float32
 
