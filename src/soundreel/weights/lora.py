@@ -88,7 +88,7 @@ def open_lora(source: LoraSource, model: WanS2VTransformer3DModel) -> Lora:
     """Read a LoRA's header and match it to `model`, which may be on the meta device.
 
     All of its layers must be found in the model, except those of images, which LoRAs for image-to-video have and S2V
-    has not: they are left out. The first note says how many layers are changed.
+    has not: they are left out. The note says how many layers are changed.
 
     Raises:
         WeightsError: the file is missing, damaged, of another method than LoRA, for a model of another size, or
