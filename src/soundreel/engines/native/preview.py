@@ -72,9 +72,8 @@ def main_axes(latents: Tensor, before: Tensor | None = None) -> Tensor:
     A direction has no sign of its own: each is turned as it was `before`, or so that its largest part is positive.
     """
     values = latents.detach().flatten(1).double().cpu()
-    axes: Tensor = torch.linalg.eigh(values.cov().view(len(values), -1)).eigenvectors.T.flip(0)[
-        : len(GREY_AND_COLOURS)
-    ]  # smallest first
+    _, vectors = torch.linalg.eigh(values.cov().view(len(values), -1))  # in columns, the main one last
+    axes: Tensor = vectors.T.flip(0)[: len(GREY_AND_COLOURS)]
     along = axes.gather(1, axes.abs().argmax(1, keepdim=True))[:, 0] if before is None else (axes * before).sum(1)
     return axes * torch.where(along < 0, -1.0, 1.0)[:, None]
 
