@@ -69,10 +69,20 @@ def replace_by_lfs_pointer(path: Path) -> None:
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 32600000000\n")
 
 
-def contradict_shape(path: Path) -> None:
-    table = {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}}
-    header = json.dumps(table).encode()
+def write_header(path: Path, header: bytes) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+
+
+def contradict_shape(path: Path) -> None:
+    write_header(path, json.dumps({"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}}).encode())
+
+
+def lie_before_the_data(path: Path) -> None:
+    write_header(path, json.dumps({"w": {"dtype": "F32", "shape": [3], "data_offsets": [-90, -78]}}).encode())
+
+
+def nest(path: Path) -> None:
+    write_header(path, b'{"w": ' * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +95,8 @@ def contradict_shape(path: Path) -> None:
         (replace_by_web_page, "is not a safetensors file"),
         (replace_by_lfs_pointer, "is a Git LFS pointer.*git lfs pull"),
         (contradict_shape, "is not a safetensors file"),
+        (lie_before_the_data, "is not a safetensors file"),
+        (nest, "is not a safetensors file"),
     ],
 )
 def test_damaged_safetensors_are_named(whole: Path, damage: Callable[[Path], None], says: str) -> None:

@@ -29,6 +29,9 @@ TEMPORARY: Final = ".tmp"
 TEMPORARY_PATTERN: Final = r"(\.[0-9a-f]{8})?\.tmp"
 """What follows a file's name while it is written, as a regular expression; version 0.1.0 wrote `.tmp` alone."""
 
+NO_LINKS: Final[int] = getattr(os, "O_NOFOLLOW", 0)
+"""For `os.open`, where a file is written in place: a folder may come from someone who left a link to another file."""
+
 _NAME_LETTERS: Final = 50
 """Of a file's name, so many begin that of its temporary file: with what follows it never gets too long."""
 

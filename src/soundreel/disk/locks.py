@@ -16,7 +16,7 @@ from typing import Final
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from soundreel.disk.durable import WINDOWS, reporting
+from soundreel.disk.durable import NO_LINKS, WINDOWS, reporting
 from soundreel.errors import InputError
 
 LOCK_NAME: Final = "lock"
@@ -94,7 +94,7 @@ def _open(path: Path) -> int:
         try:
             with suppress(FileExistsError):  # `exist_ok` looks at the folder again, and it may be gone by then
                 path.parent.mkdir(parents=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            return os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -6,23 +6,24 @@ from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import av
 from av.container import InputContainer, OutputContainer
 
 from soundreel.disk.durable import cannot_write
-from soundreel.errors import InputError, MediaError
-from soundreel.media.files import check_file, reason
+from soundreel.errors import MediaError
+from soundreel.media.files import open_file, reason
+from soundreel.media.formats import OPENED_FORMATS
 from soundreel.units import StrPath
 
 TICKS_PER_FRAME: Final = 1000
 """Ticks per frame of an mp4 file's time scale, where no sound rate determines it."""
 
+READ_BYTES: Final = 1 << 16
 
-def media_url(path: StrPath) -> str:
-    """`path` as a URL that FFmpeg opens as a file whatever its name: `a:b%03d.mp4` is no protocol, `-` is no pipe."""
-    return f"file:{os.fspath(path)}"
+CONFINED: Final = {"format_whitelist": ",".join(OPENED_FORMATS), "protocol_whitelist": "none"}
+"""FFmpeg's options that keep it inside the one file that it was given."""
 
 
 def mp4_options(ticks_per_second: int) -> dict[str, str]:
@@ -38,6 +39,25 @@ def unexpected(path: StrPath, found: str, expected: str) -> MediaError:
     return MediaError(f"{os.fspath(path)!r} is not as it was to be written: it has {found}, expected {expected}")
 
 
+def open_container(file: BinaryIO) -> InputContainer:
+    """Open a media file for reading: the one door for every file that came from outside.
+
+    FFmpeg reads an open file whose path it cannot resolve, takes it for nothing but `OPENED_FORMATS`, and opens no
+    other file and no server, whatever the file or its name asks for.
+
+    Raises:
+        MediaError: the file is of another format.
+        av.FFmpegError: it is damaged.
+    """
+    try:
+        return av.open(file, "r", options=CONFINED, metadata_errors="replace", buffer_size=READ_BYTES)
+    except av.ArgumentError as error:
+        raise MediaError(
+            f"{file.name!r} is damaged, or of a format that is not opened: expected sound or pictures in one file, "
+            "such as mp3, wav, mp4 or mkv; playlists and scripts, which name other files, are not followed"
+        ) from error
+
+
 @contextmanager
 def opened(path: StrPath, kind: str = "video") -> Iterator[InputContainer]:
     """Open the media file at `path` for reading; FFmpeg's errors in the `with` block become `MediaError`.
@@ -47,14 +67,11 @@ def opened(path: StrPath, kind: str = "video") -> Iterator[InputContainer]:
 
     Raises:
         InputError: there is no such file, or it is a directory, a device, empty, or may not be read.
-        MediaError: the file cannot be read as media, or is truncated.
+        MediaError: the file cannot be read as media, is truncated, or names other files.
     """
-    check_file(path, kind)
     try:
-        with av.open(media_url(path), "r", metadata_errors="replace") as container:
+        with open_file(path, kind) as file, open_container(file) as container:
             yield container
-    except PermissionError as error:
-        raise InputError(f"cannot open {kind} {os.fspath(path)!r}: {reason(error)}") from error
     except av.FFmpegError as error:
         raise MediaError(f"{os.fspath(path)!r} is a damaged or unreadable {kind} ({reason(error)})") from error
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain, islice
-from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -14,11 +13,10 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from soundreel.errors import InputError, MediaError
+from soundreel.errors import MediaError
 from soundreel.media import framing
-from soundreel.media.files import check_file, reason
+from soundreel.media.containers import open_container
 from soundreel.media.timestamps import SoundPacket, repair_timestamps
-from soundreel.units import StrPath
 
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 MATROSKA = "matroska,webm"
@@ -38,26 +36,6 @@ RESTART_SECONDS = 1
 
 XING_SLACK_FRAMES = 4
 """Encoders disagree on whether the frame count in an mp3 header includes that header and the encoder's delay."""
-
-READ_BYTES = 1 << 16
-NO_PROTOCOLS = {"protocol_whitelist": "none"}
-"""Keeps FFmpeg from opening the local or remote files that a file may refer to (playlists, `concat` scripts)."""
-
-
-def open_file(path: StrPath, name: str) -> BinaryIO:
-    """Open a regular file for FFmpeg, which then never sees its path and cannot take it for a protocol or a pattern.
-
-    Args:
-        name: what messages call the file.
-
-    Raises:
-        InputError: there is no such file, or it is a directory, empty, or may not be read.
-    """
-    check_file(path, "sound")
-    try:
-        return Path(path).open("rb", buffering=0)
-    except OSError as error:
-        raise InputError(f"cannot open sound {name}: {reason(error)}") from error
 
 
 class Demuxer:
@@ -143,9 +121,7 @@ class Demuxer:
 
     def _open(self) -> None:
         self._file.seek(0)
-        self._container = av.open(
-            self._file, "r", options=NO_PROTOCOLS, metadata_errors="replace", buffer_size=READ_BYTES
-        )
+        self._container = open_container(self._file)
         self.format = self._container.format.name
         self.stream = _choose_stream(self._container, self._name)
         for stream in self._container.streams:

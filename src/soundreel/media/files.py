@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from soundreel.errors import InputError
 from soundreel.units import StrPath
@@ -23,6 +24,19 @@ def check_file(path: StrPath, kind: str) -> None:
         raise InputError(f"{name} is a pipe or device: expected a {kind} file")
     if status.st_size == 0:
         raise InputError(f"{name} is an empty file: expected a {kind}")
+
+
+def open_file(path: StrPath, kind: str) -> BinaryIO:
+    """Open a regular, non-empty file to read its bytes; `kind` is what messages call it.
+
+    Raises:
+        InputError: there is no such file, or it is a directory, a device, empty, or may not be read.
+    """
+    check_file(path, kind)
+    try:
+        return Path(path).open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(f"cannot open {kind} {os.fspath(path)!r}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

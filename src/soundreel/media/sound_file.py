@@ -19,7 +19,8 @@ from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
 from soundreel.errors import MediaError
-from soundreel.media.demuxing import Demuxer, open_file
+from soundreel.media.demuxing import Demuxer
+from soundreel.media.files import open_file
 from soundreel.media.timestamps import SoundPacket, Timestamps
 from soundreel.units import StrPath
 
@@ -87,7 +88,7 @@ def open_sound(path: StrPath) -> Iterator["SoundFile"]:
         MediaError: the file cannot be decoded, or holds no sound; on entry or in the `with` block.
     """
     name = repr(os.fspath(path))
-    with open_file(path, name) as file:
+    with open_file(path, "sound") as file:
         try:
             with closing(Demuxer(file, name)) as demuxer:
                 yield SoundFile(demuxer, name)

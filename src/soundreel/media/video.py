@@ -352,7 +352,7 @@ def video_stream(container: InputContainer) -> av.VideoStream:
 
 
 def _name(container: InputContainer) -> str:
-    return container.name.removeprefix("file:")
+    return str(container.name)
 
 
 def sound_stream(container: InputContainer) -> av.AudioStream | None:

@@ -1,7 +1,10 @@
 """Which files of a work folder are soundreel's own, and removing them; those of others are never touched."""
 
+import os
 import re
 import shutil
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -24,13 +27,25 @@ _OURS: Final = re.compile(
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise `InputError` for a folder that holds anything but what a work folder does."""
+    """Raise `InputError` for a folder that holds anything but what a work folder does: other names, links, pipes."""
     if folder.is_dir():
         foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
+        foreign = foreign or next((str(path.relative_to(folder)) for path in _not_plain(folder)), None)
         if foreign is not None:
             raise InputError(
                 f"{str(folder)!r} is no work folder of soundreel (it holds {foreign!r}): name an empty or a new one"
             )
+
+
+def _not_plain(folder: Path) -> Iterator[Path]:
+    """All below a folder that is neither a file nor a folder: links, through which other files would be written."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            with suppress(FileNotFoundError):  # temporary, of a process that renders there
+                mode = path.lstat().st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                    yield path
 
 
 def remove_work(folder: Path) -> None:
@@ -39,7 +54,7 @@ def remove_work(folder: Path) -> None:
         return
     entries = sorted((path for path in folder.iterdir() if _OURS.fullmatch(path.name)), key=_removal_order)
     for entry in entries:
-        if entry.is_dir():
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != LOCK_NAME or not WINDOWS:  # where `locked` removes it, once it is closed
             entry.unlink()

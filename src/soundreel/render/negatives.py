@@ -9,7 +9,6 @@ its file is as its record says and it was sampled after the negative that the cl
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from soundreel.disk.digests import file_digest
 from soundreel.disk.durable import uninterrupted, write_durably, write_json, write_tensors
+from soundreel.disk.plain_json import read_json
 from soundreel.errors import InputError
 from soundreel.types import Clip, Plan
 
@@ -156,7 +156,7 @@ class NegativeStore:
 
     def _read(self, clip: Clip) -> NegativeRecord | None:
         try:
-            record = NegativeRecord(**json.loads(self._path(clip.index, ".json").read_text(encoding="utf-8")))
+            record = NegativeRecord(**read_json(self._path(clip.index, ".json")))
         except (OSError, ValueError, TypeError):
             return None
         return record if record.fingerprint == self._fingerprints[clip.index] else None

@@ -4,12 +4,12 @@ A *take* of what was asked is one with its own seeds, or encoded in its own way:
 take's stand beside one another, and none of them is ever deleted for the sake of another.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from soundreel.disk.plain_json import read_json
 from soundreel.errors import InputError
 
 PLAN_NAME: Final = "plan.json"
@@ -117,6 +117,6 @@ def is_of_earlier_version(folder: Path) -> bool:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except (OSError, ValueError):
         return None

@@ -14,7 +14,6 @@ beside it. A clip counts when its files are as its record says and it was render
 it in its shot has now. Nothing that counts for another request is ever deleted.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from soundreel.disk.durable import (
     write_tensors,
 )
 from soundreel.disk.locks import locked
+from soundreel.disk.plain_json import read_json
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import to_data
@@ -87,8 +87,9 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
         InputError: another process renders in it, it is not a work folder, or there is nothing to go on with.
         MediaError: it cannot be written.
     """
-    folder = work_folder(render.asked, options)
-    refuse_foreign(folder)
+    folder, staging = work_folder(render.asked, options), staging_folder(render.asked, options)
+    for place in (folder, staging):
+        refuse_foreign(place)
     with locked(folder):
         work = None
         try:
@@ -98,7 +99,6 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
             _leave(folder, error, work)
             raise
         finally:
-            staging = staging_folder(render.asked, options)
             if staging != folder:
                 remove_work(staging)
         with uninterrupted():
@@ -482,7 +482,7 @@ def _keeps(render: PreparedRender, options: WorkOptions, found: FoundPlans) -> b
 def read_record(path: Path) -> ClipRecord | None:
     """A clip's record; None where there is none that can be read."""
     try:
-        return ClipRecord(**json.loads(path.read_text(encoding="utf-8")))
+        return ClipRecord(**read_json(path))
     except (OSError, ValueError, TypeError):
         return None
 

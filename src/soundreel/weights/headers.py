@@ -3,7 +3,6 @@
 A file that is cut off or is not of the kind that its name says raises `WeightsError` here.
 """
 
-import json
 import math
 import os
 import zipfile
@@ -13,6 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from soundreel.disk.plain_json import parse_json
 from soundreel.errors import INSTALL_NATIVE, WeightsError
 
 SAFETENSORS, TORCH, GGUF = ".safetensors", ".pth", ".gguf"
@@ -102,7 +102,7 @@ def _read_safetensors_header(path: Path, file: BufferedReader, size: int) -> Fil
     if begin > size:
         raise _cut_off(path, size, begin)
     try:
-        table = json.loads(file.read(length))
+        table = parse_json(file.read(length))
         metadata = table.pop("__metadata__", {})
         tensors = {name: _tensor_header(entry, begin) for name, entry in table.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -115,6 +115,8 @@ def _read_safetensors_header(path: Path, file: BufferedReader, size: int) -> Fil
 
 def _tensor_header(entry: Mapping[str, Any], begin: int) -> TensorHeader:
     start, stop = entry["data_offsets"]
+    if not 0 <= start <= stop:
+        raise ValueError(f"no tensor lies from byte {start} to {stop}")
     dtype, shape = entry["dtype"], tuple(entry["shape"])
     bits = BITS_OF_DTYPE.get(dtype)
     if bits is not None and math.prod(shape) * bits != 8 * (stop - start):

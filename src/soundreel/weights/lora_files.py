@@ -11,7 +11,6 @@ alpha/r. Key styles differ before and after the layer's name X:
 A difference of a modulation table, X.modulation, is called X.diff_m.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
+from soundreel.disk.plain_json import parse_json
 from soundreel.errors import InputError, WeightsError
 from soundreel.weights.headers import WEIGHT_SUFFIXES, FileHeader
 from soundreel.weights.transformer_keys import to_official
@@ -250,7 +250,7 @@ def _refuse_other_methods(path: Path, key: str) -> None:
 
 def _json_object(text: str, source: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise WeightsError(f"the LoRA settings in {source!r} are not readable: {error}") from error
     if not isinstance(content, dict):

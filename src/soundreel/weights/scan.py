@@ -4,13 +4,13 @@ Only headers are read. A file is recognized by its tensors, whatever its name; P
 header, by their names.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soundreel.disk.plain_json import read_json
 from soundreel.errors import WeightsError
 from soundreel.weights.catalog import Component
 from soundreel.weights.headers import (
@@ -64,7 +64,7 @@ class Part:
         if not path.is_file():
             return {}
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
         except (OSError, ValueError) as error:
             raise WeightsError(f"{str(path)!r} is not readable as JSON: download it again") from error
         return content if isinstance(content, dict) else {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from soundreel.disk.plain_json import parse_json
 from soundreel.errors import WeightsError
 from soundreel.weights.headers import GGUF, FileHeader, TensorHeader
 from soundreel.weights.read import TORCH_DTYPE, TensorFile, read_all
@@ -134,7 +135,7 @@ def _find_scales(names: Iterable[str]) -> _Scales:
 def _check_format(weight: str, stated: str) -> None:
     """Raise `WeightsError` unless the format stated for `weight` (JSON) is a plain float8."""
     try:
-        name = json.loads(stated)["format"]
+        name = parse_json(stated)["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"the quantization of tensor {weight!r} is not readable: {stated[:80]!r}") from error
     if name not in FLOAT8_FORMATS:
@@ -150,7 +151,7 @@ def _check_metadata(header: FileHeader) -> None:
     if stated is None:
         return
     try:
-        layers = json.loads(stated)["layers"]
+        layers = parse_json(stated)["layers"]
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"the quantization table in {str(header.path)!r} is not readable") from error
     for layer, entry in layers.items():

@@ -1,13 +1,13 @@
 """The record of a prompt on disk, with which a later process continues it."""
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
 
 from soundreel.disk.durable import write_json
+from soundreel.disk.plain_json import read_json
 
 FILE_NAME: Final = "comfyui.json"
 
@@ -34,8 +34,8 @@ class PromptRecord:
     def read(cls, folder: Path) -> Self | None:
         """The record in `folder`; None where there is none, or it cannot be read."""
         try:
-            return cls(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            return cls(**read_json(folder / FILE_NAME))
+        except (OSError, ValueError, TypeError):
             return None
 
     def write(self, folder: Path) -> None:

@@ -5,18 +5,18 @@ prompts that the request states, and the names of output files.
 """
 
 import copy
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from soundreel.disk.plain_json import read_json
 from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.graph import FIRST_CHUNK, NEXT_CHUNK, InputNames, OutputFormat, sampled_length
 from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory
 from soundreel.engines.comfyui.steps import samplers_in_order
 from soundreel.errors import InputError
-from soundreel.media.files import check_file
+from soundreel.media.files import check_file, reason
 from soundreel.types import Plan
 from soundreel.units import StrPath
 
@@ -32,9 +32,11 @@ def read_graph(path: StrPath) -> Graph:
     name = os.fspath(path)
     check_file(path, "workflow")
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(Path(path))
     except ValueError as error:  # UnicodeDecodeError is one
         raise InputError(f"--workflow {name!r} is not JSON: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot open workflow {name!r}: {reason(error)}") from error
     if isinstance(content, dict) and isinstance(content.get("nodes"), list):
         raise InputError(
             f"--workflow {name!r} is a workflow as the editor saves it: give the file that “Export (API)” writes"

@@ -4,7 +4,6 @@ tokenizer.json is authoritative: the network was trained on its ids. A SentenceP
 a character that it does not know becomes <unk>, as there, and not bytes as in the SentencePiece program.
 """
 
-import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from soundreel.disk.plain_json import parse_json
 from soundreel.errors import WeightsError
 from soundreel.weights.headers import SAFETENSORS
 from soundreel.weights.read import open_tensors
@@ -56,7 +56,7 @@ def _open(path: Path) -> Tokenizer:
 
 
 def _from_json(text: str) -> Tokenizer:
-    kind = json.loads(text)["model"]["type"]
+    kind = parse_json(text)["model"]["type"]
     if kind != "Unigram":
         raise ValueError(f"it is of type {kind!r}, expected Unigram")
     return Tokenizer.from_str(text)
