@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.exceptions import InvalidHandshake, InvalidURI, WebSocketException
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
 RECONNECT_SECONDS: Final = 2.0
@@ -39,6 +39,17 @@ class Event:
     prompt_id: str | None  # None where the message does not name its prompt
     data: Mapping[str, Any]
     picture: bytes = b""  # JPEG or PNG of a preview
+
+
+class _SteadyConnection(ClientConnection):
+    """Follows no redirect: headers go to the server that the user named, and to no other."""
+
+    def handshake(self, *settings: Any, **named: Any) -> None:
+        """As in the base class, whose `InvalidStatus` lets `connect` look elsewhere."""
+        try:
+            super().handshake(*settings, **named)
+        except InvalidStatus as answer:
+            raise InvalidHandshake(str(answer)) from answer
 
 
 class EventSocket:
@@ -90,6 +101,7 @@ class EventSocket:
                     close_timeout=1.0,
                     ping_interval=None,
                     max_size=MAX_MESSAGE_BYTES,
+                    create_connection=_SteadyConnection,
                 )
             )
             self._connection.send(_WANT_METADATA)
