@@ -184,8 +184,10 @@ def test_it_is_thrown_away_when_that_is_asked_for(soundreel: Soundreel, tmp_path
     assert files_below(tmp_path) == ["a.mp4"]
 
 
-def test_a_recipe_is_rendered_again(soundreel: Soundreel, tmp_path: Path, old_video: Path) -> None:
-    again = soundreel.draw("generate", "--recipe", old_video, "-o", tmp_path / "b.mp4")
+@pytest.mark.parametrize("how", ["--trust-recipe", "--inputs"])
+def test_a_recipe_is_rendered_again(soundreel: Soundreel, tmp_path: Path, old_video: Path, how: str) -> None:
+    found = [how] if how == "--trust-recipe" else [how, soundreel.tune.parent]
+    again = soundreel.draw("generate", "--recipe", old_video, *found, "-o", tmp_path / "b.mp4")
     by_words = soundreel.draw("generate", soundreel.tune, *WORDS, "--engine", "draft", "-o", tmp_path / "c.mp4")
     assert again.frames == by_words.frames
     told = json.loads(soundreel("info", tmp_path / "b.mp4", "--json").out)["recipe"]
@@ -195,8 +197,16 @@ def test_a_recipe_is_rendered_again(soundreel: Soundreel, tmp_path: Path, old_vi
     assert told["request"]["output"]["crf"] == 30
 
 
-def test_what_differs_from_a_recipe_is_named_as_now(soundreel: Soundreel, tmp_path: Path, old_video: Path) -> None:
+def test_its_path_is_followed_only_if_that_is_asked_for(soundreel: Soundreel, tmp_path: Path, old_video: Path) -> None:
     done = soundreel("generate", "--recipe", old_video, "-o", tmp_path / "b.mp4")
+    assert done.code == 2
+    assert "no such sound: 'tune.flac'" in done.err
+    assert done.err.endswith("--trust-recipe follows the path that it holds\n")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_what_differs_from_a_recipe_is_named_as_now(soundreel: Soundreel, tmp_path: Path, old_video: Path) -> None:
+    done = soundreel("generate", "--recipe", old_video, "--trust-recipe", "-o", tmp_path / "b.mp4")
     notes = [line for line in done.err.splitlines() if line.startswith("note:")]
     assert "note: since the recipe was made, input audio has another content" in notes
     assert "note: since the recipe was made, input guide.pose_video is gone" in notes

@@ -176,8 +176,18 @@ class TestWhatComesOut:
         video = probe_video(result.path)
         assert (video.frames, video.fps, result.engine) == (33, 16, "comfyui")
         assert [read_label(frame) for frame in read_frames(result.path)] == list(range(33))
-        assert server.url in video.metadata["soundreel"]
         assert "secret" not in video.metadata["soundreel"]
+
+    def test_where_a_server_is_stands_in_a_recipe_only_if_that_is_asked_for(
+        self, ask: Callable[..., Request], server: ContractServer, tmp_path: Path
+    ) -> None:
+        recipes = {
+            paths: probe_video(generate(ask(frames=5, output=tmp_path / "out.mp4", recipe_paths=paths)).path).metadata[
+                "soundreel"
+            ]
+            for paths in (False, True)
+        }
+        assert {paths: server.url in recipe for paths, recipe in recipes.items()} == {False: False, True: True}
 
 
 class TestGraph:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from soundreel.errors import InputError
-from soundreel.fields import Role, fields_of, group, option, settle, to_data
+from soundreel.fields import Paths, Role, fields_of, group, option, settle, to_data
 from soundreel.pipeline import generate
 from soundreel.render.fingerprint import request_parts
 from soundreel.render.prepared import PreparedRender, ask, prepare
@@ -84,6 +84,8 @@ OTHER: dict[Role, dict[str, Any]] = {
         "output.dir": "elsewhere",
         "output.settings": "tag",
         "output.preview": True,
+        "output.write_recipe": False,
+        "output.recipe_paths": True,
     },
 }
 """Another value for every field, by role."""
@@ -319,7 +321,7 @@ def test_a_work_folder_can_be_gone_on_with_from_anywhere(monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     Path("b.safetensors").touch()
     loras = ("b.safetensors:0.5", "on_a_server.safetensors:0.5")
-    data = to_data(Request(audio="a.wav", loras=loras, output="c.mp4"), absolute=True)
+    data = to_data(Request(audio="a.wav", loras=loras, output="c.mp4"), Paths.ABSOLUTE)
     assert (data["audio"], data["output"]["path"]) == (str(tmp_path / "a.wav"), str(tmp_path / "c.mp4"))
     assert data["compute"]["loras"] == [str(tmp_path / "b.safetensors:0.5"), "on_a_server.safetensors:0.5"]
     assert data["ref_image"] is None

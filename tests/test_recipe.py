@@ -130,13 +130,14 @@ def test_another_sound_may_be_given(soundreel: Soundreel, video: Path, media: Pa
 def test_what_differs_by_now_is_named(
     soundreel: Soundreel,
     video: Path,
+    tune: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     change: Callable[[dict[str, Any]], Any],
     says: str,
 ) -> None:
     old = with_recipe(tmp_path / "old.mp4", change, recipe_of(capsys, video))
-    again = soundreel("--recipe", old, "-o", tmp_path / "b.mp4")
+    again = soundreel("--recipe", old, "--inputs", tune.parent, "-o", tmp_path / "b.mp4")
     assert again.code == 0, again.err
     assert [line for line in again.err.splitlines() if line.startswith("note:") and says in line]
 
@@ -149,7 +150,7 @@ def test_what_differs_by_now_is_named(
         (lambda r: r.pop("request"), "the recipe in '{old}' holds no request"),
         (lambda r: r["request"].pop("audio"), "no request that soundreel wrote"),
         (lambda r: r["request"].update(width=33), "width is 33"),
-        (lambda r: r["request"].update(audio="gone.mp3"), "no such sound: 'gone.mp3'"),
+        (lambda r: (r["request"].update(audio="gone.mp3"), r["inputs"].clear()), "no such sound: 'gone.mp3'"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, reduce
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit, urlunsplit
 
 from soundreel.errors import InputError
@@ -51,10 +51,16 @@ class Option:
     is_secret: bool = False  # written nowhere
     is_address: bool = False  # a URL; the name and password in it are written nowhere
     make_absolute: Callable[[str], str] | None = None  # for texts with a path in them
+    make_name: Callable[[str], str] | None = None  # for these, with no more of the path than the file's name
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     multiple_of: int | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it says where something is for this user, and nothing of what it holds."""
+        return self.is_address or (self.is_path and not self.is_file)
 
 
 def option(default: T, help: str, **facts: Any) -> T:  # noqa: A002 - the word that argparse and typer use
@@ -103,6 +109,13 @@ class Field:
     def of(self, owner: Any) -> Any:
         """The value in `owner`."""
         return reduce(getattr, self.name.split("."), owner)
+
+
+def replaced(owner: T, name: str, value: Any) -> T:
+    """A copy of a group with another value of the field with this dotted name."""
+    first, _, rest = name.partition(".")
+    new = replaced(getattr(owner, first), rest, value) if rest else value
+    return dataclasses.replace(typing.cast(Any, owner), **{first: new})  # type: ignore[no-any-return]
 
 
 @cache
@@ -293,32 +306,46 @@ def _conditions(number: float, declared: Option) -> Iterator[tuple[str, bool]]:
 # as plain data
 
 
-def to_data(owner: Any, *, absolute: bool = False) -> dict[str, Any]:
-    """The fields of a group by name, groups in it as dictionaries, ready for JSON; secrets are left out.
+class Paths(StrEnum):
+    """How data name files and servers."""
 
-    Args:
-        absolute: paths are written so that they mean the same in every folder.
-    """
+    AS_GIVEN = "as given"
+    ABSOLUTE = "absolute"  # so that they mean the same in every folder
+    NAMES = "names"  # files by their names; what `is_local` is left out
+
+
+def to_data(owner: Any, paths: Paths = Paths.AS_GIVEN) -> dict[str, Any]:
+    """The fields of a group by name, groups in it as dictionaries, ready for JSON; secrets are left out."""
     data: dict[str, Any] = {}
     for field in fields_of(typing.cast(Any, type(owner))):
-        if not field.option.is_secret:
+        if not (field.option.is_secret or (field.option.is_local and paths is Paths.NAMES)):
             *groups, leaf = field.name.split(".")
             place = reduce(lambda inner, key: inner.setdefault(key, {}), groups, data)
-            place[leaf] = plain(field.of(owner), field.option, absolute=absolute)
+            place[leaf] = plain(field.of(owner), field.option, paths)
     return data
 
 
-def plain(value: Any, declared: Option, *, absolute: bool = False) -> Any:
+def plain(value: Any, declared: Option, paths: Paths = Paths.AS_GIVEN) -> Any:
     """A field's value as JSON has it."""
     if isinstance(value, tuple | list):
-        return [plain(entry, declared, absolute=absolute) for entry in value]
-    if value is not None and declared.make_absolute is not None and absolute:
-        return declared.make_absolute(value)
-    if value is not None and declared.is_address:
+        return [plain(entry, declared, paths) for entry in value]
+    if value is None:
+        return None
+    if declared.is_address:
         return without_password(value)
-    if value is not None and declared.is_path:
-        return str(Path(value).absolute()) if absolute else os.fspath(value)
+    rewrite = {Paths.ABSOLUTE: declared.make_absolute, Paths.NAMES: declared.make_name}.get(paths)
+    if rewrite is not None:
+        return rewrite(value)
+    if declared.is_path:
+        return _PATHS[paths](Path(value))
     return value
+
+
+_PATHS: Final[Mapping[Paths, Callable[[Path], str]]] = {
+    Paths.AS_GIVEN: os.fspath,
+    Paths.ABSOLUTE: lambda path: str(path.absolute()),
+    Paths.NAMES: lambda path: path.name,
+}
 
 
 def without_password(url: str) -> str:

@@ -16,6 +16,7 @@ from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
+from soundreel.render.recipe_files import remember_files
 from soundreel.render.unfinished import bytes_below, load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
@@ -73,6 +74,7 @@ def generate(
             _render(folder, start, partial, timer, stop)
         timer(Progress(stage=Stage.WRITE))
         recipe = write_recipe(folder.render, folder.facts())
+        remember_files(folder.render)
         finished = _write(folder, recipe)
         with uninterrupted():
             path = publish(finished, folder.render)
@@ -140,8 +142,9 @@ def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
     metadata = {
         "title": title,
         "comment": f"soundreel {__version__}, engine {folder.render.engine.name}",
-        RECIPE_KEY: json.dumps(recipe, ensure_ascii=False),
     }
+    if folder.render.request.output.write_recipe:
+        metadata[RECIPE_KEY] = json.dumps(recipe, ensure_ascii=False)
     return write_video(folder, metadata)
 
 

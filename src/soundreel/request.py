@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from soundreel.errors import InputError
-from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle, wrong
+from soundreel.fields import Option, Role, Seconds, fields_of, group, option, required, settle, wrong
 from soundreel.units import (
     DEFAULT_CRF,
     FRAMES_PER_LATENT,
@@ -212,10 +212,21 @@ class Sampling:
             raise wrong("sampling.cfg_interval", guided, "two shares of the steps, from 0 to 1, rising")
 
 
+def split_lora(lora: str) -> tuple[str, str]:
+    """Path and the rest of `FILE` or `FILE:strength`; no path where nothing here has that name: it is a server's."""
+    path, colon, strength = lora.rpartition(":")
+    found = [(name, rest) for name, rest in ((lora, ""), (path, colon + strength)) if name and Path(name).exists()]
+    return found[0] if found else ("", lora)
+
+
 def _absolute_lora(lora: str) -> str:
-    """`FILE` or `FILE:strength`; what is no file here is a name on a server, and stays as it is."""
-    is_here = any(Path(name).is_file() for name in (lora, lora.rpartition(":")[0]) if name)
-    return str(Path(lora).absolute()) if is_here else lora
+    path, rest = split_lora(lora)
+    return str(Path(path).absolute()) + rest if path else rest
+
+
+def _lora_name(lora: str) -> str:
+    path, rest = split_lora(lora)
+    return Path(path).name + rest if path else rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +239,7 @@ class Compute:
     )  # fmt: skip
     loras: tuple[str, ...] = option(
         (), "FILE or FILE:STRENGTH; several times if need be",
-        role=Role.IDENTITY, panel=MODEL, flags=("lora",), make_absolute=_absolute_lora,
+        role=Role.IDENTITY, panel=MODEL, flags=("lora",), make_absolute=_absolute_lora, make_name=_lora_name,
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps", role=Role.IDENTITY, panel=MODEL)
     attention: Attention = option(
@@ -347,6 +358,12 @@ class Output:
         role=Role.ENCODING, panel=PICTURE, flags=("color-match", "no-color-match"),
     )  # fmt: skip
     preview: bool = option(False, "Keep a small picture of what is being rendered", role=Role.NEITHER, panel=OUTPUT)
+    write_recipe: bool = option(
+        True, "Write no recipe into the video", role=Role.NEITHER, panel=OUTPUT, flags=("no-recipe",)
+    )
+    recipe_paths: bool = option(  # else only the files' names
+        False, "Write where files are, and the servers, into the video's recipe", role=Role.NEITHER, panel=OUTPUT
+    )
 
     def __post_init__(self) -> None:
         settle(self, "output.")
@@ -487,8 +504,11 @@ def _is_server_url(url: str) -> bool:
         return False
 
 
-def from_data(data: Any) -> Request:
+def from_data(data: Any, *, leave_out: Callable[[Option], bool] = lambda _: False) -> Request:
     """The request that `to_data` made data of; fields that this version does not know are left out.
+
+    Args:
+        leave_out: whether a field keeps its default, whatever the data say.
 
     Raises:
         InputError: the data are of no request.
@@ -496,16 +516,20 @@ def from_data(data: Any) -> Request:
     if not isinstance(data, Mapping):
         raise InputError(f"this is no request that soundreel wrote: {type(data).__name__}, expected an object")
     try:
-        return Request(**_known(grouped(data), Request))
+        return Request(**_known(grouped(data), Request, leave_out))
     except TypeError as error:
         raise InputError(f"this is no request that soundreel wrote: {error}") from error
 
 
-def _known(data: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """Those of the data that are fields of a group, groups in it likewise."""
-    kinds = {field.name: field.type for field in dataclasses.fields(kind)}
+def _known(data: Mapping[str, Any], kind: Any, leave_out: Callable[[Option], bool]) -> dict[str, Any]:
+    """Those of the data that are fields of a group and not to be left out, groups in it likewise."""
+    kinds = {
+        field.name: field.type
+        for field in dataclasses.fields(kind)
+        if "option" not in field.metadata or not leave_out(field.metadata["option"])
+    }
     return {
-        name: _known(value, kinds[name]) if _is_group(kinds[name]) and isinstance(value, Mapping) else value
+        name: _known(value, kinds[name], leave_out) if _is_group(kinds[name]) and isinstance(value, Mapping) else value
         for name, value in data.items()
         if name in kinds
     }

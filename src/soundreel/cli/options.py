@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 import typer
 
 from soundreel.errors import InputError
-from soundreel.fields import Field, Role, Seconds, fields_of
+from soundreel.fields import Field, Role, Seconds, fields_of, without_password
 from soundreel.presets import PRESETS, preset
-from soundreel.request import PICTURE, WHAT, EngineName, Request, grouped, members
+from soundreel.request import PICTURE, WHAT, EngineName, Request, Server, grouped, members
 
 AUDIO: Final = Annotated[
     str | None,
@@ -28,6 +28,31 @@ AUDIO: Final = Annotated[
 PANELS: Final = (WHAT, "Length", PICTURE, "Model", "Speed (native)", "ComfyUI server", "Output")
 """Panels of the help, in their order."""
 
+ANOTHER_AUDIO: Final = Annotated[
+    str | None, typer.Option("--audio", help="The same as AUDIO.", rich_help_panel=WHAT, show_default=False)
+]
+
+INPUTS: Final = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inputs",
+        help="Folder with the files that the recipe names; several times if need be (default: where they were used "
+        "before, beside the video, here).",
+        metavar="DIR",
+        rich_help_panel=WHAT,
+        show_default=False,
+    ),
+]
+
+TRUST_RECIPE: Final = Annotated[
+    bool,
+    typer.Option(
+        "--trust-recipe",
+        help="Follow the paths and servers in the recipe, too; they are shown first. For videos of your own.",
+        rich_help_panel=WHAT,
+    ),
+]
+
 METAVARS: Final[Mapping[Any, str]] = {int: "<int>", float: "<float>", Seconds: "<time>"}
 
 
@@ -39,11 +64,17 @@ def _kind(hint: Any) -> Any:
 
 
 def _default(field: Field) -> str:
+    if _can_only_be_turned_off(field):
+        return ""
     says = field.option.default_says
     value = field.default[0] if isinstance(field.default, tuple) and field.default else field.default
     if not says and value is not None and value is not False and value != () and value is not dataclasses.MISSING:
         says = "yes" if value is True else str(value)
     return f" (default {says})" if says else ""
+
+
+def _can_only_be_turned_off(field: Field) -> bool:
+    return len(field.option.flags) == 1 and field.option.flags[0].startswith("no-")
 
 
 def _typer_option(field: Field) -> Any:
@@ -54,6 +85,8 @@ def _typer_option(field: Field) -> Any:
     is_repeated = get_origin(kind) is tuple and declared.flags and not field.leaf.endswith(("sigmas", "interval"))
     if kind is bool and len(flags) == 2:
         names = ["/".join(names)]
+    elif _can_only_be_turned_off(field):
+        names = [f" /{names[0]}"]  # as typer writes a switch that can only be turned off
     option = typer.Option(
         *names,
         help=f"{declared.help}{_default(field)}.",
@@ -94,14 +127,21 @@ ENCODING_OPTIONS: Final = {
 }
 """Those that change nothing but how pictures are post-processed and encoded."""
 
+RECIPE_OPTIONS: Final[Mapping[str, Any]] = {"inputs": INPUTS, "trust_recipe": TRUST_RECIPE}
+"""How a recipe is read."""
+
 LENGTHS: Final = ("window__frames", "window__duration", "window__full", "window__num_clip")
 """Options of which any replaces all the others in a recipe."""
 
 
-def build_request(audio: str | None, **options: Any) -> Request:
+def build_request(
+    audio: str | None, *, inputs: Sequence[str] | None = None, trust_recipe: bool = False, **options: Any
+) -> Request:
     """A `Request` from the values of `OPTIONS`: the recipe's, overridden by the preset's, overridden by single ones."""
     given = {name: value for name, value in options.items() if value is not None}
-    fields = _from_recipe(given["recipe"], given) if "recipe" in given else {}
+    if audio is not None:
+        given["audio"] = audio
+    fields = _from_recipe(given, inputs or (), trust_recipe) if "recipe" in given else {}
     if "preset" in given:
         fields = grouped(preset(given.pop("preset")), fields)
     if "size" in given:
@@ -112,8 +152,6 @@ def build_request(audio: str | None, **options: Any) -> Request:
         given.setdefault("engine", EngineName.COMFYUI)
     if "window__num_clip" in given and not given.keys() & {"window__frames", "window__duration"}:
         given["window__full"] = True  # else the default length would limit the clips
-    if audio is not None:
-        given["audio"] = audio
     if "audio" not in fields | given:
         raise InputError("there is no sound: give a file, or with --recipe a finished video", field="audio")
     return Request(**reduce(_put, given.items(), fields))
@@ -128,11 +166,19 @@ def _put(fields: dict[str, Any], item: tuple[str, Any]) -> dict[str, Any]:
     return fields | {group: {**members(held), leaf: item[1]}}
 
 
-def _from_recipe(video: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _from_recipe(given: Mapping[str, Any], inputs: Sequence[str], is_trusted: bool) -> dict[str, Any]:
     """The fields of a finished video's request, without those that depend on options that are `given` anew."""
     from soundreel.render.recipe import request_fields
 
-    fields = request_fields(video)
+    names = _field_names(given)
+    fields = request_fields(given["recipe"], given=names, folders=inputs, is_trusted=is_trusted)
+    urls = fields["server"].urls
+    if given.get("server__headers") and "server.urls" not in names and urls != Server().urls:
+        raise InputError(
+            f"a --header goes only to servers that you name, and {', '.join(map(without_password, urls))} is from the "
+            "recipe: give it with --url, too, or leave --header out",
+            field="server.headers",
+        )
     is_other_length = bool(given.keys() & set(LENGTHS))
     if is_other_length:
         fields["window"] = dataclasses.replace(fields["window"], frames=None, duration=None, full=False, num_clip=None)
@@ -140,6 +186,10 @@ def _from_recipe(video: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if is_other_length or given.keys() & {"seed", "sampling__infer_frames", "sampling__clip_split", "cuts"}:
         fields.pop("clip_seeds", None)
     return fields
+
+
+def _field_names(given: Mapping[str, Any]) -> set[str]:
+    return {name.replace("__", ".") for name in given}
 
 
 def draw_seed(seed: int | str) -> int | str:
@@ -159,13 +209,30 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate a command: it gets `OPTIONS` beside its own options, and the finished request as first argument."""
     own = list(inspect.signature(command).parameters.values())[1:]
 
-    def run(audio: str | None, **options: Any) -> None:
-        request = build_request(audio, **{name: options.pop(name) for name in OPTIONS})
-        command(request, **options)
+    def run(audio: str | None, another_audio: str | None, **options: Any) -> None:
+        if audio is not None and another_audio is not None:
+            raise InputError(f"there are two sounds, {audio!r} and {another_audio!r}: give one of them", field="audio")
+        wanted = {name: options.pop(name) for name in {**OPTIONS, **RECIPE_OPTIONS}}
+        if wanted["trust_recipe"]:
+            _show_trusted(wanted)
+        command(build_request(audio or another_audio, **wanted), **options)
 
-    return _as_command(
-        run, command, [inspect.Parameter("audio", KEYWORD, default=None, annotation=AUDIO)], OPTIONS, own
-    )
+    sounds = {"audio": AUDIO, "another_audio": ANOTHER_AUDIO}
+    first = [inspect.Parameter(name, KEYWORD, default=None, annotation=kind) for name, kind in sounds.items()]
+    return _as_command(run, command, first, {**OPTIONS, **RECIPE_OPTIONS}, own)
+
+
+def _show_trusted(options: Mapping[str, Any]) -> None:
+    """Say which paths and servers of a recipe are followed, before any of them is."""
+    from soundreel.render.named_places import named_places
+    from soundreel.render.recipe import read_recipe, stated_request
+
+    if options["recipe"] is None:
+        raise InputError("--trust-recipe needs a recipe: name a finished video with --recipe", field="recipe")
+    given = _field_names({name: value for name, value in options.items() if value is not None})
+    request = stated_request(read_recipe(options["recipe"]), is_trusted=True)
+    places = named_places(request, but={*given, "output.path", "output.dir", "recipe"})
+    typer.echo(f"from the recipe: {', '.join(places) or 'neither paths nor servers'}", err=True)
 
 
 def takes_encoding(command: Callable[..., None]) -> Callable[..., None]:

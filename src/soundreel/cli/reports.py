@@ -155,13 +155,16 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
+NO_RECIPE = "none: not made by soundreel, or with --no-recipe"
+
+
 def describe_video(path: StrPath) -> Findings:
     """Properties of a video, and its recipe if soundreel made it."""
     video = probe_video(path)
     recipe = parse_recipe(video.metadata, os.fspath(path))
     picture = f"{video.width}×{video.height} {video.codec}, {video.frames} frames at {float(video.fps):g} fps"
     rows = [("picture", picture), ("length", f"{video.seconds:.3f} s"), ("sound", _sound_row(video))]
-    rows += _recipe_rows(recipe) if recipe is not None else [("recipe", "none: not made by soundreel")]
+    rows += [("recipe", NO_RECIPE)] if recipe is None else _recipe_rows(recipe)
     data = dataclasses.asdict(video) | {"fps": float(video.fps), "recipe": recipe}
     del data["metadata"]
     cells = list(_drift(recipe)) if recipe is not None else []

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel.errors import InputError
-from soundreel.fields import fields_of, to_data
+from soundreel.fields import Paths, fields_of, to_data
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
 from soundreel.render.colour import measure
 from soundreel.render.prepared import PreparedRender
+from soundreel.render.recipe_files import RecipeFiles
 from soundreel.request import FLAT_NAMES, Output, Request, from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
@@ -26,8 +27,8 @@ RECIPE_KEY: Final = "soundreel"
 PACKAGES: Final = ("av", "numpy", "opencv-python-headless", "torch", "diffusers", "transformers")
 """Those whose version can make a difference to the pictures."""
 
-NOT_AGAIN: Final = frozenset({"path", "dir", "preview"})
-"""Fields of `Output` that are not taken from a recipe: nothing is ever replaced by it."""
+NOT_AGAIN: Final = frozenset({"path", "dir", "preview", "write_recipe", "recipe_paths"})
+"""Fields of `Output` that are not taken from a recipe: nothing is ever replaced by it, or told of this user."""
 
 
 def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -67,8 +68,8 @@ def installed_versions() -> dict[str, str]:
 
 
 def _public_request(render: PreparedRender) -> dict[str, Any]:
-    """Without secrets, and without a server where none was used."""
-    data = to_data(render.request)
+    """Without secrets, without a server where none was used, and of files their names, unless more is asked for."""
+    data = to_data(render.request, Paths.ABSOLUTE if render.request.output.recipe_paths else Paths.NAMES)
     if render.engine.name != "comfyui":
         del data["server"]
     return data
@@ -117,28 +118,36 @@ def parse_recipe(metadata: Mapping[str, str], name: str) -> dict[str, Any] | Non
     return recipe
 
 
-def request_fields(video: StrPath) -> dict[str, Any]:
-    """The fields of `Request` that make the video again, under a new name. Files are looked for beside it, too."""
+def request_fields(
+    video: StrPath, *, given: Container[str] = (), folders: Sequence[StrPath] = (), is_trusted: bool = False
+) -> dict[str, Any]:
+    """The fields of `Request` that make the video again, under a new name.
+
+    Args:
+        given: names of the fields that the user has given anew.
+        folders: where the recipe's files are looked for first.
+        is_trusted: the recipe is the user's own, or of someone whom the user trusts: where it says that files and
+            servers are is followed, too. Never where the new video goes, and never a header.
+
+    Raises:
+        InputError: there is no recipe, or a file is nowhere.
+    """
     recipe = read_recipe(video)
-    request = from_data(recipe["request"])
+    request = stated_request(recipe, is_trusted=is_trusted)
+    files = RecipeFiles(
+        video=Path(video), recipe=recipe, folders=[Path(folder) for folder in folders], is_trusted=is_trusted
+    )
+    request = files.find_all(request, given)
     fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(Request)}
     kept = {field.leaf: field.of(request.output) for field in fields_of(Output) if field.name not in NOT_AGAIN}
-    fields |= {"output": Output(**kept), "recipe": video, "engine": recipe.get("engine", request.engine)}
-    fields["audio"] = _find(request.audio, Path(video).parent)
-    if request.ref_image is not None:
-        fields["ref_image"] = _find(request.ref_image, Path(video).parent)
-    if request.guide.pose_video is not None:
-        pose = _find(request.guide.pose_video, Path(video).parent)
-        fields["guide"] = dataclasses.replace(request.guide, pose_video=pose)
-    if request.server.workflow is not None:
-        workflow = _find(request.server.workflow, Path(video).parent)
-        fields["server"] = dataclasses.replace(request.server, workflow=workflow)
-    return fields
+    return fields | {"output": Output(**kept), "recipe": video, "engine": recipe.get("engine", request.engine)}
 
 
-def _find(path: StrPath, folder: Path) -> StrPath:
-    places = (Path(path), folder / path, folder / Path(path).name)
-    return next((place for place in places if place.is_file()), path)
+def stated_request(recipe: Mapping[str, Any], *, is_trusted: bool) -> Request:
+    """The request in a recipe, files in it by what it calls them; where things are only if that is to be followed."""
+    return from_data(
+        recipe["request"], leave_out=lambda option: option.is_secret or (option.is_local and not is_trusted)
+    )
 
 
 def differences(render: PreparedRender) -> Iterator[str]:

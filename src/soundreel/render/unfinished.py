@@ -14,7 +14,7 @@ from soundreel.fields import Role, fields_of
 from soundreel.render.folder_files import WORK_FOLDER
 from soundreel.render.plan_file import PLAN_NAME, PlanData, clip_file, plans_of, read_plan
 from soundreel.render.prepared import Asked
-from soundreel.render.recipe import read_recipe
+from soundreel.render.recipe import read_recipe, stated_request
 from soundreel.render.work_folder import FOLDER_DIGITS, read_record, work_folder
 from soundreel.request import Interpolation, Output, Request, WorkOptions, from_data
 from soundreel.units import MODEL_FPS, StrPath
@@ -130,7 +130,7 @@ def _open_source(source: StrPath, work_dir: StrPath | None) -> tuple[Path, Reque
 
 def _as_made(request: Request, recipe: Mapping[str, Any]) -> Request:
     """The request of a video: its own seeds, and encoded as it is; the folder may be at another take by now."""
-    made = from_data(recipe["request"]).output
+    made = stated_request(recipe, is_trusted=False).output
     encoding = [field for field in fields_of(Output) if field.option.role is Role.ENCODING and not field.option.is_path]
     output = replace(request.output, **{field.name: field.of(made) for field in encoding})
     return request.replace(clip_seeds=[clip["seed"] for clip in recipe["plan"]["clips"]], output=output)

@@ -39,7 +39,7 @@ from soundreel.disk.locks import locked
 from soundreel.disk.plain_json import read_json
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
-from soundreel.fields import to_data
+from soundreel.fields import Paths, to_data
 from soundreel.render import remarks
 from soundreel.render.folder_files import ENGINE_FOLDER, WORK_FOLDER, refuse_foreign, remove_work
 from soundreel.render.negatives import NegativeStore
@@ -435,7 +435,7 @@ class WorkFolder:
                 "encoding": dict(render.encoding),
                 "engine": render.engine.name,
                 "models": dict(render.models),
-                "request": to_data(render.request, absolute=True),
+                "request": to_data(render.request, Paths.ABSOLUTE),
                 "clips": clips,
                 "keep_work": self.is_kept,
                 "redo": self._remaining_redo() if finished else self._redo,

@@ -1,0 +1,159 @@
+"""Where the files are that a recipe names.
+
+A recipe comes with a video, and a video may come from anyone. So no path in it is followed unless the user asks for
+that: all it says of a file is a name and a digest. A file is looked for in the folders that the user names, where this
+user last had one of that digest, beside the video and in the current folder.
+"""
+
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from soundreel.disk.digests import data_digest, file_digest
+from soundreel.disk.state import recall_path, remember_path
+from soundreel.errors import InputError
+from soundreel.fields import Field, fields_of, replaced
+from soundreel.render.prepared import PreparedRender
+from soundreel.request import FLAT_NAMES, Request, split_lora
+
+KINDS: Final = {
+    "audio": "sound", "ref_image": "picture", "guide.pose_video": "pose video", "server.workflow": "workflow",
+}  # fmt: skip
+"""What messages call the files that a request names."""
+
+LORA: Final = re.compile(r"LoRA (\d+) ")
+"""How the name of a LoRA begins among the model files of a render: with its number, from 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFiles:
+    """The search for the files of one recipe."""
+
+    video: Path
+    recipe: Mapping[str, Any]
+    folders: Sequence[Path] = ()  # that the user names
+    is_trusted: bool = False  # its paths are followed, too
+
+    def find_all(self, request: Request, given: Container[str]) -> Request:
+        """The recipe's request with paths in place of names.
+
+        Args:
+            given: fields that the user has given anew, for which nothing is looked for.
+
+        Raises:
+            InputError: a file is nowhere.
+        """
+        for field in fields_of(Request):
+            if field.option.is_file and field.name not in given and field.of(request) is not None:
+                request = replaced(request, field.name, self._find(field, str(field.of(request))))
+        if "compute.loras" not in given and self.recipe.get("engine") == "native":
+            loras = [self._find_lora(lora, number) for number, lora in enumerate(request.compute.loras, start=1)]
+            request = replaced(request, "compute.loras", loras)
+        if request.compute.models is None:
+            request = replaced(request, "compute.models", recall_path(data_digest(self._models)))
+        if request.output.weights is None:
+            network = next((name for name in self._models if name.startswith(f"{request.output.interpolate} ")), "")
+            request = replaced(request, "output.weights", recall_path(self._models.get(network)))
+        return request
+
+    def _find(self, field: Field, said: str) -> Path:
+        digest = self._inputs.get(field.name)
+        own = [place for place in self._own_places(said, digest) if place.is_file()]
+        near = [place for place in self._near_places(field, _name(said)) if place.is_file()]
+        same = (place for place in own + near if _holds(place, digest))
+        alike = (place for place in own + near if place in own or not place.is_symlink())
+        found = next(same, None) or next(alike, None)
+        if found is None:
+            raise self._is_nowhere(field, said)
+        return found
+
+    def _own_places(self, said: str, digest: Any) -> Iterator[Path]:
+        """Places that this user has named, now or before."""
+        yield from (folder / _name(said) for folder in self.folders)
+        known = recall_path(digest)
+        if known is not None:
+            yield known
+        if self.is_trusted:
+            yield from (Path(said), self.video.parent / said)
+
+    def _near_places(self, field: Field, name: str) -> Iterator[Path]:
+        """Places that may have come with the video, and links in them with it."""
+        if name and (self.is_trusted or field.name != "server.workflow"):  # a graph runs on the user's server
+            yield from (self.video.parent / name, Path(name))
+
+    def _find_lora(self, said: str, number: int) -> str:
+        path, strength = _without_strength(said)
+        named = next((name for name in self._models if (found := LORA.match(name)) and int(found[1]) == number), "")
+        known = recall_path(self._models.get(named))
+        places = [*(folder / _name(path) for folder in self.folders), *([known] if known else [])]
+        places += [Path(path), self.video.parent / path] if self.is_trusted else []
+        found_at = next((place for place in places if place.exists()), None)
+        if found_at is None:
+            raise InputError(
+                f"no such LoRA: {_name(path)!r}, which the recipe in {str(self.video)!r} names, is not where it was "
+                "used before: give it with --lora, or its folder with --inputs",
+                field="compute.loras",
+            )
+        return f"{found_at}{strength}"
+
+    def _is_nowhere(self, field: Field, said: str) -> InputError:
+        kind, name = KINDS[field.name], _name(said)
+        option = (field.option.flags or (field.leaf,))[0].replace("_", "-")
+        cure = f"give it with --{option}, or its folder with --inputs"
+        if name != said and not self.is_trusted:
+            cure += "; of a video of your own, --trust-recipe follows the path that it holds"
+        return InputError(
+            f"no such {kind}: {name!r}, which the recipe in {str(self.video)!r} names, is not where it was used "
+            f"before, nor beside the video, nor here: {cure}",
+            field=field.name,
+        )
+
+    @property
+    def _inputs(self) -> dict[str, Any]:
+        """Digests of the files by field."""
+        return {FLAT_NAMES.get(name, name): digest for name, digest in self.recipe.get("inputs", {}).items()}
+
+    @property
+    def _models(self) -> dict[str, Any]:
+        """Digests of the model files by name."""
+        return dict(self.recipe.get("models", {}))
+
+
+def remember_files(render: PreparedRender) -> None:
+    """Note where the files of a render are, so that its recipe, if it is to have one, finds them without saying so."""
+    request, parts = render.request, render.asked.fingerprint.parts
+    if not request.output.write_recipe:
+        return
+    for field in fields_of(Request):
+        if field.option.is_file and field.name in parts:
+            remember_path(parts[field.name], field.of(request))
+    if request.compute.models is not None:
+        remember_path(data_digest(dict(render.models)), request.compute.models)
+    if request.output.weights is not None:
+        for digest in render.networks.values():
+            remember_path(digest, request.output.weights)
+    for name, digest in render.models.items():
+        if found := LORA.match(name):
+            remember_path(digest, split_lora(request.compute.loras[int(found[1]) - 1])[0])
+
+
+def _holds(place: Path, digest: Any) -> bool:
+    """Whether a file has this digest; one that cannot be read has none."""
+    with suppress(OSError):
+        return bool(file_digest(place) == digest)
+    return False
+
+
+def _without_strength(lora: str) -> tuple[str, str]:
+    """`FILE:0.8` → `FILE` and `:0.8`."""
+    found = re.fullmatch(r"(.+)(:-?[\d.]+(?:e-?\d+)?)", lora)
+    return (found[1], found[2]) if found else (lora, "")
+
+
+def _name(path: str) -> str:
+    """The last part of a path of any system; "" where it is none."""
+    name = re.split(r"[/\\]", path)[-1]
+    return "" if name in {".", ".."} else name
