@@ -9,7 +9,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,8 +16,8 @@ from command import SMALL, Outcome, files_below, run_here
 from draft_renders import frames_of
 from media_files import tone, write_sound
 from soundreel.disk.state import MOST_PATHS, recall_path, remember_path, state_folder
-from soundreel.media.mux import assemble
-from soundreel.media.video import SegmentWriter, probe_video
+from soundreel.media.video import probe_video
+from videos_of_others import recipe, video_with
 
 pytestmark = pytest.mark.usefixtures("few_partial_videos")
 
@@ -44,20 +43,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def song(path: Path, hertz: float = 440) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_sound(path, tone(1.0, 16_000, hertz=hertz), 16_000)
-
-
-def video_with(recipe: dict[str, Any], path: Path = Path("video.mp4")) -> Path:
-    """A downloaded video: its recipe may say anything."""
-    with SegmentWriter("segment.mp4", width=32, height=32) as writer:
-        writer.write(np.zeros((2, 32, 32, 3), np.uint8))
-    assemble([Path("segment.mp4")], path, fps=16, sound=None, metadata={"soundreel": json.dumps(recipe)})
-    Path("segment.mp4").unlink()
-    return path
-
-
-def recipe(engine: str = "draft", **request: Any) -> dict[str, Any]:
-    size = {"width": 64, "height": 64, "window": {"frames": 4}}
-    return {"soundreel": "0.2.0", "engine": engine, "request": {"audio": "song.wav", **size, **request}}
 
 
 def recipe_of(video: Path) -> dict[str, Any]:

@@ -90,13 +90,14 @@ def redo(
     seed: int | None = None,
     work_dir: StrPath | None = None,
     output: StrPath | None = None,
+    is_trusted: bool = False,
     on_start: Callable[[PreparedRender], None] | None = None,
 ) -> Result:
     """Draw clip `number`, from 1, of a kept or unfinished render with another seed, and what depends on it.
 
     The result is a new video; arguments and errors as `soundreel.render.unfinished.load_redo`.
     """
-    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output)
+    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output, is_trusted=is_trusted)
     return generate(request, on_progress, on_start=on_start, work=work)
 
 
@@ -106,6 +107,7 @@ def reprint(
     *,
     work_dir: StrPath | None = None,
     output: StrPath | None = None,
+    is_trusted: bool = False,
     on_start: Callable[[PreparedRender], None] | None = None,
     **encoding: Any,
 ) -> Result:
@@ -114,7 +116,7 @@ def reprint(
     The result is a new video; `encoding` is fields of `Output`, other arguments and errors as
     `soundreel.render.unfinished.load_reprint`.
     """
-    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output)
+    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output, is_trusted=is_trusted)
     return generate(request, on_progress, on_start=on_start, work=work)
 
 

@@ -115,6 +115,12 @@ RESUME = typer.Option(
 CALIBRATE = typer.Option(
     "--calibrate", help="Measure this machine for a minute, so that plans and the time left are right from then on."
 )
+TRUST_FOLDER = typer.Option(
+    "--trust-folder",
+    help="Follow what the folder says, though you have not begun it here: which files are read and where they go. They "
+    "are shown first.",
+    rich_help_panel=WORK,
+)
 REDO_CLIP = typer.Option(
     "--redo-clip",
     help="As the command redo: clip K of a kept render with another seed, and what depends on it.",
@@ -176,16 +182,26 @@ def render(
         raise Cancelled(", ".join(["cancelled", *kept])) from None
 
 
+def _show_places(request: Request, are_trusted: bool) -> None:
+    """Say which files and servers of a folder are followed, before any of them is."""
+    if are_trusted:
+        from soundreel.render.named_places import named_places
+
+        typer.echo(f"from the folder: {', '.join(named_places(request))}", err=True)
+
+
 @app.command()
 def resume(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="A work folder, or a folder with one render under way.")],
     progress: Annotated[Style, PROGRESS] = Style.AUTO,
     quiet: Annotated[bool, QUIET] = False,
+    trust_folder: Annotated[bool, TRUST_FOLDER] = False,
 ) -> None:
     """Go on with an interrupted render."""
     from soundreel.render.unfinished import load_render
 
-    request, work = load_render(folder)
+    request, work = load_render(folder, is_trusted=trust_folder)
+    _show_places(request, trust_folder)
     render(request, progress, quiet=quiet, work=work)
 
 
@@ -207,11 +223,13 @@ def redo(
     ] = None,
     progress: Annotated[Style, PROGRESS] = Style.AUTO,
     quiet: Annotated[bool, QUIET] = False,
+    trust_folder: Annotated[bool, TRUST_FOLDER] = False,
 ) -> None:
     """Draw one clip of a kept or unfinished render again, and what depends on it; the earlier video stays."""
     from soundreel.render.unfinished import load_redo
 
-    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output)
+    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output, is_trusted=trust_folder)
+    _show_places(request, trust_folder)
     render(request, progress, quiet=quiet, work=work)
 
 
@@ -231,11 +249,13 @@ def reprint(
     ] = None,
     progress: Annotated[Style, PROGRESS] = Style.AUTO,
     quiet: Annotated[bool, QUIET] = False,
+    trust_folder: Annotated[bool, TRUST_FOLDER] = False,
 ) -> None:
     """Print a kept render again, encoded otherwise: never a pass of the model. The earlier video stays."""
     from soundreel.render.unfinished import load_reprint
 
-    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output)
+    request, work = load_reprint(source, encoding, work_dir=work_dir, output=output, is_trusted=trust_folder)
+    _show_places(request, trust_folder)
     render(request, progress, quiet=quiet, work=work)
 
 

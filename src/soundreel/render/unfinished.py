@@ -1,6 +1,7 @@
 """Renders that are under way, interrupted or kept, found by their work folders; drawn again in part, printed again."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,9 +10,11 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from soundreel.disk.locks import holder
+from soundreel.disk.state import is_own
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
 from soundreel.render.folder_files import WORK_FOLDER
+from soundreel.render.named_places import named_places
 from soundreel.render.plan_file import PLAN_NAME, PlanData, clip_file, plans_of, read_plan
 from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe, stated_request
@@ -56,15 +59,19 @@ def find_renders(folder: StrPath) -> list[StoredRender]:
     return sorted(found, key=lambda render: (render.written, render.folder))
 
 
-def load_render(folder: StrPath) -> tuple[Request, WorkOptions]:
+def load_render(folder: StrPath, *, is_trusted: bool = False) -> tuple[Request, WorkOptions]:
     """The request of a work folder, or of the only one in a folder, and how it is kept.
 
+    Args:
+        is_trusted: what the folder says is followed, whoever began it: which files are read, where they are sent and
+            where the video goes.
+
     Raises:
-        InputError: there is none, more than one, or its plan cannot be read.
+        InputError: there is none, more than one, its plan cannot be read, or this user has not begun it.
     """
     place, plan = _open(folder)
     options = WorkOptions(work_dir=place, keep_work=plan.get("keep_work"), only_resume=True)
-    return from_data(plan["request"]), options
+    return _request_in(place, plan, is_trusted), options
 
 
 def load_redo(
@@ -74,6 +81,7 @@ def load_redo(
     seed: int | None = None,
     work_dir: StrPath | None = None,
     output: StrPath | None = None,
+    is_trusted: bool = False,
 ) -> tuple[Request, WorkOptions]:
     """The request that draws clip `number`, from 1, of a kept or unfinished render again, and how it is kept.
 
@@ -81,11 +89,12 @@ def load_redo(
         source: a work folder, or a video whose work folder lies beside it or under `work_dir`.
         seed: of the clip; None: one that no take of it has had. A redo that is under way keeps the one it has.
         output: name of the video; None: a new one beside that of the render, where it has a name.
+        is_trusted: as in `load_render`.
 
     Raises:
-        InputError: there is no such render.
+        InputError: there is no such render, or this user has not begun it.
     """
-    place, request = _open_source(source, work_dir)
+    place, request = _open_source(source, work_dir, is_trusted)
     return request, WorkOptions(work_dir=place, redo_clip=number, redo_seed=seed, redo_output=output)
 
 
@@ -95,6 +104,7 @@ def load_reprint(
     *,
     work_dir: StrPath | None = None,
     output: StrPath | None = None,
+    is_trusted: bool = False,
 ) -> tuple[Request, WorkOptions]:
     """The request that prints a kept render again, encoded otherwise, and how it is kept.
 
@@ -104,11 +114,12 @@ def load_reprint(
         encoding: fields of `Output` that change nothing but how pictures are post-processed and encoded. A method of
             interpolation without a rate takes the rate along with it.
         output: name of the video; None: a new one beside the video or that of the render, where it has a name.
+        is_trusted: as in `load_render`.
 
     Raises:
-        InputError: there is no such render, or a field is none of these.
+        InputError: there is no such render, this user has not begun it, or a field is none of these.
     """
-    place, request = _open_source(source, work_dir)
+    place, request = _open_source(source, work_dir, is_trusted)
     beside = request.output.path
     request = request.replace(output=replace(request.output, **_with_rate(encoding, request.output)))
     wanted = output or (None if beside is None else _next_name(Path(beside), "print"))
@@ -117,15 +128,27 @@ def load_reprint(
     return request, WorkOptions(work_dir=place, keep_work=True, only_print=True)
 
 
-def _open_source(source: StrPath, work_dir: StrPath | None) -> tuple[Path, Request]:
+def _request_in(folder: Path, plan: PlanData, is_trusted: bool) -> Request:
+    """The request of a plan that this user has begun, or trusts: it names files, servers and where the video goes."""
+    request = from_data(plan["request"])
+    if not is_trusted and not is_own(plan["request"], plan.get("seal")):
+        raise InputError(
+            f"{str(folder)!r} was not begun by you on this machine, and it says which files are read, where they are "
+            f"sent and where the video goes: {', '.join(named_places(request))}; where that is right, --trust-folder "
+            "goes on with it, or else the command that began it, with --work-dir"
+        )
+    return request
+
+
+def _open_source(source: StrPath, work_dir: StrPath | None, is_trusted: bool) -> tuple[Path, Request]:
     """The work folder of a render, and its request: of a video, the one that makes this video, under this name."""
     place = Path(source)
     if place.is_file():
         recipe = read_recipe(place)
         place, plan = _folder_of(place, recipe, work_dir)
-        return place, _as_made(from_data(plan["request"]), recipe).replace(output=str(source))
+        return place, _as_made(_request_in(place, plan, is_trusted), recipe).replace(output=str(source))
     place, plan = _open(place)
-    return place, from_data(plan["request"])
+    return place, _request_in(place, plan, is_trusted)
 
 
 def _as_made(request: Request, recipe: Mapping[str, Any]) -> Request:
@@ -169,7 +192,9 @@ def redone(what: Asked, options: WorkOptions) -> Request:
         seeds = pending["seeds"]
     else:
         seeds[number - 1] = max([*seeds, *plan["taken"]]) + 1 if options.redo_seed is None else options.redo_seed
-    path = options.redo_output or (None if pending is None else pending["output"])
+    path = options.redo_output
+    if path is None and pending is not None and is_own(pending["output"], pending.get("seal")):
+        path = pending["output"]
     if path is None and request.output.path is not None:
         path = _next_name(Path(request.output.path), "take")
     return request.replace(clip_seeds=seeds, **({} if path is None else {"output": str(path)}))
@@ -195,7 +220,7 @@ def _next_name(path: Path, word: str) -> Path:
 def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None) -> tuple[Path, PlanData]:
     """The work folder that a video was made in, and its plan there."""
     name = str(recipe.get("fingerprint", ""))[:FOLDER_DIGITS]
-    if not name:
+    if not re.fullmatch(rf"[0-9a-f]{{{FOLDER_DIGITS}}}", name):
         raise InputError(f"the recipe of {str(video)!r} names no work folder: it was made before soundreel 0.2")
     places = [video.absolute().parent / WORK_FOLDER / name]
     if work_dir is not None:

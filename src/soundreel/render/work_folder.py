@@ -37,6 +37,7 @@ from soundreel.disk.durable import (
 )
 from soundreel.disk.locks import locked
 from soundreel.disk.plain_json import read_json
+from soundreel.disk.state import seal
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import Paths, to_data
@@ -361,7 +362,7 @@ class WorkFolder:
         output = self.render.request.output.path
         seeds = [clip.seed for clip in self.render.plan.clips]
         path = None if output is None else str(Path(output).absolute())
-        return {"clip": options.redo_clip, "seeds": seeds, "output": path}
+        return {"clip": options.redo_clip, "seeds": seeds, "output": path, "seal": seal(path)}
 
     def _remaining_redo(self) -> PlanData | None:
         """What is left to draw again now that this render is done."""
@@ -418,7 +419,7 @@ class WorkFolder:
             self._path(index, ending).unlink(missing_ok=True)
 
     def _write_plan(self, *, finished: bool = False) -> None:
-        render = self.render
+        render, request = self.render, to_data(self.render.request, Paths.ABSOLUTE)
         clips = [
             vars(clip) | {"fingerprint": fingerprint, "pixels": pixels}
             for clip, fingerprint, pixels in zip(
@@ -435,7 +436,8 @@ class WorkFolder:
                 "encoding": dict(render.encoding),
                 "engine": render.engine.name,
                 "models": dict(render.models),
-                "request": to_data(render.request, Paths.ABSOLUTE),
+                "request": request,
+                "seal": seal(request),
                 "clips": clips,
                 "keep_work": self.is_kept,
                 "redo": self._remaining_redo() if finished else self._redo,
