@@ -45,7 +45,8 @@ def test_models_and_loras_are_found_where_they_were(
 ) -> None:
     monkeypatch.chdir(home)
     render = Render(home)
-    render(frames=5, models="models", loras=["style.safetensors:0.5"])
+    made = render(frames=5, models=home / "models", loras=["style.safetensors:0.5"], preview=True)
+    assert [note for note in made.notes if "previews are rough" in note and "ann-home" in note]
     assert b"ann-home" not in render.video.read_bytes()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

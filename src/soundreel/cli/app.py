@@ -187,7 +187,7 @@ def _show_places(request: Request, are_trusted: bool) -> None:
     if are_trusted:
         from soundreel.render.named_places import named_places
 
-        typer.echo(f"from the folder: {', '.join(named_places(request))}", err=True)
+        typer.echo(f"from the folder: {named_places(request)}", err=True)
 
 
 @app.command()

@@ -232,7 +232,7 @@ def _show_trusted(options: Mapping[str, Any]) -> None:
     given = _field_names({name: value for name, value in options.items() if value is not None})
     request = stated_request(read_recipe(options["recipe"]), is_trusted=True)
     places = named_places(request, but={*given, "output.path", "output.dir", "recipe"})
-    typer.echo(f"from the recipe: {', '.join(places) or 'neither paths nor servers'}", err=True)
+    typer.echo(f"from the recipe: {places}", err=True)
 
 
 def takes_encoding(command: Callable[..., None]) -> Callable[..., None]:

@@ -15,6 +15,7 @@ from soundreel.fields import Paths, fields_of, to_data
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
 from soundreel.render.colour import measure
+from soundreel.render.named_places import places_in
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.recipe_files import RecipeFiles
 from soundreel.request import FLAT_NAMES, Output, Request, from_data
@@ -52,7 +53,7 @@ def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()
         "reference_look": _reference_colours(render.request),
         "frames": render.frames_written,
         "fps": render.fps,
-        "notes": list(render.notes),
+        "notes": _public_notes(render),
     }
 
 
@@ -73,6 +74,14 @@ def _public_request(render: PreparedRender) -> dict[str, Any]:
     if render.engine.name != "comfyui":
         del data["server"]
     return data
+
+
+def _public_notes(render: PreparedRender) -> list[str]:
+    """What the user was told, but for what says where something is, unless that is asked for."""
+    if render.request.output.recipe_paths:
+        return list(render.notes)
+    places = [place for _, place in places_in(render.request) if "/" in place or os.sep in place]
+    return [note for note in render.notes if not any(place in note for place in places)]
 
 
 def _inputs(render: PreparedRender) -> dict[str, str]:

@@ -134,7 +134,7 @@ def _request_in(folder: Path, plan: PlanData, is_trusted: bool) -> Request:
     if not is_trusted and not is_own(plan["request"], plan.get("seal")):
         raise InputError(
             f"{str(folder)!r} was not begun by you on this machine, and it says which files are read, where they are "
-            f"sent and where the video goes: {', '.join(named_places(request))}; where that is right, --trust-folder "
+            f"sent and where the video goes: {named_places(request)}; where that is right, --trust-folder "
             "goes on with it, or else the command that began it, with --work-dir"
         )
     return request
