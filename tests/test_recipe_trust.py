@@ -138,9 +138,10 @@ def test_a_header_goes_only_to_servers_on_the_command_line(
     assert [asked["Authorization"] for asked in stranger.asked] == ["Bearer hush"]
 
 
-def test_trust_without_a_recipe(soundreel: Soundreel) -> None:
-    done = soundreel("generate", song(Path("song.wav")), *SHORT, "--trust-recipe")
-    assert (done.code, "--trust-recipe needs a recipe" in done.err) == (2, True)
+@pytest.mark.parametrize("words", [["--trust-recipe"], ["--inputs", "."]])
+def test_how_a_recipe_is_read_without_one(soundreel: Soundreel, words: list[str]) -> None:
+    done = soundreel("generate", song(Path("song.wav")), *SHORT, *words)
+    assert (done.code, "say how a recipe is read" in done.err) == (2, True)
 
 
 # paths in a recipe
@@ -200,6 +201,28 @@ def test_a_graph_beside_the_video_is_not_run(soundreel: Soundreel, stranger: Rec
     assert stranger.asked == []
     soundreel("generate", "--recipe", video, "--url", stranger.url, "--workflow", "graph.json")
     assert stranger.asked
+
+
+ESCAPE = "\x1b]0;own\x07\x9b2J"
+"""Words of a terminal: a new title, an empty screen."""
+
+
+def test_nothing_that_it_says_steers_a_terminal(soundreel: Soundreel) -> None:
+    song(Path("song.wav"))
+    told = recipe(prompt=f"red{ESCAPE}", output={"settings": f"tag{ESCAPE}"})
+    told |= {"versions": {f"av{ESCAPE}": ESCAPE}, "created": ESCAPE, "notes": [ESCAPE], "models": {ESCAPE: ESCAPE}}
+    broken = recipe(audio=f"gone{ESCAPE}.wav", server={"urls": [f"http://a{ESCAPE}"]})
+    for words, stated in (
+        (["info"], told),
+        (["generate", "--recipe"], told),
+        (["generate", "--recipe"], broken),
+        (["generate", "--trust-recipe", "--recipe"], broken),
+        (["generate", "--recipe"], recipe(solver=ESCAPE)),
+    ):
+        done = soundreel(*words, video_with(stated))
+        assert "\x1b" not in done.out + done.err
+        assert "\x9b" not in done.out + done.err
+        assert "\\x1b" in done.out + done.err, "it is shown, as it is written"
 
 
 # a recipe tells names and digests

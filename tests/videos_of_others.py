@@ -13,7 +13,17 @@ from soundreel.media.video import SegmentWriter
 def recipe(engine: str = "draft", **request: Any) -> dict[str, Any]:
     """One that renders 4 frames of 64×64 from `song.wav`, unless `request` says otherwise."""
     size = {"width": 64, "height": 64, "window": {"frames": 4}}
-    return {"soundreel": "0.2.0", "engine": engine, "request": {"audio": "song.wav", **size, **request}}
+    return {
+        "soundreel": "0.2.0",
+        "created": "2026-01-01T00:00:00+00:00",
+        "engine": engine,
+        "versions": {},
+        "models": {},
+        "inputs": {},
+        "request": {"audio": "song.wav", **size, **request},
+        "plan": {"frames": 4, "audio_seconds": 0.25, "clips": []},
+        "notes": [],
+    }
 
 
 def video_with(told: dict[str, Any], path: Path = Path("video.mp4")) -> Path:

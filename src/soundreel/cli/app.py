@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from soundreel import __version__
 from soundreel.cli import models
-from soundreel.cli.display import Style, open_display
+from soundreel.cli.display import Style, harmless, open_display
 from soundreel.cli.options import takes_encoding, takes_request
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
@@ -75,7 +75,7 @@ def guard(command: Callable[[], object]) -> None:
 
 
 def _fail(message: str, exit_code: int) -> None:
-    sys.stderr.write(f"soundreel: {message}\n")
+    sys.stderr.write(f"soundreel: {harmless(message)}\n")
     sys.exit(exit_code)
 
 
@@ -187,7 +187,7 @@ def _show_places(request: Request, are_trusted: bool) -> None:
     if are_trusted:
         from soundreel.render.named_places import named_places
 
-        typer.echo(f"from the folder: {named_places(request)}", err=True)
+        typer.echo(harmless(f"from the folder: {named_places(request)}"), err=True)
 
 
 @app.command()
@@ -330,7 +330,7 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
 
     def tell(prepared: PreparedInterpolation) -> None:
         for line in [] if quiet else interpolation_lines(prepared):
-            sys.stderr.write(f"{line}\n")
+            sys.stderr.write(f"{harmless(line)}\n")
 
     try:
         request = VideoInterpolation(

@@ -7,6 +7,7 @@ The path of a finished video goes to standard output, all messages for people to
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 from enum import StrEnum
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 
     from soundreel.interpolation.video import PreparedInterpolation
     from soundreel.render.prepared import PreparedRender
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that steer a terminal, but for line breaks and tabs."""
+
+
+def harmless(text: str) -> str:
+    """A text for people in which nothing steers their terminal: some of it may be from a stranger's file."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class Style(StrEnum):
@@ -139,7 +149,7 @@ class Bar(Silent):
         self._preview: Path | None = None
 
     def start(self, render: "PreparedRender") -> None:
-        for line in start_lines(render):
+        for line in map(harmless, start_lines(render)):
             self._console.print(line, markup=False, soft_wrap=True)
         self._task = self._bar.add_task("starting", total=None, left="")
 
@@ -270,5 +280,5 @@ def _write_out(line: str) -> None:
 
 
 def _write_error(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{harmless(line)}\n")
     sys.stderr.flush()

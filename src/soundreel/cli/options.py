@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import typer
 
+from soundreel.cli.display import harmless
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, Seconds, fields_of, without_password
 from soundreel.presets import PRESETS, preset
@@ -141,6 +142,10 @@ def build_request(
     given = {name: value for name, value in options.items() if value is not None}
     if audio is not None:
         given["audio"] = audio
+    if "recipe" not in given and (inputs or trust_recipe):
+        raise InputError(
+            "--inputs and --trust-recipe say how a recipe is read: name a finished video with --recipe", field="recipe"
+        )
     fields = _from_recipe(given, inputs or (), trust_recipe) if "recipe" in given else {}
     if "preset" in given:
         fields = grouped(preset(given.pop("preset")), fields)
@@ -213,7 +218,7 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
         if audio is not None and another_audio is not None:
             raise InputError(f"there are two sounds, {audio!r} and {another_audio!r}: give one of them", field="audio")
         wanted = {name: options.pop(name) for name in {**OPTIONS, **RECIPE_OPTIONS}}
-        if wanted["trust_recipe"]:
+        if wanted["trust_recipe"] and wanted["recipe"] is not None:
             _show_trusted(wanted)
         command(build_request(audio or another_audio, **wanted), **options)
 
@@ -227,12 +232,10 @@ def _show_trusted(options: Mapping[str, Any]) -> None:
     from soundreel.render.named_places import named_places
     from soundreel.render.recipe import read_recipe, stated_request
 
-    if options["recipe"] is None:
-        raise InputError("--trust-recipe needs a recipe: name a finished video with --recipe", field="recipe")
     given = _field_names({name: value for name, value in options.items() if value is not None})
     request = stated_request(read_recipe(options["recipe"]), is_trusted=True)
     places = named_places(request, but={*given, "output.path", "output.dir", "recipe"})
-    typer.echo(f"from the recipe: {places}", err=True)
+    typer.echo(harmless(f"from the recipe: {places}"), err=True)
 
 
 def takes_encoding(command: Callable[..., None]) -> Callable[..., None]:

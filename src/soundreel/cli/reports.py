@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from soundreel import __version__, pipeline
+from soundreel.cli.display import harmless
 from soundreel.disk.durable import readable_size
 from soundreel.engines.base import why_native, why_not_comfyui, why_not_native
 from soundreel.errors import INSTALL_NATIVE, EngineError
@@ -55,14 +56,16 @@ def show(report: Findings, *, as_json: bool) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED_COLUMNS)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in report.rows:
-        facts.add_row(Text(name), Text(value))  # as Text, so that [brackets] are not taken for markup
+        facts.add_row(
+            Text(harmless(name)), Text(harmless(value))
+        )  # as Text, so that [brackets] are not taken for markup
     console.print(facts)
     if report.columns:
         details = Table(box=None, padding=(0, 2, 0, 0))
         for column in report.columns:
             details.add_column(column, justify="right")
         for row in report.cells:
-            details.add_row(*map(Text, row))
+            details.add_row(*(Text(harmless(cell)) for cell in row))
         console.print()
         console.print(details)
 

@@ -38,4 +38,4 @@ def _name(plan: Plan, engine: str, end: str) -> str:
 
 
 def _in_one_name(text: str) -> str:
-    return re.sub(r"[/\\\0]", "-", text)
+    return re.sub(r"[/\\\x00-\x1f\x7f-\x9f]", "-", text)

@@ -109,7 +109,9 @@ def read_recipe(video: StrPath) -> dict[str, Any]:
     name = os.fspath(video)
     recipe = parse_recipe(probe_video(video).metadata, name)
     if recipe is None:
-        raise InputError(f"{name!r} has no recipe in it: expected a video that soundreel has made")
+        raise InputError(
+            f"{name!r} has no recipe in it: expected a video that soundreel has made, and not with --no-recipe"
+        )
     return recipe
 
 
