@@ -64,3 +64,4 @@ def test_models_and_loras_are_found_where_they_were(
     (home / "style.safetensors").rename(home / "moved.safetensors")
     done = run_here(capsys, "plan", "--recipe", render.video)
     assert (done.code, "no such LoRA: 'style.safetensors'" in done.err) == (2, True), done.err
+    assert run_here(capsys, "plan", "--recipe", render.video, "--engine", "draft").code == 0, "a draft needs none"

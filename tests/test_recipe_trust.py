@@ -281,6 +281,7 @@ def test_it_renders_again_where_it_was_made(soundreel: Soundreel, made: Path, pl
     made.rename(place / "moved.mp4")
     again = soundreel("generate", "--recipe", place / "moved.mp4", "-o", "b.mp4")
     assert again.code == 0, again.err
+    assert "--models" not in again.err, "of a draft there is nothing to find there"
     assert "since the recipe was made" not in again.err
     assert frames_of(Path("b.mp4")) == frames_of(place / "moved.mp4")
 

@@ -226,7 +226,9 @@ def _absolute_lora(lora: str) -> str:
 
 def _lora_name(lora: str) -> str:
     path, rest = split_lora(lora)
-    return Path(path).name + rest if path else rest
+    if path:
+        return Path(path).name + rest
+    return re.split(r"[/\\]", rest)[-1] if rest.startswith(("/", "~")) else rest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,10 +175,10 @@ def _from_recipe(given: Mapping[str, Any], inputs: Sequence[str], is_trusted: bo
     """The fields of a finished video's request, without those that depend on options that are `given` anew."""
     from soundreel.render.recipe import request_fields
 
-    names = _field_names(given)
-    fields = request_fields(given["recipe"], given=names, folders=inputs, is_trusted=is_trusted)
+    named = _by_field(given)
+    fields = request_fields(given["recipe"], given=named, folders=inputs, is_trusted=is_trusted)
     urls = fields["server"].urls
-    if given.get("server__headers") and "server.urls" not in names and urls != Server().urls:
+    if given.get("server__headers") and "server.urls" not in named and urls != Server().urls:
         raise InputError(
             f"a --header goes only to servers that you name, and {', '.join(map(without_password, urls))} is from the "
             "recipe: give it with --url, too, or leave --header out",
@@ -193,8 +193,9 @@ def _from_recipe(given: Mapping[str, Any], inputs: Sequence[str], is_trusted: bo
     return fields
 
 
-def _field_names(given: Mapping[str, Any]) -> set[str]:
-    return {name.replace("__", ".") for name in given}
+def _by_field(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of `OPTIONS` under the names of their fields."""
+    return {name.replace("__", "."): value for name, value in given.items()}
 
 
 def draw_seed(seed: int | str) -> int | str:
@@ -232,7 +233,7 @@ def _show_trusted(options: Mapping[str, Any]) -> None:
     from soundreel.render.named_places import named_places
     from soundreel.render.recipe import read_recipe, stated_request
 
-    given = _field_names({name: value for name, value in options.items() if value is not None})
+    given = _by_field({name: value for name, value in options.items() if value is not None})
     request = stated_request(read_recipe(options["recipe"]), is_trusted=True)
     places = named_places(request, but={*given, "output.path", "output.dir", "recipe"})
     typer.echo(harmless(f"from the recipe: {places}"), err=True)

@@ -55,10 +55,8 @@ def show(report: Findings, *, as_json: bool) -> None:
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED_COLUMNS)
     facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in report.rows:
-        facts.add_row(
-            Text(harmless(name)), Text(harmless(value))
-        )  # as Text, so that [brackets] are not taken for markup
+    for name, value in report.rows:  # as Text, so that [brackets] are not taken for markup
+        facts.add_row(Text(harmless(name)), Text(harmless(value)))
     console.print(facts)
     if report.columns:
         details = Table(box=None, padding=(0, 2, 0, 0))

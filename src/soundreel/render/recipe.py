@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from soundreel.errors import InputError
@@ -130,12 +131,16 @@ def parse_recipe(metadata: Mapping[str, str], name: str) -> dict[str, Any] | Non
 
 
 def request_fields(
-    video: StrPath, *, given: Container[str] = (), folders: Sequence[StrPath] = (), is_trusted: bool = False
+    video: StrPath,
+    *,
+    given: Mapping[str, Any] = MappingProxyType({}),
+    folders: Sequence[StrPath] = (),
+    is_trusted: bool = False,
 ) -> dict[str, Any]:
     """The fields of `Request` that make the video again, under a new name.
 
     Args:
-        given: names of the fields that the user has given anew.
+        given: fields that the user has given anew, by their names.
         folders: where the recipe's files are looked for first.
         is_trusted: the recipe is the user's own, or of someone whom the user trusts: where it says that files and
             servers are is followed, too. Never where the new video goes, and never a header.

@@ -6,7 +6,7 @@ user last had one of that digest, beside the video and in the current folder.
 """
 
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ from soundreel.disk.state import recall_path, remember_path
 from soundreel.errors import InputError
 from soundreel.fields import Field, fields_of, replaced
 from soundreel.render.prepared import PreparedRender
-from soundreel.request import FLAT_NAMES, Request, split_lora
+from soundreel.request import FLAT_NAMES, EngineName, Request, split_lora
 
 KINDS: Final = {
     "audio": "sound", "ref_image": "picture", "guide.pose_video": "pose video", "server.workflow": "workflow",
 }  # fmt: skip
 """What messages call the files that a request names."""
 
-LORA: Final = re.compile(r"LoRA (\d+) ")
+LORA: Final = re.compile(r"LoRA (\d{1,4}) ")
 """How the name of a LoRA begins among the model files of a render: with its number, from 1."""
 
 
@@ -37,7 +37,7 @@ class RecipeFiles:
     folders: Sequence[Path] = ()  # that the user names
     is_trusted: bool = False  # its paths are followed, too
 
-    def find_all(self, request: Request, given: Container[str]) -> Request:
+    def find_all(self, request: Request, given: Mapping[str, Any]) -> Request:
         """The recipe's request with paths in place of names.
 
         Args:
@@ -49,10 +49,10 @@ class RecipeFiles:
         for field in fields_of(Request):
             if field.option.is_file and field.name not in given and field.of(request) is not None:
                 request = replaced(request, field.name, self._find(field, str(field.of(request))))
-        if "compute.loras" not in given and self.recipe.get("engine") == "native":
+        if "compute.loras" not in given and given.get("engine", self.recipe.get("engine")) == EngineName.NATIVE:
             loras = [self._find_lora(lora, number) for number, lora in enumerate(request.compute.loras, start=1)]
             request = replaced(request, "compute.loras", loras)
-        if request.compute.models is None:
+        if request.compute.models is None and self._models:
             request = replaced(request, "compute.models", recall_path(data_digest(self._models)))
         if request.output.weights is None:
             network = next((name for name in self._models if name.startswith(f"{request.output.interpolate} ")), "")
@@ -114,12 +114,16 @@ class RecipeFiles:
     @property
     def _inputs(self) -> dict[str, Any]:
         """Digests of the files by field."""
-        return {FLAT_NAMES.get(name, name): digest for name, digest in self.recipe.get("inputs", {}).items()}
+        return {FLAT_NAMES.get(name, name): digest for name, digest in self._table("inputs").items()}
 
     @property
     def _models(self) -> dict[str, Any]:
         """Digests of the model files by name."""
-        return dict(self.recipe.get("models", {}))
+        return self._table("models")
+
+    def _table(self, name: str) -> dict[str, Any]:
+        found = self.recipe.get(name)
+        return found if isinstance(found, dict) else {}
 
 
 def remember_files(render: PreparedRender) -> None:
@@ -130,11 +134,11 @@ def remember_files(render: PreparedRender) -> None:
     for field in fields_of(Request):
         if field.option.is_file and field.name in parts:
             remember_path(parts[field.name], field.of(request))
-    if request.compute.models is not None:
-        remember_path(data_digest(dict(render.models)), request.compute.models)
+    if request.compute.models is not None and render.models:
+        remember_path(data_digest(dict(render.models)), Path(request.compute.models).expanduser())
     if request.output.weights is not None:
         for digest in render.networks.values():
-            remember_path(digest, request.output.weights)
+            remember_path(digest, Path(request.output.weights).expanduser())
     for name, digest in render.models.items():
         if found := LORA.match(name):
             remember_path(digest, split_lora(request.compute.loras[int(found[1]) - 1])[0])
