@@ -101,6 +101,13 @@ def test_a_name_is_made_of_the_options(script: ModuleType) -> None:
     assert name.endswith(".mp4")
 
 
+def test_a_draft_has_no_name_of_a_model_render(script: ModuleType) -> None:
+    made = request(script, "--audio a.wav --size 480*832 --prompt x --engine draft")
+    assert str(made.output.path).startswith("s2v-14B-draft_480*832_1_x_")
+    with pytest.raises(SystemExit):  # `auto` may end in either
+        request(script, "--audio a.wav --engine auto")
+
+
 def test_no_seed_draws_one(script: ModuleType) -> None:
     seeds = {request(script, "--audio a.wav").seed for _ in range(4)}
     assert len(seeds) > 1
