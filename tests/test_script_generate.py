@@ -208,8 +208,16 @@ def test_a_model_render(golden: Path, tmp_path: Path, launcher: str, capsys: pyt
 
 
 @pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="soundreel[native] is not here")
-def test_a_missing_model_is_one_line_and_code_4(tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = run_script_here(capsys, SCRIPT, "--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832")
-    assert done.code == 4
+def test_a_missing_model_is_one_line_and_code_4_before_its_packages_are_imported(tune: Path, tmp_path: Path) -> None:
+    program = f"""if True:
+        import runpy, sys
+        try:
+            runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+        finally:
+            print(sorted({{"torch", "transformers", "diffusers"}} & sys.modules.keys()))
+    """
+    words = ("--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832")
+    done = finish(start(*words, program=("-c", program)))
+    assert (done.code, done.out) == (4, "[]\n")
     assert done.err.startswith("soundreel: no transformer")
     assert len(done.err.splitlines()) == 1

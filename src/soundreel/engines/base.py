@@ -185,6 +185,15 @@ def open_engine(request: Request) -> Choice:
     return Choice(engine=_load(EngineName.DRAFT), why=f"no model render: native: {no_native}; comfyui: {no_server}")
 
 
+def check_weights(request: Request) -> None:
+    """Raise `WeightsError` where the native engine is asked for and its model is not here.
+
+    To open the engine takes seconds, for the packages that it imports: this is known before.
+    """
+    if request.engine is EngineName.NATIVE and _has_native_packages():
+        _find_model(request)
+
+
 def why_native(request: Request) -> str:
     """What lets the native engine run, where `why_not_native` finds nothing against it."""
     device = request.compute.device
@@ -195,18 +204,27 @@ def why_native(request: Request) -> str:
 
 def why_not_native(request: Request) -> str | None:
     """What keeps the native engine from running here; None if nothing does. Without a GPU torch is not imported."""
-    if find_spec("torch") is None or find_spec("diffusers") is None:
+    if not _has_native_packages():
         return f"the packages are missing ({INSTALL_NATIVE})"
     no_device = _why_not_device(request.compute.device)
     if no_device is not None:
         return no_device
-    from soundreel.weights.find import find_model
-
     try:
-        find_model(*([] if request.compute.models is None else [request.compute.models]))
+        _find_model(request)
     except SoundreelError as error:
         return str(error)
     return None
+
+
+def _has_native_packages() -> bool:
+    return find_spec("torch") is not None and find_spec("diffusers") is not None
+
+
+def _find_model(request: Request) -> None:
+    """Raise `SoundreelError` where the native engine's model is not here."""
+    from soundreel.weights.find import find_model
+
+    find_model(*([] if request.compute.models is None else [request.compute.models]))
 
 
 def _why_not_device(device: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel import planning
-from soundreel.engines.base import Choice, Engine, Identity, Prepared, open_engine
+from soundreel.engines.base import Choice, Engine, Identity, Prepared, check_weights, open_engine
 from soundreel.errors import InputError
 from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
@@ -160,10 +160,11 @@ class PreparedRender:
 
 
 def ask(request: Request) -> Asked:
-    """Choose an engine, read the sound's length, and plan."""
+    """Read the sound's length, choose an engine, and plan."""
     _check_output(request)
-    choice = open_engine(request)
     sound = probe_sound(request.audio)
+    check_weights(request)
+    choice = open_engine(request)
     planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
     return Asked(
         plan=planned,
