@@ -105,6 +105,7 @@ def features_of(blocks: Iterable[Samples], *, seconds: float, frames: int, lead:
     )
     for value in vars(features).values():
         if isinstance(value, np.ndarray):
+            assert np.isfinite(value).all(), "sound has only numbers, and none that its power overflows for"
             value.setflags(write=False)  # cached results are shared
     return features
 

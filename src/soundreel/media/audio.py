@@ -9,6 +9,7 @@ import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Final
 
 import numpy as np
 import soxr
@@ -26,8 +27,11 @@ RESAMPLER_QUALITY = "HQ"
 
 MODEL_BLOCK_SECONDS = 10.0
 
+LARGEST_SAMPLE: Final = 2.0**31
+"""In full scales. Some programs store integers as floating-point numbers as they are; nothing is larger than those."""
+
 Block = NDArray[np.float32]
-"""Sound, float32 -1..1, shape [n, c]."""
+"""Sound, float32 -1..1, shape [n, c]. Files of floating-point numbers may exceed that, up to `LARGEST_SAMPLE`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,14 @@ class SoundInfo:
     channels: int
     codec: str  # FFmpeg's name: mp3, aac, pcm_s16le, …
     truncated: bool  # the file states clearly more sound than it holds: an incomplete download
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundLevels:
+    """How the samples of a window keep to what sound is."""
+
+    peak: float  # the largest sample in full scales; 1 where none exceeds it
+    lost: int  # samples that are no sound: not a number, or beyond `LARGEST_SAMPLE`
 
 
 def probe_sound(path: StrPath) -> SoundInfo:
@@ -71,7 +83,8 @@ def stream_sound(
     """Read the window of `seconds` from `start` on, in float32 blocks [n, c] of `block_seconds`, the last one shorter.
 
     The window begins at sample ⌊start · rate⌋ of the source and holds ⌊seconds · rate⌋ samples, as in librosa, fewer
-    where the sound ends before: a window that begins after the end yields nothing. Gaps in the sound become silence.
+    where the sound ends before: a window that begins after the end yields nothing. Gaps in the sound become silence,
+    and so do samples that are no sound (`SoundLevels.lost`).
 
     Args:
         path: any file with sound in it.
@@ -94,6 +107,22 @@ def stream_sound(
         if rate != sound.sample_rate:
             blocks = _resample(blocks, sound.sample_rate, rate, channels=1 if mono else sound.channels)
         yield from _regroup(blocks, max(1, round(block_seconds * rate)))
+
+
+def measure_levels(path: StrPath, *, start: float, seconds: float) -> SoundLevels:
+    """Look at every sample of a window. Integers are not looked at: none of them exceeds full scale.
+
+    Arguments and errors as in `stream_sound`.
+    """
+    _check_window(start, seconds)
+    peak, lost = 1.0, 0
+    with open_sound(path) as sound:
+        for block in _stored_window(sound, start, seconds) if sound.is_float else ():
+            sizes = np.abs(block)
+            is_sound = sizes <= LARGEST_SAMPLE
+            peak = max(peak, float(sizes.max(where=is_sound, initial=0.0)))
+            lost += block.size - int(np.count_nonzero(is_sound))
+    return SoundLevels(peak=peak, lost=lost)
 
 
 def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
@@ -139,6 +168,14 @@ def _check_window(start: float, seconds: float | None) -> None:
 
 
 def _window(sound: SoundFile, start: float, seconds: float | None) -> Iterator[Block]:
+    """The window's blocks, with silence in the place of samples that are no sound."""
+    for block in _stored_window(sound, start, seconds):
+        sizes = np.abs(block)
+        is_all_sound = sizes.max(initial=0.0) <= LARGEST_SAMPLE  # not if there is a NaN
+        yield block if is_all_sound else np.where(sizes <= LARGEST_SAMPLE, block, np.float32(0.0))
+
+
+def _stored_window(sound: SoundFile, start: float, seconds: float | None) -> Iterator[Block]:
     """The window's blocks as they are decoded; gaps are filled with blocks of silence of at most a second."""
     cursor = int(start * sound.sample_rate)
     stop = None if seconds is None else cursor + int(seconds * sound.sample_rate)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from math import log10
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from soundreel.engines.base import Choice, Engine, Identity, Prepared, check_wei
 from soundreel.errors import InputError
 from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
-from soundreel.media.audio import SoundInfo, probe_sound
+from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
 from soundreel.media.image import probe_image
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import Interpolation, Request
@@ -31,6 +32,9 @@ RATE_NEEDS_A_METHOD: Final = (
 
 NOTABLE_CROP: Final = 0.34
 """A reference image that loses more of its area than this is worth a word."""
+
+NOTABLE_PEAK: Final = 2.0
+"""So is sound that exceeds full scale by more than 6 dB: what lossy codecs make of loud music stays below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +236,14 @@ def _sound_notes(planned: Plan, sound: SoundInfo) -> Iterator[str]:
             f"the sound ends at {planned.audio_seconds:.2f} s, the video at {planned.seconds:.2f} s: "
             f"{planned.silence_seconds:.2f} s of silence follow"
         )
+    window = planned.request.window
+    levels = measure_levels(planned.request.audio, start=window.start, seconds=planned.audio_seconds)
+    if levels.lost == 1:
+        yield "1 sample of the sound is not a number, or beyond any level: it becomes silence"
+    elif levels.lost:
+        yield f"{levels.lost:,} samples of the sound are not numbers, or beyond any level: they become silence"
+    if levels.peak > NOTABLE_PEAK:
+        yield f"the sound goes {20 * log10(levels.peak):.0f} dB beyond full scale: in the video it is clipped"
 
 
 def _reference_notes(request: Request) -> Iterator[str]:
