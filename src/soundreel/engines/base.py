@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from soundreel.engines.driver import find_gpu
 from soundreel.errors import INSTALL_NATIVE, EngineError, SoundreelError
 from soundreel.request import EngineName, Request
-from soundreel.types import Carry, Clip, Plan, RenderedClip, Report
+from soundreel.types import Carry, Check, Clip, Plan, RenderedClip, Report, go_on
 
 Identity = Mapping[str, Any]
 """What an engine decided that changes pixels, by name and ready for JSON: precision, kernels, rounding, model names.
@@ -125,8 +125,11 @@ class Engine(Protocol):
         """What the negatives and carries of a plan take on the disk."""
         ...
 
-    def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from index `start.index` to the last one.
+
+        `report` hears every step. `check` is called in every loop over frames or sound in between; both may raise to
+        stop.
 
         A clip that is rendered anew with another carry than before makes the next one of its shot be rendered anew: an
         engine whose clips do not depend on each other gives empty ones.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from soundreel.errors import InputError
 from soundreel.media.sound_file import SoundFile, open_sound
+from soundreel.types import Check, go_on, heard
 from soundreel.units import StrPath
 
 MODEL_SAMPLE_RATE = 16_000
@@ -109,15 +110,15 @@ def stream_sound(
         yield from _regroup(blocks, max(1, round(block_seconds * rate)))
 
 
-def measure_levels(path: StrPath, *, start: float, seconds: float) -> SoundLevels:
+def measure_levels(path: StrPath, *, start: float, seconds: float, check: Check = go_on) -> SoundLevels:
     """Look at every sample of a window. Integers are not looked at: none of them exceeds full scale.
 
-    Arguments and errors as in `stream_sound`.
+    `check` is called before each block and may raise to stop. Other arguments and errors as in `stream_sound`.
     """
     _check_window(start, seconds)
     peak, lost = 1.0, 0
     with open_sound(path) as sound:
-        for block in _stored_window(sound, start, seconds) if sound.is_float else ():
+        for block in heard(_stored_window(sound, start, seconds) if sound.is_float else (), check):
             sizes = np.abs(block)
             is_sound = sizes <= LARGEST_SAMPLE
             peak = max(peak, float(sizes.max(where=is_sound, initial=0.0)))
@@ -136,12 +137,15 @@ def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
     return out.getvalue()
 
 
-def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None = None) -> NDArray[np.float32]:
+def read_model_sound(
+    path: StrPath, *, start: float = 0.0, seconds: float | None = None, check: Check = go_on
+) -> NDArray[np.float32]:
     """Read a window as input for the model: mono, 16 kHz, float32 [n], the values of `librosa.load(sr=16000)`.
 
-    Of r source samples per second, m samples become ⌈m · 16000 / r⌉. Errors as in `stream_sound`.
+    Of r source samples per second, m samples become ⌈m · 16000 / r⌉. `check` is called before each block and may raise
+    to stop. Errors as in `stream_sound`.
     """
-    blocks = model_sound_blocks(path, start=start, seconds=seconds)
+    blocks = heard(model_sound_blocks(path, start=start, seconds=seconds), check)
     return np.concatenate([np.empty(0, np.float32), *blocks])
 
 

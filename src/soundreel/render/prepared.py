@@ -17,7 +17,7 @@ from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
 from soundreel.media.image import probe_image
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import Interpolation, Request
-from soundreel.types import Clip, Plan
+from soundreel.types import Check, Clip, Plan, go_on
 from soundreel.units import MODEL_FPS
 
 INTERPOLATED_FPS: Final = 2 * MODEL_FPS
@@ -179,17 +179,18 @@ def ask(request: Request) -> Asked:
     )
 
 
-def prepare(what: Asked, kept: Identity | None = None) -> PreparedRender:
+def prepare(what: Asked, kept: Identity | None = None, check: Check = go_on) -> PreparedRender:
     """Check all that a render needs and decide how it is done; nothing is written.
 
     Args:
         kept: what the engine decided when the render was begun: it is followed, or refused.
+        check: called while the sound is read; may raise to stop.
     """
     request = what.request
     check_method(what.interpolation, weights=request.output.weights, models=request.compute.models)
     prepared = what.engine.prepare(what.plan, kept)
     notes = (
-        *_sound_notes(what.plan, what.sound),
+        *_sound_notes(what.plan, what.sound, check),
         *_reference_notes(request),
         *prepared.notes,
         *_interpolation_notes(request, what.interpolation),
@@ -228,7 +229,7 @@ def _check_output(request: Request) -> None:
         )
 
 
-def _sound_notes(planned: Plan, sound: SoundInfo) -> Iterator[str]:
+def _sound_notes(planned: Plan, sound: SoundInfo, check: Check) -> Iterator[str]:
     if sound.truncated:
         yield f"the sound file is cut off: only {sound.seconds:.2f} s of it can be decoded"
     if planned.silence_seconds * MODEL_FPS >= 1:
@@ -236,8 +237,8 @@ def _sound_notes(planned: Plan, sound: SoundInfo) -> Iterator[str]:
             f"the sound ends at {planned.audio_seconds:.2f} s, the video at {planned.seconds:.2f} s: "
             f"{planned.silence_seconds:.2f} s of silence follow"
         )
-    window = planned.request.window
-    levels = measure_levels(planned.request.audio, start=window.start, seconds=planned.audio_seconds)
+    start, seconds = planned.request.window.start, planned.audio_seconds
+    levels = measure_levels(planned.request.audio, start=start, seconds=seconds, check=check)
     if levels.lost == 1:
         yield "1 sample of the sound is not a number, or beyond any level: it becomes silence"
     elif levels.lost:
