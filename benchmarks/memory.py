@@ -18,6 +18,7 @@ from benchmarks.long_sound import peak_megabytes
 from soundreel import pipeline
 from soundreel.render.publish import PartialVideo
 from soundreel.request import Compute, EngineName, Output, Request, Sampling, Window
+from soundreel.types import Check, go_on
 from soundreel.units import MODEL_FPS
 
 LENGTHS_SECONDS = (10, 600)
@@ -41,9 +42,9 @@ def render(sound: str, engine: str, models: str | None = None) -> None:
     updates: list[float] = []
     update = PartialVideo.update
 
-    def timed(self: PartialVideo) -> None:
+    def timed(self: PartialVideo, check: Check = go_on) -> None:
         begun = time.perf_counter()
-        update(self)
+        update(self, check)
         updates.append(time.perf_counter() - begun)
 
     PartialVideo.update = timed  # type: ignore[method-assign]

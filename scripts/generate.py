@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_file", help="name of the video")
     parser.add_argument("--ulysses_size", type=int, default=1, help="GPUs that share a clip; only 1")
     _add_options_without_effect(parser)
-    parser.add_argument("--engine", default="native", help="native or draft (default native)")
+    parser.add_argument("--engine", default="native", choices=["native", "draft"], help="default native")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default auto)")
     parser.add_argument(
         "--av_align",
@@ -160,9 +160,10 @@ def _picture_size(size: str, image: str | Path | None) -> tuple[int, int]:
 
 
 def _official_name(options: argparse.Namespace, now: datetime) -> str:
-    """The file name that the official script would choose."""
+    """The file name that the official script would choose; a draft's says that it is none of the model's."""
+    task = f"{options.task}-draft" if options.engine == "draft" else options.task
     words = options.prompt.replace(" ", "_").replace("/", "_")[:50]
-    return f"{options.task}_{options.size}_{options.ulysses_size}_{words}_{now:%Y%m%d_%H%M%S}.mp4"
+    return f"{task}_{options.size}_{options.ulysses_size}_{words}_{now:%Y%m%d_%H%M%S}.mp4"
 
 
 def check_processes(options: argparse.Namespace, processes: int) -> None:

@@ -13,7 +13,7 @@ from soundreel.engines.comfyui import ComfyUIEngine
 from soundreel.engines.comfyui.client import Graph
 from soundreel.media.audio import probe_sound
 from soundreel.request import Request
-from soundreel.types import Plan, Progress, RenderedClip, Report, Stage
+from soundreel.types import Check, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames
 from starts import start_at
 
@@ -36,10 +36,12 @@ def prepare(request: Request, kept: Identity | None = None) -> Prepared:
     return ComfyUIEngine().prepare(plan(request), kept)
 
 
-def render(request: Request, scratch: Path, report: Report = ignore, *, start: int = 0) -> Iterator[RenderedClip]:
+def render(
+    request: Request, scratch: Path, report: Report = ignore, *, start: int = 0, check: Check = go_on
+) -> Iterator[RenderedClip]:
     """The clips from index `start` on."""
     prepared = prepare(request)
-    return ComfyUIEngine().render(prepared, start_at(prepared.plan, scratch, start), report)
+    return ComfyUIEngine().render(prepared, start_at(prepared.plan, scratch, start), report, check)
 
 
 def pictures(request: Request, scratch: Path, report: Report = ignore) -> Frames:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from media_files import click_train, tone, write_sound
@@ -15,6 +17,7 @@ from soundreel.analysis.features import features_of
 from soundreel.analysis.spectrum import SAMPLE_RATE
 from soundreel.analysis.streaming import chunks
 from soundreel.errors import InputError, MediaError
+from soundreel.media.audio import LARGEST_SAMPLE
 
 Mono = NDArray[np.float32]
 ROWS = ("loudness", "onset", "low", "mid", "high", "centroid_hz", "chroma")
@@ -269,6 +272,26 @@ def test_everything_is_finite_and_in_range(media: Path) -> None:
         assert name == "centroid_hz" or rows.max() <= 1
     for name in TIMES:
         assert (np.diff(getattr(found, name)) > 0).all()
+
+
+ANY_LEVEL = st.floats(-LARGEST_SAMPLE, LARGEST_SAMPLE, width=32)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, SAMPLE_RATE - 1), ANY_LEVEL), max_size=8),
+    st.sampled_from([0.0, 1e-45, 1e-30, 1e-3, 1.0, LARGEST_SAMPLE]),
+)
+@settings(max_examples=25, deadline=None)
+def test_sound_of_any_level_is_finite_and_in_range(spikes: list[tuple[int, float]], level: float) -> None:
+    sound = (level * np.sign(steady(220, 1.0))).astype(np.float32)
+    for place, value in spikes:
+        sound[place] = value
+    found = features(sound)
+    for name in ROWS:
+        rows = getattr(found, name)
+        assert np.isfinite(rows).all()
+        assert rows.min() >= 0
+        assert name == "centroid_hz" or rows.max() <= 1
 
 
 # lengths

@@ -1,5 +1,6 @@
 """Bad input gets one clear line, its exit code, and leaves nothing behind. Odd but good input works."""
 
+import json
 import os
 import resource
 import shutil
@@ -11,7 +12,9 @@ import pytest
 from PIL import Image
 
 from command import SMALL, Outcome, files_below, finish, run_here, start
+from draft_renders import Soundreel
 from media_files import write_sound
+from soundreel.media.audio import read_model_sound
 from soundreel.media.video import probe_video
 
 RATE = 16_000
@@ -25,6 +28,11 @@ def attempt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[...,
         return run_here(capsys, "generate", *SMALL, "--output-dir", tmp_path / "out", *arguments)
 
     return run
+
+
+@pytest.fixture
+def soundreel(capsys: pytest.CaptureFixture[str], tune: Path) -> Soundreel:
+    return Soundreel(capsys, tune)
 
 
 @pytest.fixture
@@ -180,6 +188,66 @@ def test_a_silent_file_works(attempt: Callable[..., Outcome], tmp_path: Path) ->
     write_sound(tmp_path / "silence.wav", np.zeros((RATE, 1), np.float32), RATE)
     done = attempt(tmp_path / "silence.wav")
     assert (done.code, probe_video(done.path).frames) == (0, 16)
+
+
+def all_of(value: float) -> Callable[[np.ndarray], None]:
+    def fill(sound: np.ndarray) -> None:
+        sound[:] = value
+
+    return fill
+
+
+def louder(times: float) -> Callable[[np.ndarray], None]:
+    def multiply(sound: np.ndarray) -> None:
+        sound *= np.float32(times)
+
+    return multiply
+
+
+def one_nan_beside_a_huge_one(sound: np.ndarray) -> None:
+    sound[8000:8002, 0] = np.nan, 1e20
+
+
+def bits_by_chance(sound: np.ndarray) -> None:
+    sound[:, 0] = np.frombuffer(np.random.default_rng(0).bytes(sound.nbytes), np.float32)
+
+
+LOST = "samples of the sound are not numbers, or beyond any level: they become silence"
+BEYOND = "the sound goes {} dB beyond full scale: in the video it is clipped"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("spoil", "is_silent", "notes"),
+    [
+        (all_of(1e30), True, [f"32,000 {LOST}"]),
+        (all_of(np.nan), True, [f"32,000 {LOST}"]),
+        (all_of(-np.inf), True, [f"32,000 {LOST}"]),
+        (one_nan_beside_a_huge_one, False, [f"2 {LOST}"]),
+        (bits_by_chance, False, [f"12,311 {LOST}", BEYOND.format(187)]),
+        (louder(32768), False, [BEYOND.format(84)]),
+        (louder(1e-40), True, []),
+        (louder(3), False, []),
+    ],
+)
+def test_samples_that_are_no_sound_become_silence_and_it_is_said(
+    soundreel: Soundreel, tmp_path: Path, spoil: Callable[[np.ndarray], None], is_silent: bool, notes: list[str]
+) -> None:
+    sound = sine(2.0)
+    spoil(sound)
+    path, video = write_sound(tmp_path / "float.wav", sound, RATE, "pcm_f32le"), tmp_path / "a.mp4"
+    drawn = soundreel.draw("generate", path, *SMALL, "--engine", "draft", "-o", video)
+    start, *_, result = map(json.loads, drawn.outcome.out.splitlines())
+    recipe = json.loads(soundreel("info", video, "--json").out)["recipe"]
+    assert start["notes"] == result["notes"] == recipe["notes"] == notes
+    assert (np.abs(read_model_sound(video)).max() < 1e-3) == is_silent
+
+
+def test_a_note_on_one_sample_is_shown_to_people(attempt: Callable[..., Outcome], tmp_path: Path) -> None:
+    sound = sine(1.0)
+    sound[100] = np.nan
+    done = attempt(write_sound(tmp_path / "float.wav", sound, RATE, "pcm_f32le"), "--frames", "2")
+    assert "note: 1 sample of the sound is not a number, or beyond any level: it becomes silence" in done.err
 
 
 def test_more_frames_than_sound_is_said(attempt: Callable[..., Outcome], tone: Path) -> None:

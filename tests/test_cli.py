@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ import pytest
 from command import REPO, SMALL, Outcome, files_below, finish, run_here, start
 from soundreel import __version__
 from soundreel.media.video import probe_video
+from soundreel.planning import plan
+from soundreel.render.naming import output_name
+from soundreel.request import Request
 
 Soundreel = Callable[..., Outcome]
 
@@ -198,21 +202,21 @@ def seed_folder(tmp_path: Path, tune: Path, cover: Path) -> Path:
     [
         (
             "input/music.flac --engine draft --frames 9",
-            r"music_832x1216_9f_0\.6s_no_ref_s2v_\d{8}_\d{6}\.mp4",
+            r"music_832x1216_9f_0\.6s_no_ref_s2v-draft_\d{8}_\d{6}\.mp4",
         ),
         (
             'input/song.flac --ref-image input/album-cover.png --frames 161 --width 64 --height 96 --positive "vibrant '
             'colors, dynamic movement" --negative "static, dull"',
-            r"song_64x96_161f_10\.1s_with_ref_s2v_\d{8}_\d{6}\.mp4",
+            r"song_64x96_161f_10\.1s_with_ref_s2v-draft_\d{8}_\d{6}\.mp4",
         ),
         (
             "input/podcast.flac --audio-start 3 --audio-duration 2 --frames 33 --width 64 --height 96 --settings calm "
             "--timeout 600 --url http://localhost:8188 --crf 30",
-            r"podcast_64x96_33f_2\.1s_no_ref_calm_\d{8}_\d{6}\.mp4",
+            r"podcast_64x96_33f_2\.1s_no_ref_calm-draft_\d{8}_\d{6}\.mp4",
         ),
         (
             "input/music.flac --frames 20 --interpolate film --crf 18 --width 64 --height 96",
-            r"music_64x96_20f_1\.2s_no_ref_s2v_\d{8}_\d{6}\.mp4",
+            r"music_64x96_20f_1\.2s_no_ref_s2v-draft_\d{8}_\d{6}\.mp4",
         ),
     ],
 )
@@ -224,6 +228,22 @@ def test_the_seeds_commands_run_and_name_files_as_promised(seed_folder: Path, wo
     video = probe_video(seed_folder / done.path)
     frames = int(re.search(r"_(\d+)f_", done.path.name)[1])  # type: ignore[index]
     assert (video.frames, video.fps) == ((2 * frames, 32) if "film" in words else (frames, 16))
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "tag"),
+    [
+        ("comfyui", "s2v", "s2v"),
+        ("native", None, "native"),
+        ("draft", None, "draft"),
+        ("draft", "s2v", "s2v-draft"),
+        ("draft", "draft", "draft"),
+    ],
+)
+def test_a_draft_never_has_the_name_of_a_model_render(engine: str, settings: str | None, tag: str) -> None:
+    planned = plan(Request(audio="music.mp3", frames=77, width=832, height=1216, settings=settings), 10.0)
+    name = output_name(planned, engine, datetime(2026, 1, 2, 3, 4, 5))
+    assert name == f"music_832x1216_77f_4.8s_no_ref_{tag}_20260102_030405.mp4"
 
 
 def test_two_renders_in_one_second_get_two_names(seed_folder: Path) -> None:

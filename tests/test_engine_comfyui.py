@@ -19,12 +19,14 @@ from comfyui_server import ContractServer, graphs, read_label
 from comfyui_server.nodes import Info, object_info
 from command import run_here
 from conftest import SHARED
+from counting import Counting
 from numbered_sound import SILENT, write_numbered_sound
 from soundreel import pipeline
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.comfyui import ComfyUIEngine, execution, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
+from soundreel.engines.comfyui.input_files import make_input_files
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.audio import read_model_sound
@@ -32,7 +34,7 @@ from soundreel.media.video import SegmentWriter, probe_video, read_frames
 from soundreel.pipeline import generate
 from soundreel.render.work_folder import work_folder
 from soundreel.request import AvAlign, Request, Server, WorkOptions
-from soundreel.types import Progress, Report, Stage
+from soundreel.types import CancelFlag, Progress, Report, Stage
 from starts import start_at
 
 CAPTURES = SHARED / "comfyui" / "samples"
@@ -640,6 +642,48 @@ class TestStopping:
         wait_until(lambda: not server.queued_ids)
         assert server.prompts[0].interrupted
         assert PromptRecord.read(scratch) is None
+
+    @pytest.mark.timeout(60)
+    def test_a_flag_is_heard_while_the_server_says_nothing(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        flag, server.faults.hangs_at = CancelFlag(), "VAEDecode"
+
+        def report(progress: Progress) -> None:
+            if progress.what == "decoding":  # the last message that comes
+                flag.set()
+
+        with pytest.raises(Cancelled):
+            list(render_clips(ask(), scratch, report, check=flag.check))
+        wait_until(lambda: server.prompts[0].interrupted)
+        assert PromptRecord.read(scratch) is None
+
+    def test_a_flag_is_heard_between_the_pictures(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path
+    ) -> None:
+        flag = CancelFlag()
+
+        def report(progress: Progress) -> None:
+            if progress.stage is Stage.DOWNLOAD:
+                flag.set()
+
+        with pytest.raises(Cancelled):
+            list(render_clips(ask(), scratch, report, check=flag.check))
+        record = PromptRecord.read(scratch)
+        assert record is not None
+        assert record.is_fetched
+
+    @pytest.mark.parametrize("asked", [1, 6, 9])
+    def test_a_stop_is_heard_while_input_files_are_made(self, tune: Path, scratch: Path, asked: int) -> None:
+        """Each frame of the pose video is read, and encoded for the server."""
+        poses = scratch.parent / "poses.mp4"
+        with SegmentWriter(poses, width=64, height=64) as writer:
+            writer.write(np.zeros((9, 64, 64, 3), np.uint8))
+        planned = plan(Request(audio=tune, width=64, height=64, frames=9, engine="comfyui", pose_video=poses))
+        check = Counting(stop_at=asked)
+        with pytest.raises(Cancelled):
+            make_input_files(planned, scratch, check=check)
+        assert check.calls == asked
 
     def test_cancelling_a_waiting_prompt_leaves_the_running_one_of_others_alone(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path

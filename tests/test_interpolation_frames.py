@@ -17,6 +17,7 @@ from soundreel.interpolation.frames import Method, Piece, Rates, check_method, i
 from soundreel.media.cuts import is_cut
 from soundreel.media.motion import FramePair, compensate_motion
 from soundreel.media.video import read_frames
+from soundreel.types import Check, go_on
 
 Picture = NDArray[np.uint8]
 
@@ -133,7 +134,7 @@ class Recorder:
         self.batch = batch
         self.batches: list[int] = []
 
-    def __call__(self, pairs: Sequence[FramePair]) -> list[list[Picture]]:
+    def __call__(self, pairs: Sequence[FramePair], check: Check = go_on) -> list[list[Picture]]:
         self.batches.append(sum(len(pair.times) for pair in pairs))
         return [[np.full_like(pair.before, round(255 * time)) for time in pair.times] for pair in pairs]
 

@@ -13,6 +13,7 @@ from typing import Any
 import librosa
 import numpy as np
 import pytest
+import soundfile
 import soxr
 
 from media_files import (
@@ -27,7 +28,7 @@ from media_files import (
 )
 from soundreel.errors import InputError, MediaError
 from soundreel.media import sound_file
-from soundreel.media.audio import probe_sound, read_model_sound, stream_sound
+from soundreel.media.audio import SoundLevels, measure_levels, probe_sound, read_model_sound, stream_sound
 
 SECONDS = 4.0
 TOLERANCE = 1e-4
@@ -215,10 +216,24 @@ class TestValues:
         assert (heard.min(), heard[250]) == (-1.0, 0.0)
         assert heard.max() == pytest.approx(1.0 - step, abs=1e-7)
 
-    def test_float_sound_keeps_its_peaks_and_loses_what_is_no_number(self, tmp_path):
-        sound = np.array([0.5, 1.7, np.nan, np.inf, -2.0, 0.25] * 100, np.float32)[:, None]
-        heard = read(write_sound(tmp_path / "loud.wav", sound, 8_000, "pcm_f32le"))
-        np.testing.assert_array_equal(heard[:6, 0], np.array([0.5, 1.7, 0.0, 1.0, -2.0, 0.25], np.float32))
+    @pytest.mark.parametrize(("codec", "kind"), [("pcm_f32le", np.float32), ("pcm_f64le", np.float64)])
+    def test_float_sound_keeps_its_peaks_and_loses_what_is_no_sound(self, tmp_path, codec, kind):
+        most = np.finfo(kind).max
+        sound = np.array([0.5, 1.7, np.nan, np.inf, -np.inf, -2.0, most, -most, 1e10, -(2.0**31), 1e-40, 0.25] * 100)
+        path = tmp_path / "loud.wav"
+        soundfile.write(path, sound.astype(kind), 8_000, "FLOAT" if kind is np.float32 else "DOUBLE")
+        assert codec == probe_sound(path).codec
+        expected = np.array([0.5, 1.7, 0, 0, 0, -2, 0, 0, 0, -(2.0**31), 1e-40, 0.25] * 100, np.float32)
+        np.testing.assert_array_equal(read(path)[:, 0], expected)
+        assert measure_levels(path, start=0.0, seconds=0.15) == SoundLevels(peak=2.0**31, lost=600)
+
+    def test_levels_are_those_of_the_window(self, tmp_path):
+        sound = tone(1.0, 8_000, channels=2)
+        sound[4_000], sound[6_000, 1] = np.nan, 3.0
+        path = write_sound(tmp_path / "loud.wav", sound, 8_000, "pcm_f32le")
+        assert measure_levels(path, start=0.0, seconds=0.5) == SoundLevels(peak=1.0, lost=0)
+        assert measure_levels(path, start=0.5, seconds=0.25) == SoundLevels(peak=1.0, lost=2)
+        assert measure_levels(path, start=0.5, seconds=9.0) == SoundLevels(peak=3.0, lost=2)
 
     def test_silence_is_silent(self, tmp_path):
         path = write_sound(tmp_path / "silence.mp3", np.zeros((44_100, 2), np.float32), 44_100)

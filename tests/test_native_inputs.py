@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from counting import Counting
 from soundreel.engines.native.inputs import (
     NO_POSE,
     fit_pose,
@@ -18,7 +19,7 @@ from soundreel.engines.native.inputs import (
     to_pixels,
     to_uint8,
 )
-from soundreel.errors import InputError, MediaError
+from soundreel.errors import Cancelled, InputError, MediaError
 from soundreel.media.pose import PoseMatch, missing_pose_seconds, pose_frame_indices
 from soundreel.media.video import SegmentWriter
 from soundreel.planning import size_for_area
@@ -196,6 +197,13 @@ class TestPoseWindows:
                 rest = list(pose_windows(pose, places[first:], width=32, height=48, match=match, lead_in=3))
                 assert len(rest) == len(places) - first
                 assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+
+    @pytest.mark.parametrize("asked", [1, 7, 16])
+    def test_a_stop_is_heard_before_each_frame_that_is_read_or_fitted(self, tmp_path: Path, asked: int) -> None:
+        pose, check = write_pose(tmp_path / "pose.mp4", frames=8, fps=16), Counting(stop_at=asked)
+        with pytest.raises(Cancelled):
+            list(pose_windows(pose, end_to_end(8, 4), width=64, height=64, check=check))
+        assert check.calls == asked
 
     def test_after_a_cut_the_window_goes_back(self, tmp_path: Path) -> None:
         """Its lead-in, and the surplus of the clip before it, see poses that the other shot's pictures see, too."""

@@ -14,6 +14,7 @@ pytest.importorskip("diffusers", reason="the packages of soundreel[native] are n
 import torch
 from torch import Tensor
 
+from counting import Counting
 from media_files import write_sound
 from soundreel.engines.native import long_sound, sound_store
 from soundreel.engines.native.long_sound import Survey, encode_columns, pick_columns, survey
@@ -21,7 +22,7 @@ from soundreel.engines.native.prepared import find_files
 from soundreel.engines.native.scene import encode_sound
 from soundreel.engines.native.sound import SoundEncoder, frame_features, normalize, to_feature_rate
 from soundreel.engines.native.sound_store import StoredSound, cached_features
-from soundreel.errors import EngineError
+from soundreel.errors import Cancelled, EngineError
 from soundreel.pipeline import plan
 from soundreel.request import Request
 from soundreel.weights.find import find_model
@@ -231,6 +232,17 @@ def test_a_plan_gets_the_features_of_its_window_whichever_way(cache: Path, tmp_p
     assert len(list(cache.iterdir())) == 2
     assert torch.equal(encoded()[..., 5:9], long[..., 5:9])
     assert len(list(cache.iterdir())) == 2
+
+
+@needs_golden
+def test_a_stop_is_heard_before_each_block_of_sound(cache: Path, tmp_path: Path) -> None:
+    sound = write_sound(tmp_path / "long.wav", noise(21.0)[:, None], RATE)
+    planned = plan(Request(audio=sound, engine="native", models=OFFICIAL, width=32, height=32, full=True))
+    check = Counting(stop_at=3)
+    with pytest.raises(Cancelled):
+        encode_sound(planned, find_files(planned.request), CPU, check=check)
+    assert check.calls == 3
+    assert not cache.exists()
 
 
 def test_a_key_is_another_one_for_another_sound_length_or_shift(tmp_path: Path) -> None:

@@ -11,15 +11,17 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
+from counting import Counting
 from soundreel.engines.native import vae as native_vae
 from soundreel.engines.native.device import vae_dtype
 from soundreel.engines.native.vae import Vae
-from soundreel.errors import EngineError
+from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
 from soundreel.models.vae import Starts, decode, encode
 from soundreel.models.vae_bands import decoder_rows
 from soundreel.presets import preset
 from soundreel.request import VaePrecision
+from soundreel.types import Check
 
 LIMIT = 1e-5
 """Of the largest difference; float32 rounding leaves 4e-6."""
@@ -159,14 +161,31 @@ def test_pixels_stay_in_host_memory_as_float32(tiny: AutoencoderKLWan, bands: in
     assert pixels.abs().max() <= 1
 
 
+@pytest.mark.parametrize("bands", [1, 2])
+def test_a_stop_is_heard_before_every_piece(tiny: AutoencoderKLWan, bands: int) -> None:
+    vae = Vae(tiny)
+    vae.bands = bands
+    pixels = vae.decode(latents(5))
+    for work in (lambda: vae.decode(latents(5)), lambda: vae.encode(pixels)):
+        vae.check = counted = Counting()
+        work()
+        assert counted.calls >= 3 * bands  # 1 + 2 + 2 latent frames
+        vae.check = stopped = Counting(stop_at=counted.calls)
+        with pytest.raises(Cancelled):
+            work()
+        assert stopped.calls == counted.calls
+
+
 def test_memory_that_runs_out_is_met_step_by_step(tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[Any] = []
 
-    def short_of_memory(network: AutoencoderKLWan, z: Tensor, keep: int | None, step: int, bands: int) -> Tensor:
+    def short_of_memory(
+        network: AutoencoderKLWan, z: Tensor, keep: int | None, step: int, bands: int, check: Check
+    ) -> Tensor:
         events.append((step, bands))
         if bands < enough:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(network, z, keep, step, bands)
+        return decode(network, z, keep, step, bands, check)
 
     def make_room() -> bool:
         events.append("make room")

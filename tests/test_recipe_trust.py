@@ -185,7 +185,7 @@ def test_where_things_go_and_what_is_told_of_this_user_is_never_the_recipe_s(sou
     done = soundreel("generate", "--recipe", video, "--trust-recipe")
     made = Path(done.out.strip())
     assert made.parent == Path("output/video")
-    assert "_..-tag_" in made.name
+    assert "_..-tag-draft_" in made.name
     assert (place / "mine.mp4").read_text() == "mine"
     assert not (place / "theirs").exists()
     assert str(place) not in probe_video(made).metadata["soundreel"]

@@ -101,6 +101,13 @@ def test_a_name_is_made_of_the_options(script: ModuleType) -> None:
     assert name.endswith(".mp4")
 
 
+def test_a_draft_has_no_name_of_a_model_render(script: ModuleType) -> None:
+    made = request(script, "--audio a.wav --size 480*832 --prompt x --engine draft")
+    assert str(made.output.path).startswith("s2v-14B-draft_480*832_1_x_")
+    with pytest.raises(SystemExit):  # `auto` may end in either
+        request(script, "--audio a.wav --engine auto")
+
+
 def test_no_seed_draws_one(script: ModuleType) -> None:
     seeds = {request(script, "--audio a.wav").seed for _ in range(4)}
     assert len(seeds) > 1
@@ -201,8 +208,16 @@ def test_a_model_render(golden: Path, tmp_path: Path, launcher: str, capsys: pyt
 
 
 @pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="soundreel[native] is not here")
-def test_a_missing_model_is_one_line_and_code_4(tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = run_script_here(capsys, SCRIPT, "--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832")
-    assert done.code == 4
+def test_a_missing_model_is_one_line_and_code_4_before_its_packages_are_imported(tune: Path, tmp_path: Path) -> None:
+    program = f"""if True:
+        import runpy, sys
+        try:
+            runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+        finally:
+            print(sorted({{"torch", "transformers", "diffusers"}} & sys.modules.keys()))
+    """
+    words = ("--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832")
+    done = finish(start(*words, program=("-c", program)))
+    assert (done.code, done.out) == (4, "[]\n")
     assert done.err.startswith("soundreel: no transformer")
     assert len(done.err.splitlines()) == 1

@@ -1,10 +1,12 @@
 """Who wants to stop is heard at every moment: between steps, between frames, and while frames are made and encoded."""
 
 import json
+import os
 import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +16,24 @@ import numpy as np
 import pytest
 
 from command import files_below, finish, start
+from counting import Counting
+from media_files import tone, write_sound
+from soundreel.analysis import analyse
+from soundreel.driving_sound import DrivingSound
 from soundreel.errors import Cancelled
 from soundreel.interpolation.frames import interpolate
+from soundreel.interpolation.video import VideoInterpolation, interpolate_video
+from soundreel.media import mux, remux
+from soundreel.media.audio import measure_levels
 from soundreel.media.motion import FramePair, compensate_motion
+from soundreel.media.mux import SoundTrack
+from soundreel.media.video import SegmentWriter
 from soundreel.pipeline import generate
+from soundreel.render import publish
+from soundreel.render.colour import measure
 from soundreel.request import Request
-from soundreel.types import CancelFlag, Progress, Stage
+from soundreel.types import CancelFlag, Check, Progress, Stage, go_on
+from soundreel.units import Frames
 
 SLOW = ("--engine", "draft", "--size", "480x832", "--interpolate", "motion", "--fps", "240")
 """Drawn in a second, encoded in minutes."""
@@ -133,6 +147,159 @@ def test_a_flag_that_is_set_before_stops_at_once(tune: Path, tmp_path: Path) -> 
     with pytest.raises(Cancelled):
         generate(ask(tune, tmp_path), events.append, cancel=flag)
     assert events == []
+
+
+def test_a_flag_is_heard_while_sound_is_analysed(tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flag, events, analysed = CancelFlag(), list[Progress](), list[int]()
+    monkeypatch.setattr("soundreel.analysis.features.analyse_chunk", lambda chunk: analysed.append(len(chunk)))
+
+    def hear(progress: Progress) -> None:
+        events.append(progress)
+        flag.set()
+
+    sound = write_sound(tmp_path / "long.wav", tone(30.0, 8000), 8000)
+    with pytest.raises(Cancelled):
+        generate(ask(sound, tmp_path / "out").replace(frames=480), hear, cancel=flag)
+    assert ([event.stage for event in events], analysed) == ([Stage.ANALYSE], [])
+    assert files_below(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("deaf", ["assemble", "verify"])
+def test_a_flag_is_heard_while_the_video_is_written_and_verified(
+    tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: str
+) -> None:
+    """Both are asked to stop in the middle; the other one never asks."""
+    flag, told = CancelFlag(), list[str]()
+    real = {name: getattr(publish, name) for name in ("assemble", "verify")}
+
+    def hears(*arguments: Any, check: Callable[[], object], **options: Any) -> None:
+        if "finished.mp4" in str(arguments):
+            told.append("asked")
+            flag.set()
+        real[deaf](*arguments, check=check, **options)
+        told.append("done")
+
+    def asks_nobody(*arguments: Any, check: object, **options: Any) -> None:
+        real[other](*arguments, **options)
+
+    (other,) = real.keys() - {deaf}
+    monkeypatch.setattr(publish, deaf, hears)
+    monkeypatch.setattr(publish, other, asks_nobody)
+    request = Request(audio=tune, engine="draft", width=64, height=64, frames=9, output=tmp_path / "a.mp4")
+    with pytest.raises(Cancelled) as stop:
+        generate(request, cancel=flag)
+    assert told == ["asked"]
+    assert "1 of 1 clips are kept" in "; ".join(stop.value.__notes__)
+    assert not list(tmp_path.rglob("*.mp4.*"))
+    assert not (tmp_path / "a.mp4").exists()
+    assert generate(request).frames == 9
+
+
+def test_a_flag_is_heard_in_a_video_that_shows_what_is_there_so_far(
+    tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag, checks = CancelFlag(), list[Callable[[], object]]()
+    update = publish.PartialVideo.update
+
+    def watched(self: publish.PartialVideo, check: Callable[[], object]) -> None:
+        checks.append(check)
+        update(self, check)
+
+    monkeypatch.setattr(publish.PartialVideo, "update", watched)
+    request = Request(audio=tune, engine="draft", width=64, height=64, frames=9, infer_frames=4)
+    generate(request.replace(output=tmp_path / "a.mp4"), cancel=flag)
+    assert len(checks) == 4  # at the beginning, and after each of 3 clips
+    flag.set()
+    for check in checks:
+        with pytest.raises(Cancelled):
+            check()
+
+
+@dataclass(frozen=True)
+class Things:
+    """What loops go over: 2 s of sound, a film of 32 frames with it, and the same at twice the rate."""
+
+    sound: Path
+    segment: Path
+    film: Path
+    smooth: Path
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Things:
+    folder = tmp_path_factory.mktemp("things")
+    made = Things(*(folder / name for name in ("a.wav", "segment.mp4", "film.mp4", "smooth.mp4", "out.mp4")))
+    write_sound(made.sound, tone(2.0, 8000), 8000, "pcm_f32le")
+    with SegmentWriter(made.segment, width=32, height=32) as writer:
+        writer.write(pictures(32))
+    track = SoundTrack(path=made.sound, start=0.0, seconds=2.0)
+    mux.assemble([made.segment], made.film, fps=16, sound=track, metadata={})
+    with SegmentWriter(made.smooth, width=32, height=32, fps=32) as writer:
+        writer.write(pictures(64))
+    return made
+
+
+def pictures(count: int) -> Frames:
+    return np.arange(count, dtype=np.uint8).repeat(32 * 32 * 3).reshape(count, 32, 32, 3)
+
+
+def replace_pictures(things: Things, check: Check) -> None:
+    rate = {"fps": Fraction(32), "file_format": "mp4"}
+    remux.replace_pictures(things.film, things.smooth, things.out, **rate, metadata={}, check=check)  # type: ignore[arg-type]
+
+
+def verify_replaced(things: Things, check: Check) -> None:
+    if not things.out.exists():
+        replace_pictures(things, go_on)
+    remux.verify_replaced(things.film, things.out, frames=64, fps=Fraction(32), file_format="mp4", check=check)
+
+
+def analyse_sound(things: Things, check: Check) -> None:
+    os.utime(things.sound)  # or what was found before is given again
+    analyse(things.sound, start=0.0, seconds=2.0, frames=32, check=check)
+
+
+LOOPS: dict[str, tuple[Callable[[Things, Check], object], int]] = {
+    "analysis": (analyse_sound, 2),
+    "levels": (lambda it, check: measure_levels(it.sound, start=0, seconds=2, check=check), 2),
+    "driving sound": (lambda it, check: DrivingSound(path=it.sound, start=0, seconds=2).samples(2, check), 1),
+    "colours": (lambda _, check: measure(pictures(32), check), 8),
+    "assembly": (
+        lambda it, check: mux.assemble([it.segment], it.out, fps=16, sound=None, metadata={}, check=check),
+        32,
+    ),
+    "verification": (lambda it, check: mux.verify(it.film, frames=32, fps=16, sound=True, check=check), 33),
+    "new pictures": (replace_pictures, 64),
+    "verification of new pictures": (verify_replaced, 64),
+}
+"""Each with the times that it asks, at least: once for a picture, a second of sound or a packet."""
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_every_loop_asks_whether_to_stop(things: Things, name: str) -> None:
+    loop, at_least = LOOPS[name]
+    counted = Counting()
+    loop(things, counted)
+    assert counted.calls >= at_least
+    stopped = Counting(stop_at=counted.calls)
+    with pytest.raises(Cancelled):
+        loop(things, stopped)
+    assert stopped.calls == counted.calls
+
+
+def test_a_flag_is_heard_while_a_video_is_made_smoother(things: Things, tmp_path: Path) -> None:
+    film, flag, events = tmp_path / "film.mp4", CancelFlag(), list[Progress]()
+    film.write_bytes(things.film.read_bytes())
+
+    def hear(progress: Progress) -> None:
+        events.append(progress)
+        flag.set()
+
+    with pytest.raises(Cancelled):
+        interpolate_video(VideoInterpolation(video=film), hear, cancel=flag)
+    assert len(events) == 1
+    assert files_below(tmp_path) == ["film.mp4"]
 
 
 # between the frames of one pair

@@ -20,7 +20,7 @@ from soundreel.render.recipe_files import remember_files
 from soundreel.render.unfinished import bytes_below, load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
-from soundreel.types import CancelFlag, Plan, Progress, Report, Result, Stage
+from soundreel.types import CancelFlag, Check, Plan, Progress, Report, Result, Stage, go_on
 from soundreel.units import StrPath
 from soundreel.version import __version__
 
@@ -35,15 +35,16 @@ def plan(request: Request, audio_seconds: float | None = None) -> Plan:
     return planning.plan(request, seconds, equal_clips=open_engine(request).engine.equal_clips)
 
 
-def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT) -> PreparedRender:
+def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT, check: Check = go_on) -> PreparedRender:
     """Open and check all that a render needs, and make every decision; nothing is written.
 
-    Where `work` holds the render already, what was decided when it was begun is followed, or refused.
+    Where `work` holds the render already, what was decided when it was begun is followed, or refused. `check` is called
+    while the sound is read, and may raise to stop.
     """
     what = ask(request)
     if work.redo_clip is not None:
         what = ask(redone(what, work))
-    render = prepared.prepare(what, kept_identity(what, work))
+    render = prepared.prepare(what, kept_identity(what, work), check)
     return dataclasses.replace(render, notes=(*render.notes, *differences(render)))
 
 
@@ -64,18 +65,18 @@ def generate(
     """
     stop = CancelFlag() if cancel is None else cancel
     timer = _ProgressTimer(on_progress, stop)
-    render = prepare(request, work)
+    render = prepare(request, work, stop.check)
     with render.engine, open_work(render, work) as folder:
         if on_start is not None:
             on_start(folder.render)
         partial = PartialVideo(folder)
-        partial.update()
+        partial.update(stop.check)
         while (start := folder.next_start()) is not None:
             _render(folder, start, partial, timer, stop)
         timer(Progress(stage=Stage.WRITE))
         recipe = write_recipe(folder.render, folder.facts())
         remember_files(folder.render)
-        finished = _write(folder, recipe)
+        finished = _write(folder, recipe, stop.check)
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()
@@ -124,7 +125,7 @@ def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_Pr
     """Render from `start` to where the next clip is there already, or to the end."""
     render = folder.render
     with ClipWriter(folder, folder.handed_on_before(start), timer, stop, after=partial.update) as writer:
-        for rendered in render.engine.render(render.prepared, start, writer.hear):
+        for rendered in render.engine.render(render.prepared, start, writer.hear, stop.check):
             stop.check()
             following = rendered.clip.index + 1
             writer.add(rendered)
@@ -137,7 +138,7 @@ def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_Pr
                     return
 
 
-def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
+def _write(folder: WorkFolder, recipe: Mapping[str, Any], check: Check) -> Path:
     title = Path(folder.render.request.audio).stem
     if folder.render.engine.name == "draft":
         title += " (draft)"
@@ -147,7 +148,7 @@ def _write(folder: WorkFolder, recipe: Mapping[str, Any]) -> Path:
     }
     if folder.render.request.output.write_recipe:
         metadata[RECIPE_KEY] = json.dumps(recipe, ensure_ascii=False)
-    return write_video(folder, metadata)
+    return write_video(folder, metadata, check)
 
 
 def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:

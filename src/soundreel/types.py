@@ -3,13 +3,13 @@
 Shapes: T frames, H rows, W columns, 3 = RGB. Times are in seconds, counts in frames at `MODEL_FPS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from soundreel.errors import Cancelled
 from soundreel.request import Request
@@ -159,7 +159,7 @@ class Progress:
 
 
 class CancelFlag:
-    """Asks a render to stop, from any thread; it is heard between steps and between frames."""
+    """Asks a render to stop, from any thread; it is heard between steps, between frames and between blocks of sound."""
 
     def __init__(self) -> None:
         self._event = Event()
@@ -176,6 +176,22 @@ class CancelFlag:
 
 Report = Callable[[Progress], None]
 """Receives progress; may raise `Cancelled` to stop the render."""
+
+Check = Callable[[], object]
+"""Called in every loop over frames, sound or packets: between two of them, or more often. May raise to stop."""
+
+T = TypeVar("T")
+
+
+def go_on() -> None:
+    """The check of those who never stop."""
+
+
+def heard(items: Iterable[T], check: Check) -> Iterator[T]:
+    """The items, with a check before each is taken on."""
+    for item in items:
+        check()
+        yield item
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from soundreel.analysis.spectrum import (
 from soundreel.analysis.streaming import Samples, chunks
 from soundreel.errors import InputError
 from soundreel.media.audio import stream_sound
+from soundreel.types import Check, go_on, heard
 from soundreel.units import MODEL_FPS, StrPath
 
 CUT_SECONDS = 0.03
@@ -47,11 +48,11 @@ class SoundFeatures:
     onset_times: NDArray[np.float64]  # [K] seconds from the window's start, ascending, exact to milliseconds
 
 
-def analyse(path: StrPath, *, start: float, seconds: float, frames: int) -> SoundFeatures:
+def analyse(path: StrPath, *, start: float, seconds: float, frames: int, check: Check = go_on) -> SoundFeatures:
     """Analyse `seconds` of sound from `start` seconds on, for a video of `frames` frames.
 
     The sound is streamed: memory grows by the result alone, about 30 MB per hour. The last few results are cached for
-    unchanged files; their arrays are read-only.
+    unchanged files; their arrays are read-only. `check` is called before each second of sound and may raise to stop.
 
     Raises:
         InputError: there is no such file.
@@ -62,20 +63,41 @@ def analyse(path: StrPath, *, start: float, seconds: float, frames: int) -> Soun
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}. Expected a sound file") from error
     window = min(seconds, frames / MODEL_FPS)
-    return _analyse(str(Path(path).resolve()), (file.st_mtime_ns, file.st_size), start, window, frames)
+    sound = _Window(
+        path=Path(path).resolve(),
+        identity=(file.st_mtime_ns, file.st_size),
+        start=start,
+        seconds=window,
+        frames=frames,
+        check=check,
+    )
+    return _analyse(sound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window:
+    """What features depend on."""
+
+    path: Path
+    identity: tuple[int, int]
+    start: float
+    seconds: float
+    frames: int
+    check: Check = field(compare=False)  # they do not
 
 
 @lru_cache(maxsize=4)
-def _analyse(path: str, _identity: tuple[int, int], start: float, seconds: float, frames: int) -> SoundFeatures:
-    lead = int(min(start * SAMPLE_RATE, MARGIN))  # sound before the window: a tone that began there is no onset
+def _analyse(window: _Window) -> SoundFeatures:
+    lead = int(min(window.start * SAMPLE_RATE, MARGIN))  # sound before it: a tone that began there is no onset
     blocks = stream_sound(
-        path,
-        start=start - lead / SAMPLE_RATE,
-        seconds=seconds + lead / SAMPLE_RATE,
+        window.path,
+        start=window.start - lead / SAMPLE_RATE,
+        seconds=window.seconds + lead / SAMPLE_RATE,
         sample_rate=SAMPLE_RATE,
         mono=True,
     )
-    return features_of((block[:, 0] for block in blocks), seconds=seconds, frames=frames, lead=lead)
+    samples = (block[:, 0] for block in heard(blocks, window.check))
+    return features_of(samples, seconds=window.seconds, frames=window.frames, lead=lead)
 
 
 def features_of(blocks: Iterable[Samples], *, seconds: float, frames: int, lead: int = 0) -> SoundFeatures:
@@ -105,6 +127,7 @@ def features_of(blocks: Iterable[Samples], *, seconds: float, frames: int, lead:
     )
     for value in vars(features).values():
         if isinstance(value, np.ndarray):
+            assert np.isfinite(value).all(), "sound has only numbers, and none that its power overflows for"
             value.setflags(write=False)  # cached results are shared
     return features
 

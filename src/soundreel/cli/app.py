@@ -1,7 +1,7 @@
 """The command line: options → `Request`, errors → one message and an exit code.
 
-Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 unreadable or unwritable media, 4 weights, 5 engine or server,
-130 cancelled.
+Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 unreadable or unwritable media, 4 weights, 5 engine or server, 6
+done, but standard output did not take it all, 130 cancelled.
 """
 
 import os
@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -18,6 +18,7 @@ from soundreel import __version__
 from soundreel.cli import models
 from soundreel.cli.display import Style, harmless, open_display
 from soundreel.cli.options import takes_encoding, takes_request
+from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE, answer, open_streams, what_was_lost
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
 from soundreel.units import DEFAULT_CRF, MAX_CRF
@@ -27,13 +28,20 @@ DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
 
 
 class SoundreelGroup(TyperGroup):
-    """Lets `soundreel song.mp3` stand for `soundreel generate song.mp3`."""
+    """Lets `soundreel song.mp3` stand for `soundreel generate song.mp3`; Ctrl-C is `Cancelled` in every command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `generate` where the first word is no command, but looks like a file."""
         if args and args[0] not in self.commands and _looks_like_file(args[0]):
             args = ["generate", *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Cancelled("cancelled") from None
 
 
 def _looks_like_file(word: str) -> bool:
@@ -61,22 +69,40 @@ def main() -> None:
     guard(app)
 
 
-def guard(command: Callable[[], object]) -> None:
-    """Run a command; errors become one line on standard error and an exit code, 1 for unexpected ones."""
+def guard(command: Callable[[], object]) -> NoReturn:
+    """Run a command and end the process: errors become one line on standard error and an exit code, 1 if unexpected."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    out = open_streams()
+    code = _run(command)
+    if code == 0 and out.is_incomplete():
+        code = LOST_OUTPUT_EXIT_CODE
+        if (lost := what_was_lost(out)) is not None:
+            _say(lost)
+    sys.exit(code)
+
+
+def _run(command: Callable[[], object]) -> int:
+    """The exit code of a command."""
     try:
         command()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        _say("cancelled")
+        return Cancelled.exit_code
     except SoundreelError as error:
-        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
+        _say("; ".join([str(error), *getattr(error, "__notes__", ())]))
+        return error.exit_code
     except Exception as error:
         if DEBUG_VARIABLE in os.environ:
             raise
-        _fail(f"{type(error).__name__}: {error} (a bug; {DEBUG_VARIABLE}=1 shows where)", 1)
+        _say(f"{type(error).__name__}: {error} (a bug; {DEBUG_VARIABLE}=1 shows where)")
+        return 1
+    return 0
 
 
-def _fail(message: str, exit_code: int) -> None:
+def _say(message: str) -> None:
     sys.stderr.write(f"soundreel: {harmless(message)}\n")
-    sys.exit(exit_code)
 
 
 WORK, RENDER, SERVER = "Interrupted renders", "Output", "ComfyUI server"
@@ -162,7 +188,7 @@ def generate(
         from soundreel.engines.comfyui.export import export_workflow as export
 
         for file in export(request, export_workflow):
-            typer.echo(file)
+            answer(str(file), file)
         return
     work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=redo_clip)
     render(request, progress, quiet=quiet, work=work)
@@ -347,7 +373,7 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
         made = interpolate_video(request, on_start=tell)
     except KeyboardInterrupt:
         raise Cancelled("cancelled, nothing was saved") from None
-    typer.echo(str(made.path))
+    answer(str(made.path), made.path)
 
 
 @app.command()

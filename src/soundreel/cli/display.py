@@ -13,8 +13,9 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
+from soundreel.cli.streams import answer
 from soundreel.types import Progress, Result, Stage
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Silent:
         pass
 
     def finish(self, result: Result) -> None:
-        _write_out(str(result.path))
+        answer(str(result.path), result.path)
 
     def __enter__(self) -> Self:
         return self
@@ -109,22 +110,22 @@ class Lines(Silent):
 
     def start(self, render: "PreparedRender") -> None:
         for line in start_lines(render):
-            _write_error(line)
+            _write(sys.stderr, line)
 
     def __call__(self, progress: Progress) -> None:
         """Print a line when a stage, a network or a clip begins."""
         here = (progress.stage, progress.what, progress.clip)
         if here != self._shown:
             self._shown = here
-            _write_error(_describe(progress))
+            _write(sys.stderr, _describe(progress))
         if progress.preview not in (None, self._preview):
             self._preview = progress.preview
-            _write_error(f"preview: {progress.preview}")
+            _write(sys.stderr, f"preview: {progress.preview}")
 
     def finish(self, result: Result) -> None:
         """Print what came out; the path alone goes to standard output."""
         for line in finish_lines(result):
-            _write_error(line)
+            _write(sys.stderr, line)
         super().finish(result)
 
 
@@ -194,7 +195,7 @@ class JsonLines(Silent):
     """
 
     def start(self, render: "PreparedRender") -> None:
-        self._emit(
+        line = _event(
             "start",
             engine=render.engine.name,
             why=render.choice.why,
@@ -207,12 +208,13 @@ class JsonLines(Silent):
             printed_again=render.is_printed_again,
             notes=list(render.notes),
         )
+        _write(sys.stdout, line)
 
     def __call__(self, progress: Progress) -> None:
-        self._emit("progress", **dataclasses.asdict(progress))
+        _write(sys.stdout, _event("progress", **dataclasses.asdict(progress)))
 
     def finish(self, result: Result) -> None:
-        self._emit(
+        line = _event(
             "result",
             path=str(result.path),
             engine=result.engine,
@@ -223,9 +225,7 @@ class JsonLines(Silent):
             work_folder=result.work_folder,
             work_bytes=result.work_bytes,
         )
-
-    def _emit(self, event: str, **fields: Any) -> None:
-        _write_out(json.dumps({"event": event, **fields}, ensure_ascii=False, default=os.fspath))
+        answer(line, result.path)
 
 
 def start_lines(render: "PreparedRender") -> list[str]:
@@ -274,11 +274,11 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _write_out(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+def _event(event: str, **fields: Any) -> str:
+    """An event as a line of JSON, in ASCII: a file's name need not be Unicode."""
+    return json.dumps({"event": event, **fields}, default=os.fspath)
 
 
-def _write_error(line: str) -> None:
-    sys.stderr.write(f"{harmless(line)}\n")
-    sys.stderr.flush()
+def _write(stream: TextIO, line: str) -> None:
+    stream.write(f"{harmless(line)}\n")
+    stream.flush()

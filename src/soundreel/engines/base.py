@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from soundreel.engines.driver import find_gpu
 from soundreel.errors import INSTALL_NATIVE, EngineError, SoundreelError
 from soundreel.request import EngineName, Request
-from soundreel.types import Carry, Clip, Plan, RenderedClip, Report
+from soundreel.types import Carry, Check, Clip, Plan, RenderedClip, Report, go_on
 
 Identity = Mapping[str, Any]
 """What an engine decided that changes pixels, by name and ready for JSON: precision, kernels, rounding, model names.
@@ -125,8 +125,11 @@ class Engine(Protocol):
         """What the negatives and carries of a plan take on the disk."""
         ...
 
-    def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from index `start.index` to the last one.
+
+        `report` hears every step. `check` is called in every loop over frames or sound in between; both may raise to
+        stop.
 
         A clip that is rendered anew with another carry than before makes the next one of its shot be rendered anew: an
         engine whose clips do not depend on each other gives empty ones.
@@ -185,6 +188,15 @@ def open_engine(request: Request) -> Choice:
     return Choice(engine=_load(EngineName.DRAFT), why=f"no model render: native: {no_native}; comfyui: {no_server}")
 
 
+def check_weights(request: Request) -> None:
+    """Raise `WeightsError` where the native engine is asked for and its model is not here.
+
+    To open the engine takes seconds, for the packages that it imports: this is known before.
+    """
+    if request.engine is EngineName.NATIVE and _has_native_packages():
+        _find_model(request)
+
+
 def why_native(request: Request) -> str:
     """What lets the native engine run, where `why_not_native` finds nothing against it."""
     device = request.compute.device
@@ -195,18 +207,27 @@ def why_native(request: Request) -> str:
 
 def why_not_native(request: Request) -> str | None:
     """What keeps the native engine from running here; None if nothing does. Without a GPU torch is not imported."""
-    if find_spec("torch") is None or find_spec("diffusers") is None:
+    if not _has_native_packages():
         return f"the packages are missing ({INSTALL_NATIVE})"
     no_device = _why_not_device(request.compute.device)
     if no_device is not None:
         return no_device
-    from soundreel.weights.find import find_model
-
     try:
-        find_model(*([] if request.compute.models is None else [request.compute.models]))
+        _find_model(request)
     except SoundreelError as error:
         return str(error)
     return None
+
+
+def _has_native_packages() -> bool:
+    return find_spec("torch") is not None and find_spec("diffusers") is not None
+
+
+def _find_model(request: Request) -> None:
+    """Raise `SoundreelError` where the native engine's model is not here."""
+    from soundreel.weights.find import find_model
+
+    find_model(*([] if request.compute.models is None else [request.compute.models]))
 
 
 def _why_not_device(device: str) -> str | None:

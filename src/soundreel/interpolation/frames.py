@@ -20,8 +20,9 @@ import numpy as np
 from soundreel.disk.digests import sampled_digest
 from soundreel.errors import INSTALL_NATIVE, EngineError, InputError
 from soundreel.media.cuts import is_cut
-from soundreel.media.motion import Check, FramePair, Picture, compensate_motion
+from soundreel.media.motion import FramePair, Picture, compensate_motion
 from soundreel.request import Interpolation
+from soundreel.types import Check, go_on
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.weights.frame_networks import find_weights
 
@@ -43,7 +44,7 @@ class Method(Protocol):
         """Number of frames that are interpolated together most efficiently."""
         ...
 
-    def __call__(self, pairs: Sequence[FramePair], /, check: Check = lambda: None) -> list[list[Picture]]:
+    def __call__(self, pairs: Sequence[FramePair], /, check: Check = go_on) -> list[list[Picture]]:
         """The frames of each pair, one for each of its times; `check` is called before each frame or batch."""
         ...
 
@@ -154,7 +155,7 @@ def interpolate(
     fps: int | Fraction | None = None,
     source_fps: int | Fraction = MODEL_FPS,
     piece: Piece = WHOLE,
-    check: Check | None = None,
+    check: Check = go_on,
 ) -> Iterator[Picture]:
     """Yield the frames, uint8 [H, W, 3], at the higher rate; the module's docstring says how many and which.
 
@@ -180,7 +181,7 @@ def interpolate(
 
 
 def _interpolated(
-    pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece, check: Check | None
+    pictures: Iterable[Picture], rates: Rates, method: Method, piece: Piece, check: Check
 ) -> Iterator[Picture]:
     start, before = piece.start, piece.before
     position = rates.first_at(start) if before is None else rates.first_after(start - 1)
@@ -210,7 +211,7 @@ class FrameRateConverter:
         *,
         position: int = 0,
         longest: Fraction | None = None,
-        check: Check | None = None,
+        check: Check = go_on,
     ) -> None:
         self._fps, self._method, self._longest, self._check = fps, method, longest, check
         self._position = position
@@ -269,7 +270,7 @@ class FrameRateConverter:
     def _flush(self) -> Iterator[Picture]:
         if self._pairs:
             pairs = [pair for pair, _ in self._pairs]
-            made = self._method(pairs) if self._check is None else self._method(pairs, self._check)
+            made = self._method(pairs, self._check)
             for (_, slots), pictures in zip(self._pairs, made, strict=True):
                 for slot, picture in zip(slots, pictures, strict=True):
                     slot.picture = picture
@@ -292,7 +293,7 @@ class _MotionCompensation:
 
     batch = 1
 
-    def __call__(self, pairs: Sequence[FramePair], /, check: Check = lambda: None) -> list[list[Picture]]:
+    def __call__(self, pairs: Sequence[FramePair], /, check: Check = go_on) -> list[list[Picture]]:
         return [compensate_motion(pair, check) for pair in pairs]
 
 

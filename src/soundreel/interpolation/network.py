@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from soundreel.errors import EngineError
-from soundreel.media.motion import Check, FramePair, Picture
+from soundreel.media.motion import FramePair, Picture
 from soundreel.models.devices import pick_device
+from soundreel.types import Check, go_on
 from soundreel.units import GIB
 from soundreel.weights.frame_networks import FILM, load_network
 
@@ -103,7 +104,7 @@ class FrameInterpolator:
         self.tiles = 1
 
     @torch.inference_mode()
-    def __call__(self, pairs: Sequence[FramePair], /, check: Check = lambda: None) -> list[list[Picture]]:
+    def __call__(self, pairs: Sequence[FramePair], /, check: Check = go_on) -> list[list[Picture]]:
         """The frames of each pair, one for each of its times; `check` is called before each batch."""
         known = [{Fraction(0): self._upload(pair.before), Fraction(1): self._upload(pair.after)} for pair in pairs]
         for steps in self._rounds(pairs):

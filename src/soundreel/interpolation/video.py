@@ -21,7 +21,7 @@ from soundreel.media.motion import Picture
 from soundreel.media.remux import FILE_FORMATS, can_hold, other_tracks, replace_pictures, sound_codecs, verify_replaced
 from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
 from soundreel.request import Interpolation
-from soundreel.types import Progress, Report, Stage
+from soundreel.types import CancelFlag, Check, Progress, Report, Stage, heard
 from soundreel.units import DEFAULT_CRF, MAX_CRF, MAX_FPS, StrPath
 from soundreel.version import __version__
 
@@ -104,6 +104,7 @@ def interpolate_video(
     on_progress: Report | None = None,
     *,
     on_start: Callable[[PreparedInterpolation], None] | None = None,
+    cancel: CancelFlag | None = None,
 ) -> InterpolatedVideo:
     """Write a video at a higher frame rate, its sound copied.
 
@@ -112,22 +113,36 @@ def interpolate_video(
     Args:
         on_progress: called after every source frame; may raise `Cancelled`.
         on_start: called once, after all checks and before anything is interpolated.
+        cancel: may be set from any thread; it is heard between frames and between packets.
 
     Raises:
         SoundreelError: any of `soundreel.errors`.
     """
+    check = (CancelFlag() if cancel is None else cancel).check
     prepared = _prepare(request)
     if on_start is not None:
         on_start(prepared)
     method = open_method(request.method, weights=request.weights, models=request.models, device=request.device)
     with _work_folder(prepared) as work:
         segment, finished = work / "pictures.mp4", work / f"finished{_ending(prepared.file_format)}"
-        _write_pictures(prepared, method, segment, on_progress)
-        fps, file_format = prepared.fps, prepared.file_format
+        _write_pictures(segment, prepared, heard(_pictures(prepared, method, on_progress, check), check))
         replace_pictures(
-            request.video, segment, finished, fps=fps, file_format=file_format, metadata=_metadata(prepared)
+            request.video,
+            segment,
+            finished,
+            fps=prepared.fps,
+            file_format=prepared.file_format,
+            metadata=_metadata(prepared),
+            check=check,
         )
-        verify_replaced(request.video, finished, frames=prepared.frames, fps=fps, file_format=file_format)
+        verify_replaced(
+            request.video,
+            finished,
+            frames=prepared.frames,
+            fps=prepared.fps,
+            file_format=prepared.file_format,
+            check=check,
+        )
         path = _publish(finished, prepared)
     return InterpolatedVideo(path=path, frames=prepared.frames, fps=prepared.fps, notes=prepared.notes)
 
@@ -226,18 +241,20 @@ def _work_folder(prepared: PreparedInterpolation) -> Iterator[Path]:
         yield Path(name)
 
 
-def _write_pictures(prepared: PreparedInterpolation, method: Method, segment: Path, on_progress: Report | None) -> None:
+def _write_pictures(segment: Path, prepared: PreparedInterpolation, pictures: Iterator[Picture]) -> None:
     width, height = prepared.size
     with SegmentWriter(segment, width=width, height=height, fps=prepared.fps, crf=prepared.request.crf) as writer:
-        for picture in islice(_pictures(prepared, method, on_progress), prepared.frames):
+        for picture in islice(pictures, prepared.frames):
             writer.write(picture[np.newaxis])
 
 
-def _pictures(prepared: PreparedInterpolation, method: Method, on_progress: Report | None) -> Iterator[Picture]:
+def _pictures(
+    prepared: PreparedInterpolation, method: Method, on_progress: Report | None, check: Check
+) -> Iterator[Picture]:
     """All output frames; one pair of source frames and one batch are in memory at a time."""
     width, height = prepared.size
     longest = None if prepared.info.constant_rate else LONGEST_FRAMES / prepared.info.fps
-    converter = FrameRateConverter(prepared.fps, method, longest=longest)
+    converter = FrameRateConverter(prepared.fps, method, longest=longest, check=check)
     for index, (time, picture) in enumerate(_timed(prepared)):
         yield from converter.add(time, np.ascontiguousarray(picture[:height, :width]))
         if on_progress is not None:

@@ -9,6 +9,7 @@ import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Final
 
 import numpy as np
 import soxr
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from soundreel.errors import InputError
 from soundreel.media.sound_file import SoundFile, open_sound
+from soundreel.types import Check, go_on, heard
 from soundreel.units import StrPath
 
 MODEL_SAMPLE_RATE = 16_000
@@ -26,8 +28,11 @@ RESAMPLER_QUALITY = "HQ"
 
 MODEL_BLOCK_SECONDS = 10.0
 
+LARGEST_SAMPLE: Final = 2.0**31
+"""In full scales. Some programs store integers as floating-point numbers as they are; nothing is larger than those."""
+
 Block = NDArray[np.float32]
-"""Sound, float32 -1..1, shape [n, c]."""
+"""Sound, float32 -1..1, shape [n, c]. Files of floating-point numbers may exceed that, up to `LARGEST_SAMPLE`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,14 @@ class SoundInfo:
     channels: int
     codec: str  # FFmpeg's name: mp3, aac, pcm_s16le, …
     truncated: bool  # the file states clearly more sound than it holds: an incomplete download
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundLevels:
+    """How the samples of a window keep to what sound is."""
+
+    peak: float  # the largest sample in full scales; 1 where none exceeds it
+    lost: int  # samples that are no sound: not a number, or beyond `LARGEST_SAMPLE`
 
 
 def probe_sound(path: StrPath) -> SoundInfo:
@@ -71,7 +84,8 @@ def stream_sound(
     """Read the window of `seconds` from `start` on, in float32 blocks [n, c] of `block_seconds`, the last one shorter.
 
     The window begins at sample ⌊start · rate⌋ of the source and holds ⌊seconds · rate⌋ samples, as in librosa, fewer
-    where the sound ends before: a window that begins after the end yields nothing. Gaps in the sound become silence.
+    where the sound ends before: a window that begins after the end yields nothing. Gaps in the sound become silence,
+    and so do samples that are no sound (`SoundLevels.lost`).
 
     Args:
         path: any file with sound in it.
@@ -96,6 +110,22 @@ def stream_sound(
         yield from _regroup(blocks, max(1, round(block_seconds * rate)))
 
 
+def measure_levels(path: StrPath, *, start: float, seconds: float, check: Check = go_on) -> SoundLevels:
+    """Look at every sample of a window. Integers are not looked at: none of them exceeds full scale.
+
+    `check` is called before each block and may raise to stop. Other arguments and errors as in `stream_sound`.
+    """
+    _check_window(start, seconds)
+    peak, lost = 1.0, 0
+    with open_sound(path) as sound:
+        for block in heard(_stored_window(sound, start, seconds) if sound.is_float else (), check):
+            sizes = np.abs(block)
+            is_sound = sizes <= LARGEST_SAMPLE
+            peak = max(peak, float(sizes.max(where=is_sound, initial=0.0)))
+            lost += block.size - int(np.count_nonzero(is_sound))
+    return SoundLevels(peak=peak, lost=lost)
+
+
 def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
     """Mono sound [n] as a WAV file with 16 bits a sample; what exceeds -1..1 is clipped."""
     out = BytesIO()
@@ -107,12 +137,15 @@ def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
     return out.getvalue()
 
 
-def read_model_sound(path: StrPath, *, start: float = 0.0, seconds: float | None = None) -> NDArray[np.float32]:
+def read_model_sound(
+    path: StrPath, *, start: float = 0.0, seconds: float | None = None, check: Check = go_on
+) -> NDArray[np.float32]:
     """Read a window as input for the model: mono, 16 kHz, float32 [n], the values of `librosa.load(sr=16000)`.
 
-    Of r source samples per second, m samples become ⌈m · 16000 / r⌉. Errors as in `stream_sound`.
+    Of r source samples per second, m samples become ⌈m · 16000 / r⌉. `check` is called before each block and may raise
+    to stop. Errors as in `stream_sound`.
     """
-    blocks = model_sound_blocks(path, start=start, seconds=seconds)
+    blocks = heard(model_sound_blocks(path, start=start, seconds=seconds), check)
     return np.concatenate([np.empty(0, np.float32), *blocks])
 
 
@@ -139,6 +172,14 @@ def _check_window(start: float, seconds: float | None) -> None:
 
 
 def _window(sound: SoundFile, start: float, seconds: float | None) -> Iterator[Block]:
+    """The window's blocks, with silence in the place of samples that are no sound."""
+    for block in _stored_window(sound, start, seconds):
+        sizes = np.abs(block)
+        is_all_sound = sizes.max(initial=0.0) <= LARGEST_SAMPLE  # not if there is a NaN
+        yield block if is_all_sound else np.where(sizes <= LARGEST_SAMPLE, block, np.float32(0.0))
+
+
+def _stored_window(sound: SoundFile, start: float, seconds: float | None) -> Iterator[Block]:
     """The window's blocks as they are decoded; gaps are filled with blocks of silence of at most a second."""
     cursor = int(start * sound.sample_rate)
     stop = None if seconds is None else cursor + int(seconds * sound.sample_rate)

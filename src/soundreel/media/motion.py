@@ -1,6 +1,6 @@
 """Frame interpolation by libavfilter's motion compensation (`minterpolate`): on the CPU, without weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -9,6 +9,8 @@ import av
 import numpy as np
 from av.filter import Graph
 from numpy.typing import NDArray
+
+from soundreel.types import Check, go_on
 
 Picture = NDArray[np.uint8]
 """RGB, uint8 [H, W, 3]."""
@@ -29,10 +31,6 @@ _FORMAT: Final = "yuv444p"
 _NOTHING_YET: Final = (av.error.BlockingIOError, av.error.EOFError)
 
 
-Check = Callable[[], object]
-"""Called before each picture that is made; may raise to stop."""
-
-
 @dataclass(frozen=True, eq=False)
 class FramePair:
     """Two consecutive frames, and the times between them, 0 at the first and 1 at the second, of the frames to make."""
@@ -42,7 +40,7 @@ class FramePair:
     times: tuple[Fraction, ...]  # ascending, equally far apart
 
 
-def compensate_motion(pair: FramePair, check: Check = lambda: None) -> list[Picture]:
+def compensate_motion(pair: FramePair, check: Check = go_on) -> list[Picture]:
     """The frames at the times of a pair. They depend on its two frames alone: each pair has a filter of its own."""
     if min(pair.before.shape[:2]) < SMALLEST_SIDE_PIXELS:
         return [pair.before for _ in pair.times]

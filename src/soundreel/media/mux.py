@@ -24,6 +24,7 @@ from soundreel.media.containers import TICKS_PER_FRAME, NewFile, mp4_options, op
 from soundreel.media.downmix import stereo_gains
 from soundreel.media.files import check_file
 from soundreel.media.video import REORDER_FRAMES, scan_packets, sound_stream, video_stream
+from soundreel.types import Check, go_on, heard
 from soundreel.units import StrPath
 
 TRACK_SAMPLE_RATES: Final = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -52,13 +53,14 @@ def assemble(
     fps: int,
     sound: SoundTrack | None,
     metadata: Mapping[str, str],
+    check: Check = go_on,
 ) -> None:
     """Join segments written by `SegmentWriter` without re-encoding, add sound and metadata, write `output`.
 
     The sound keeps its sample rate where AAC has it, else it gets the next higher one, at most 48 kHz; more than two
     channels are mixed down to stereo. Sound and pictures are streamed: memory does not grow with the video's length.
     Metadata keys may have any name. The index comes first (faststart), and the file is synced to the disk on return.
-    What was at `output` before is overwritten; after an error there is no file.
+    What was at `output` before is overwritten; after an error there is no file. `check` may raise to stop.
 
     Raises:
         InputError: the sound or a segment is not a readable file.
@@ -71,7 +73,7 @@ def assemble(
         pictures = _add_picture_stream(file.container, segments[0])
         if track:
             track.add_to(file.container)
-        for count, packet in enumerate(_joined_packets(segments, fps), start=1):
+        for count, packet in enumerate(heard(_joined_packets(segments, fps), check), start=1):
             packet.stream = pictures
             with file.reporting():
                 file.container.mux(packet)
@@ -79,15 +81,23 @@ def assemble(
                 track.write(file, frames=count)
 
 
-def verify(path: StrPath, *, frames: int, fps: int, sound: bool, size: tuple[int, int] | None = None) -> None:
+def verify(
+    path: StrPath,
+    *,
+    frames: int,
+    fps: int,
+    sound: bool,
+    size: tuple[int, int] | None = None,
+    check: Check = go_on,
+) -> None:
     """Raise `MediaError`, naming what was found and expected, unless the video at `path` keeps the A/V contract.
 
     Every packet is read: there are exactly `frames` pictures, the i-th at exactly i / fps; with `sound`, a track that
     begins at 0 and is frames / fps seconds long to within one AAC frame, else none; no packet is truncated. All
-    keyframes are decoded. `size` is (width, height) in pixels.
+    keyframes are decoded. `size` is (width, height) in pixels; `check` may raise to stop.
     """
     with opened(path) as container:
-        scan = scan_packets(container)
+        scan = scan_packets(container, check)
         stream, track = video_stream(container), sound_stream(container)
         rate = track.sample_rate if track else 0
         width, height = size or (stream.width, stream.height)
@@ -101,7 +111,7 @@ def verify(path: StrPath, *, frames: int, fps: int, sound: bool, size: tuple[int
         _expect(path, f"sound that begins at {scan.sound_start} s", "sound that begins at 0 s")
         _expect_seconds(path, scan.sound_seconds, frames / fps, tolerance=AAC_FRAME_SAMPLES / rate)
     _expect(path, "a broken end" if scan.is_truncated else "whole packets", "whole packets")
-    _expect(path, f"{_decodable_keyframes(path)} decodable keyframes", f"{scan.keyframes} decodable keyframes")
+    _expect(path, f"{_decodable_keyframes(path, check)} decodable keyframes", f"{scan.keyframes} decodable keyframes")
 
 
 def _expect(path: StrPath, found: str, expected: str) -> None:
@@ -114,11 +124,11 @@ def _expect_seconds(path: StrPath, found: Fraction, expected: float, *, toleranc
         _expect(path, f"{float(found):.3f} s of sound", f"{expected:.3f} s of sound")
 
 
-def _decodable_keyframes(path: StrPath) -> int:
+def _decodable_keyframes(path: StrPath, check: Check) -> int:
     with opened(path) as container:
         stream = video_stream(container)
         stream.codec_context.skip_frame = "NONKEY"
-        return sum(1 for _ in container.decode(stream))
+        return sum(1 for _ in heard(container.decode(stream), check))
 
 
 def _mp4_options(fps: int, track: "_TrackEncoder | None") -> dict[str, str]:

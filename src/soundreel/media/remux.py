@@ -13,6 +13,7 @@ from av.container import InputContainer, OutputContainer
 
 from soundreel.media.containers import TICKS_PER_FRAME, NewFile, mp4_options, opened, unexpected
 from soundreel.media.video import REORDER_FRAMES, scan_packets, video_stream
+from soundreel.types import Check, go_on, heard
 from soundreel.units import StrPath
 
 FILE_FORMATS: Final[Mapping[str, str]] = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -55,7 +56,14 @@ def can_hold(file_format: str, codecs: Sequence[str]) -> bool:
 
 
 def replace_pictures(
-    source: StrPath, pictures: Path, output: Path, *, fps: Fraction, file_format: str, metadata: Mapping[str, str]
+    source: StrPath,
+    pictures: Path,
+    output: Path,
+    *,
+    fps: Fraction,
+    file_format: str,
+    metadata: Mapping[str, str],
+    check: Check = go_on,
 ) -> None:
     """Write `output` with the pictures of a segment by `SegmentWriter` and every sound track of `source` unchanged.
 
@@ -64,6 +72,7 @@ def replace_pictures(
 
     Args:
         file_format: FFmpeg's name of the container format.
+        check: called before each packet; may raise to stop.
 
     Raises:
         MediaError: a file cannot be read or written.
@@ -76,7 +85,7 @@ def replace_pictures(
             kept = {key: value for key, value in sounds.metadata.items() if key.lower() not in FILE_METADATA_KEYS}
             file.container.metadata.update(kept | dict(metadata))
             packets = [_picture_packets(seen, file.container, fps), _sound_packets(sounds, file.container, origin)]
-            for _, packet in heapq.merge(*packets, key=lambda timed: timed[0]):
+            for _, packet in heard(heapq.merge(*packets, key=lambda timed: timed[0]), check):
                 with file.reporting():
                     file.container.mux(packet)
 
@@ -86,14 +95,16 @@ def _mp4_options(fps: Fraction) -> dict[str, str]:
     return mp4_options(fps.numerator * max(1, min(TICKS_PER_FRAME, _MAX_TICKS_PER_SECOND // fps.numerator)))
 
 
-def verify_replaced(source: StrPath, output: Path, *, frames: int, fps: Fraction, file_format: str) -> None:
+def verify_replaced(
+    source: StrPath, output: Path, *, frames: int, fps: Fraction, file_format: str, check: Check = go_on
+) -> None:
     """Raise `MediaError` unless `output` has `frames` pictures, the i-th at i / fps, and the sound of `source`.
 
-    The message names what was found and what was expected.
+    The message names what was found and what was expected; `check` may raise to stop.
     """
     rounding = TIMESTAMP_ROUNDING.get(file_format, Fraction(0))
     with opened(output) as container:
-        scan = scan_packets(container)
+        scan = scan_packets(container, check)
     _expect(output, f"{len(scan.pictures)} frames", f"{frames} frames")
     for index, time in enumerate(scan.pictures):
         late = time - scan.pictures[0] - index / fps
@@ -101,7 +112,7 @@ def verify_replaced(source: StrPath, output: Path, *, frames: int, fps: Fraction
             output, f"frame {index} {float(abs(late)):.4f} s off", f"frame {index} {0:.4f} s off", abs(late) <= rounding
         )
     pairs = zip_longest(_sounds(source), _sounds(output))
-    for number, (before, after) in enumerate(pairs):
+    for number, (before, after) in enumerate(heard(pairs, check)):
         _expect(output, f"other sound in packet {number}", "the sound of the source", _is_same(before, after, rounding))
 
 

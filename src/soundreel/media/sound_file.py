@@ -105,6 +105,7 @@ class SoundFile:
     sample_rate: int  # Hz
     channels: int
     codec: str  # FFmpeg's name
+    is_float: bool  # samples are floating-point numbers, so that any value may come, no number among them
 
     def __init__(self, demuxer: Demuxer, name: str) -> None:
         self._demuxer = demuxer
@@ -117,6 +118,7 @@ class SoundFile:
             raise MediaError(f"{name}: its sound ({self.codec}) is damaged, none of it can be decoded")
         self.sample_rate = frames[0].sample_rate
         self.channels = frames[0].layout.nb_channels
+        self.is_float = frames[0].format.packed.name not in INTEGER_SCALES
         self._layout = frames[0].layout
         self._timestamps = self._read_timestamps(frames, ticks_per_packet)
         self._head_stop = self._timestamps.grid_start + sum(frame.samples for frame in frames[1:])
@@ -255,4 +257,5 @@ def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     if frame.format.packed.name in INTEGER_SCALES:
         zero, full_scale = INTEGER_SCALES[frame.format.packed.name]
         return (samples.astype(np.float32) - zero) / full_scale
-    return np.nan_to_num(samples.astype(np.float32), copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
+    with np.errstate(over="ignore"):
+        return samples.astype(np.float32)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from soundreel.errors import InputError, MediaError
 from soundreel.media.containers import NewFile, opened
+from soundreel.types import Check, go_on, heard
 from soundreel.units import DEFAULT_CRF, MAX_SIDE_PIXELS, MODEL_FPS, Frames, StrPath
 
 CHROMA_MULTIPLE: Final = 2
@@ -300,8 +301,10 @@ class PacketScan:
         )
 
 
-def scan_packets(container: InputContainer) -> PacketScan:
+def scan_packets(container: InputContainer, check: Check = go_on) -> PacketScan:
     """Read all packets of the video stream and the first sound stream, without decoding them.
+
+    `check` is called before each of them and may raise to stop.
 
     Raises:
         MediaError: there is no video stream, or no complete picture in it.
@@ -311,7 +314,7 @@ def scan_packets(container: InputContainer) -> PacketScan:
     pictures: list[_Span] = []
     sound_span: _Span | None = None
     keyframes, is_truncated = 0, False
-    for packet in container.demux([stream, sound] if sound else [stream]):
+    for packet in heard(container.demux([stream, sound] if sound else [stream]), check):
         if packet.size == 0:  # the empty packet at a stream's end
             continue
         is_truncated |= packet.is_corrupt

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from soundreel.models.kernels.dispatch import convolutions, operations
 from soundreel.models.vae_bands import SCALE, Rows, Span, decoder_rows, encoder_rows, even_spans
+from soundreel.types import Check, go_on, heard
 
 FULL_LOOK_BACK = 14
 """Look-back of the full-size stage: 3 blocks of 2 convolutions, and the output convolution."""
@@ -76,13 +77,19 @@ def _source(frame: int) -> int:
 
 
 def decode(
-    network: AutoencoderKLWan, latents: Tensor, keep: int | None = None, step: int = LATENT_STEP, bands: int = 1
+    network: AutoencoderKLWan,
+    latents: Tensor,
+    keep: int | None = None,
+    step: int = LATENT_STEP,
+    bands: int = 1,
+    check: Check = go_on,
 ) -> Tensor:
     """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1).
 
     Args:
         step: latent frames at once.
         bands: of rows, one after the other; at most h.
+        check: called before each piece; may raise to stop.
     """
     count, height, width = latents.shape[1:]
     frames = 1 + 4 * (count - 1)
@@ -90,7 +97,7 @@ def decode(
     starts = Starts.of(frames, kept)
     base = _DecoderBase(network)
     spans = list(_pieces(starts.latent, count, step))
-    pieces: Iterable[Tensor] = (base(latents[None, :, first:end]) for first, end in spans)
+    pieces: Iterable[Tensor] = (base(latents[None, :, first:end]) for first, end in heard(spans, check))
     bands = min(bands, height)
     if bands > 1:
         pieces = list(pieces)
@@ -98,7 +105,7 @@ def decode(
     for band in even_spans(height, bands):
         stages = _DecoderStages(network, starts, decoder_rows(height, band))
         part = pixels[:, :, SCALE * band[0] : SCALE * band[1]]
-        for (first, _), piece in zip(spans, pieces, strict=True):
+        for (first, _), piece in heard(zip(spans, pieces, strict=True), check):
             _put(part, *stages(piece, first), frames - kept)
     return pixels
 
@@ -113,13 +120,16 @@ def _put(pixels: Tensor, piece: Tensor | None, at: int, first: int) -> None:
         pixels[:, place] = piece[0, :, skipped:].float().clamp_(-1, 1).to(pixels.device)
 
 
-def encode(network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP, bands: int = 1) -> Tensor:
+def encode(
+    network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP, bands: int = 1, check: Check = go_on
+) -> Tensor:
     """The distribution's mean [c, F, h, w] of pixels [3, T, H, W]; frames beyond 1 + 4(F − 1) are ignored.
 
     Args:
         pixels: of any type, on any device: pieces of them come to the network's.
         step: latent frames at once.
         bands: of rows, one after the other; at most h.
+        check: called before each piece; may raise to stop.
     """
     weight = network.quant_conv.weight
     latent_frames, height = 1 + (pixels.shape[1] - 1) // 4, pixels.shape[2]
@@ -129,7 +139,7 @@ def encode(network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP, b
     def stages(band: Span) -> Iterator[Tensor]:
         rows = encoder_rows(height, band, encoder_reaches(network))
         (first_row, end_row), encoder = rows[0].computed, _EncoderStages(network, rows)
-        for first, end in spans:
+        for first, end in heard(spans, check):
             piece = pixels[None, :, max(0, 4 * first - 3) : 4 * end - 3, first_row:end_row]
             yield encoder(piece.to(weight.device, weight.dtype), first)
 

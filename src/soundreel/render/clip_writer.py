@@ -1,6 +1,6 @@
 """Clips on their way to the disk, in a thread of its own: encoding runs beside what the engine computes next."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +14,7 @@ from soundreel.media.video import SegmentWriter
 from soundreel.render.post_processing import ProcessedClip, post_process
 from soundreel.render.work_folder import WorkFolder
 from soundreel.request import Interpolation
-from soundreel.types import CancelFlag, Clip, Progress, RenderedClip, Report, Stage
+from soundreel.types import CancelFlag, Check, Clip, Progress, RenderedClip, Report, Stage, heard
 
 TOLD_SECONDS: Final = 0.25
 """Between two reports while the engine waits for a clip to be written."""
@@ -30,7 +30,7 @@ class ClipWriter:
 
     Args:
         before: what the clip before the first one handed on, by name.
-        after: called in the thread after each clip.
+        after: called in the thread after each clip, with what is to be called in its loops.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ClipWriter:
         before: Mapping[str, Any],
         report: Report,
         stop: CancelFlag,
-        after: Callable[[], object],
+        after: Callable[[Check], object],
     ) -> None:
         self._folder, self._report, self._after = folder, report, after
         self._outer, self._stop = stop, CancelFlag()
@@ -111,7 +111,7 @@ class ClipWriter:
         if is_continued and self._has_negatives and not folder.negatives.has(clip.index + 1):
             folder.negatives.keep_carry(clip.index, rendered.carry.tensors)
         self._handed_on = handed_on
-        self._after()
+        self._after(self._check)
 
     def _encode(self, processed: ProcessedClip, rendered: RenderedClip, path: Path, needed_bytes: int) -> None:
         render = self._folder.render
@@ -124,7 +124,7 @@ class ClipWriter:
             crf=request.output.crf,
             needed_bytes=needed_bytes,
         ) as writer:
-            for done, picture in enumerate(self._heard(processed.pictures), start=1):
+            for done, picture in enumerate(heard(processed.pictures, self._check), start=1):
                 writer.write(picture[np.newaxis])
                 self._at = self._progress(clip, done)
 
@@ -140,12 +140,6 @@ class ClipWriter:
             done=render.first_written(clip) + done,
             total=render.frames_written,
         )
-
-    def _heard(self, pictures: Iterator[Any]) -> Iterator[Any]:
-        """The pictures, until somebody says stop."""
-        for picture in pictures:
-            self._check()
-            yield picture
 
     def _check(self) -> None:
         self._stop.check()

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from soundreel.types import Check, go_on, heard
 from soundreel.units import Frames
 
 FRAME_STEP: Final = 4
@@ -61,10 +62,10 @@ class ColourStats:
         return float(LUMA @ self.std)
 
 
-def measure(frames: Frames) -> ColourStats:
-    """The look of pictures, uint8 [T, H, W, 3]."""
+def measure(frames: Frames, check: Check = go_on) -> ColourStats:
+    """The look of pictures, uint8 [T, H, W, 3]; `check` may raise to stop."""
     counts = np.zeros((256, 3))
-    for frame in frames[::FRAME_STEP, ::PIXEL_STEP, ::PIXEL_STEP]:
+    for frame in heard(frames[::FRAME_STEP, ::PIXEL_STEP, ::PIXEL_STEP], check):
         for channel in range(3):
             counts[:, channel] += np.bincount(frame[..., channel].ravel(), minlength=256)
     shares = counts / counts.sum(axis=0)

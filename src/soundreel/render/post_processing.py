@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.interpolation.frames import Piece, interpolate
-from soundreel.media.motion import Check
 from soundreel.render.colour import ColourStats, Correction, measure
 from soundreel.render.prepared import PreparedRender
 from soundreel.request import Interpolation
-from soundreel.types import RenderedClip
+from soundreel.types import Check, RenderedClip, go_on
 
 OWN: Final = "soundreel."
 """Names in what is handed on that begin so are not the engine's."""
@@ -41,15 +40,15 @@ class ProcessedClip:
 
 
 def post_process(
-    render: PreparedRender, rendered: RenderedClip, before: Tensors, check: Check | None = None
+    render: PreparedRender, rendered: RenderedClip, before: Tensors, check: Check = go_on
 ) -> ProcessedClip:
     """Process a clip.
 
     Args:
         before: what the clip before it in its shot handed on.
-        check: called before each picture that is made between others; may raise to stop.
+        check: called before each picture that is measured, or made between others; may raise to stop.
     """
-    colours = measure(rendered.frames)
+    colours = measure(rendered.frames, check)
     handed_on: dict[str, NDArray[Any]] = {}
     count = len(rendered.frames)
     correct = _Matching(colours, before, count) if render.request.output.color_match else None
@@ -87,7 +86,7 @@ def _interpolated(
     rendered: RenderedClip,
     pictures: Iterator[Picture],
     before: Picture | None,
-    check: Check | None,
+    check: Check,
 ) -> Iterator[Picture]:
     clip, plan = rendered.clip, render.plan
     return interpolate(

@@ -4,19 +4,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from math import log10
 from pathlib import Path
 from typing import Any, Final
 
 from soundreel import planning
-from soundreel.engines.base import Choice, Engine, Identity, Prepared, open_engine
+from soundreel.engines.base import Choice, Engine, Identity, Prepared, check_weights, open_engine
 from soundreel.errors import InputError
 from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
-from soundreel.media.audio import SoundInfo, probe_sound
+from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
 from soundreel.media.image import probe_image
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import Interpolation, Request
-from soundreel.types import Clip, Plan
+from soundreel.types import Check, Clip, Plan, go_on
 from soundreel.units import MODEL_FPS
 
 INTERPOLATED_FPS: Final = 2 * MODEL_FPS
@@ -31,6 +32,9 @@ RATE_NEEDS_A_METHOD: Final = (
 
 NOTABLE_CROP: Final = 0.34
 """A reference image that loses more of its area than this is worth a word."""
+
+NOTABLE_PEAK: Final = 2.0
+"""So is sound that exceeds full scale by more than 6 dB: what lossy codecs make of loud music stays below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +164,11 @@ class PreparedRender:
 
 
 def ask(request: Request) -> Asked:
-    """Choose an engine, read the sound's length, and plan."""
+    """Read the sound's length, choose an engine, and plan."""
     _check_output(request)
-    choice = open_engine(request)
     sound = probe_sound(request.audio)
+    check_weights(request)
+    choice = open_engine(request)
     planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
     return Asked(
         plan=planned,
@@ -174,17 +179,18 @@ def ask(request: Request) -> Asked:
     )
 
 
-def prepare(what: Asked, kept: Identity | None = None) -> PreparedRender:
+def prepare(what: Asked, kept: Identity | None = None, check: Check = go_on) -> PreparedRender:
     """Check all that a render needs and decide how it is done; nothing is written.
 
     Args:
         kept: what the engine decided when the render was begun: it is followed, or refused.
+        check: called while the sound is read; may raise to stop.
     """
     request = what.request
     check_method(what.interpolation, weights=request.output.weights, models=request.compute.models)
     prepared = what.engine.prepare(what.plan, kept)
     notes = (
-        *_sound_notes(what.plan, what.sound),
+        *_sound_notes(what.plan, what.sound, check),
         *_reference_notes(request),
         *prepared.notes,
         *_interpolation_notes(request, what.interpolation),
@@ -223,7 +229,7 @@ def _check_output(request: Request) -> None:
         )
 
 
-def _sound_notes(planned: Plan, sound: SoundInfo) -> Iterator[str]:
+def _sound_notes(planned: Plan, sound: SoundInfo, check: Check) -> Iterator[str]:
     if sound.truncated:
         yield f"the sound file is cut off: only {sound.seconds:.2f} s of it can be decoded"
     if planned.silence_seconds * MODEL_FPS >= 1:
@@ -231,6 +237,14 @@ def _sound_notes(planned: Plan, sound: SoundInfo) -> Iterator[str]:
             f"the sound ends at {planned.audio_seconds:.2f} s, the video at {planned.seconds:.2f} s: "
             f"{planned.silence_seconds:.2f} s of silence follow"
         )
+    start, seconds = planned.request.window.start, planned.audio_seconds
+    levels = measure_levels(planned.request.audio, start=start, seconds=seconds, check=check)
+    if levels.lost == 1:
+        yield "1 sample of the sound is not a number, or beyond any level: it becomes silence"
+    elif levels.lost:
+        yield f"{levels.lost:,} samples of the sound are not numbers, or beyond any level: they become silence"
+    if levels.peak > NOTABLE_PEAK:
+        yield f"the sound goes {20 * log10(levels.peak):.0f} dB beyond full scale: in the video it is clipped"
 
 
 def _reference_notes(request: Request) -> Iterator[str]:

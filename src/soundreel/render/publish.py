@@ -13,6 +13,7 @@ from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.render import naming
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.work_folder import WorkFolder, output_folder
+from soundreel.types import Check, go_on
 from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
 
@@ -24,19 +25,19 @@ SHARE: Final = 0.1
 otherwise spend more on them than on the clips."""
 
 
-def write_video(work: WorkFolder, metadata: Mapping[str, str]) -> Path:
-    """Join all clips and the sound beside where the video belongs, and verify it."""
+def write_video(work: WorkFolder, metadata: Mapping[str, str], check: Check = go_on) -> Path:
+    """Join all clips and the sound beside where the video belongs, and verify it; `check` may raise to stop."""
     target = work.staging / "finished.mp4"
-    _join(work, target, metadata)
-    verify(target, frames=work.render.frames_written, fps=work.render.fps, sound=True)
+    _join(work, target, metadata, check)
+    verify(target, frames=work.render.frames_written, fps=work.render.fps, sound=True, check=check)
     return target
 
 
-def _join(work: WorkFolder, target: Path, metadata: Mapping[str, str]) -> None:
+def _join(work: WorkFolder, target: Path, metadata: Mapping[str, str], check: Check) -> None:
     request, segments = work.render.request, work.segments()
     seconds = min(work.render.plan.audio_seconds, work.render.plan.clips[len(segments) - 1].stop / MODEL_FPS)
     sound = SoundTrack(path=request.audio, start=request.window.start, seconds=seconds)
-    assemble(segments, target, fps=work.render.fps, sound=sound, metadata=metadata)
+    assemble(segments, target, fps=work.render.fps, sound=sound, metadata=metadata, check=check)
 
 
 class PartialVideo:
@@ -48,8 +49,11 @@ class PartialVideo:
         self._begun = time.monotonic()
         self._spent = self._last = 0.0
 
-    def update(self) -> None:
-        """Write it anew where there is anything, unless that would take more than its share of the time."""
+    def update(self, check: Check = go_on) -> None:
+        """Write it anew where there is anything, unless that would take more than its share of the time.
+
+        `check` may raise to stop.
+        """
         begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.render.plan.clips)
         share = max(FREE_SECONDS, SHARE * (begun - self._begun))
         if clips in {0, total} or self._spent + self._last > share:
@@ -57,7 +61,7 @@ class PartialVideo:
         metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
         staged = self._work.staging / "partial.mp4"
         with suppress(MediaError, OSError):  # no room for a look is no reason to stop
-            _join(self._work, staged, metadata)
+            _join(self._work, staged, metadata, check)
             durable.publish(staged, self.path, replace=True)
         self._last = time.monotonic() - begun
         self._spent += self._last

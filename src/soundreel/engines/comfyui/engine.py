@@ -24,7 +24,7 @@ from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
 from soundreel.planning import shot_plan
 from soundreel.request import AvAlign, RefFit, Request
-from soundreel.types import Carry, Clip, Plan, Progress, RenderedClip, Report, Shot
+from soundreel.types import Carry, Check, Clip, Plan, Progress, RenderedClip, Report, Shot, go_on
 from soundreel.units import Frames
 
 LAST_FRAME = "last_frame"
@@ -73,29 +73,32 @@ class ComfyUIEngine(HoldsNothing):
         """Nothing: latents stay on the server."""
         return KeptBytes(negatives=(0,) * len(plan.clips))
 
-    def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; those of a shot once the whole shot is rendered and downloaded."""
         plan = dataclasses.replace(prepared.plan, request=prepared.placement)
         for shot in plan.shots[plan.clips[start.index].shot :]:
             scratch = start.scratch / f"shot_{shot.index + 1:05d}" if len(plan.shots) > 1 else start.scratch
             scratch.mkdir(parents=True, exist_ok=True)
-            for clip, frames in _render_shot(plan, shot, start.index, _shot_report(report, plan, shot), scratch):
+            hear = _shot_report(report, plan, shot)
+            for clip, frames in _render_shot(plan, shot, start.index, scratch, hear, check):
                 carry = Carry(tensors={LAST_FRAME: frames[-1]})  # if it changes, so does the next clip
                 yield RenderedClip(clip=clip, frames=frames, carry=carry)
                 del frames
 
 
-def _render_shot(plan: Plan, shot: Shot, start: int, report: Report, scratch: Path) -> Iterator[tuple[Clip, Frames]]:
+def _render_shot(
+    plan: Plan, shot: Shot, start: int, scratch: Path, report: Report, check: Check
+) -> Iterator[tuple[Clip, Frames]]:
     """The clips of a shot from clip index `start` on, each with its frames."""
     alone = shot_plan(plan, shot)
-    files = make_input_files(alone, scratch, first_frame=shot.start)
+    files = make_input_files(alone, scratch, first_frame=shot.start, check=check)
     record = PromptRecord.read(scratch)
     with open_server(alone.request, preferred=None if record is None else record.url) as server:
         prompt = Prompt(plan=alone, files=files, capabilities=server.capabilities)
         prompt.check(server.inventory)
-        pictures = PromptExecution(server.client, prompt, scratch, report).pictures()
+        pictures = PromptExecution(server.client, prompt, scratch, report, check).pictures()
     first = max(0, start - shot.clips[0].index)
-    for own, frames in clips_of(pictures, alone, first, skip=prompt.skip):
+    for own, frames in clips_of(pictures, alone, first, skip=prompt.skip, check=check):
         yield shot.clips[own.index], frames
         del frames
 

@@ -15,7 +15,7 @@ from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.watch import VanishedError, Watch
 from soundreel.errors import Cancelled, EngineError, InputError
-from soundreel.types import Plan, Progress, Report, Stage
+from soundreel.types import Check, Plan, Progress, Report, Stage, go_on
 
 BASE_PATIENCE_SECONDS: Final = 600.0
 PATIENCE_SECONDS_PER_MEGAPIXEL: Final = 2.0
@@ -29,8 +29,9 @@ FOLDER: Final = "soundreel"
 class PromptExecution:
     """One prompt on one server, and the scratch folder with its record and pictures."""
 
-    def __init__(self, client: Client, prompt: Prompt, scratch: Path, report: Report) -> None:
-        self._client, self._prompt, self._scratch, self._report = client, prompt, scratch, report
+    def __init__(self, client: Client, prompt: Prompt, scratch: Path, report: Report, check: Check = go_on) -> None:
+        self._client, self._prompt, self._scratch = client, prompt, scratch
+        self._report, self._check_stop = report, check
 
     def pictures(self) -> Pictures:
         """All pictures, downloaded and counted; a prompt that an earlier process queued is continued.
@@ -124,6 +125,7 @@ class PromptExecution:
             prompt_id=record.prompt_id,
             graph=graph,
             report=self._report,
+            check=self._check_stop,
             patience_seconds=patience_seconds(self._prompt.plan),
             preview=self._scratch / "preview" if self._prompt.plan.request.output.preview else None,
         ).wait()

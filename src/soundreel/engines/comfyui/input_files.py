@@ -19,7 +19,7 @@ from soundreel.media.audio import MODEL_SAMPLE_RATE, wav_bytes
 from soundreel.media.image import cover, load_image
 from soundreel.media.pose import pick_pictures, pose_frame_indices
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
-from soundreel.types import Plan
+from soundreel.types import Check, Plan, go_on, heard
 from soundreel.units import MODEL_FPS
 
 POSE_CRF: Final = 8
@@ -69,13 +69,14 @@ def placeholders(plan: Plan) -> InputFiles:
     )
 
 
-def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0) -> InputFiles:
+def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0, check: Check = go_on) -> InputFiles:
     """Make the input files of `plan`.
 
     Args:
         plan: the plan of one shot.
         scratch: folder for temporary files.
         first_frame: frame of the video at which the shot begins, which determines its part of the pose video.
+        check: called between frames and between blocks of sound; may raise to stop.
 
     Raises:
         InputError: a file cannot be opened.
@@ -87,24 +88,24 @@ def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0) -> Inpu
         picture = cover(load_image(request.ref_image), request.width, request.height)
         reference = _named(_png(picture), ".png")
     return InputFiles(
-        sound=_named(wav_bytes(DrivingSound.of(plan).samples(plan.seconds), MODEL_SAMPLE_RATE), ".wav"),
+        sound=_named(wav_bytes(DrivingSound.of(plan).samples(plan.seconds, check), MODEL_SAMPLE_RATE), ".wav"),
         reference=reference,
-        poses=tuple(_named(content, ".mp4") for content in _pose_videos(plan, scratch, first_frame)),
+        poses=tuple(_named(content, ".mp4") for content in _pose_videos(plan, scratch, first_frame, check)),
     )
 
 
-def _pose_videos(plan: Plan, scratch: Path, first_frame: int) -> Iterator[bytes]:
+def _pose_videos(plan: Plan, scratch: Path, first_frame: int, check: Check) -> Iterator[bytes]:
     """A pose video at 16 fps for each clip, in the render's size, from the first frame that the clip samples."""
     request = plan.request
     if request.guide.pose_video is None:
         return
     end = first_frame + sum(clip.size for clip in plan.clips)
     indices = pose_frame_indices(probe_video(request.guide.pose_video).fps, end)[first_frame:]
-    pictures = pick_pictures(read_frames(request.guide.pose_video), indices, hold=True)
+    pictures = pick_pictures(heard(read_frames(request.guide.pose_video), check), indices, hold=True)
     file = scratch / "pose.mp4"
     for clip in plan.clips:
         with SegmentWriter(file, width=request.width, height=request.height, fps=MODEL_FPS, crf=POSE_CRF) as writer:
-            for picture in islice(pictures, sampled_length(clip)):
+            for picture in islice(heard(pictures, check), sampled_length(clip)):
                 assert picture is not None, "the last pose is held"
                 writer.write(cover(picture, request.width, request.height)[np.newaxis])
         deque(islice(pictures, clip.size - sampled_length(clip)), maxlen=0)  # between this clip's and the next

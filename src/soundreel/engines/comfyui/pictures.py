@@ -13,7 +13,7 @@ from soundreel.engines.comfyui.client import Client, ServerFile
 from soundreel.errors import EngineError, MediaError
 from soundreel.media.image import load_plain_image
 from soundreel.media.video import probe_video, read_swscale_frames
-from soundreel.types import Clip, Plan, Progress, Report, Stage
+from soundreel.types import Check, Clip, Plan, Progress, Report, Stage, go_on, heard
 from soundreel.units import Frames
 
 VIDEO_ENDINGS: Final = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi"})
@@ -89,14 +89,18 @@ def check_count(pictures: Pictures, expected: int, *, exactly: bool) -> None:
         raise EngineError(f"the server made {found} frames, {expected} were expected")
 
 
-def clips_of(pictures: Pictures, plan: Plan, start: int, *, skip: int) -> Iterator[tuple[Clip, Frames]]:
+def clips_of(
+    pictures: Pictures, plan: Plan, start: int, *, skip: int, check: Check = go_on
+) -> Iterator[tuple[Clip, Frames]]:
     """The clips from index `start` on with their frames; `skip` pictures before the video's first are dropped.
+
+    `check` is called before each picture and may raise to stop.
 
     Raises:
         EngineError: pictures of another size, or too few of them.
     """
     clips = plan.clips[start:]
-    row = islice(pictures.read(), skip + clips[0].start, None)
+    row = islice(heard(pictures.read(), check), skip + clips[0].start, None)
     height, width = plan.request.height, plan.request.width
     for clip in clips:
         frames = np.empty((clip.frames, height, width, 3), np.uint8)

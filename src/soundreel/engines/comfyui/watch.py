@@ -14,7 +14,7 @@ from soundreel.engines.comfyui.client import BusyError, Client, Graph, PromptSta
 from soundreel.engines.comfyui.events import Event, EventSocket
 from soundreel.engines.comfyui.steps import Steps
 from soundreel.errors import EngineError
-from soundreel.types import Progress, Report, Stage
+from soundreel.types import Check, Progress, Report, Stage, go_on
 
 TICK_SECONDS: Final = 0.25
 """Longest wait for a message, and delay with which Ctrl-C and `Cancelled` take effect."""
@@ -57,6 +57,7 @@ class Watch:
     Args:
         socket: that of the prompt's client id.
         patience_seconds: longest time without progress while the prompt runs.
+        check: called every `TICK_SECONDS`; may raise to stop.
         preview: path, without extension, of the preview picture of the clip that is sampled; None: none is kept.
     """
 
@@ -69,11 +70,12 @@ class Watch:
         graph: Graph,
         report: Report,
         patience_seconds: float,
+        check: Check = go_on,
         preview: Path | None = None,
     ) -> None:
         self._client, self._socket, self._prompt_id = client, socket, prompt_id
         self._steps = Steps(graph)
-        self._report, self._patience, self._preview = report, patience_seconds, preview
+        self._report, self._check, self._patience, self._preview = report, check, patience_seconds, preview
         self._state: State | None = None
         now = time.monotonic()
         self._progress_at = self._message_at = now
@@ -91,9 +93,10 @@ class Watch:
             VanishedError: the server no longer knows the prompt.
             UnreachableError: the server is unreachable for longer than `OUTAGE_SECONDS`.
             EngineError: there is no progress for too long.
-            Cancelled: raised by the report.
+            Cancelled: raised by the report or the check.
         """
         while True:
+            self._check()
             event = self._socket.receive(TICK_SECONDS if not self._ending else FINISHING_POLL_SECONDS)
             if event is not None:
                 self._handle(event)

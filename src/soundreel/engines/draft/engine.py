@@ -22,7 +22,7 @@ from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
 from soundreel.media.image import load_image
 from soundreel.request import Request
-from soundreel.types import Clip, Plan, Progress, RenderedClip, Report, Stage
+from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames
 
 BYTES_PER_PIXEL = 3
@@ -101,11 +101,11 @@ class DraftEngine(HoldsNothing):
         """Nothing: frames are drawn again as quickly as they are read."""
         return KeptBytes(negatives=(0,) * len(plan.clips))
 
-    def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carries are empty, since no frame depends on another."""
         plan, request = prepared.plan, prepared.plan.request
         report(Progress(stage=Stage.ANALYSE))
-        features = DrivingSound.of(plan).features(plan.frames)
+        features = DrivingSound.of(plan).features(plan.frames, check)
         picture, size = _load_reference(request), (request.width, request.height)
 
         @lru_cache(maxsize=2)  # for this shot, and for a clip in it with a seed of its own

@@ -30,7 +30,7 @@ from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
-from soundreel.types import Clip, Plan, RenderedClip, Report
+from soundreel.types import Check, Clip, Plan, RenderedClip, Report, go_on
 from soundreel.weights.lora_files import LoraSource, lora_file
 
 
@@ -70,25 +70,25 @@ class NativeEngine(HoldsNothing):
         return kept_bytes(plan)
 
     @torch.inference_mode()
-    def render(self, prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carry holds the motion frames."""
         placement: Placement = prepared.placement
         try:
             with capped(placement.device, placement.memory):
-                yield from _render(prepared, start, report)
+                yield from _render(prepared, start, report, check)
         finally:
             gc.collect()  # what waited in host memory is in cycles with the blocks that it waited for
             release_memory(placement.device)
 
 
 @torch.inference_mode()
-def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[RenderedClip]:
+def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> Iterator[RenderedClip]:
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
     request, device = plan.request, placement.device
     loading = report_loading(report)
     vae = Vae.load(placement.files, dtype=vae_dtype(placement.arithmetic.vae, device), on_load=loading)
-    vae.most_at_once, vae.bands = placement.memory.vae_step, placement.memory.vae_bands
+    vae.most_at_once, vae.bands, vae.check = placement.memory.vae_step, placement.memory.vae_bands, check
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
     chain = Chain(plan, start, decoder, reference)
@@ -96,7 +96,7 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
     for clip in plan.clips[start.index :]:
         negative, facts = chain.find(clip), start.negatives.facts(clip.index)
         if negative is None:
-            sampling = sampling or _Sampling(prepared, start, decoder, report)
+            sampling = sampling or _Sampling(prepared, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
             chain.keep(clip, negative, facts)
         else:
@@ -113,12 +113,13 @@ def _render(prepared: Prepared, start: Start, report: Report) -> Iterator[Render
 class _Sampling:
     """The networks that sample, loaded; called for one clip after the other."""
 
-    def __init__(self, prepared: Prepared, start: Start, decoder: ClipDecoder, report: Report) -> None:
+    def __init__(self, prepared: Prepared, start: Start, decoder: ClipDecoder, report: Report, check: Check) -> None:
         plan, placement = prepared.plan, prepared.placement
         request, loading = plan.request, report_loading(report)
-        self._plan, self._report, self._schedule = plan, report, plan_schedule(request)
+        self._plan, self._report, self._check = plan, report, check
+        self._schedule = plan_schedule(request)
         decoder.vae.to("cpu")  # each encoder has the device to itself
-        scene = prepare_scene(prepared, loading)
+        scene = prepare_scene(prepared, loading, check)
         transformer = load_transformer(placement, loading)
         self._resident = ResidentBlocks(transformer, placement.memory, placement.device)
         decoder.vae.to(placement.device)
@@ -155,5 +156,5 @@ class _Sampling:
         for at, pose in self._poses:
             if at == index:
                 return pose
-        self._poses = enumerate(poses(self._plan, index), start=index)
+        self._poses = enumerate(poses(self._plan, index, self._check), start=index)
         return next(self._poses)[1]

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from soundreel.media.pose import PoseMatch, pick_pictures, pose_frame_indices
 from soundreel.media.video import probe_video, read_frames
+from soundreel.types import Check, go_on, heard
 from soundreel.units import Frames, StrPath
 
 NO_POSE: Final = -1.0
@@ -69,6 +70,7 @@ def pose_windows(
     height: int,
     match: PoseMatch = PoseMatch.TIME,
     lead_in: int = 0,
+    check: Check = go_on,
 ) -> Iterator[Tensor]:
     """The pose video as pixels for one clip after the other, each read when it is asked for.
 
@@ -80,6 +82,7 @@ def pose_windows(
         height: of the video, in pixels.
         match: which pose goes with which frame.
         lead_in: model frames before output frame 0; with `PoseMatch.TIME` they take the first pose.
+        check: called before each frame that is read or fitted; may raise to stop.
 
     Yields:
         float32 [3, 1 + size, height, width] for each clip: its first pose twice, as the VAE wants it (encode, then
@@ -94,7 +97,7 @@ def pose_windows(
     needed = list(accumulate((start for start, _ in reversed(windows)), min))[::-1]  # first frame from each clip on
     position = needed[0] if windows else 0
     hold = match is PoseMatch.TIME
-    frames = pick_pictures(read_frames(path, exact=hold), indices[position:], hold=hold)
+    frames = pick_pictures(heard(read_frames(path, exact=hold), check), indices[position:], hold=hold)
     seen: deque[NDArray[np.uint8] | None] = deque()  # of the frames up to `position`, those that may come again
     for (start, size), oldest in zip(windows, needed, strict=True):
         while position < start + size:
@@ -103,7 +106,7 @@ def pose_windows(
         while len(seen) > position - oldest:
             seen.popleft()
         window = torch.full((3, 1 + size, height, width), NO_POSE)
-        for k, frame in enumerate(islice(seen, start - oldest, start - oldest + size), start=1):
+        for k, frame in enumerate(heard(islice(seen, start - oldest, start - oldest + size), check), start=1):
             if frame is not None:
                 window[:, k] = fit_pose(frame, width, height)
         window[:, 0] = window[:, 1]

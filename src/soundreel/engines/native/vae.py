@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from soundreel.engines.native.network import LibraryNetwork
 from soundreel.errors import EngineError
 from soundreel.models.vae import LATENT_STEP, decode, encode
+from soundreel.types import Check, go_on
 from soundreel.weights.catalog import Component
 
 
 class Vae(LibraryNetwork[AutoencoderKLWan]):
-    """Encodes and decodes videos, at most `most_at_once` latent frames at a time, in so many `bands` of rows."""
+    """Encodes and decodes videos, at most `most_at_once` latent frames at a time, in so many `bands` of rows.
+
+    `check` is called before each of these pieces, and may raise to stop.
+    """
 
     component = Component.VAE
     kind = AutoencoderKLWan
@@ -32,6 +36,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         self.most_at_once = LATENT_STEP
         self.bands = 1
         self.make_room: Callable[[], bool] = _no_room
+        self.check: Check = go_on
 
     @property
     def channels(self) -> int:
@@ -59,7 +64,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         Pixels may lie in host memory: they come to the device in pieces.
         """
         rows = self.latent_size(*pixels.shape[2:])[0]
-        means = self._in_pieces(partial(encode, self.network, pixels), rows)
+        means = self._in_pieces(partial(encode, self.network, pixels, check=self.check), rows)
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
@@ -70,7 +75,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         """
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
         moments = moments.to(self.device, self.dtype)
-        return self._in_pieces(partial(decode, self.network, moments, keep), latents.shape[2])
+        return self._in_pieces(partial(decode, self.network, moments, keep, check=self.check), latents.shape[2])
 
     def _in_pieces(self, work: Callable[[int, int], Tensor], rows: int) -> Tensor:
         """Work in latent frames at once and bands as planned; where memory runs out, whatever else is there leaves.
