@@ -18,7 +18,14 @@ from av.video.reformatter import Colorspace
 from media_files import tone, write_sound
 from soundreel.errors import InputError, MediaError
 from soundreel.media.mux import SoundTrack, assemble, verify
-from soundreel.media.video import SegmentWriter, check_size, probe_video, read_frames, read_swscale_frames
+from soundreel.media.video import (
+    SegmentWriter,
+    check_size,
+    probe_video,
+    read_frames,
+    read_swscale_frames,
+    scan_packets,
+)
 from soundreel.units import Frames
 
 HEIGHT, WIDTH = 48, 64
@@ -432,6 +439,18 @@ class TestVerify:
         film = write_film(tmp_path / "film.mp4")
         with pytest.raises(MediaError, match=message):
             verify(film, **{"frames": 20, "fps": 16, "sound": True} | expected)
+
+    @pytest.mark.parametrize("kind", ["noise", "flicker"])
+    def test_keyframes_that_follow_each_other(self, tmp_path, kind):
+        """Without loss, x264 begins anew at almost every picture of these."""
+        pictures = np.random.default_rng(0).integers(0, 256, (36, HEIGHT, WIDTH, 3), np.uint8)
+        if kind == "flicker":
+            pictures[:] = np.arange(36)[:, None, None, None] % 2 * 255
+        segment = write_segment(tmp_path / "segment.mp4", pictures, crf=0)
+        with av.open(str(segment)) as container:
+            assert scan_packets(container).keyframes > 30
+        assemble([segment], tmp_path / "film.mp4", fps=16, sound=None, metadata={})
+        verify(tmp_path / "film.mp4", frames=36, fps=16, sound=False)
 
     def test_missing_sound(self, tmp_path):
         film = write_film(tmp_path / "film.mp4", sound_seconds=0)

@@ -74,6 +74,12 @@ class TestNative:
         assert result["work_bytes"] == sum(path.stat().st_size for path in kept.work.rglob("*") if path.is_file())
         assert probe_video(kept.folder / "b.mp4").fps == 24
 
+    def test_noise_is_printed_without_loss(self, kept: Render, capsys: pytest.CaptureFixture[str]) -> None:
+        """Random weights paint noise, of which x264 without loss makes one keyframe after another."""
+        done = run_here(capsys, "reprint", kept.video, "--crf", "0", "-q")
+        assert done.code == 0, done.err
+        assert probe_video(done.path).frames == 17
+
     def test_the_work_folder_may_be_elsewhere(self, kept: Render, capsys: pytest.CaptureFixture[str]) -> None:
         elsewhere, video = kept.folder / "clips", kept.folder / "videos" / "c.mp4"
         kept.work.rename(elsewhere)

@@ -125,10 +125,23 @@ def _expect_seconds(path: StrPath, found: Fraction, expected: float, *, toleranc
 
 
 def _decodable_keyframes(path: StrPath, check: Check) -> int:
+    """How many keyframes give a picture by themselves, as where a player begins with them.
+
+    The other packets are looked at, not drawn. To the decoder a keyframe may be a picture like any other: it begins
+    anew at each, and skips none.
+    """
+    decodable = 0
     with opened(path) as container:
         stream = video_stream(container)
-        stream.codec_context.skip_frame = "NONKEY"
-        return sum(1 for _ in heard(container.decode(stream), check))
+        decoder = stream.codec_context
+        for packet in heard(container.demux(stream), check):
+            begins = packet.is_keyframe and packet.size > 0
+            decoder.skip_frame = "DEFAULT" if begins else "NONKEY"
+            pictures = decoder.decode(packet)
+            if begins:
+                decodable += bool(pictures + decoder.decode(None))
+                decoder.flush_buffers()
+    return decodable
 
 
 def _mp4_options(fps: int, track: "_TrackEncoder | None") -> dict[str, str]:
