@@ -141,6 +141,19 @@ def test_an_unfinished_render_beside_a_finished_one_stays(tmp_path: Path, tune: 
     assert (entry.left, unfinished.exists()) == ("", False)
 
 
+def test_what_a_killed_process_leaves_goes(tmp_path: Path, tune: Path, finished: Path) -> None:
+    """It held the name of its video, and had begun no clip."""
+    claim = "import os, sys; from pathlib import Path; from soundreel.disk.outputs import claimed\n"
+    claim += "with claimed(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    for output in (finished.parents[1] / "b.mp4", tmp_path / "alone" / "c.mp4"):
+        assert finish(start(str(output), program=("-c", claim))).code == -signal.SIGKILL
+        assert (output.parent / ".soundreel" / output.name / "lock").exists()
+    clean(tmp_path, dry_run=True)
+    assert (finished.parent / "b.mp4").exists()
+    clean(tmp_path)
+    assert files_below(tmp_path) == ["alone", "finished", "finished/a.mp4"]
+
+
 def test_files_of_others_stay(tmp_path: Path, finished: Path) -> None:
     (finished / "notes.txt").write_text("mine")
     other = tmp_path / "other"

@@ -52,8 +52,8 @@ def frames(path: Path) -> list[bytes]:
 
 
 def work_folder(folder: Path) -> Path:
-    (work,) = (folder / ".soundreel").iterdir()
-    return work
+    (plan,) = (folder / ".soundreel").glob("*/plan.json")
+    return plan.parent
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first(
     listed = run_here(capsys, "jobs", tmp_path, "--json")
     first.send_signal(signal.SIGCONT)
     assert second.code == 2
-    assert f"process {first.pid} is rendering this" in second.err
+    assert f"process {first.pid} is rendering '{tmp_path / 'a.mp4'}'" in second.err
     assert len(second.err.splitlines()) == 1
     (render,) = json.loads(listed.out)["renders"]
     assert render["pid"] == str(first.pid)

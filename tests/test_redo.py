@@ -58,8 +58,8 @@ def render(tmp_path: Path, tune: Path) -> Render:
 
 
 def work_of(video: Path) -> Path:
-    (folder,) = (video.parent / ".soundreel").iterdir()
-    return folder
+    (plan,) = (video.parent / ".soundreel").glob("*/plan.json")
+    return plan.parent
 
 
 def commands(tune: Path, video: Path) -> dict[str, Words]:

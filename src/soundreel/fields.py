@@ -48,6 +48,7 @@ class Option:
     default_says: str = ""  # in place of the default
     is_path: bool = False  # means something else in another folder
     is_file: bool = False  # a path that is read: its content counts, not its name
+    is_written: bool = False  # a path that something is written to; all others are read
     is_secret: bool = False  # written nowhere
     is_address: bool = False  # a URL; the name and password in it are written nowhere
     make_absolute: Callable[[str], str] | None = None  # for texts with a path in them
@@ -99,6 +100,11 @@ class Field:
     def shown(self) -> str:
         """The name that messages use: as on the command line, with _ for -."""
         return self.option.flags[0].replace("-", "_") if self.option.flags else self.leaf
+
+    @property
+    def flag(self) -> str:
+        """Its main option on the command line."""
+        return f"--{self.shown.replace('_', '-')}"
 
     def wrong(self, value: Any, expected: str) -> InputError:
         """The error for a value that the field cannot have; a secret is not repeated."""

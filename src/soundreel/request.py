@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -327,11 +327,11 @@ class Output:
 
     path: StrPath | None = option(  # None: a new name in `dir`
         None, "Name of the video, replaced if it is there",
-        role=Role.NEITHER, panel=OUTPUT, flags=("output", "o", "save-file"), is_path=True,
+        role=Role.NEITHER, panel=OUTPUT, flags=("output", "o", "save-file"), is_path=True, is_written=True,
     )  # fmt: skip
     dir: StrPath = option(
         Path("output/video"), "Folder for automatic names",
-        role=Role.NEITHER, panel=OUTPUT, flags=("output-dir",), is_path=True,
+        role=Role.NEITHER, panel=OUTPUT, flags=("output-dir",), is_path=True, is_written=True,
     )  # fmt: skip
     settings: str | None = option(
         None, "Tag in the automatic name", role=Role.NEITHER, panel=OUTPUT, default_says="the engine"
@@ -539,6 +539,18 @@ def _known(data: Mapping[str, Any], kind: Any, leave_out: Callable[[Option], boo
 
 def _is_group(kind: Any) -> bool:
     return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+
+
+def files_read(request: Request) -> Iterator[tuple[str, StrPath]]:
+    """What a request names to be read, files and folders: what each is, for messages, and its path."""
+    for field in fields_of(Request):
+        path = field.of(request)
+        if field.option.is_path and not field.option.is_written and path is not None:
+            yield "the sound" if field.name == "audio" else f"the {field.flag}", path
+    for lora in request.compute.loras:
+        path, _ = split_lora(lora)
+        if path:
+            yield "the --lora", path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,15 +42,24 @@ class Holder:
         return f"process {self.pid}" + (f" on {self.host}" if self.host not in {"", socket.gethostname()} else "")
 
 
+class NoLocksError(InputError):
+    """A file system knows no locks."""
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, what: str = "", cure: str = "name another --work-dir") -> Iterator[None]:
     """Make `folder` this process's own until the block is left; makes the folder if need be.
 
+    Args:
+        what: is being rendered, for the message to whoever is refused; "": what is in the folder.
+        cure: what else than waiting or stopping the other process helps.
+
     Raises:
-        InputError: another process has it, it cannot be made, or its file system knows no locks.
+        InputError: another process has it, or it cannot be made.
+        NoLocksError: its file system knows no locks.
         MediaError: nothing can be written there.
     """
-    handle = _take(folder)
+    handle = _take(folder, f"is rendering {what or f'this in {str(folder)!r}'}: wait for it, stop it, or {cure}")
     try:
         yield
     finally:
@@ -73,12 +82,12 @@ def holder(folder: Path) -> Holder | None:
     return None
 
 
-def _take(folder: Path) -> int:
+def _take(folder: Path, refusal: str) -> int:
     path = folder / LOCK_NAME
     while True:
         handle = _open(path)
         try:
-            _claim(handle, folder)
+            _claim(handle, folder, refusal)
             if _is(handle, path):
                 with reporting(path):
                     _sign(handle)
@@ -97,22 +106,19 @@ def _open(path: Path) -> int:
             return os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
         except FileNotFoundError:
             continue
-        except OSError as error:
-            raise InputError(
-                f"cannot write into {str(path.parent)!r} ({error.strerror}): choose another folder"
-            ) from error
+        except (OSError, ValueError) as error:  # ValueError: a null character in the name
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot write into {str(path.parent)!r} ({why}): choose another folder") from error
     raise InputError(f"cannot keep the folder {str(path.parent)!r}: something removes it again and again")
 
 
-def _claim(handle: int, folder: Path) -> None:
+def _claim(handle: int, folder: Path, refusal: str) -> None:
     try:
         is_ours = _try(handle, TAKING_SECONDS)
     except OSError as error:
-        raise InputError(f"cannot lock {str(folder)!r} ({error.strerror}): choose another folder") from error
+        raise NoLocksError(f"cannot lock {str(folder)!r} ({error.strerror}): choose another folder") from error
     if not is_ours:
-        raise InputError(
-            f"{_read(handle)} is rendering this in {str(folder)!r}: wait for it, stop it, or name another --work-dir"
-        )
+        raise InputError(f"{_read(handle)} {refusal}")
 
 
 def _try(handle: int, seconds: float) -> bool:

@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -15,6 +15,15 @@ from typing import Final
 import numpy as np
 
 from soundreel.disk.durable import publish
+from soundreel.disk.outputs import (
+    ROOM_FOR_COPIES_BYTES,
+    Inputs,
+    check_name,
+    claimed,
+    fitting,
+    is_folder,
+    longest_name,
+)
 from soundreel.errors import InputError, MediaError
 from soundreel.interpolation.frames import FrameRateConverter, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
@@ -123,7 +132,7 @@ def interpolate_video(
     if on_start is not None:
         on_start(prepared)
     method = open_method(request.method, weights=request.weights, models=request.models, device=request.device)
-    with _work_folder(prepared) as work:
+    with _claimed(prepared), _work_folder(prepared) as work:
         segment, finished = work / "pictures.mp4", work / f"finished{_ending(prepared.file_format)}"
         _write_pictures(segment, prepared, heard(_pictures(prepared, method, on_progress, check), check))
         replace_pictures(
@@ -149,7 +158,7 @@ def interpolate_video(
 
 def _prepare(request: VideoInterpolation) -> PreparedInterpolation:
     """Check everything and decide what to write; nothing is written yet."""
-    output = None if request.output is None else _output(request.output, request.video)
+    output = _output(request)
     check_method(request.method, weights=request.weights, models=request.models)
     info = probe_video(request.video)
     if info.frames < 2:
@@ -227,6 +236,11 @@ def _notes(video: StrPath, info: VideoInfo, target: Fraction, file_format: str, 
         yield f"{others} other track{'s are' if others > 1 else ' is'} not carried over (subtitles, covers, data)"
 
 
+def _claimed(prepared: PreparedInterpolation) -> AbstractContextManager[None]:
+    """The output's name, for this process alone; a generated name is never another's."""
+    return nullcontext() if prepared.output is None else claimed(prepared.output)
+
+
 @contextmanager
 def _work_folder(prepared: PreparedInterpolation) -> Iterator[Path]:
     """A temporary folder on the output's file system, so that publishing the output is a rename."""
@@ -285,21 +299,32 @@ def _ending(file_format: str) -> str:
     return next(ending for ending, name in FILE_FORMATS.items() if name == file_format)
 
 
-def _output(output: StrPath, video: StrPath) -> Path:
-    path = Path(output).absolute()
+def _output(request: VideoInterpolation) -> Path | None:
+    """The name that was asked for; `InputError` for one that the video cannot get."""
+    if request.output is None:
+        return None
+    path = Path(request.output).absolute()
+    says = f"--output is {os.fspath(request.output)!r}"
     if path.suffix.lower() not in FILE_FORMATS:
-        raise InputError(f"--output is {os.fspath(output)!r}: expected a name that ends in {', '.join(FILE_FORMATS)}")
-    if path.is_dir():
-        raise InputError(f"--output is {os.fspath(output)!r}, which is a folder: name a file")
-    if path.exists() and Path(video).exists() and path.samefile(video):
-        raise InputError(f"--output is {os.fspath(output)!r}, the video itself: choose another name")
+        raise InputError(f"{says}: expected a name that ends in {', '.join(FILE_FORMATS)}")
+    check_name(path)
+    if is_folder(path):
+        raise InputError(f"{says}, which is a folder: name a file")
+    _inputs(request).refuse(path, f"{says}, which")
     return path
+
+
+def _inputs(request: VideoInterpolation) -> Inputs:
+    named = (("the video", request.video), ("the --weights", request.weights), ("the --models", request.models))
+    return Inputs.of([(says, path) for says, path in named if path is not None])
 
 
 def _publish(finished: Path, prepared: PreparedInterpolation) -> Path:
     """Move the output to its name: one that was asked for is overwritten, a generated one is made unique."""
     if prepared.output is not None:
+        _output(prepared.request)  # a link may have been made meanwhile
         return publish(finished, prepared.output, replace=True)
     video = Path(prepared.request.video)
-    name = video.with_name(f"{video.stem}_{float(prepared.fps):g}fps{finished.suffix}")
-    return publish(finished, name, replace=False)
+    longest = longest_name(video.parent) - ROOM_FOR_COPIES_BYTES
+    name = fitting(video.stem, f"_{float(prepared.fps):g}fps{finished.suffix}", longest)
+    return publish(finished, video.with_name(name), replace=False)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from soundreel.disk.locks import locked
+from soundreel.disk.outputs import remove_dead_claims
 from soundreel.errors import InputError
 from soundreel.render.folder_files import remove_work
 from soundreel.render.plan_file import PLAN_NAME, plans_of, read_plan
-from soundreel.render.unfinished import StoredRender, bytes_below, find_renders
+from soundreel.render.unfinished import StoredRender, bytes_below, find_renders, folders_of_work_folders
 from soundreel.units import StrPath
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -51,7 +52,11 @@ def clean(
     Raises:
         InputError: `folder` is none.
     """
-    return [_clean(render, unfinished, older_than, dry_run) for render in find_renders(folder)]
+    cleaned = [_clean(render, unfinished, older_than, dry_run) for render in find_renders(folder)]
+    if not dry_run:
+        for place in folders_of_work_folders(Path(folder)):
+            remove_dead_claims(place)
+    return cleaned
 
 
 def _clean(render: StoredRender, unfinished: bool, older_than: timedelta | None, dry_run: bool) -> Cleaned:

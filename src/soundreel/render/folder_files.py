@@ -11,11 +11,9 @@ from typing import Final
 
 from soundreel.disk.durable import TEMPORARY_PATTERN, WINDOWS
 from soundreel.disk.locks import LOCK_NAME
+from soundreel.disk.outputs import WORK_FOLDER, is_folder
 from soundreel.errors import InputError
 from soundreel.render.plan_file import PLAN_NAME
-
-WORK_FOLDER: Final = ".soundreel"
-"""Beside the output: a folder per render, named by the fingerprint of what was asked."""
 
 ENGINE_FOLDER: Final = "engine"
 
@@ -24,17 +22,37 @@ _OURS: Final = re.compile(
     rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
     rf"({TEMPORARY_PATTERN})?"
 )
+_BEFORE_THE_PLAN: Final = re.compile(rf"{LOCK_NAME}|.*{TEMPORARY_PATTERN}")
+"""Of these, what may be in a work folder that has no plan yet."""
 
 
 def refuse_foreign(folder: Path) -> None:
     """Raise `InputError` for a folder that holds anything but what a work folder does: other names, links, pipes."""
-    if folder.is_dir():
-        foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
-        foreign = foreign or next((str(path.relative_to(folder)) for path in _not_plain(folder)), None)
-        if foreign is not None:
-            raise InputError(
-                f"{str(folder)!r} is no work folder of soundreel (it holds {foreign!r}): name an empty or a new one"
-            )
+    if not is_folder(folder):
+        return
+    foreign = next((entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name)), None)
+    foreign = foreign or next((str(path.relative_to(folder)) for path in _not_plain(folder)), None)
+    if foreign is not None:
+        raise _is_foreign(folder, foreign)
+
+
+def refuse_without_plan(folder: Path) -> None:
+    """Raise `InputError` for a folder that holds files of such names, but no plan.
+
+    Names alone do not tell: beside clips or an engine's files there is a plan, which is written first and removed last.
+    """
+    if not is_folder(folder) or (folder / PLAN_NAME).exists():
+        return
+    names = sorted(entry.name for entry in folder.iterdir())
+    foreign = next((name for name in names if not _BEFORE_THE_PLAN.fullmatch(name)), None)
+    if foreign is not None:
+        raise _is_foreign(folder, foreign)
+
+
+def _is_foreign(folder: Path, holds: str) -> InputError:
+    return InputError(
+        f"{str(folder)!r} is no work folder of soundreel (it holds {holds!r}): name an empty or a new one"
+    )
 
 
 def _not_plain(folder: Path) -> Iterator[Path]:

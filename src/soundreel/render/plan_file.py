@@ -103,6 +103,11 @@ def read_plan(folder: Path) -> PlanData | None:
     return found if _is_whole(found) else None
 
 
+def is_work_folder(folder: Path) -> bool:
+    """Whether renders are kept in a folder, by a plan that can be read."""
+    return _is_whole(_read_json(folder / PLAN_NAME)) or is_of_earlier_version(folder)
+
+
 def _is_whole(plan: Any) -> bool:
     if not isinstance(plan, dict) or not all(isinstance(plan.get(name), kind) for name, kind in _KINDS.items()):
         return False

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel import planning
+from soundreel.disk.outputs import Inputs
 from soundreel.engines.base import Choice, Engine, Identity, Prepared, check_weights, open_engine
-from soundreel.errors import InputError
 from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
 from soundreel.media.image import probe_image
+from soundreel.render import naming
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
-from soundreel.request import Interpolation, Request
+from soundreel.request import Interpolation, Request, files_read
 from soundreel.types import Check, Clip, Plan, go_on
 from soundreel.units import MODEL_FPS
 
@@ -42,6 +43,7 @@ class Asked:
     """A request on its sound: what is to be rendered and by which engine, before the engine has decided how."""
 
     plan: Plan
+    inputs: Inputs  # the files that are read: no result is ever put in their place
     sound: SoundInfo
     choice: Choice
     interpolation: Interpolation  # the method that is really used
@@ -165,13 +167,16 @@ class PreparedRender:
 
 def ask(request: Request) -> Asked:
     """Read the sound's length, choose an engine, and plan."""
-    _check_output(request)
+    inputs = Inputs.of(files_read(request))
+    naming.check_output(request, inputs)
     sound = probe_sound(request.audio)
     check_weights(request)
     choice = open_engine(request)
     planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
+    naming.check_settings(planned, choice.engine.name)
     return Asked(
         plan=planned,
+        inputs=inputs,
         sound=sound,
         choice=choice,
         interpolation=_interpolation(request, choice.engine),
@@ -215,18 +220,6 @@ def _interpolation_notes(request: Request, interpolation: Interpolation) -> Iter
         yield DRAFT_NEEDS_NO_FILM
     if interpolation is Interpolation.MOTION and wanted is Interpolation.NONE:
         yield RATE_NEEDS_A_METHOD.format(fps=request.output.fps)
-
-
-def _check_output(request: Request) -> None:
-    if request.output.path is None:
-        return
-    output = Path(request.output.path)
-    if output.suffix.lower() != ".mp4":
-        raise InputError(f"--output is {str(output)!r}: expected a name that ends in .mp4", field="output.path")
-    if output.is_dir():
-        raise InputError(
-            f"--output is {str(output)!r}, which is a folder: name a file, or use --output-dir", field="output.path"
-        )
 
 
 def _sound_notes(planned: Plan, sound: SoundInfo, check: Check) -> Iterator[str]:

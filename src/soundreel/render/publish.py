@@ -12,7 +12,7 @@ from soundreel.errors import MediaError
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.render import naming
 from soundreel.render.prepared import PreparedRender
-from soundreel.render.work_folder import WorkFolder, output_folder
+from soundreel.render.work_folder import WorkFolder
 from soundreel.types import Check, go_on
 from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
@@ -45,7 +45,7 @@ class PartialVideo:
 
     def __init__(self, work: WorkFolder) -> None:
         self._work = work
-        self.path = output_folder(work.render.request) / _partial_name(work.render)
+        self.path = _partial_path(work.render)
         self._begun = time.monotonic()
         self._spent = self._last = 0.0
 
@@ -71,14 +71,17 @@ class PartialVideo:
         self.path.unlink(missing_ok=True)
 
 
-def _partial_name(render: PreparedRender) -> str:
-    if render.request.output.path is not None:
-        return f"{Path(render.request.output.path).stem}.partial.mp4"
-    return naming.partial_name(render.plan, render.engine.name, render.asked.fingerprint.digest)
+def _partial_path(render: PreparedRender) -> Path:
+    request = render.request
+    if request.output.path is not None:
+        return naming.partial_path(Path(request.output.path).absolute())
+    name = naming.partial_name(render.plan, render.engine.name, render.asked.fingerprint.digest)
+    return naming.output_folder(request) / name
 
 
 def publish(finished: Path, render: PreparedRender) -> Path:
     """Give the video its name: an asked-for name is replaced, a name of ours never replaces anything."""
-    folder, asked = output_folder(render.request), render.request.output.path
+    naming.check_output(render.request, render.asked.inputs)  # a link may have been made meanwhile
+    folder, asked = naming.output_folder(render.request), render.request.output.path
     name = naming.output_name(render.plan, render.engine.name, datetime.now()) if asked is None else Path(asked).name
     return durable.publish(finished, folder / name, replace=asked is not None)

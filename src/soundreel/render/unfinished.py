@@ -10,11 +10,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from soundreel.disk.locks import holder
+from soundreel.disk.outputs import WORK_FOLDER, Inputs
 from soundreel.disk.state import is_own
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
-from soundreel.render.folder_files import WORK_FOLDER
 from soundreel.render.named_places import named_places
+from soundreel.render.naming import check_output
 from soundreel.render.plan_file import PLAN_NAME, PlanData, clip_file, plans_of, read_plan
 from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe, stated_request
@@ -95,6 +96,7 @@ def load_redo(
         InputError: there is no such render, or this user has not begun it.
     """
     place, request = _open_source(source, work_dir, is_trusted)
+    _refuse_source(source, output, request)
     return request, WorkOptions(work_dir=place, redo_clip=number, redo_seed=seed, redo_output=output)
 
 
@@ -125,7 +127,14 @@ def load_reprint(
     wanted = output or (None if beside is None else _next_name(Path(beside), "print"))
     if wanted is not None:
         request = request.replace(output=str(wanted))
+    _refuse_source(source, output, request)
     return request, WorkOptions(work_dir=place, keep_work=True, only_print=True)
+
+
+def _refuse_source(source: StrPath, output: StrPath | None, request: Request) -> None:
+    """Raise `InputError` where a video that is drawn or printed again would be replaced."""
+    if output is not None:
+        check_output(request.replace(output=str(output)), Inputs.of([("the video", source)]))
 
 
 def _request_in(folder: Path, plan: PlanData, is_trusted: bool) -> Request:
@@ -257,14 +266,23 @@ def _existing(folder: StrPath) -> Path:
     return path
 
 
+def folders_of_work_folders(root: Path) -> Iterator[Path]:
+    """The folders in and below `root` that soundreel has made for work folders."""
+    return (place for place, _ in _looked_into(root) if place.name == WORK_FOLDER)
+
+
 def _work_folders(root: Path) -> Iterator[Path]:
     """Folders with a plan of ours, not inside one another."""
+    return (place for place, files in _looked_into(root) if PLAN_NAME in files)
+
+
+def _looked_into(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """`root` and the folders below it that may hold work folders, with the names of the files in each."""
     for place, folders, files in os.walk(root):
-        depth = len(Path(place).relative_to(root).parts)
+        yield Path(place), files
         if PLAN_NAME in files:
-            yield Path(place)
             folders.clear()
-        elif depth >= DEPTH:
+        elif len(Path(place).relative_to(root).parts) >= DEPTH:
             folders[:] = [name for name in folders if name == WORK_FOLDER]
         folders.sort()
 

@@ -16,7 +16,7 @@ it in its shot has now. Nothing that counts for another request is ever deleted.
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,19 +30,22 @@ from safetensors.numpy import load_file
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.durable import (
     TEMPORARY,
+    make_folder,
     uninterrupted,
     write_durably,
     write_json,
     write_tensors,
 )
 from soundreel.disk.locks import locked
+from soundreel.disk.outputs import WORK_FOLDER, claimed, is_folder, is_same_folder
 from soundreel.disk.plain_json import read_json
 from soundreel.disk.state import seal
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import Paths, to_data
 from soundreel.render import remarks
-from soundreel.render.folder_files import ENGINE_FOLDER, WORK_FOLDER, refuse_foreign, remove_work
+from soundreel.render.folder_files import ENGINE_FOLDER, refuse_foreign, refuse_without_plan, remove_work
+from soundreel.render.naming import output_folder
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.plan_file import (
     CLIP_DIGITS,
@@ -89,9 +92,8 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
         MediaError: it cannot be written.
     """
     folder, staging = work_folder(render.asked, options), staging_folder(render.asked, options)
-    for place in (folder, staging):
-        refuse_foreign(place)
-    with locked(folder):
+    _check_places(render.asked, folder, staging)
+    with _claimed(render.request), locked(folder):
         work = None
         try:
             work = WorkFolder(folder, render, options)
@@ -106,6 +108,21 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
             work.finish()
 
 
+def _check_places(asked: Asked, folder: Path, staging: Path) -> None:
+    """Raise `InputError` where a work folder holds other files, the sound or another input, or is to hold the video."""
+    for place in (folder, staging):
+        refuse_foreign(place)
+    refuse_without_plan(folder)
+    asked.inputs.refuse_below(folder)
+    if is_same_folder(folder, output_folder(asked.request)):
+        raise InputError(f"{str(folder)!r} is where the video goes: name another --work-dir")
+
+
+def _claimed(request: Request) -> AbstractContextManager[None]:
+    """The video's name, for this process alone; an automatic name is never another's."""
+    return nullcontext() if request.output.path is None else claimed(Path(request.output.path))
+
+
 def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
     """Keep a folder that holds anything worth it, and say how to go on."""
     if work is not None and work.holds_anything:
@@ -114,12 +131,6 @@ def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> Non
         work.let_go()
     elif not any(folder.glob("clip_*.json")) and not any((folder / ENGINE_FOLDER).glob("*")):
         remove_work(folder)
-
-
-def output_folder(request: Request) -> Path:
-    """Where the video goes."""
-    output = request.output
-    return Path(output.dir) if output.path is None else Path(output.path).absolute().parent
 
 
 def work_folder(asked: Asked, options: WorkOptions) -> Path:
@@ -143,7 +154,7 @@ def kept_identity(asked: Asked, options: WorkOptions) -> Identity | None:
     Raises:
         InputError: the folder is of a version whose clips cannot be gone on with.
     """
-    is_nowhere = options.work_dir is None and not (output_folder(asked.request) / WORK_FOLDER).is_dir()
+    is_nowhere = options.work_dir is None and not is_folder(output_folder(asked.request) / WORK_FOLDER)
     if not options.resume or is_nowhere:
         return None  # and no input need be read for the folder's name
     plans = plans_of(read_plan(work_folder(asked, options)))
@@ -179,7 +190,7 @@ class WorkFolder:
         )
         self._write_plan()
         for needed in (self.scratch, self.staging):
-            needed.mkdir(parents=True, exist_ok=True)
+            make_folder(needed)
 
     def _refuse(self, options: WorkOptions, found: FoundPlans) -> None:
         """Raise `InputError` where the folder does not hold what was said to be there; nothing is changed yet."""

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from soundreel import planning
 from soundreel.disk.durable import make_folder, write_durably
+from soundreel.disk.outputs import Inputs, is_folder
 from soundreel.engines.comfyui.client import UnreachableError
 from soundreel.engines.comfyui.engine import check_options
 from soundreel.engines.comfyui.input_files import make_input_files
@@ -14,7 +15,7 @@ from soundreel.engines.comfyui.prompt import Capabilities, Prompt
 from soundreel.engines.comfyui.servers import open_server
 from soundreel.errors import InputError
 from soundreel.media.audio import probe_sound
-from soundreel.request import Request
+from soundreel.request import Request, files_read
 from soundreel.units import StrPath
 
 PREFIX = "video/soundreel"
@@ -26,10 +27,15 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
     Model names are those of the server where one answers, else the official ones. Nothing is rendered.
 
     Raises:
-        InputError: a server cannot render the request, or it has cuts.
+        InputError: a server cannot render the request, it has cuts, or `path` is a folder or a file that is read.
         MediaError: unreadable media, or the files cannot be written.
     """
     check_options(request)
+    target, inputs = Path(path), Inputs.of(files_read(request))
+    says = f"--export-workflow is {str(target)!r}"
+    if is_folder(target):
+        raise InputError(f"{says}, which is a folder: name a file")
+    inputs.refuse(target, f"{says}, which")
     if request.cuts:
         raise InputError(
             "--cut: a graph renders one shot; export each by --audio-start and --audio-duration", field="cuts"
@@ -39,9 +45,10 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
         files = make_input_files(plan, Path(scratch))
     prompt = Prompt(plan=plan, files=files, capabilities=_capabilities(request), as_video=True)
     graph = prompt.graph(PREFIX)
-    target = Path(path)
-    contents = {target: json.dumps(graph, indent=2, ensure_ascii=False).encode()}
-    contents |= {target.parent / file.name: file.content for file in files}
+    beside = {target.parent / file.name: file.content for file in files}
+    for file in beside:
+        inputs.refuse(file, f"{says}, and beside it goes {file.name!r}, which")
+    contents = {target: json.dumps(graph, indent=2, ensure_ascii=False).encode(), **beside}
     make_folder(target.parent)
     for file, content in contents.items():
         write_durably(file, partial(Path.write_bytes, data=content), needed_bytes=len(content))
