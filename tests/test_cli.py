@@ -162,6 +162,21 @@ def test_a_misspelt_command_is_not_taken_for_a_sound(soundreel: Soundreel) -> No
     assert "genrate" in done.err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("redo a.mp4 1 --seed x", "seed is 'x'"),
+        ("interpolate a.mp4 --fps 24.5", "--fps is '24.5'"),
+        ("interpolate a.mp4 --factor two", "--factor is 'two'"),
+        ("interpolate a.mp4 --crf best", "--crf is 'best'"),
+        ("demo --frames few", "frames is 'few'"),
+    ],
+)
+def test_a_number_that_is_none_is_named_in_one_line(soundreel: Soundreel, words: str, says: str) -> None:
+    done = soundreel(*words.split())
+    assert (done.code, done.err) == (2, f"soundreel: {says}: expected a whole number\n")
+
+
 def test_importing_the_package_loads_no_heavy_library() -> None:
     heavy = ("av", "torch", "numpy", "librosa", "cv2")
     code = f"import sys, soundreel, soundreel.cli.app; print([m for m in {heavy} if m in sys.modules])"

@@ -257,7 +257,7 @@ def test_of_two_videos_of_one_render_the_named_one_is_drawn_again(soundreel: Sou
 # what cannot be
 
 
-@pytest.mark.parametrize("number", ["0", "6"])
+@pytest.mark.parametrize("number", ["0", "6", "-1"])
 @pytest.mark.parametrize("how", ["a folder", "a video", "the command"])
 def test_a_clip_that_is_not_there(soundreel: Soundreel, tune: Path, video: Path, how: str, number: str) -> None:
     before = {path: Path(video.parent, path).read_bytes() for path in files_below(video.parent) if "." in path[-5:]}
@@ -265,6 +265,14 @@ def test_a_clip_that_is_not_there(soundreel: Soundreel, tune: Path, video: Path,
     assert done.code == 2
     assert done.err == f"soundreel: clip is {number}: expected 1 to 5, the clips of this render\n"
     assert {path: Path(video.parent, path).read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("number", ["seven", "2.5", "", "9" * 5000])
+@pytest.mark.parametrize("how", ["a video", "the command"])
+def test_a_number_that_is_none(soundreel: Soundreel, tune: Path, video: Path, how: str, number: str) -> None:
+    done = soundreel(*commands(tune, video)[how][:-1], number)
+    what = "clip" if how == "a video" else "redo_clip"
+    assert (done.code, done.err) == (2, f"soundreel: {what} is {number!r}: expected a whole number\n")
 
 
 def test_nothing_is_kept(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from soundreel import __version__
 from soundreel.cli import models
 from soundreel.cli.display import Style, harmless, open_display
-from soundreel.cli.options import takes_encoding, takes_request
+from soundreel.cli.options import METAVARS, takes_encoding, takes_request, whole_number
 from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE, answer, open_streams, what_was_lost
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
@@ -108,6 +108,8 @@ def _say(message: str) -> None:
 WORK, RENDER, SERVER = "Interrupted renders", "Output", "ComfyUI server"
 """Panels of the help for options that are no fields of `Request`."""
 
+WHOLE_NUMBER = METAVARS[int]
+
 QUIET = typer.Option("--quiet", "-q", help="Print nothing but the path of the video.", rich_help_panel=RENDER)
 PROGRESS = typer.Option(
     "--progress",
@@ -180,7 +182,7 @@ def generate(
     work_dir: Annotated[str | None, WORK_DIR] = None,
     keep_work: Annotated[bool | None, KEEP_WORK] = None,
     resume: Annotated[bool, RESUME] = True,
-    redo_clip: Annotated[int | None, REDO_CLIP] = None,
+    redo_clip: Annotated[str | None, REDO_CLIP] = None,
     export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,
 ) -> None:
     """Turn a sound into a video that moves with it."""
@@ -190,7 +192,8 @@ def generate(
         for file in export(request, export_workflow):
             answer(str(file), file)
         return
-    work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=redo_clip)
+    number = whole_number(redo_clip, "redo_clip")
+    work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=number)
     render(request, progress, quiet=quiet, work=work)
 
 
@@ -231,14 +234,17 @@ def resume(
     render(request, progress, quiet=quiet, work=work)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -1 is a number that is out of range, no option
 def redo(
     source: Annotated[
         str, typer.Argument(metavar="DIR|VIDEO", help="A work folder, or a video whose work folder is kept.")
     ],
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Of the clip, from 1.")],
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Of the clip, from 1.")],
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Of the clip (default: one it has not had).", show_default=False)
+        str | None,
+        typer.Option(
+            "--seed", help="Of the clip (default: one it has not had).", metavar=WHOLE_NUMBER, show_default=False
+        ),
     ] = None,
     work_dir: Annotated[
         str | None, typer.Option("--work-dir", help="Where the clips of VIDEO are kept.", show_default=False)
@@ -254,7 +260,8 @@ def redo(
     """Draw one clip of a kept or unfinished render again, and what depends on it; the earlier video stays."""
     from soundreel.render.unfinished import load_redo
 
-    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output, is_trusted=trust_folder)
+    clip, its_seed = whole_number(number, "clip"), whole_number(seed, "seed")
+    request, work = load_redo(source, clip, seed=its_seed, work_dir=work_dir, output=output, is_trusted=trust_folder)
     _show_places(request, trust_folder)
     render(request, progress, quiet=quiet, work=work)
 
@@ -332,9 +339,13 @@ def plan(request: Request, as_json: Annotated[bool, AS_JSON] = False) -> None:
 @app.command()
 def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     video: Annotated[str, typer.Argument(help="Any video, with any sound or none.", show_default=False)],
-    fps: Annotated[int | None, typer.Option("--fps", help="Frames per second to make.", show_default=False)] = None,
+    fps: Annotated[
+        str | None,
+        typer.Option("--fps", help="Frames per second to make.", metavar=WHOLE_NUMBER, show_default=False),
+    ] = None,
     factor: Annotated[
-        int | None, typer.Option("--factor", help="Times the rate it has (default 2).", show_default=False)
+        str | None,
+        typer.Option("--factor", help="Times the rate it has (default 2).", metavar=WHOLE_NUMBER, show_default=False),
     ] = None,
     method: Annotated[
         str, typer.Option("--method", "--interpolate", help="motion, rife or film.")
@@ -344,7 +355,9 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     ] = None,
     models: Annotated[str | None, typer.Option("--models", help="The models folder.", show_default=False)] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    crf: Annotated[int, typer.Option("--crf", help=f"H.264 quality, 0 best to {MAX_CRF}.")] = DEFAULT_CRF,
+    crf: Annotated[str, typer.Option("--crf", help=f"H.264 quality, 0 best to {MAX_CRF}.", metavar=WHOLE_NUMBER)] = str(
+        DEFAULT_CRF
+    ),
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Name of the video, replaced if it is there.")
     ] = None,
@@ -361,13 +374,13 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     try:
         request = VideoInterpolation(
             video=video,
-            fps=fps,
-            factor=factor,
+            fps=whole_number(fps, "--fps"),
+            factor=whole_number(factor, "--factor"),
             method=method,
             weights=weights,
             models=models,
             device=device,
-            crf=crf,
+            crf=whole_number(crf, "--crf"),
             output=output,
         )
         made = interpolate_video(request, on_start=tell)
@@ -407,10 +420,12 @@ def doctor(
 @app.command()
 def demo(
     output_dir: Annotated[str, typer.Option("--output-dir", help="Where the videos go.")] = "output/demo",
-    frames: Annotated[int | None, typer.Option(help="Only so many frames.", show_default=False)] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Only so many frames.", metavar=WHOLE_NUMBER, show_default=False)
+    ] = None,
 ) -> None:
     """Render the example sound, without and with a reference image."""
     from soundreel.cli.examples import example_requests
 
-    for request in example_requests(Path(output_dir), frames):
+    for request in example_requests(Path(output_dir), whole_number(frames, "frames")):
         render(request)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import reduce
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, get_args, get_origin, overload
 
 import typer
 
@@ -201,6 +201,22 @@ def _by_field(given: Mapping[str, Any]) -> dict[str, Any]:
 def draw_seed(seed: int | str) -> int | str:
     """`seed`, or for -1 a random one, as for `--base_seed -1` of the official script."""
     return random.SystemRandom().randrange(2**31) if str(seed).strip() == "-1" else seed
+
+
+@overload
+def whole_number(text: str, name: str) -> int: ...
+
+
+@overload
+def whole_number(text: str | None, name: str) -> int | None: ...
+
+
+def whole_number(text: str | None, name: str) -> int | None:
+    """The number of an option or argument that is no field; messages call it `name`."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        raise InputError(f"{name} is {text!r}: expected a whole number") from None
 
 
 def parse_size(text: str) -> dict[str, int]:
