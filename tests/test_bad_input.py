@@ -152,6 +152,78 @@ def test_an_output_folder_that_cannot_be_made(attempt: Callable[..., Outcome], t
     assert_refused(done, 2, "below-a-file", tmp_path)
 
 
+@pytest.mark.parametrize("output", [["--output-dir", "below"], ["-o", "below/a.mp4"]])
+def test_neither_can_it_where_clips_go_elsewhere(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, output: list[str]
+) -> None:
+    option, place = output
+    done = attempt(tone, option, tone / place, "--work-dir", tmp_path / "work")
+    assert_refused(done, 2, "Not a directory", tmp_path)
+    assert str(tone / "below") in done.err
+    assert files_below(tmp_path) == ["tone.wav"]
+
+
+IN_A_REMOVED_FOLDER = [
+    ["generate", "{tone}", "-o", "{folder}/a.mp4"],
+    ["generate", "tone.wav"],
+    ["plan", "{tone}"],
+    ["interpolate", "{tone}"],
+    ["demo"],
+    ["redo", "a.mp4", "1"],
+    ["resume", "work"],
+]
+
+
+@pytest.mark.parametrize("words", IN_A_REMOVED_FOLDER, ids=" ".join)
+def test_a_folder_that_is_removed_under_the_command(tone: Path, tmp_path: Path, words: list[str]) -> None:
+    """Its own process: no path of this one's is spoiled."""
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    shell = "import os, runpy, sys; os.chdir(sys.argv.pop(1)); os.rmdir(os.getcwd()); runpy.run_module('soundreel')"
+    arguments = [word.format(tone=tone, folder=tmp_path) for word in words]
+    done = finish(start(removed, *arguments, program=("-c", shell)))
+    (line,) = done.err.splitlines()
+    assert done.code in {2, 3}
+    assert not line.endswith("shows where)")
+    assert files_below(tmp_path) == ["tone.wav"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "{long}",
+        "generate {long}",
+        "generate {tone} -o {long}/a.mp4",
+        "generate {tone} --output-dir {long}",
+        "generate {tone} --work-dir {long}",
+        "generate {tone} --engine native --models {long}",
+        "generate {tone} --engine native --lora {long}",
+        "generate {tone} --interpolate rife --interpolate-weights {long}",
+        "generate {tone} --pose-video {long}",
+        "generate {tone} --export-workflow {long}",
+        "generate --recipe {long}",
+        "interpolate {long}",
+        "resume {long}",
+        "redo {long} 1",
+        "reprint {long}",
+        "unfinished {long}",
+        "clean {long}",
+        "info {long}",
+        "models list --models {long}",
+        "models verify --models {long}",
+    ],
+)
+def test_a_path_that_is_too_long_is_never_a_bug(
+    capsys: pytest.CaptureFixture[str], tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_here(capsys, *words.format(tone=tone, long="x" * 300).split())
+    assert done.code in {2, 3, 4, 5}
+    (line,) = done.err.splitlines()
+    assert "File name too long" in line
+    assert files_below(tmp_path) == ["tone.wav"]
+
+
 def test_a_reference_image_that_is_none(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path) -> None:
     make_text(tmp_path / "cover.png")
     assert_refused(attempt(tone, "--ref-image", tmp_path / "cover.png"), 3, "cover.png", tmp_path)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,6 +20,7 @@ from soundreel.cli import models
 from soundreel.cli.display import Style, harmless, open_display
 from soundreel.cli.options import METAVARS, takes_encoding, takes_request, whole_number
 from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE, answer, open_streams, what_was_lost
+from soundreel.cli.system_errors import system_errors_in_words
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
 from soundreel.units import DEFAULT_CRF, MAX_CRF
@@ -84,7 +86,8 @@ def guard(command: Callable[[], object]) -> NoReturn:
 def _run(command: Callable[[], object]) -> int:
     """The exit code of a command."""
     try:
-        command()
+        with nullcontext() if DEBUG_VARIABLE in os.environ else system_errors_in_words():
+            command()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:

@@ -188,9 +188,9 @@ class WorkFolder:
             resumed=self._say_what_is_there(found.mine or found.latest),
             is_printed_again=self._is_printed_again,
         )
+        make_folder(self.staging, error=InputError, cure="choose another folder")
         self._write_plan()
-        for needed in (self.scratch, self.staging):
-            make_folder(needed)
+        make_folder(self.scratch)
 
     def _refuse(self, options: WorkOptions, found: FoundPlans) -> None:
         """Raise `InputError` where the folder does not hold what was said to be there; nothing is changed yet."""
