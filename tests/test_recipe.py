@@ -1,8 +1,12 @@
 """A finished video is its own recipe: rendered again from its metadata, and what differs by now is named."""
 
+import dataclasses
 import json
+import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,13 @@ import numpy as np
 import pytest
 
 from command import SMALL, Outcome, files_below, run_here
+from draft_renders import Render
+from soundreel.cli.reports import describe_video
+from soundreel.errors import SoundreelError
 from soundreel.media.mux import assemble
-from soundreel.media.video import SegmentWriter, read_frames
+from soundreel.media.video import SegmentWriter, probe_video, read_frames
+from soundreel.render.recipe import request_fields
+from soundreel.render.unfinished import load_redo
 from soundreel.version import __version__
 
 Soundreel = Callable[..., Outcome]
@@ -150,6 +159,8 @@ def test_what_differs_by_now_is_named(
         (lambda r: r.pop("request"), "the recipe in '{old}' holds no request"),
         (lambda r: r["request"].pop("audio"), "no request that soundreel wrote"),
         (lambda r: r["request"].update(width=33), "width is 33"),
+        (lambda r: r["request"].update(audio=5), "audio is 5: expected a path"),
+        (lambda r: r["request"].update(audio=None), "audio is None: expected a path"),
         (lambda r: (r["request"].update(audio="gone.mp3"), r["inputs"].clear()), "no such sound: 'gone.mp3'"),
     ],
 )
@@ -170,9 +181,91 @@ def test_a_recipe_that_cannot_be_followed(
     assert files_below(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000, "it is nested too deeply"),
+        ('{"request": ' * 5_000 + "1" + "}" * 5_000, "it is nested too deeply"),
+        ('{"request": {"audio": ' + "[" * 500 + "]" * 500 + "}}", "it is nested too deeply"),
+        ('{"request": {"seed": ' + "9" * 5_000 + "}}", "is damaged: Exceeds the limit"),
+        ('{"request": {}}', "is damaged: soundreel: expected text"),
+        (lambda r: r.pop("engine"), "is damaged: engine: expected text"),
+        (lambda r: r.update(versions=[]), "is damaged: versions: expected an object"),
+        (lambda r: r["inputs"].update(audio=[]), "is damaged: inputs.audio: expected text"),
+        (lambda r: r["plan"]["clips"][1].update(seed=True), "is damaged: plan.clips[1].seed: expected a whole number"),
+        (lambda r: r["plan"]["clips"][0]["look"].update(mean=[1, 2]), "plan.clips[0].look.mean: expected 3 values"),
+        (lambda r: r.update(notes="none"), "is damaged: notes: expected a list"),
+    ],
+)
+@pytest.mark.parametrize("command", ["info", "generate --recipe", "redo", "reprint"])
+def test_a_recipe_that_is_none_is_said_by_every_command(
+    video: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    text: Callable[[dict[str, Any]], Any] | str,
+    says: str,
+) -> None:
+    old = with_recipe(tmp_path / "old.mp4", text, recipe_of(capsys, video))
+    before = files_below(tmp_path)
+    number = ["1"] if command == "redo" else []
+    done = run_here(capsys, *command.split(), old, *number)
+    (line,) = done.err.splitlines()
+    assert (done.code, done.out) == (2, "")
+    assert says in line
+    assert files_below(tmp_path) == before
+
+
+def places(data: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where values are in JSON; of lists the first."""
+    if at:
+        yield at
+    inner = data.items() if isinstance(data, dict) else enumerate(data[:1]) if isinstance(data, list) else ()
+    for key, value in inner:
+        yield from places(value, (*at, key))
+
+
+@pytest.mark.parametrize("wrong", [5, None, "text", [{}], {"a": 1}])
+def test_no_wrong_value_in_a_recipe_is_a_bug(
+    video: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, wrong: Any
+) -> None:
+    """In any place of it, by whatever reads it; the video is looked at once."""
+    found, good = probe_video(video), recipe_of(capsys, video)
+    read = [lambda: describe_video(video), lambda: request_fields(video), lambda: load_redo(video, 1)]
+    for place in places(good):
+        recipe = json.loads(json.dumps(good))
+        reduce(operator.getitem, place[:-1], recipe)[place[-1]] = wrong
+        told = dataclasses.replace(found, metadata={"soundreel": json.dumps(recipe)})
+        for module in ("soundreel.cli.reports", "soundreel.render.recipe"):
+            monkeypatch.setattr(f"{module}.probe_video", lambda _, told=told: told)
+        for reading in read:
+            with suppress(SoundreelError):
+                reading()
+
+
 def test_a_video_of_someone_else_has_no_recipe(soundreel: Soundreel, media: Path) -> None:
     done = soundreel("--recipe", media / "bikes.mp4")
     assert (done.code, "has no recipe in it" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("what", ["gone", "damaged", "a folder"])
+def test_a_render_goes_on_without_the_video_whose_recipe_it_follows(
+    video: Path, tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    source = video.rename(tmp_path / "source.mp4")
+    render = Render(tmp_path / "out", audio=tune, recipe=source)
+    render.break_off(clip=4)
+    source.unlink()
+    if what == "damaged":
+        source.write_text("no video")
+    elif what == "a folder":
+        source.mkdir()
+    done = run_here(capsys, "resume", render.work, "--progress", "lines")
+    assert done.code == 0, done.err
+    assert probe_video(render.folder / "a.mp4").frames == 35
+    (note,) = (line for line in done.err.splitlines() if "recipe" in line)
+    assert note.startswith("note: what differs from the recipe cannot be told: ")
+    assert str(source) in note
 
 
 def test_info_names_a_damaged_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,7 @@ DRIFT_COLUMNS = ("clip", "seed", "red", "green", "blue", "brightness", "contrast
 
 def _drift(recipe: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Colour statistics of each clip, as rendered, relative to the first clip and the reference image."""
-    clips = [clip for clip in recipe["plan"]["clips"] if "look" in clip]
+    clips = [clip for clip in recipe["plan"]["clips"] if clip.get("look") is not None]
     looks = [ColourStats.from_data(clip["look"]) for clip in clips]
     reference = recipe.get("reference_look")
     for clip, look in zip(clips, looks, strict=True):

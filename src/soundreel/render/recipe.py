@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from soundreel.errors import InputError
+from soundreel.errors import InputError, SoundreelError
 from soundreel.fields import Paths, fields_of, to_data
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
@@ -19,6 +19,7 @@ from soundreel.render.colour import measure
 from soundreel.render.named_places import places_in
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.recipe_files import RecipeFiles
+from soundreel.render.recipe_form import read_recipe_text
 from soundreel.request import FLAT_NAMES, Output, Request, from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
@@ -119,15 +120,7 @@ def read_recipe(video: StrPath) -> dict[str, Any]:
 def parse_recipe(metadata: Mapping[str, str], name: str) -> dict[str, Any] | None:
     """The recipe in a video's metadata, None if there is none; `InputError`, naming the video, if it is damaged."""
     text = metadata.get(RECIPE_KEY)
-    if text is None:
-        return None
-    try:
-        recipe = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"the recipe in {name!r} is damaged: {error}") from error
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("request"), dict):
-        raise InputError(f"the recipe in {name!r} holds no request: expected a video that soundreel has made")
-    return recipe
+    return None if text is None else read_recipe_text(text, name)
 
 
 def request_fields(
@@ -170,7 +163,11 @@ def differences(render: PreparedRender) -> Iterator[str]:
     """In what this render is not like the video whose recipe it follows, one line each."""
     if render.request.recipe is None:
         return
-    recipe = read_recipe(render.request.recipe)
+    try:
+        recipe = read_recipe(render.request.recipe)
+    except SoundreelError as error:  # it was there when the render was begun, and is needed for nothing else
+        yield f"what differs from the recipe cannot be told: {error}"
+        return
     then = {"soundreel": recipe.get("soundreel"), **recipe.get("versions", {})}
     now = {"soundreel": __version__, **installed_versions()}
     for name in sorted(then.keys() | now.keys()):
