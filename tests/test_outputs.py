@@ -22,6 +22,7 @@ from soundreel.media.video import probe_video
 from soundreel.pipeline import generate
 from soundreel.request import Request, files_read
 from soundreel.types import Progress, Stage
+from test_disk import asking_until_another_tried
 
 pytestmark = pytest.mark.usefixtures("few_partial_videos")
 
@@ -276,6 +277,17 @@ def test_interpolate_and_generate_do_not_share_an_output(soundreel: Soundreel, t
     assert soundreel("interpolate", rendered, "-o", tmp_path / "a.mp4").code == 0
     assert probe_video(tmp_path / "a.mp4").fps == 32
     assert files_below(tmp_path) == ["a.mp4"]
+
+
+def test_a_start_is_not_refused_because_somebody_asks(
+    soundreel: Soundreel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`soundreel jobs` has a lock for some microseconds to see whether anybody has it."""
+    render = Render(tmp_path, audio=soundreel.tune)
+    render.break_off(clip=4)
+    with asking_until_another_tried(render.work, monkeypatch):
+        done = soundreel("generate", soundreel.tune, *WORDS, "-o", tmp_path / "a.mp4", "-q")
+    assert done.code == 0, done.err
 
 
 def test_where_there_are_no_locks_nobody_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
