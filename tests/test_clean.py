@@ -121,7 +121,7 @@ def test_a_process_that_takes_it_in_between_keeps_it(finished: Path, monkeypatch
     process = start(str(finished), program=("-c", holder), stdin=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
-    monkeypatch.setattr("soundreel.render.unfinished.holder", lambda folder: None)  # it was not there yet
+    monkeypatch.setattr("soundreel.render.stored_renders.holder", lambda folder: None)  # it was not there yet
     (entry,) = clean(finished)
     assert f"process {process.pid}" in entry.left
     assert (finished / "plan.json").exists()

@@ -15,7 +15,8 @@ from media_files import quick_sound
 from soundreel.errors import InputError
 from soundreel.media.video import probe_video
 from soundreel.pipeline import generate
-from soundreel.render.unfinished import find_renders, load_render
+from soundreel.render.stored_renders import find_renders
+from soundreel.render.unfinished import load_render
 from soundreel.request import FLAT_NAMES
 from soundreel.types import Progress, Stage
 
@@ -295,7 +296,8 @@ def test_a_damaged_plan_is_no_end(
 ) -> None:
     break_off_in_4(render, "plain")
     (render.work / "plan.json").write_text(damage)
-    assert find_renders(render.folder) == []
+    (found,) = find_renders(render.folder)
+    assert (found.state, found.problem.split(":")[0]) == ("damaged", f"'{render.work}/plan.json' is damaged")
     with pytest.raises(InputError, match="damaged: give the command that began the render again"):
         load_render(render.work)
     render()

@@ -155,3 +155,112 @@ def test_a_request_made_of_texts_resumes_its_own_render(tmp_path: Path, tune: Pa
     render.request = Render(tmp_path, audio=str(tune), **texts, interpolate="motion").request
     render()
     assert render.drawn == {4, 5}
+
+
+# what a folder remembers
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path, tune: Path, work: Path) -> dict[str, Render]:
+    """Two renders in one folder, of 3 and of 2 clips, by their prompts; the folder is at the second one."""
+    renders = {name: Render(tmp_path / name, audio=tune, prompt=name) for name in ("red", "green")}
+    renders["red"].break_off(clip=4, work_dir=work)
+    renders["green"].break_off(clip=3, work_dir=work)
+    return renders
+
+
+def plan_of(work: Path, prompt: str) -> Path:
+    (path,) = (path for path in work.glob("plan*.json") if json.loads(path.read_text())["request"]["prompt"] == prompt)
+    return path
+
+
+def listed(soundreel: Soundreel, folder: Path) -> list[tuple[int, str, str]]:
+    """Of each render how many clips are done, its state and the file that tells of it."""
+    renders = json.loads(soundreel("unfinished", folder, "--json").out)["renders"]
+    return sorted((render["done"], render["state"], Path(render["plan"]).name) for render in renders)
+
+
+def test_every_render_of_a_folder_is_listed_and_goes_on(
+    soundreel: Soundreel, tmp_path: Path, work: Path, interrupted: dict[str, Render]
+) -> None:
+    kept = Render(tmp_path / "blue", audio=soundreel.tune, prompt="blue")
+    kept(work_dir=work, keep_work=True)
+    red, green = plan_of(work, "red"), plan_of(work, "green")
+    assert listed(soundreel, work) == [
+        (2, "interrupted", green.name),
+        (3, "interrupted", red.name),
+        (5, "finished, kept", "plan.json"),
+    ]
+    told = soundreel("jobs", tmp_path).out
+    for command in (f"soundreel resume {red}", f"soundreel resume {green}", f"soundreel reprint {work}"):
+        assert any(line.rstrip().endswith(command) for line in told.splitlines())
+    for name, plan, drawn in (("red", red, {4, 5}), ("green", green, {3, 4, 5})):
+        done = soundreel.draw("resume", plan)
+        assert (done.drawn, done.path) == (drawn, tmp_path / name / "a.mp4")
+    assert listed(soundreel, work) == [(5, "finished, kept", "plan.json")]
+
+
+def test_of_two_kept_renders_each_is_drawn_and_printed_again(soundreel: Soundreel, tmp_path: Path, work: Path) -> None:
+    keep = ["--work-dir", work, "--keep-work"]
+    soundreel.generate("-o", tmp_path / "red.mp4", *keep, "--prompt", "red")
+    soundreel.generate("-o", tmp_path / "blue.mp4", *keep, "--prompt", "blue")
+    again = soundreel.draw("redo", plan_of(work, "red"), "2")
+    assert (again.drawn, again.path) == ({2}, tmp_path / "red_take2.mp4")
+    assert soundreel.draw("reprint", plan_of(work, "blue")).path == tmp_path / "blue_print2.mp4"
+
+
+DAMAGE = ["", "{", "[]", '{"asked": 1}', "cut short"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("damaged", ["red", "green"])
+def test_a_damaged_plan_costs_the_memory_of_one_render(
+    soundreel: Soundreel, tmp_path: Path, work: Path, interrupted: dict[str, Render], damaged: str, damage: str
+) -> None:
+    other = "green" if damaged == "red" else "red"
+    plan, whole = plan_of(work, damaged), plan_of(work, other)
+    plan.write_text(plan.read_text()[:-100] if damage == "cut short" else damage)
+    done = {"red": 3, "green": 2}
+    assert listed(soundreel, work) == [(0, "damaged", plan.name), (done[other], "interrupted", whole.name)]
+    refused = soundreel("resume", plan if plan.name != "plan.json" else work)
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
+    assert "is damaged: give the command that began the render again, its clips are kept" in refused.err
+    Render(tmp_path / "blue", audio=soundreel.tune, prompt="blue")(work_dir=work)
+    assert [state for _, state, _ in listed(soundreel, work)] == ["damaged", "interrupted"]
+    for name in (other, damaged):
+        interrupted[name](work_dir=work)
+        assert interrupted[name].drawn == set(range(done[name] + 1, 6))
+    assert not work.exists()
+
+
+def test_a_folder_of_damaged_plans_alone_stays_until_it_is_thrown_away(
+    soundreel: Soundreel, tmp_path: Path, work: Path, interrupted: dict[str, Render]
+) -> None:
+    for path in work.glob("plan*.json"):
+        path.write_text("{")
+    before = clip_files(work)
+    Render(tmp_path / "blue", audio=soundreel.tune, prompt="blue")(work_dir=work)
+    assert clip_files(work) == before
+    assert "not finished: --all removes it, too" in soundreel("clean", tmp_path).out
+    assert clip_files(work) == before
+    assert soundreel("clean", tmp_path, "--all").code == 0
+    assert not work.exists()
+
+
+def test_a_render_that_is_told_of_twice_is_listed_once(
+    soundreel: Soundreel, work: Path, interrupted: dict[str, Render]
+) -> None:
+    """A process was killed between writing the plan of the former render and that of its own."""
+    (work / "plan_01234567.json").write_bytes((work / "plan.json").read_bytes())
+    assert [done for done, _, _ in listed(soundreel, work)] == [2, 3]
+    interrupted["red"](work_dir=work)
+    assert [path.name for path in work.glob("plan*.json")] == ["plan.json"]
+
+
+def test_a_process_that_is_killed_while_it_sets_a_damaged_plan_aside_leaves_a_work_folder(
+    soundreel: Soundreel, work: Path, interrupted: dict[str, Render]
+) -> None:
+    (work / "plan.json").rename(work / "plan_01234567.json")
+    assert [done for done, _, _ in listed(soundreel, work)] == [2, 3]
+    interrupted["green"](work_dir=work)
+    assert interrupted["green"].drawn == {3, 4, 5}

@@ -17,7 +17,8 @@ from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
 from soundreel.render.recipe_files import remember_files
-from soundreel.render.unfinished import bytes_below, load_redo, load_reprint, redone
+from soundreel.render.stored_renders import bytes_below
+from soundreel.render.unfinished import load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
 from soundreel.types import CancelFlag, Check, Plan, Progress, Report, Result, Stage, go_on

@@ -224,7 +224,9 @@ def _show_places(request: Request, are_trusted: bool) -> None:
 
 @app.command()
 def resume(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A work folder, or a folder with one render under way.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A work folder, a plan in it, or a folder with one render under way.")
+    ],
     progress: Annotated[Style, PROGRESS] = Style.AUTO,
     quiet: Annotated[bool, QUIET] = False,
     trust_folder: Annotated[bool, TRUST_FOLDER] = False,
@@ -240,7 +242,8 @@ def resume(
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is a number that is out of range, no option
 def redo(
     source: Annotated[
-        str, typer.Argument(metavar="DIR|VIDEO", help="A work folder, or a video whose work folder is kept.")
+        str,
+        typer.Argument(metavar="DIR|VIDEO", help="A work folder, a plan in it, or a video whose work folder is kept."),
     ],
     number: Annotated[str, typer.Argument(metavar="NUMBER", help="Of the clip, from 1.")],
     seed: Annotated[
@@ -273,7 +276,8 @@ def redo(
 @takes_encoding
 def reprint(
     source: Annotated[
-        str, typer.Argument(metavar="DIR|VIDEO", help="A work folder, or a video whose work folder is kept.")
+        str,
+        typer.Argument(metavar="DIR|VIDEO", help="A work folder, a plan in it, or a video whose work folder is kept."),
     ],
     encoding: Mapping[str, Any],
     output: Annotated[
@@ -302,7 +306,7 @@ def unfinished(
 ) -> None:
     """List unfinished renders, how far they are, and how to go on."""
     from soundreel.cli import reports
-    from soundreel.render.unfinished import find_renders
+    from soundreel.render.stored_renders import find_renders
 
     reports.show(reports.describe_renders(find_renders(folder)), as_json=as_json)
 

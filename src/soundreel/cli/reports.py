@@ -28,7 +28,7 @@ from soundreel.render.cleaning import Cleaned
 from soundreel.render.colour import ColourStats
 from soundreel.render.recipe import parse_recipe
 from soundreel.render.room import DiskNeed, disk_need
-from soundreel.render.unfinished import StoredRender
+from soundreel.render.stored_renders import StoredRender
 from soundreel.request import Request
 from soundreel.types import Plan
 from soundreel.units import GIB, MODEL_FPS, StrPath
@@ -209,7 +209,7 @@ def describe_renders(found: Sequence[StoredRender]) -> Findings:
                 render.engine,
                 os.path.basename(render.audio),  # noqa: PTH119 - a text for people
                 f"{render.bytes / 1e6:.1f}",
-                render.problem or f"soundreel {_verb(render)} {shlex.quote(str(render.folder))}",
+                render.problem or f"soundreel {_verb(render)} {shlex.quote(str(render.place))}",
             )
             for render in found
         ],

@@ -1,7 +1,7 @@
 """Removing work folders that are no longer needed: finished ones, and unfinished ones where that is asked for."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -10,8 +10,14 @@ from soundreel.disk.locks import locked
 from soundreel.disk.outputs import remove_dead_claims
 from soundreel.errors import InputError
 from soundreel.render.folder_files import remove_work
-from soundreel.render.plan_file import PLAN_NAME, plans_of, read_plan
-from soundreel.render.unfinished import StoredRender, bytes_below, find_renders, folders_of_work_folders
+from soundreel.render.stored_renders import (
+    StoredRender,
+    bytes_below,
+    existing,
+    find_work_folders,
+    folders_of_work_folders,
+    stored_renders,
+)
 from soundreel.units import StrPath
 
 UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -23,7 +29,7 @@ _AGE: Final = re.compile(rf"(\d+(?:\.\d+)?)([{''.join(UNITS)}])")
 class Cleaned:
     """What happened to a work folder."""
 
-    render: StoredRender
+    render: StoredRender  # that it is at, or else one of those in it; its bytes are all of the folder
     freed: int  # bytes
     left: str = ""  # why it was left; "": it was removed, or would be
 
@@ -52,9 +58,16 @@ def clean(
     Raises:
         InputError: `folder` is none.
     """
-    cleaned = [_clean(render, unfinished, older_than, dry_run) for render in find_renders(folder)]
+    root = existing(folder)
+    found = [
+        replace(renders[0], bytes=bytes_below(place))
+        for place in find_work_folders(root)
+        if (renders := stored_renders(place))
+    ]
+    found.sort(key=lambda render: (render.written, render.folder))
+    cleaned = [_clean(render, unfinished, older_than, dry_run) for render in found]
     if not dry_run:
-        for place in folders_of_work_folders(Path(folder)):
+        for place in folders_of_work_folders(root):
             remove_dead_claims(place)
     return cleaned
 
@@ -92,13 +105,9 @@ def _written(render: StoredRender) -> datetime:
     try:
         return datetime.fromisoformat(render.written)
     except ValueError:
-        return datetime.fromtimestamp((render.folder / PLAN_NAME).stat().st_mtime, UTC)
+        return datetime.fromtimestamp(render.plan.stat().st_mtime, UTC)
 
 
 def _is_finished(folder: Path) -> bool:
-    """Whether all renders that a folder keeps are; one of an earlier version, which cannot be told, is not."""
-    try:
-        plans = plans_of(read_plan(folder))
-    except InputError:
-        return False
-    return bool(plans) and all(plan.get("finished") for plan in plans)
+    """Whether all renders that a folder keeps are; one that is damaged or of an earlier version may not be."""
+    return all(render.finished for render in stored_renders(folder))

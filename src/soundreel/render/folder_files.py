@@ -13,13 +13,13 @@ from soundreel.disk.durable import TEMPORARY_PATTERN, WINDOWS
 from soundreel.disk.locks import LOCK_NAME
 from soundreel.disk.outputs import WORK_FOLDER, is_folder
 from soundreel.errors import InputError
-from soundreel.render.plan_file import PLAN_NAME
+from soundreel.render.plan_file import PLAN_PATTERN, is_plan
 
 ENGINE_FOLDER: Final = "engine"
 
 _CLIP_FILE: Final = re.compile(r"(clip|carry)_\d{5}(_[0-9a-f]{8})?(\.latents)?\.(mp4|safetensors|json)")
 _OURS: Final = re.compile(
-    rf"({LOCK_NAME}|{ENGINE_FOLDER}|plan\.json|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
+    rf"({LOCK_NAME}|{ENGINE_FOLDER}|{PLAN_PATTERN}|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
     rf"({TEMPORARY_PATTERN})?"
 )
 _BEFORE_THE_PLAN: Final = re.compile(rf"{LOCK_NAME}|.*{TEMPORARY_PATTERN}")
@@ -41,9 +41,9 @@ def refuse_without_plan(folder: Path) -> None:
 
     Names alone do not tell: beside clips or an engine's files there is a plan, which is written first and removed last.
     """
-    if not is_folder(folder) or (folder / PLAN_NAME).exists():
+    names = sorted(entry.name for entry in folder.iterdir()) if is_folder(folder) else []
+    if any(is_plan(Path(name)) for name in names):
         return
-    names = sorted(entry.name for entry in folder.iterdir())
     foreign = next((name for name in names if not _BEFORE_THE_PLAN.fullmatch(name)), None)
     if foreign is not None:
         raise _is_foreign(folder, foreign)
@@ -82,5 +82,5 @@ def remove_work(folder: Path) -> None:
 
 
 def _removal_order(path: Path) -> tuple[bool, bool]:
-    """The lock last, the plan before it: whoever is killed in between leaves what can still be removed."""
-    return path.name.startswith(LOCK_NAME), path.name == PLAN_NAME
+    """The lock last, the plans before it: whoever is killed in between leaves what can still be removed."""
+    return path.name.startswith(LOCK_NAME), is_plan(path)

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from soundreel.disk.digests import file_digest
 from soundreel.disk.durable import uninterrupted, write_durably, write_json, write_tensors
+from soundreel.disk.json_form import Form, misfit
 from soundreel.disk.plain_json import read_json
 from soundreel.errors import InputError
 from soundreel.types import Clip, Plan
@@ -42,6 +43,9 @@ class NegativeRecord:
     before: str  # checksum of the negative that it was sampled after; "": none
     checksum: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+_FORM: Final[Form] = {"fingerprint": str, "seed": int, "before": str, "checksum": str, "facts": dict}
 
 
 class NegativeStore:
@@ -156,10 +160,11 @@ class NegativeStore:
 
     def _read(self, clip: Clip) -> NegativeRecord | None:
         try:
-            record = NegativeRecord(**read_json(self._path(clip.index, ".json")))
+            data = read_json(self._path(clip.index, ".json"))
+            record = NegativeRecord(**data) if misfit(data, _FORM) is None else None
         except (OSError, ValueError, TypeError):
             return None
-        return record if record.fingerprint == self._fingerprints[clip.index] else None
+        return record if record is not None and record.fingerprint == self._fingerprints[clip.index] else None
 
     def _is_intact(self, index: int, record: NegativeRecord) -> bool:
         if index not in self._intact:

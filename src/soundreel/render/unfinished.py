@@ -1,76 +1,43 @@
-"""Renders that are under way, interrupted or kept, found by their work folders; drawn again in part, printed again."""
+"""Renders that are interrupted or kept: gone on with, drawn again in part, printed again."""
 
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from soundreel.disk.locks import holder
 from soundreel.disk.outputs import WORK_FOLDER, Inputs
 from soundreel.disk.state import is_own
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
 from soundreel.render.named_places import named_places
 from soundreel.render.naming import check_output
-from soundreel.render.plan_file import PLAN_NAME, PlanData, clip_file, plans_of, read_plan
+from soundreel.render.plan_file import PLAN_NAME, PlanData, is_plan, load_plan, read_plan, read_plans
 from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe, stated_request
-from soundreel.render.work_folder import FOLDER_DIGITS, read_record, work_folder
+from soundreel.render.stored_renders import existing, find_work_folders
+from soundreel.render.work_folder import FOLDER_DIGITS, work_folder
 from soundreel.request import Interpolation, Output, Request, WorkOptions, from_data
 from soundreel.units import MODEL_FPS, StrPath
-
-DEPTH: Final = 4
-"""Folders below the one named that are looked into."""
 
 ENCODING: Final = frozenset(field.leaf for field in fields_of(Output) if field.option.role is Role.ENCODING)
 """Fields of `Output` that a render is printed again with."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredRender:
-    """What a work folder says of its render."""
-
-    folder: Path
-    audio: str
-    engine: str
-    clips: int
-    done: int  # clips with a record; resuming looks at them closely
-    bytes: int
-    finished: bool  # kept after success
-    written: str  # when the render was begun or last gone on with
-    pid: str | None  # of the process that renders; None: none
-    problem: str = ""  # why it cannot be gone on with
-
-    @property
-    def state(self) -> str:
-        """In two words."""
-        if self.pid is not None:
-            return f"running, pid {self.pid}"
-        return "finished, kept" if self.finished else "interrupted"
-
-
-def find_renders(folder: StrPath) -> list[StoredRender]:
-    """The renders in `folder` and the folders in it, oldest first; `InputError` unless it is one."""
-    root = _existing(folder)
-    found = [render for place in _work_folders(root) if (render := _stored(place)) is not None]
-    return sorted(found, key=lambda render: (render.written, render.folder))
-
-
-def load_render(folder: StrPath, *, is_trusted: bool = False) -> tuple[Request, WorkOptions]:
+def load_render(source: StrPath, *, is_trusted: bool = False) -> tuple[Request, WorkOptions]:
     """The request of a work folder, or of the only one in a folder, and how it is kept.
 
     Args:
+        source: the folder, for the render that it is at, or one of the plans in it.
         is_trusted: what the folder says is followed, whoever began it: which files are read, where they are sent and
             where the video goes.
 
     Raises:
         InputError: there is none, more than one, its plan cannot be read, or this user has not begun it.
     """
-    place, plan = _open(folder)
+    place, plan = _open(source)
     options = WorkOptions(work_dir=place, keep_work=plan.get("keep_work"), only_resume=True)
     return _request_in(place, plan, is_trusted), options
 
@@ -87,7 +54,7 @@ def load_redo(
     """The request that draws clip `number`, from 1, of a kept or unfinished render again, and how it is kept.
 
     Args:
-        source: a work folder, or a video whose work folder lies beside it or under `work_dir`.
+        source: a work folder, one of the plans in it, or a video whose work folder lies beside it or under `work_dir`.
         seed: of the clip; None: one that no take of it has had. A redo that is under way keeps the one it has.
         output: name of the video; None: a new one beside that of the render, where it has a name.
         is_trusted: as in `load_render`.
@@ -111,8 +78,8 @@ def load_reprint(
     """The request that prints a kept render again, encoded otherwise, and how it is kept.
 
     Args:
-        source: a work folder, or a video whose work folder lies beside it or under `work_dir`; of a video what is not
-            given in `encoding` is as it was for this video.
+        source: a work folder, one of the plans in it, or a video whose work folder lies beside it or under `work_dir`;
+            of a video what is not given in `encoding` is as it was for this video.
         encoding: fields of `Output` that change nothing but how pictures are post-processed and encoded. A method of
             interpolation without a rate takes the rate along with it.
         output: name of the video; None: a new one beside the video or that of the render, where it has a name.
@@ -152,7 +119,7 @@ def _request_in(folder: Path, plan: PlanData, is_trusted: bool) -> Request:
 def _open_source(source: StrPath, work_dir: StrPath | None, is_trusted: bool) -> tuple[Path, Request]:
     """The work folder of a render, and its request: of a video, the one that makes this video, under this name."""
     place = Path(source)
-    if place.is_file():
+    if place.is_file() and not is_plan(place):
         recipe = read_recipe(place)
         place, plan = _folder_of(place, recipe, work_dir)
         return place, _as_made(_request_in(place, plan, is_trusted), recipe).replace(output=str(source))
@@ -186,7 +153,7 @@ def redone(what: Asked, options: WorkOptions) -> Request:
         InputError: nothing is kept of this request, or it has no such clip.
     """
     request, folder, number = what.request, work_folder(what, options), options.redo_clip
-    plan = next((plan for plan in plans_of(read_plan(folder)) if plan["asked"] == what.fingerprint.digest), None)
+    plan = next((plan for plan in read_plans(folder).values() if plan["asked"] == what.fingerprint.digest), None)
     assert number is not None
     if plan is None:
         raise InputError(
@@ -235,7 +202,7 @@ def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None)
     if work_dir is not None:
         places = [Path(work_dir).absolute(), Path(work_dir).absolute() / name, *places]
     for place in places:
-        plan = next((plan for plan in plans_of(read_plan(place)) if plan["asked"].startswith(name)), None)
+        plan = next((plan for plan in read_plans(place).values() if plan["asked"].startswith(name)), None)
         if plan is not None:
             return place, plan
     looked = " and ".join(map(str, places))
@@ -245,93 +212,25 @@ def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None)
     )
 
 
-def _open(folder: StrPath) -> tuple[Path, PlanData]:
-    root = _existing(folder)
-    places = [root] if (root / PLAN_NAME).exists() else list(_work_folders(root))
+def _open(source: StrPath) -> tuple[Path, PlanData]:
+    """A work folder and the plan in it that is named: by its file, or as the one that the folder, alone, is at."""
+    place = Path(source)
+    if is_plan(place) and place.is_file():
+        folder, plan = place.parent, load_plan(place)
+    else:
+        folder = _only_work_folder(existing(place))
+        place, plan = folder / PLAN_NAME, read_plan(folder)
+    if plan is None:
+        raise InputError(
+            f"{str(place)!r} is damaged: give the command that began the render again, its clips are kept; soundreel "
+            f"unfinished {shlex.quote(str(folder))} lists what else is in its folder"
+        )
+    return folder, plan
+
+
+def _only_work_folder(root: Path) -> Path:
+    places = list(find_work_folders(root))
     if len(places) != 1:
         found = ", ".join(str(place.relative_to(root)) for place in places) or "none"
         raise InputError(f"{str(root)!r} is no work folder, and of the folders in it these are: {found}; name one")
-    plan = read_plan(places[0])
-    if plan is None:
-        damaged = str(places[0] / PLAN_NAME)
-        raise InputError(f"{damaged!r} is damaged: give the command that began the render again, its clips are kept")
-    return places[0], plan
-
-
-def _existing(folder: StrPath) -> Path:
-    path = Path(folder)
-    if not path.is_dir():
-        state = "a file" if path.exists() else "not there"
-        raise InputError(f"{os.fspath(folder)!r} is {state}: expected a folder")
-    return path
-
-
-def folders_of_work_folders(root: Path) -> Iterator[Path]:
-    """The folders in and below `root` that soundreel has made for work folders."""
-    return (place for place, _ in _looked_into(root) if place.name == WORK_FOLDER)
-
-
-def _work_folders(root: Path) -> Iterator[Path]:
-    """Folders with a plan of ours, not inside one another."""
-    return (place for place, files in _looked_into(root) if PLAN_NAME in files)
-
-
-def _looked_into(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """`root` and the folders below it that may hold work folders, with the names of the files in each."""
-    for place, folders, files in os.walk(root):
-        yield Path(place), files
-        if PLAN_NAME in files:
-            folders.clear()
-        elif len(Path(place).relative_to(root).parts) >= DEPTH:
-            folders[:] = [name for name in folders if name == WORK_FOLDER]
-        folders.sort()
-
-
-def _stored(folder: Path) -> StoredRender | None:
-    unreadable = StoredRender(
-        folder=folder,
-        audio="",
-        engine="",
-        clips=0,
-        done=0,
-        bytes=bytes_below(folder),
-        finished=False,
-        written="",
-        pid=None,
-    )
-    try:
-        plan = read_plan(folder)
-    except InputError as error:
-        return replace(unreadable, problem=str(error))
-    if plan is None:
-        return None
-    running = holder(folder)
-    return StoredRender(
-        folder=folder,
-        audio=str(plan["request"].get("audio", "")),
-        engine=str(plan.get("engine", "")),
-        clips=len(plan["clips"]),
-        done=sum(_is_done(folder, clip) for clip in plan["clips"]),
-        bytes=bytes_below(folder),
-        finished=bool(plan.get("finished", False)),
-        written=str(plan.get("written", "")),
-        pid=None if running is None else running.pid,
-    )
-
-
-def bytes_below(folder: Path) -> int:
-    """What the files in a folder and the folders in it take; 0 where there is none."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):  # gone in between: a process renders there
-                total += (Path(place) / name).stat().st_size
-    return total
-
-
-def _is_done(folder: Path, clip: Any) -> bool:
-    try:
-        record = read_record(clip_file(folder, clip["index"], clip["fingerprint"], ".json"))
-        return record is not None and bool(record.fingerprint == clip["fingerprint"])
-    except (KeyError, TypeError):
-        return False
+    return places[0]

@@ -1,6 +1,7 @@
 """The work folder of a render: what is done is on the disk, whole and checked.
 
     plan.json                          what was asked, what was decided, the clips with seeds and fingerprints
+    plan_9f8e7d6c.json                 the same of another render whose clips are kept here, too
     clip_00001_1f2e3d4c.mp4            pictures of the first clip, encoded
     clip_00001_1f2e3d4c.safetensors    its carry, where the next clip or its encoding needs one
     clip_00001_1f2e3d4c.json           its fingerprint, checksums, and the carry that it was rendered from
@@ -15,9 +16,9 @@ it in its shot has now. Nothing that counts for another request is ever deleted.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,12 +39,12 @@ from soundreel.disk.durable import (
 )
 from soundreel.disk.locks import locked
 from soundreel.disk.outputs import WORK_FOLDER, claimed, is_folder, is_same_folder
-from soundreel.disk.plain_json import read_json
 from soundreel.disk.state import seal
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
 from soundreel.fields import Paths, to_data
 from soundreel.render import remarks
+from soundreel.render.clip_records import ClipRecord, read_record
 from soundreel.render.folder_files import ENGINE_FOLDER, refuse_foreign, refuse_without_plan, remove_work
 from soundreel.render.naming import output_folder
 from soundreel.render.negatives import NegativeStore
@@ -53,10 +54,11 @@ from soundreel.render.plan_file import (
     FoundPlans,
     PlanData,
     clip_file,
+    damaged_plans,
     is_of_earlier_version,
-    plans_of,
-    read_plan,
+    read_plans,
     worth_keeping,
+    write_plans,
 )
 from soundreel.render.prepared import Asked, PreparedRender
 from soundreel.render.room import check_room, disk_need, segment_bytes
@@ -68,19 +70,6 @@ FOLDER_DIGITS: Final = 16
 """Of the fingerprint of what was asked, in the name of its folder."""
 
 Tensors = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipRecord:
-    """What a clip's JSON file says."""
-
-    fingerprint: str
-    seed: int
-    before: str  # checksum of the carry that the clip was rendered from; "": none
-    segment: str  # checksum
-    carry: str  # checksum; "": none
-    negative: str = ""  # checksum of what it was printed from; "": the engine keeps none
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -157,7 +146,7 @@ def kept_identity(asked: Asked, options: WorkOptions) -> Identity | None:
     is_nowhere = options.work_dir is None and not is_folder(output_folder(asked.request) / WORK_FOLDER)
     if not options.resume or is_nowhere:
         return None  # and no input need be read for the folder's name
-    plans = plans_of(read_plan(work_folder(asked, options)))
+    plans = read_plans(work_folder(asked, options)).values()
     return next((plan["identity"] for plan in plans if plan["asked"] == asked.fingerprint.digest), None)
 
 
@@ -403,9 +392,23 @@ class WorkFolder:
     def let_go(self) -> None:
         """Remove the folder; where other renders are kept in it, leave it as it was found, with the clips of those."""
         kept = list(filter(worth_keeping, self._others))
-        if not kept:
+        self._remove_all_but(kept)
+        damaged = damaged_plans(self.folder, self._others)
+        if not kept and not damaged:
             remove_work(self.folder)
             return
+        if not any(map(self._is_take, kept)):
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        for name in ("finished.mp4", "partial.mp4"):
+            (self.folder / name).unlink(missing_ok=True)
+        noted = [plan | {"taken": sorted(self._taken)} if self._is_take(plan) else plan for plan in kept]
+        if noted:
+            write_plans(self.folder, noted[0], noted[1:])
+        else:
+            damaged[0].replace(self.folder / PLAN_NAME)
+
+    def _remove_all_but(self, kept: Sequence[PlanData]) -> None:
+        """Remove the clips of this render that none of the others has, too."""
         theirs = {
             (clip["index"], clip.get(of)) for plan in kept for clip in plan["clips"] for of in ("fingerprint", "pixels")
         }
@@ -415,12 +418,6 @@ class WorkFolder:
         for index, fingerprint in enumerate(self._fingerprints):
             if (index, fingerprint) not in theirs:
                 self._remove(index)
-        if not any(map(self._is_take, kept)):
-            shutil.rmtree(self.scratch, ignore_errors=True)
-        for name in ("finished.mp4", "partial.mp4"):
-            (self.folder / name).unlink(missing_ok=True)
-        noted = [plan | {"taken": sorted(self._taken)} if self._is_take(plan) else plan for plan in kept]
-        write_json(self.folder / PLAN_NAME, {**noted[0], "earlier": noted[1:]})
 
     def _is_take(self, plan: PlanData) -> bool:
         return bool(plan["asked"] == self.render.asked.fingerprint.digest)
@@ -437,27 +434,24 @@ class WorkFolder:
                 render.plan.clips, self._fingerprints, render.pixel_fingerprints, strict=True
             )
         ]
-        write_json(
-            self.folder / PLAN_NAME,
-            {
-                "soundreel": __version__,
-                "asked": render.asked.fingerprint.digest,
-                "parts": render.asked.fingerprint.parts,
-                "identity": dict(render.identity),
-                "encoding": dict(render.encoding),
-                "engine": render.engine.name,
-                "models": dict(render.models),
-                "request": request,
-                "seal": seal(request),
-                "clips": clips,
-                "keep_work": self.is_kept,
-                "redo": self._remaining_redo() if finished else self._redo,
-                "finished": finished,
-                "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                "taken": sorted(self._taken),
-                "earlier": self._others,
-            },
-        )
+        plan = {
+            "soundreel": __version__,
+            "asked": render.asked.fingerprint.digest,
+            "parts": render.asked.fingerprint.parts,
+            "identity": dict(render.identity),
+            "encoding": dict(render.encoding),
+            "engine": render.engine.name,
+            "models": dict(render.models),
+            "request": request,
+            "seal": seal(request),
+            "clips": clips,
+            "keep_work": self.is_kept,
+            "redo": self._remaining_redo() if finished else self._redo,
+            "finished": finished,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "taken": sorted(self._taken),
+        }
+        write_plans(self.folder, plan, self._others)
 
     def _read_record(self, clip: Clip) -> ClipRecord | None:
         """What is noted of a clip of this render; None where nothing is, or nothing that can be read."""
@@ -490,14 +484,6 @@ def _keeps(render: PreparedRender, options: WorkOptions, found: FoundPlans) -> b
     before = found.mine if options.redo_clip is None or found.mine else next(iter(found.takes), None)
     was_kept = before is not None and bool(before.get("keep_work"))
     return was_kept or render.engine.reach is not None or len(render.plan.shots) > 1
-
-
-def read_record(path: Path) -> ClipRecord | None:
-    """A clip's record; None where there is none that can be read."""
-    try:
-        return ClipRecord(**read_json(path))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _changes(render: PreparedRender, found: Mapping[str, Any] | None) -> list[str]:
