@@ -13,7 +13,7 @@ import pytest
 
 from command import SMALL, Outcome, files_below, finish, start
 from draft_renders import CLIPS, WORDS, Render, Soundreel
-from media_files import quick_sound
+from media_files import quick_sound, tone, write_video
 from soundreel.disk import locks
 from soundreel.disk.outputs import claimed, fitting, longest_name
 from soundreel.errors import InputError
@@ -165,6 +165,40 @@ def test_what_there_is_so_far_replaces_no_input(soundreel: Soundreel, video: Pat
     done = soundreel("generate", sound, *QUICK, "-o", video.with_name("b.mp4"))
     assert_refused(done, "what there is of it so far goes to 'b.partial.mp4', which is the sound itself")
     assert sound.read_bytes() == before
+
+
+def test_what_there_is_so_far_replaces_no_file_of_others(
+    soundreel: Soundreel, video: Path, tune: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "b.partial.mp4"
+    interpolated = soundreel("interpolate", write_video(tmp_path / "s.mp4", tone(1, 16_000), 16_000), "-o", other)
+    assert interpolated.code == 0, interpolated.err
+    before = other.read_bytes()
+    render = Render(tmp_path, audio=tune, output=tmp_path / "b.mp4")
+    render.break_off(clip=3)
+    assert other.read_bytes() == before
+    render()
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize("field", ["audio", "pose_video"])
+def test_an_input_that_changes_meanwhile_makes_no_video(tmp_path: Path, tune: Path, video: Path, field: str) -> None:
+    """Its pictures would follow one sound, and another would be heard."""
+    changing = Path(shutil.copy({"audio": tune, "pose_video": video}[field], tmp_path / f"changing{tune.suffix}"))
+    whole = changing.read_bytes()
+    render = Render(tmp_path / "out", **{"audio": tune, field: changing})
+
+    def listen(progress: Progress) -> None:
+        if progress.stage is Stage.RENDER and progress.clip == 2:
+            changing.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    with pytest.raises(InputError, match=f"{field} changed while the video was rendered") as stop:
+        generate(render.request, listen)
+    assert "5 of 5 clips are kept" in "; ".join(stop.value.__notes__)
+    assert not (tmp_path / "out" / "a.mp4").exists()
+    changing.write_bytes(whole)
+    render()
+    assert render.drawn == set()
 
 
 def test_no_output_has_the_name_of_what_is_unfinished(soundreel: Soundreel, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from soundreel.engines.base import Start, open_engine
 from soundreel.media.audio import probe_sound
 from soundreel.render import prepared
 from soundreel.render.clip_writer import ClipWriter
+from soundreel.render.fingerprint import check_unchanged
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
@@ -75,6 +76,7 @@ def generate(
         while (start := folder.next_start()) is not None:
             _render(folder, start, partial, timer, stop)
         timer(Progress(stage=Stage.WRITE))
+        check_unchanged(folder.render.request, folder.render.asked.fingerprint)
         recipe = write_recipe(folder.render, folder.facts())
         remember_files(folder.render)
         finished = _write(folder, recipe, stop.check)

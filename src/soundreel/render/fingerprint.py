@@ -8,7 +8,7 @@ another cut or another seed draws anew only what depends on it, and another `--c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.errors import InputError
@@ -17,6 +17,8 @@ from soundreel.media.files import check_file, reason
 from soundreel.request import Interpolation, Request
 from soundreel.types import Clip, Plan
 from soundreel.version import PIXELS_VERSION
+
+_FILES: Final = frozenset(field.name for field in fields_of(Request) if field.option.is_file)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,16 @@ def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprin
             "audio_seconds": plan.audio_seconds,
         }
     )
+
+
+def check_unchanged(request: Request, what_was_asked: Fingerprint) -> None:
+    """Raise `InputError` where a file that the pictures were made from is by now another one."""
+    changed = [name for name in what_was_asked.differences(request_parts(request, Role.PIXELS)) if name in _FILES]
+    if changed:
+        raise InputError(
+            f"{', '.join(changed)} changed while the video was rendered: put back what was there and resume, or give "
+            "the command again for what is there now"
+        )
 
 
 def pixel_fingerprints(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from soundreel.disk import durable
-from soundreel.errors import MediaError
+from soundreel.errors import MediaError, SoundreelError
+from soundreel.media.containers import opened
 from soundreel.media.mux import SoundTrack, assemble, verify
 from soundreel.render import naming
 from soundreel.render.prepared import PreparedRender
@@ -16,6 +17,9 @@ from soundreel.render.work_folder import WorkFolder
 from soundreel.types import Check, go_on
 from soundreel.units import MODEL_FPS
 from soundreel.version import __version__
+
+OURS: Final = "soundreel "
+"""How the comment in our videos begins."""
 
 FREE_SECONDS: Final = 5.0
 """So much of a render may go into partial videos whatever its length."""
@@ -41,11 +45,15 @@ def _join(work: WorkFolder, target: Path, metadata: Mapping[str, str], check: Ch
 
 
 class PartialVideo:
-    """`OUTPUT.partial.mp4`: the clips so far with their sound, written anew after each one."""
+    """`OUTPUT.partial.mp4`: the clips so far with their sound, written anew after each one.
+
+    A file of that name that is someone else's is left alone.
+    """
 
     def __init__(self, work: WorkFolder) -> None:
         self._work = work
         self.path = _partial_path(work.render)
+        self._is_of_others = _is_of_others(self.path)
         self._begun = time.monotonic()
         self._spent = self._last = 0.0
 
@@ -56,9 +64,9 @@ class PartialVideo:
         """
         begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.render.plan.clips)
         share = max(FREE_SECONDS, SHARE * (begun - self._begun))
-        if clips in {0, total} or self._spent + self._last > share:
+        if self._is_of_others or clips in {0, total} or self._spent + self._last > share:
             return
-        metadata = {"comment": f"soundreel {__version__}, unfinished: clips 1 to {clips} of {total}"}
+        metadata = {"comment": f"{OURS}{__version__}, unfinished: clips 1 to {clips} of {total}"}
         staged = self._work.staging / "partial.mp4"
         with suppress(MediaError, OSError):  # no room for a look is no reason to stop
             _join(self._work, staged, metadata, check)
@@ -68,7 +76,15 @@ class PartialVideo:
 
     def remove(self) -> None:
         """There is something better now."""
-        self.path.unlink(missing_ok=True)
+        if not self._is_of_others:
+            self.path.unlink(missing_ok=True)
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether there is a media file that no render has left; what cannot be read is taken for what is left of ours."""
+    with suppress(SoundreelError), opened(path) as container:
+        return not container.metadata.get("comment", "").startswith(OURS)
+    return False
 
 
 def _partial_path(render: PreparedRender) -> Path:
