@@ -206,12 +206,12 @@ def test_no_output_has_the_name_of_what_is_unfinished(soundreel: Soundreel, tmp_
     assert_refused(done, "what ends in .partial.mp4 is not finished yet")
 
 
-@pytest.mark.parametrize("what", ["link", "rename"])
+@pytest.mark.parametrize(("field", "what"), [("pose_video", "link"), ("recipe", "rename")])
 def test_an_input_that_gets_the_name_meanwhile_is_not_replaced(
-    tmp_path: Path, tune: Path, video: Path, what: str
+    tmp_path: Path, tune: Path, video: Path, field: str, what: str
 ) -> None:
-    render, output = Render(tmp_path, audio=tune, pose_video=video, output=tmp_path / "b.mp4"), tmp_path / "b.mp4"
-    before = video.read_bytes()
+    output, before = tmp_path / "b.mp4", video.read_bytes()
+    render = Render(tmp_path, **{"audio": tune, "output": output, field: video})
 
     def listen(progress: Progress) -> None:
         if progress.stage is Stage.RENDER and progress.clip == CLIPS and not output.exists():
@@ -219,7 +219,7 @@ def test_an_input_that_gets_the_name_meanwhile_is_not_replaced(
             if what == "link":
                 video.hardlink_to(output)
 
-    with pytest.raises(InputError, match="b.mp4', which is the --pose-video itself") as stop:
+    with pytest.raises(InputError, match=f"b.mp4', which is the --{field.replace('_', '-')} itself") as stop:
         generate(render.request, listen)
     assert "5 of 5 clips are kept" in "; ".join(stop.value.__notes__)
     assert output.read_bytes() == before
