@@ -126,6 +126,12 @@ class TestClicks:
         assert np.abs(heard[:48]).argmax() <= 2
         assert heard[0] > 0.5
 
+    def test_a_window_that_begins_within_a_tone_begins_with_the_tone(self, tmp_path, segment):
+        source = write_sound(tmp_path / "s.flac", tone(3.0, 44100, channels=2), 44100)
+        heard, _ = _heard(_film(tmp_path, segment, source, start=1.0))
+        expected = tone(3.0, 44100, channels=2)[44100:][:44100]
+        assert np.abs(heard[: len(expected)] - expected).max() < 0.05
+
     def test_sound_that_sets_in_after_the_pictures_of_its_file_does_so_here(self, tmp_path, segment):
         source = write_video(tmp_path / "s.mkv", _clicks(), 44100, sound_start=0.5)
         expected = np.array([0.5 + FIRST_CLICK, 0.5 + FIRST_CLICK + CLICK_EVERY])

@@ -37,6 +37,11 @@ BITS_PER_SAMPLE: Final = 8 / 3
 """Bit rate of the AAC track per sample and channel: 128 kbit/s in mono and 256 kbit/s in stereo at 48 kHz."""
 
 
+AAC_OPTIONS: Final = {"aac_pns": "0"}
+"""FFmpeg's encoder is not to put noise in place of what sounds like noise, as it does unless told: where a window began
+within a tone, the first 20 ms of its track had a burst as loud as the tone. Our bit rates do without."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SoundTrack:
     """The window of a sound file that becomes the sound track."""
@@ -205,7 +210,9 @@ class _TrackEncoder:
 
     def add_to(self, container: OutputContainer) -> None:
         layout = "mono" if self.channels == 1 else "stereo"
-        self._stream = container.add_stream("aac", rate=self.rate, layout=layout, bit_rate=self.bit_rate)
+        self._stream = container.add_stream(
+            "aac", rate=self.rate, options=AAC_OPTIONS, layout=layout, bit_rate=self.bit_rate
+        )
 
     def write(self, file: NewFile, *, frames: int) -> None:
         """Extend the track to the duration of `frames` pictures."""
