@@ -138,7 +138,19 @@ def test_demo_renders_with_and_without_a_picture(soundreel: Soundreel, tmp_path:
 def test_help_names_the_commands(soundreel: Soundreel, word: str) -> None:
     done = soundreel(word)
     assert done.code == 0
-    commands = ("generate", "resume", "redo", "unfinished", "plan", "interpolate", "info", "doctor", "demo", "models")
+    commands = (
+        "generate",
+        "resume",
+        "redo",
+        "unfinished",
+        "plan",
+        "interpolate",
+        "join",
+        "info",
+        "doctor",
+        "demo",
+        "models",
+    )
     assert all(re.search(rf"^\W*{command}\b", done.out, re.MULTILINE) for command in commands)
 
 

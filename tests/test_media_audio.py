@@ -7,9 +7,11 @@ import shutil
 import socket
 import time
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import librosa
 import numpy as np
 import pytest
@@ -29,6 +31,8 @@ from media_files import (
 from soundreel.errors import InputError, MediaError
 from soundreel.media import sound_file
 from soundreel.media.audio import SoundLevels, measure_levels, probe_sound, read_model_sound, stream_sound
+from soundreel.media.sound_file import SoundFile
+from soundreel.media.windows_media import WindowsMedia
 
 SECONDS = 4.0
 TOLERANCE = 1e-4
@@ -36,9 +40,7 @@ TOLERANCE = 1e-4
 MP3_DELAY = 1105
 AAC_DELAY = 1024
 AC3_DELAY = 256
-WMA_LOSS = -2048
-"""Samples of encoder delay that players play too, where the file does not say that it is there; FFmpeg's WMA decoder
-swallows the first frame instead."""
+"""Samples of encoder delay that players play too, where the file does not say that it is there (docs/sound.md)."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ LOSSY = [
     Format("sound.ogg", 48_000, codec="libopus"),
     Format("sound.opus", 48_000),
     Format("sound.opus", 48_000, 6),
-    Format("sound.wma", delay=WMA_LOSS, is_exact=False),
-    Format("sound.wma", 48_000, delay=WMA_LOSS, is_exact=False),
+    Format("sound.wma", is_exact=False),
+    Format("sound.wma", 48_000, is_exact=False),
+    Format("sound.wma", 32_000, 1, "wmav1", is_exact=False),
+    Format("video.wmv", is_exact=False),
     Format("sound.mka", 48_000, codec="aac", is_exact=False),
     Format("sound.mka", codec="vorbis", is_exact=False),
     Format("sound.webm", 48_000),
@@ -339,6 +343,62 @@ class TestTimeLine:
         assert probe_sound(joined).seconds == len(whole) / 48_000 == pytest.approx(6.0, abs=0.05)
         np.testing.assert_allclose(read(joined, start=4.0), whole[4 * 48_000 :], atol=TOLERANCE)
         assert np.abs(whole[-48_000:]).mean() > 0.1
+
+
+class TestWindowsMedia:
+    FRAME = 2048
+
+    def test_nothing_is_lost_of_the_first_frame(self, tmp_path):
+        """FFmpeg's decoder drops two frames, its encoder delays by one only."""
+        sound = click_train(2.0, 44_100, first=0.01)
+        heard = read(write_sound(tmp_path / "sound.wma", sound, 44_100))
+        assert loudest(heard, 44_100, near=0.02) == pytest.approx(0.01, abs=0.001)
+
+    @pytest.mark.parametrize(
+        ("codec", "ours", "theirs"),
+        [("wmav1", "0400 0000 0100", "0400 0008 0100"), ("wmav2", "0a00 00000000 0100", "0a00 00880000 0100")],
+    )
+    def test_files_of_microsofts_encoder_begin_two_frames_later(self, tmp_path, codec, ours, theirs):
+        """Their header holds the samples of a block, and the sound sets in after two frames of zeros."""
+        sound = np.concatenate([np.zeros((self.FRAME, 2), np.float32), click_train(SECONDS, 44_100, channels=2)])
+        path = write_sound(tmp_path / "sound.wma", sound, 44_100, codec)
+        data = path.read_bytes()
+        assert data.count(bytes.fromhex(ours)) == 1
+        path.write_bytes(data.replace(bytes.fromhex(ours), bytes.fromhex(theirs)))
+        heard = read(path)
+        for time_ in (0.25, 1.75, 3.75):
+            assert loudest(heard, 44_100, near=time_) == pytest.approx(time_, abs=0.001)
+
+    def test_packets_that_share_frames_are_timed_by_their_count(self):
+        """Numbers of a file by Microsoft's encoder at 48 kHz, 43 ms off; then one packet is missing."""
+        media = WindowsMedia(frame_samples=self.FRAME, delay=2 * self.FRAME, has_reservoir=True)
+        times, counts = [0, 298, 640, 982, 1665], [9, 8, 8, 8, 8]
+        packets = [
+            _packet(time, bytes([index << 4 | count]))
+            for index, (time, count) in enumerate(zip(times, counts, strict=True))
+        ]
+        assert [packet.pts for packet in media.retimed(iter(packets), 48_000)] == [0, 341, 683, 1024, 1665]
+
+    def test_decoders_that_tell_no_times_are_counted_from_the_beginning(self, tmp_path, monkeypatch):
+        """As FFmpeg's of WMA Pro and WMA Lossless, for which it has no encoders."""
+        path = write_sound(tmp_path / "sound.mka", sweep(9.0, 44_100), 44_100)
+        whole, decode = read(path), SoundFile._decode
+
+        def untimed(self: SoundFile, packets: Any) -> Any:
+            for frame in decode(self, packets):
+                if frame is not None:
+                    frame.pts = None
+                yield frame
+
+        monkeypatch.setattr(SoundFile, "_decode", untimed)
+        assert probe_sound(path).seconds == 9.0
+        np.testing.assert_array_equal(read(path, start=6.0), whole[6 * 44_100 :])
+
+
+def _packet(milliseconds: int, data: bytes) -> av.Packet:
+    packet = av.Packet(data)
+    packet.pts, packet.time_base = milliseconds, Fraction(1, 1000)
+    return packet
 
 
 class TestLongFiles:

@@ -397,6 +397,52 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
 
 
 @app.command()
+def join(
+    videos: Annotated[list[str], typer.Argument(help="At least two, in their order.", show_default=False)],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Name of the video, replaced if it is there (default: FIRST_joined.mp4).",
+            show_default=False,
+        ),
+    ] = None,
+    sound: Annotated[
+        str | None,
+        typer.Option("--sound", help="The file that they were made from (default: found).", show_default=False),
+    ] = None,
+    reencode: Annotated[
+        bool, typer.Option("--reencode", help="Encode all pictures anew, as large and fast as the first video's.")
+    ] = False,
+    crf: Annotated[int, typer.Option("--crf", help=f"H.264 quality then, 0 best to {MAX_CRF}.")] = DEFAULT_CRF,
+    no_recipe: Annotated[bool, typer.Option("--no-recipe", help="Do not say in it what it is made of.")] = False,
+    quiet: Annotated[bool, QUIET] = False,
+) -> None:
+    """Make one video of several: pictures as they are, the sound going on where they follow each other."""
+    from soundreel.cli.display import joining_lines
+    from soundreel.render.joining import Joining, PreparedJoining, join_videos
+
+    def tell(prepared: PreparedJoining) -> None:
+        for line in [] if quiet else joining_lines(prepared):
+            sys.stderr.write(f"{line}\n")
+
+    try:
+        request = Joining(
+            videos=tuple(videos),
+            output=output,
+            sound=sound,
+            reencode=reencode,
+            crf=crf,
+            write_recipe=not no_recipe,
+        )
+        made = join_videos(request, on_start=tell)
+    except KeyboardInterrupt:
+        raise Cancelled("cancelled, nothing was saved") from None
+    answer(str(made.path), made.path)
+
+
+@app.command()
 def info(
     video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.")],
     as_json: Annotated[bool, AS_JSON] = False,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from soundreel.interpolation.video import PreparedInterpolation
+    from soundreel.render.joining import PreparedJoining
     from soundreel.render.prepared import PreparedRender
 
 
@@ -249,6 +250,18 @@ def interpolation_lines(prepared: "PreparedInterpolation") -> list[str]:
         f"{float(prepared.fps):g} fps by {prepared.request.method}, sound copied",
         *(f"note: {note}" for note in prepared.notes),
     ]
+
+
+def joining_lines(prepared: "PreparedJoining") -> list[str]:
+    """What `soundreel join` will make, as lines for people."""
+    (width, height), count = prepared.size, len(prepared.pieces)
+    pictures = "pictures encoded anew" if prepared.request.reencode else "pictures as they are"
+    lines = [
+        f"{count} videos → {width}×{height}, {prepared.frames} frames at {float(prepared.fps):g} fps = "
+        f"{float(prepared.frames / prepared.fps):.2f} s, {pictures}, {prepared.sound.says}",
+        *(f"note: {note}" for note in prepared.notes),
+    ]
+    return [harmless(line) for line in lines]
 
 
 def finish_lines(result: Result) -> list[str]:

@@ -26,6 +26,7 @@ from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens
 from soundreel.render.cleaning import Cleaned
 from soundreel.render.colour import ColourStats
+from soundreel.render.join_record import parse_record
 from soundreel.render.recipe import parse_recipe
 from soundreel.render.room import DiskNeed, disk_need
 from soundreel.render.stored_renders import StoredRender
@@ -165,8 +166,14 @@ def describe_video(path: StrPath) -> Findings:
     recipe = parse_recipe(video.metadata, os.fspath(path))
     picture = f"{video.width}×{video.height} {video.codec}, {video.frames} frames at {float(video.fps):g} fps"
     rows = [("picture", picture), ("length", f"{video.seconds:.3f} s"), ("sound", _sound_row(video))]
-    rows += [("recipe", NO_RECIPE)] if recipe is None else _recipe_rows(recipe)
-    data = dataclasses.asdict(video) | {"fps": float(video.fps), "recipe": recipe}
+    joined = parse_record(video.metadata)
+    if recipe is not None:
+        rows += _recipe_rows(recipe)
+    elif joined is not None:
+        rows += _joined_rows(joined)
+    else:
+        rows.append(("recipe", NO_RECIPE))
+    data = dataclasses.asdict(video) | {"fps": float(video.fps), "recipe": recipe, "joined": joined}
     del data["metadata"]
     cells = list(_drift(recipe)) if recipe is not None else []
     return Findings(data=data, rows=rows, columns=DRIFT_COLUMNS if cells else (), cells=cells)
@@ -265,13 +272,29 @@ def _sound_row(video: Any) -> str:
     return f"{video.sound_codec}, {video.sound_rate} Hz {channels}, {video.sound_seconds:.3f} s"
 
 
+def _joined_rows(record: dict[str, Any]) -> Rows:
+    """Of a joined video: its pieces, in whose recipes all else is said."""
+    rows = [("made by", f"soundreel {record['soundreel']}, {record['created']}")]
+    rows += [("note", note) for note in record["notes"]]
+    for piece in record["pieces"]:
+        recipe = piece["recipe"]
+        engine = "" if recipe is None else f", engine {_engine(recipe)}"
+        rows.append(("joined from", f"{piece['name']}, {piece['frames']} frames{engine}"))
+    for stretch in record["sound"]:
+        window = stretch["window"]
+        of = "of the piece" if window is None else f"{window['name']} from {window['start']:g} s on"
+        rows.append(("heard", f"{of}, {stretch['frames']} frames"))
+    return rows
+
+
+def _engine(recipe: dict[str, Any]) -> str:
+    return str(recipe["engine"]) + (" (a draft, not a model render)" if recipe["engine"] == "draft" else "")
+
+
 def _recipe_rows(recipe: dict[str, Any]) -> Rows:
     request = {name: value for name, value in recipe["request"].items() if value not in (None, [])}
     return [
-        (
-            "engine",
-            recipe["engine"] + (" (a draft, not a model render)" if recipe["engine"] == "draft" else ""),
-        ),
+        ("engine", _engine(recipe)),
         ("made by", f"soundreel {recipe['soundreel']}, {recipe['created']}"),
         *(("note", note) for note in recipe["notes"]),
         *((name, str(value)) for name, value in request.items()),

@@ -28,7 +28,15 @@ from soundreel.errors import InputError, MediaError
 from soundreel.interpolation.frames import FrameRateConverter, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
 from soundreel.media.remux import FILE_FORMATS, can_hold, other_tracks, replace_pictures, sound_codecs, verify_replaced
-from soundreel.media.video import CHROMA_MULTIPLE, SegmentWriter, VideoInfo, picture_times, probe_video, read_frames
+from soundreel.media.video import (
+    CHROMA_MULTIPLE,
+    SegmentWriter,
+    VideoInfo,
+    picture_times,
+    probe_video,
+    read_frames,
+    usual_rate,
+)
 from soundreel.request import Interpolation
 from soundreel.types import CancelFlag, Check, Progress, Report, Stage, heard
 from soundreel.units import DEFAULT_CRF, MAX_CRF, MAX_FPS, StrPath
@@ -39,11 +47,6 @@ METADATA_KEY = "soundreel_interpolation"
 
 FACTORS: Final = range(2, 17)
 DEFAULT_FACTOR: Final = 2
-
-RATE_TOLERANCE: Final = Fraction(1, 2000)
-DRIFT_FRAMES: Final = Fraction(1, 2)
-"""A standard rate is taken instead of a file's own where the two differ by less than this part, and by less than this
-many frames over the whole file."""
 
 LONGEST_FRAMES: Final = 3
 """In a video of variable frame rate, nothing is interpolated between frames further apart than this many mean frame
@@ -163,7 +166,7 @@ def _prepare(request: VideoInterpolation) -> PreparedInterpolation:
     info = probe_video(request.video)
     if info.frames < 2:
         raise InputError(f"{os.fspath(request.video)!r} has a single frame: there is nothing between frames to make")
-    info = dataclasses.replace(info, fps=_usual_rate(info))
+    info = dataclasses.replace(info, fps=usual_rate(info))
     fps = _target(info, request)
     seconds = info.frames / info.fps if info.constant_rate else Fraction(info.seconds)
     file_format = _choose_format(request.video, output)
@@ -176,16 +179,6 @@ def _prepare(request: VideoInterpolation) -> PreparedInterpolation:
         output=output,
         notes=tuple(_notes(request.video, info, fps, file_format, output)),
     )
-
-
-def _usual_rate(info: VideoInfo) -> Fraction:
-    """The standard rate that a file's rounded timestamps stand for, as 24000/1001 for 23.9758; else its own rate."""
-    whole, broken = Fraction(round(info.fps)), Fraction(round(info.fps * 1001 / 1000) * 1000, 1001)
-    usual = min(whole, broken, key=lambda rate: abs(rate - info.fps))
-    if usual == 0 or not info.constant_rate:
-        return info.fps
-    apart = abs(usual / info.fps - 1)
-    return usual if apart < RATE_TOLERANCE and apart * info.frames < DRIFT_FRAMES else info.fps
 
 
 def _target(info: VideoInfo, request: VideoInterpolation) -> Fraction:

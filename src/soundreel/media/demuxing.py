@@ -17,6 +17,7 @@ from soundreel.errors import MediaError
 from soundreel.media import framing
 from soundreel.media.containers import open_container
 from soundreel.media.timestamps import SoundPacket, repair_timestamps
+from soundreel.media.windows_media import WindowsMedia
 
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 MATROSKA = "matroska,webm"
@@ -50,6 +51,7 @@ class Demuxer:
     codec: str  # FFmpeg's name of the codec
     time_base: Fraction  # seconds per tick
     stream: AudioStream
+    windows_media: WindowsMedia | None  # its header, where it is of that codec
     packets: Iterator[SoundPacket]  # from the beginning, to be read once
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -81,12 +83,17 @@ class Demuxer:
         return chain([first], packets)
 
     def start_seconds(self) -> Fraction | None:
-        """Seconds at which the earlier of picture and sound begins; None where the file does not say."""
+        """Seconds at which the earlier of picture and sound begins, the encoder's delay left out; None: not known."""
         streams = [*self._pictures, self.stream]
-        return min(
-            (s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base),
-            default=None,
-        )
+        starts = {s.index: s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base}
+        if self.stream.index in starts:
+            starts[self.stream.index] += Fraction(self.encoder_delay, self.stream.sample_rate)
+        return min(starts.values(), default=None)
+
+    @property
+    def encoder_delay(self) -> int:
+        """Samples that the decoder gives before the sound begins, beyond those that FFmpeg drops."""
+        return 0 if self.windows_media is None else self.windows_media.delay
 
     @property
     def has_pictures(self) -> bool:
@@ -131,6 +138,7 @@ class Demuxer:
         ]
         self.codec = self.stream.codec_context.codec.canonical_name
         self.time_base = self.stream.time_base or Fraction(1, av.time_base)
+        self.windows_media = WindowsMedia.of(self.stream)
         packets = self._read()
         first = list(islice(packets, 1))
         self._sound_offset = (first[0].pos or 0) if first else 0
@@ -146,8 +154,11 @@ class Demuxer:
         """Packets from the container's current position to the end, or to where the file cannot be read on."""
         near = int(RESTART_SECONDS / self.time_base)
         stop = self.stated_stop()
+        demuxed = self._container.demux(self.stream)
+        if self.windows_media is not None:
+            demuxed = self.windows_media.retimed(demuxed, self.stream.sample_rate)
         packets = repair_timestamps(
-            self._container.demux(self.stream),
+            demuxed,
             near=near,
             latest=sys.maxsize if stop is None else stop + near,
             lost_frames=framing.LostFrames() if self.format == "mp3" else None,
@@ -158,6 +169,8 @@ class Demuxer:
             return
 
     def _is_seekable(self) -> bool:
+        if self.windows_media is not None and self.windows_media.has_reservoir:
+            return False  # where a packet belongs is known by counting those before it
         if self.format in {"wav", "w64"}:
             return self.codec.startswith("pcm_")  # else FFmpeg guesses timestamps from the byte rate
         if self.format == "ogg":

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import av
 import numpy as np
@@ -19,7 +19,7 @@ from av.container import OutputContainer
 from numpy.typing import NDArray
 
 from soundreel.errors import MediaError
-from soundreel.media.audio import probe_sound, stream_sound
+from soundreel.media.audio import Block, SoundInfo, probe_sound, stream_sound
 from soundreel.media.containers import TICKS_PER_FRAME, NewFile, mp4_options, opened, unexpected
 from soundreel.media.downmix import stereo_gains
 from soundreel.media.files import check_file
@@ -35,6 +35,13 @@ AAC_FRAME_SAMPLES: Final = 1024
 
 BITS_PER_SAMPLE: Final = 8 / 3
 """Bit rate of the AAC track per sample and channel: 128 kbit/s in mono and 256 kbit/s in stereo at 48 kHz."""
+
+PicturePacket: TypeAlias = "av.Packet[av.VideoStream]"
+
+
+AAC_OPTIONS: Final = {"aac_pns": "0"}
+"""FFmpeg's encoder is not to put noise in place of what sounds like noise, as it does unless told: where a window began
+within a tone, the first 20 ms of its track had a burst as loud as the tone. Our bit rates do without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,26 +73,33 @@ def assemble(
         InputError: the sound or a segment is not a readable file.
         MediaError: segments that do not fit together, unreadable sound, or `output` cannot be written.
     """
-    track = _TrackEncoder(sound, fps) if sound else None
+    track = _open_track(sound, fps) if sound else None
     needed_bytes = _needed_bytes(segments, sound, track, metadata)
     with NewFile(output, options=_mp4_options(fps, track), needed_bytes=needed_bytes) as file:
         file.container.metadata.update(metadata)
         pictures = _add_picture_stream(file.container, segments[0])
         if track:
             track.add_to(file.container)
-        for count, packet in enumerate(heard(_joined_packets(segments, fps), check), start=1):
-            packet.stream = pictures
-            with file.reporting():
-                file.container.mux(packet)
-            if track:
-                track.write(file, frames=count)
+        interleave(file, pictures, heard(_joined_packets(segments, fps), check), track)
+
+
+def interleave(
+    file: NewFile, pictures: av.VideoStream, packets: Iterator[PicturePacket], track: "TrackEncoder | None"
+) -> None:
+    """Write the packets of all pictures in decoding order, the sound in step with them."""
+    for count, packet in enumerate(packets, start=1):
+        packet.stream = pictures
+        with file.reporting():
+            file.container.mux(packet)
+        if track:
+            track.write(file, frames=count)
 
 
 def verify(
     path: StrPath,
     *,
     frames: int,
-    fps: int,
+    fps: int | Fraction,
     sound: bool,
     size: tuple[int, int] | None = None,
     check: Check = go_on,
@@ -109,7 +123,7 @@ def verify(
     _expect(path, "a sound track" if rate else "no sound track", "a sound track" if sound else "no sound track")
     if rate:
         _expect(path, f"sound that begins at {scan.sound_start} s", "sound that begins at 0 s")
-        _expect_seconds(path, scan.sound_seconds, frames / fps, tolerance=AAC_FRAME_SAMPLES / rate)
+        _expect_seconds(path, scan.sound_seconds, float(frames / fps), tolerance=AAC_FRAME_SAMPLES / rate)
     _expect(path, "a broken end" if scan.is_truncated else "whole packets", "whole packets")
     _expect(path, f"{_decodable_keyframes(path, check)} decodable keyframes", f"{scan.keyframes} decodable keyframes")
 
@@ -144,14 +158,14 @@ def _decodable_keyframes(path: StrPath, check: Check) -> int:
     return decodable
 
 
-def _mp4_options(fps: int, track: "_TrackEncoder | None") -> dict[str, str]:
+def _mp4_options(fps: int, track: "TrackEncoder | None") -> dict[str, str]:
     return mp4_options(math.lcm(fps, track.rate) if track else fps * TICKS_PER_FRAME)
 
 
 def _needed_bytes(
     segments: Sequence[Path],
     sound: SoundTrack | None,
-    track: "_TrackEncoder | None",
+    track: "TrackEncoder | None",
     metadata: Mapping[str, str],
 ) -> int:
     """Estimated size of the finished file."""
@@ -167,7 +181,7 @@ def _add_picture_stream(container: OutputContainer, segment: Path) -> av.VideoSt
         return container.add_stream_from_template(video_stream(source))
 
 
-def _joined_packets(segments: Sequence[Path], fps: int) -> Iterator["av.Packet[av.VideoStream]"]:
+def _joined_packets(segments: Sequence[Path], fps: int) -> Iterator[PicturePacket]:
     """The packets of all segments in decoding order, with the timestamps of one video, in frames.
 
     Every segment begins with a keyframe and is decoded `REORDER_FRAMES` ahead of presentation, so that decoding times
@@ -202,23 +216,25 @@ def _settings(stream: av.VideoStream) -> tuple[int, int, bytes | None]:
     return stream.width, stream.height, stream.codec_context.extradata
 
 
-class _TrackEncoder:
-    """Encodes the window of a sound file to an AAC track in step with the pictures, so that both are interleaved."""
+class TrackEncoder:
+    """Encodes sound to an AAC track in step with the pictures, so that both are interleaved.
 
-    def __init__(self, sound: SoundTrack, fps: int) -> None:
-        info = probe_sound(sound.path)
-        self.rate = track_rate(info.sample_rate)
-        self._gains = stereo_gains(_channel_names(sound.path, info.channels))
-        self.channels = self._gains.shape[1]
-        self.bit_rate = round(BITS_PER_SAMPLE * self.rate * self.channels)
-        self._fps = fps
-        self._blocks = stream_sound(sound.path, start=sound.start, seconds=sound.seconds, sample_rate=self.rate)
-        self._pending = np.zeros((0, self.channels), dtype=np.float32)
+    Args:
+        blocks: the sound, float32 [n, `channels`] at `rate` Hz; silence follows where it ends before the pictures.
+    """
+
+    def __init__(self, blocks: Iterator[Block], *, rate: int, channels: int, fps: int | Fraction) -> None:
+        self.rate, self.channels = rate, channels
+        self.bit_rate = round(BITS_PER_SAMPLE * rate * channels)
+        self._blocks, self._fps = blocks, fps
+        self._pending = np.zeros((0, channels), dtype=np.float32)
         self._written = 0
 
     def add_to(self, container: OutputContainer) -> None:
         layout = "mono" if self.channels == 1 else "stereo"
-        self._stream = container.add_stream("aac", rate=self.rate, layout=layout, bit_rate=self.bit_rate)
+        self._stream = container.add_stream(
+            "aac", rate=self.rate, options=AAC_OPTIONS, layout=layout, bit_rate=self.bit_rate
+        )
 
     def write(self, file: NewFile, *, frames: int) -> None:
         """Extend the track to the duration of `frames` pictures."""
@@ -234,11 +250,27 @@ class _TrackEncoder:
         while len(self._pending) < count:
             block = next(self._blocks, None)
             if block is None:
-                block = np.zeros((count - len(self._pending), len(self._gains)), dtype=np.float32)
-            mixed = np.clip(block @ self._gains, -1, 1)  # float files may exceed full scale, which AAC cannot encode
-            self._pending = np.concatenate([self._pending, mixed])
+                block = np.zeros((count - len(self._pending), self.channels), dtype=np.float32)
+            self._pending = np.concatenate([self._pending, block])
         taken, self._pending = self._pending[:count], self._pending[count:]
         return taken
+
+
+def _open_track(sound: SoundTrack, fps: int) -> TrackEncoder:
+    info = probe_sound(sound.path)
+    rate, gains = track_rate(info.sample_rate), mixdown(sound.path, info)
+    return TrackEncoder(mixed(sound, gains, rate), rate=rate, channels=gains.shape[1], fps=fps)
+
+
+def mixdown(path: StrPath, info: SoundInfo) -> NDArray[np.float32]:
+    """Gain of each channel of a sound in those of its track, float32 [c, 1 or 2]."""
+    return stereo_gains(_channel_names(path, info.channels))
+
+
+def mixed(sound: SoundTrack, gains: NDArray[np.float32], rate: int) -> Iterator[Block]:
+    """The window of a sound as a track has it: at `rate` Hz, mono or stereo."""
+    for block in stream_sound(sound.path, start=sound.start, seconds=sound.seconds, sample_rate=rate):
+        yield np.clip(block @ gains, -1, 1)  # float files may exceed full scale, which AAC cannot encode
 
 
 def track_rate(sample_rate: int) -> int:

@@ -120,6 +120,7 @@ class SoundFile:
         self.channels = frames[0].layout.nb_channels
         self.is_float = frames[0].format.packed.name not in INTEGER_SCALES
         self._layout = frames[0].layout
+        self._is_timed = any(frame.pts is not None for frame in frames)  # those of WMA Pro and Lossless have no time
         self._timestamps = self._read_timestamps(frames, ticks_per_packet)
         self._head_stop = self._timestamps.grid_start + sum(frame.samples for frame in frames[1:])
 
@@ -131,7 +132,9 @@ class SoundFile:
         return self._place(chain(self._head, self._decode(self._packets_from(first))))
 
     def ending(self) -> Ending:
-        """Find where the sound ends by decoding only the last packets."""
+        """Find where the sound ends by decoding only the last packets, or all where their frames have no times."""
+        if not self._is_timed:
+            return self._counted_ending()
         estimate = self._demuxer.stated_stop()
         packets = self._demuxer.packets
         if estimate is not None:
@@ -144,6 +147,12 @@ class SoundFile:
             missing = self._timestamps.position(exact) - stop
             return Ending(stop=stop, truncated=missing > TRUNCATION_SECONDS * self.sample_rate)
         return Ending(stop=stop, truncated=self._is_truncated(tail, frames))
+
+    def _counted_ending(self) -> Ending:
+        stop = max(block.stop for block in self._place(chain(self._head, self._decode(self._demuxer.packets))))
+        stated = self._demuxer.stated_stop()
+        missing = 0 if stated is None else self._timestamps.position(stated) - stop
+        return Ending(stop=stop, truncated=missing > TRUNCATION_SECONDS * self.sample_rate)
 
     def _read_head(self) -> int:
         """Decode packets into `_head` until it holds two frames, which give format and timing; the ticks per packet."""
@@ -163,14 +172,15 @@ class SoundFile:
         samples_per_tick = float(self._demuxer.time_base * self.sample_rate)
         if self._demuxer.format in SUMMED_TIMESTAMP_FORMATS:
             samples_per_tick = second.samples / ticks_per_packet
-        origin = (first.pts or 0) * samples_per_tick
+        windows_media = self._demuxer.windows_media
+        origin = (first.pts or 0) * samples_per_tick + self._demuxer.encoder_delay
         start = self._demuxer.start_seconds()
         if start is not None and (self._demuxer.has_pictures or self._head[0] is None):
             origin = min(origin, float(start * self.sample_rate))
         return Timestamps(
             samples_per_tick=samples_per_tick,
             origin=origin,
-            frame_samples=second.samples,
+            frame_samples=second.samples if windows_media is None else windows_media.frame_samples,
             grid_start=round((first.pts or 0) * samples_per_tick - origin) + first.samples,
         )
 
@@ -181,7 +191,7 @@ class SoundFile:
 
     def _packets_from(self, position: int) -> Iterator[SoundPacket]:
         """The packets after the head that end after `position`; the decoder is reset for them."""
-        if position <= self._head_stop:
+        if position <= self._head_stop or not self._is_timed:
             return self._demuxer.packets
         packets = self._packets_before(position)
         self._demuxer.stream.codec_context.flush_buffers()

@@ -52,6 +52,11 @@ _X86_INSTRUCTIONS: Final = "sse4.2"
 bytes in every run. The instruction sets from SSSE3 to AVX2 give equal bytes; every x86-64 CPU that NumPy supports has
 SSE4.2, which takes at most 10 % longer."""
 
+RATE_TOLERANCE: Final = Fraction(1, 2000)
+DRIFT_FRAMES: Final = Fraction(1, 2)
+"""A standard rate is taken instead of a file's own where the two differ by less than this part, and by less than this
+many frames over the whole file."""
+
 _UNSPECIFIED: Final = 2
 """AVCOL_SPC_UNSPECIFIED: the file does not state its YCbCr matrix."""
 
@@ -81,6 +86,16 @@ class VideoInfo:
     sound_channels: int | None
     sound_seconds: float | None  # as played: without priming samples
     metadata: dict[str, str]
+
+
+def usual_rate(info: VideoInfo) -> Fraction:
+    """The standard rate that a file's rounded timestamps stand for, as 24000/1001 for 23.9758; else its own rate."""
+    whole, broken = Fraction(round(info.fps)), Fraction(round(info.fps * 1001 / 1000) * 1000, 1001)
+    usual = min(whole, broken, key=lambda rate: abs(rate - info.fps))
+    if usual == 0 or not info.constant_rate:
+        return info.fps
+    apart = abs(usual / info.fps - 1)
+    return usual if apart < RATE_TOLERANCE and apart * info.frames < DRIFT_FRAMES else info.fps
 
 
 def check_size(width: int, height: int) -> None:

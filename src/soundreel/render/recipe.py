@@ -27,6 +27,9 @@ from soundreel.version import __version__
 RECIPE_KEY: Final = "soundreel"
 """Metadata key of the recipe in a finished file."""
 
+JOIN_KEY: Final = "soundreel_join"
+"""Metadata key of what a joined video is made of: its pieces with their recipes."""
+
 PACKAGES: Final = ("av", "numpy", "opencv-python-headless", "torch", "diffusers", "transformers")
 """Those whose version can make a difference to the pictures."""
 
@@ -109,7 +112,13 @@ def read_recipe(video: StrPath) -> dict[str, Any]:
         MediaError: it is no video.
     """
     name = os.fspath(video)
-    recipe = parse_recipe(probe_video(video).metadata, name)
+    metadata = probe_video(video).metadata
+    recipe = parse_recipe(metadata, name)
+    if recipe is None and JOIN_KEY in metadata:
+        raise InputError(
+            f"{name!r} was joined from several videos, each with a recipe of its own: give one of them "
+            f"(soundreel info {name} tells which)"
+        )
     if recipe is None:
         raise InputError(
             f"{name!r} has no recipe in it: expected a video that soundreel has made, and not with --no-recipe"

@@ -62,8 +62,8 @@ class RecipeFiles:
     def _find(self, field: Field, said: str) -> Path:
         digest = self._inputs.get(field.name)
         own = [place for place in self._own_places(said, digest) if place.is_file()]
-        near = [place for place in self._near_places(field, _name(said)) if place.is_file()]
-        same = (place for place in own + near if _holds(place, digest))
+        near = [place for place in self._near_places(field, file_name(said)) if place.is_file()]
+        same = (place for place in own + near if holds(place, digest))
         alike = (place for place in own + near if place in own or not place.is_symlink())
         found = next(same, None) or next(alike, None)
         if found is None:
@@ -72,7 +72,7 @@ class RecipeFiles:
 
     def _own_places(self, said: str, digest: Any) -> Iterator[Path]:
         """Places that this user has named, now or before."""
-        yield from (folder / _name(said) for folder in self.folders)
+        yield from (folder / file_name(said) for folder in self.folders)
         known = recall_path(digest)
         if known is not None:
             yield known
@@ -88,19 +88,19 @@ class RecipeFiles:
         path, strength = _without_strength(said)
         named = next((name for name in self._models if (found := LORA.match(name)) and int(found[1]) == number), "")
         known = recall_path(self._models.get(named))
-        places = [*(folder / _name(path) for folder in self.folders), *([known] if known else [])]
+        places = [*(folder / file_name(path) for folder in self.folders), *([known] if known else [])]
         places += [Path(path), self.video.parent / path] if self.is_trusted else []
         found_at = next((place for place in places if place.exists()), None)
         if found_at is None:
             raise InputError(
-                f"no such LoRA: {_name(path)!r}, which the recipe in {str(self.video)!r} names, is not where it was "
-                "used before: give it with --lora, or its folder with --inputs",
+                f"no such LoRA: {file_name(path)!r}, which the recipe in {str(self.video)!r} names, is not where it "
+                "was used before: give it with --lora, or its folder with --inputs",
                 field="compute.loras",
             )
         return f"{found_at}{strength}"
 
     def _is_nowhere(self, field: Field, said: str) -> InputError:
-        kind, name = KINDS[field.name], _name(said)
+        kind, name = KINDS[field.name], file_name(said)
         option = (field.option.flags or (field.leaf,))[0].replace("_", "-")
         cure = f"give it with --{option}, or its folder with --inputs"
         if name != said and not self.is_trusted:
@@ -144,7 +144,7 @@ def remember_files(render: PreparedRender) -> None:
             remember_path(digest, split_lora(request.compute.loras[int(found[1]) - 1])[0])
 
 
-def _holds(place: Path, digest: Any) -> bool:
+def holds(place: Path, digest: Any) -> bool:
     """Whether a file has this digest; one that cannot be read has none."""
     with suppress(OSError):
         return bool(file_digest(place) == digest)
@@ -157,7 +157,7 @@ def _without_strength(lora: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (lora, "")
 
 
-def _name(path: str) -> str:
+def file_name(path: str) -> str:
     """The last part of a path of any system; "" where it is none."""
     name = re.split(r"[/\\]", path)[-1]
     return "" if name in {".", ".."} else name
