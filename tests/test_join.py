@@ -386,12 +386,30 @@ def test_broken_rates_stay_exact(soundreel: Soundreel, tmp_path: Path, rate: Fra
     check_pictures(done.path, films)
 
 
-def test_other_containers_and_codecs_are_read(soundreel: Soundreel, tmp_path: Path) -> None:
-    """Times in whole milliseconds become exact ones."""
-    films = [write_film(tmp_path / f"{k}.mkv", "flac", rate=24) for k in range(2)]
+@pytest.mark.parametrize(("ending", "sound"), [("mkv", "flac"), ("mov", "pcm_s16le"), ("ts", "aac")])
+def test_other_containers_are_read(soundreel: Soundreel, tmp_path: Path, ending: str, sound: str) -> None:
+    """Times in whole milliseconds become exact ones, start codes of a transport stream become lengths."""
+    films = [write_film(tmp_path / f"{k}.{ending}", sound, rate=24) for k in range(2)]
     done = soundreel("join", *films)
     assert done.path == tmp_path / "0_joined.mp4"
     verify(done.path, frames=48, fps=24, sound=True)
+    assert frames_of(done.path) == [frame for film in films for frame in frames_of(film)]
+    assert ending == "ts" or pictures(done.path) == [packet for film in films for packet in pictures(film)]
+
+
+def test_other_codecs_are_joined_as_they_are(soundreel: Soundreel, tmp_path: Path) -> None:
+    films = [tmp_path / "a.webm", tmp_path / "b.webm"]
+    for number, film in enumerate(films):
+        with av.open(str(film), "w") as container:
+            stream = container.add_stream("libvpx-vp9", rate=16, options={"deadline": "realtime", "cpu-used": "8"})
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            for k in range(20):
+                grey = np.full((64, 64, 3), 10 * k + number, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+            container.mux(stream.encode(None))
+    done = soundreel("join", *films, "-o", tmp_path / "j.mp4")
+    assert done.code == 0, done.err
+    verify(done.path, frames=40, fps=16, sound=False)
     check_pictures(done.path, films)
 
 
