@@ -448,9 +448,9 @@ def test_wrong_wishes_are_refused_and_leave_nothing(soundreel: Soundreel, pieces
         (2, [a, tmp_path], f"'{tmp_path}' is a directory"),
         (3, [a, tmp_path / "text.mp4"], "text.mp4' is"),
         (3, [a, song], "has no pictures in it"),
-        (2, [a, b, "-o", b], "which is read for it"),
-        (2, [a, b, "-o", tmp_path / "link.mp4"], "which is read for it"),
-        (2, [a, b, "-o", tmp_path / "twin.mp4"], "which is read for it"),
+        (2, [a, b, "-o", b], "itself: what a video is made from is never replaced"),
+        (2, [a, b, "-o", tmp_path / "link.mp4"], "itself: what a video is made from is never replaced"),
+        (2, [a, b, "-o", tmp_path / "twin.mp4"], "itself: what a video is made from is never replaced"),
         (2, [a, b, "-o", tmp_path / "j.mkv"], "expected a name that ends in .mp4"),
         (2, [a, b, "-o", tmp_path / "no" / "j.mp4"], "cannot write into"),
         (2, [a, b, "--crf", "52"], "--crf is 52"),
@@ -468,7 +468,7 @@ def test_the_sound_is_never_the_output(soundreel: Soundreel, draft: Drafts, tmp_
     song = tmp_path / "song.mp4"
     before = song.read_bytes()
     refused = soundreel("join", *pieces, "-o", song)
-    assert (refused.code, "which is read for it" in refused.err) == (2, True)
+    assert (refused.code, "itself: what a video is made from is never replaced" in refused.err) == (2, True)
     assert song.read_bytes() == before
 
 

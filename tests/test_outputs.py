@@ -302,14 +302,16 @@ def test_an_output_of_a_dead_process_is_free(soundreel: Soundreel, tmp_path: Pat
     assert files_below(tmp_path) == ["a.mp4"]
 
 
-def test_interpolate_and_generate_do_not_share_an_output(soundreel: Soundreel, tmp_path: Path, rendered: Path) -> None:
+def test_no_other_command_shares_an_output_with_it(soundreel: Soundreel, tmp_path: Path, rendered: Path) -> None:
+    commands = (["interpolate", rendered], ["join", rendered, rendered])
     with stopped_in_a_clip(soundreel.tune, "-o", tmp_path / "a.mp4") as first:
-        done = soundreel("interpolate", rendered, "-o", tmp_path / "a.mp4")
-    assert done.code == 2
-    assert f"process {first.pid} is rendering '{tmp_path}/a.mp4'" in done.err
+        refused = [soundreel(*words, "-o", tmp_path / "a.mp4", "-q") for words in commands]
+    for done in refused:
+        assert_refused(done, f"process {first.pid} is rendering '{tmp_path}/a.mp4'")
     assert finish(first).code == 0
-    assert soundreel("interpolate", rendered, "-o", tmp_path / "a.mp4").code == 0
-    assert probe_video(tmp_path / "a.mp4").fps == 32
+    for words, frames in zip(commands, (70, 70), strict=True):
+        assert soundreel(*words, "-o", tmp_path / "a.mp4", "-q").code == 0
+        assert probe_video(tmp_path / "a.mp4").frames == frames
     assert files_below(tmp_path) == ["a.mp4"]
 
 
@@ -370,10 +372,11 @@ def test_the_longest_name_works_and_so_does_what_there_is_so_far(tmp_path: Path,
 
 def test_a_longer_video_name_has_its_stem_cut(soundreel: Soundreel, video: Path) -> None:
     source = video.rename(video.with_name("x" * 251 + ".mp4"))
-    done = soundreel("interpolate", source)
-    assert done.code == 0, done.err
-    assert done.path.name.endswith("x_32fps.mp4")
-    assert len(done.path.name) <= 255
+    for words, ending in ((["interpolate", source], "x_32fps.mp4"), (["join", source, source], "x_joined.mp4")):
+        done = soundreel(*words, "-q")
+        assert done.code == 0, done.err
+        assert done.path.name.endswith(ending)
+        assert len(done.path.name) <= 255
 
 
 @pytest.mark.parametrize(
@@ -406,7 +409,8 @@ def test_an_output_is_no_clip_of_a_kept_render(soundreel: Soundreel, rendered: P
     (work,) = (rendered.parent / ".soundreel").iterdir()
     clip = next(iter(work.glob("clip_00001_*.mp4")))
     before = clip.read_bytes()
-    for words in (["generate", soundreel.tune, *QUICK], ["redo", rendered, "2"], ["reprint", work]):
+    makers = (["generate", soundreel.tune, *QUICK], ["redo", rendered, "2"], ["reprint", work])
+    for words in (*makers, ["interpolate", rendered], ["join", rendered, rendered]):
         assert_refused(soundreel(*words, "-o", clip), "in a work folder of soundreel")
     assert clip.read_bytes() == before
 

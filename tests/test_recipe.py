@@ -83,7 +83,7 @@ def test_it_never_replaces_the_video(soundreel: Soundreel, video: Path, tmp_path
     before = video.read_bytes()
     again = soundreel("--recipe", video, "--output-dir", tmp_path / "out")
     assert again.path.parent == tmp_path / "out"
-    assert "_tag_" in again.path.name
+    assert "_tag-draft_" in again.path.name
     assert video.read_bytes() == before
 
 

@@ -20,6 +20,9 @@ WORK_FOLDER: Final = ".soundreel"
 """Beside the outputs: a folder per render, named by the fingerprint of what was asked, and one per output that is being
 made, with the output's own name: whatever the file system takes for the same name is the same folder."""
 
+PLAN_NAME: Final = "plan.json"
+"""In a work folder, beside its lock: what is rendered there."""
+
 LONGEST_NAME: Final = 255
 """Bytes of a file name in UTF-8 on the file systems that people use."""
 
@@ -48,7 +51,7 @@ def fitting(stem: str, ending: str, longest: int = LONGEST_NAME) -> str:
 
 
 def check_name(output: Path, option: str = "--output", *, field: str | None = None) -> None:
-    """Raise `InputError` for a name that no file can have there."""
+    """Raise `InputError` for a name that no file can have there, or none but a clip of a render."""
     says = f"{option} is {os.fspath(output)!r}"
     try:
         size, longest = len(os.fsencode(output.name)), longest_name(output.parent)
@@ -56,6 +59,8 @@ def check_name(output: Path, option: str = "--output", *, field: str | None = No
         raise InputError(f"{says}: expected the name of a file", field=field) from error
     if size > longest:
         raise InputError(f"{says}, whose name has {size} bytes: expected at most {longest}", field=field)
+    if is_work_folder(output.parent):
+        raise InputError(f"{says}, in a work folder of soundreel: choose another folder", field=field)
 
 
 def is_folder(path: Path) -> bool:
@@ -64,6 +69,11 @@ def is_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_work_folder(folder: Path) -> bool:
+    """Whether renders are kept in a folder."""
+    return (folder / PLAN_NAME).exists() and (folder / LOCK_NAME).exists()
 
 
 def is_same_folder(one: Path, other: Path) -> bool:

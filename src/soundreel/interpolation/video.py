@@ -3,9 +3,7 @@
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -14,16 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from soundreel.disk.durable import publish
-from soundreel.disk.outputs import (
-    ROOM_FOR_COPIES_BYTES,
-    Inputs,
-    check_name,
-    claimed,
-    fitting,
-    is_folder,
-    longest_name,
-)
+from soundreel.disk.destination import Destination
+from soundreel.disk.outputs import Inputs
 from soundreel.errors import InputError, MediaError
 from soundreel.interpolation.frames import FrameRateConverter, Method, check_method, open_method, rounded
 from soundreel.media.motion import Picture
@@ -89,7 +79,7 @@ class PreparedInterpolation:
     fps: Fraction
     frames: int
     file_format: str  # FFmpeg's name of the format
-    output: Path | None
+    destination: Destination
     notes: tuple[str, ...]
 
     @property
@@ -135,7 +125,7 @@ def interpolate_video(
     if on_start is not None:
         on_start(prepared)
     method = open_method(request.method, weights=request.weights, models=request.models, device=request.device)
-    with _claimed(prepared), _work_folder(prepared) as work:
+    with prepared.destination.work_folder() as work:
         segment, finished = work / "pictures.mp4", work / f"finished{_ending(prepared.file_format)}"
         _write_pictures(segment, prepared, heard(_pictures(prepared, method, on_progress, check), check))
         replace_pictures(
@@ -155,13 +145,15 @@ def interpolate_video(
             file_format=prepared.file_format,
             check=check,
         )
-        path = _publish(finished, prepared)
+        rate = f"_{float(prepared.fps):g}fps{finished.suffix}"
+        path = prepared.destination.publish(finished, Path(request.video).stem, rate)
     return InterpolatedVideo(path=path, frames=prepared.frames, fps=prepared.fps, notes=prepared.notes)
 
 
 def _prepare(request: VideoInterpolation) -> PreparedInterpolation:
     """Check everything and decide what to write; nothing is written yet."""
-    output = _output(request)
+    destination = Destination.of(request.output, first=request.video, inputs=_inputs(request), endings=FILE_FORMATS)
+    output = destination.asked
     check_method(request.method, weights=request.weights, models=request.models)
     info = probe_video(request.video)
     if info.frames < 2:
@@ -176,7 +168,7 @@ def _prepare(request: VideoInterpolation) -> PreparedInterpolation:
         fps=fps,
         frames=rounded(seconds * fps),
         file_format=file_format,
-        output=output,
+        destination=destination,
         notes=tuple(_notes(request.video, info, fps, file_format, output)),
     )
 
@@ -229,25 +221,6 @@ def _notes(video: StrPath, info: VideoInfo, target: Fraction, file_format: str, 
         yield f"{others} other track{'s are' if others > 1 else ' is'} not carried over (subtitles, covers, data)"
 
 
-def _claimed(prepared: PreparedInterpolation) -> AbstractContextManager[None]:
-    """The output's name, for this process alone; a generated name is never another's."""
-    return nullcontext() if prepared.output is None else claimed(prepared.output)
-
-
-@contextmanager
-def _work_folder(prepared: PreparedInterpolation) -> Iterator[Path]:
-    """A temporary folder on the output's file system, so that publishing the output is a rename."""
-    folder = (prepared.output or Path(prepared.request.video).absolute()).parent
-    try:
-        work = tempfile.TemporaryDirectory(prefix=".soundreel-", dir=folder)
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {str(folder)!r} ({error.strerror}): choose another place with --output"
-        ) from error
-    with work as name:
-        yield Path(name)
-
-
 def _write_pictures(segment: Path, prepared: PreparedInterpolation, pictures: Iterator[Picture]) -> None:
     width, height = prepared.size
     with SegmentWriter(segment, width=width, height=height, fps=prepared.fps, crf=prepared.request.crf) as writer:
@@ -292,32 +265,6 @@ def _ending(file_format: str) -> str:
     return next(ending for ending, name in FILE_FORMATS.items() if name == file_format)
 
 
-def _output(request: VideoInterpolation) -> Path | None:
-    """The name that was asked for; `InputError` for one that the video cannot get."""
-    if request.output is None:
-        return None
-    path = Path(request.output).absolute()
-    says = f"--output is {os.fspath(request.output)!r}"
-    if path.suffix.lower() not in FILE_FORMATS:
-        raise InputError(f"{says}: expected a name that ends in {', '.join(FILE_FORMATS)}")
-    check_name(path)
-    if is_folder(path):
-        raise InputError(f"{says}, which is a folder: name a file")
-    _inputs(request).refuse(path, f"{says}, which")
-    return path
-
-
 def _inputs(request: VideoInterpolation) -> Inputs:
     named = (("the video", request.video), ("the --weights", request.weights), ("the --models", request.models))
     return Inputs.of([(says, path) for says, path in named if path is not None])
-
-
-def _publish(finished: Path, prepared: PreparedInterpolation) -> Path:
-    """Move the output to its name: one that was asked for is overwritten, a generated one is made unique."""
-    if prepared.output is not None:
-        _output(prepared.request)  # a link may have been made meanwhile
-        return publish(finished, prepared.output, replace=True)
-    video = Path(prepared.request.video)
-    longest = longest_name(video.parent) - ROOM_FOR_COPIES_BYTES
-    name = fitting(video.stem, f"_{float(prepared.fps):g}fps{finished.suffix}", longest)
-    return publish(finished, video.with_name(name), replace=False)

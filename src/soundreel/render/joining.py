@@ -5,10 +5,8 @@ Pictures are joined without encoding them; the sound goes on where the recipes s
 
 import json
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from soundreel.disk.durable import publish
+from soundreel.disk.destination import Destination
+from soundreel.disk.outputs import Inputs
 from soundreel.errors import InputError
 from soundreel.media.image import cover
 from soundreel.media.joining import Pictures, join, read_pictures, verify_joined
@@ -85,7 +84,7 @@ class PreparedJoining:
     sound: JoinedSound
     fps: Fraction
     size: tuple[int, int]  # width and height in pixels
-    output: Path | None
+    destination: Destination
     notes: tuple[str, ...]
 
     @property
@@ -121,7 +120,7 @@ def join_videos(
     """
     check = (CancelFlag() if cancel is None else cancel).check
     prepared = prepare(request)
-    with _work_folder(prepared) as work:
+    with prepared.destination.work_folder() as work:
         if on_start is not None:
             on_start(prepared)
         pieces = [piece.pictures for piece in prepared.pieces]
@@ -130,7 +129,7 @@ def join_videos(
         parts, finished = prepared.sound.parts, work / f"finished{ENDING}"
         join(pieces, finished, parts=parts, metadata=_metadata(prepared), check=check)
         verify_joined(pieces, finished, parts=parts, check=check)
-        path = _publish(finished, prepared)
+        path = prepared.destination.publish(finished, Path(request.videos[0]).stem, f"_joined{ENDING}")
     return JoinedVideo(path=path, frames=prepared.frames, fps=prepared.fps, notes=prepared.notes)
 
 
@@ -152,7 +151,8 @@ def prepare(request: Joining) -> PreparedJoining:
     )
     windows = [stretch.window for piece in pieces for stretch in piece.sound.stretches if stretch.window is not None]
     found = find_sounds(windows, [*(Path(piece.path).parent for piece in pieces), Path()], request.sound)
-    output = None if request.output is None else _output(request.output, [*request.videos, *found.values()])
+    inputs = _inputs(request, found.values())
+    destination = Destination.of(request.output, first=request.videos[0], inputs=inputs, endings=(ENDING,))
     sound = plan_sound([piece.sound for piece in pieces], found, fps)
     size = (_even(infos[0].width), _even(infos[0].height)) if request.reencode else (infos[0].width, infos[0].height)
     return PreparedJoining(
@@ -161,9 +161,14 @@ def prepare(request: Joining) -> PreparedJoining:
         sound=sound,
         fps=fps,
         size=size,
-        output=output,
+        destination=destination,
         notes=(*_notes(request, pieces, size, fps), *sound.notes),
     )
+
+
+def _inputs(request: Joining, sounds: Iterable[StrPath]) -> Inputs:
+    named = [("one of the videos", video) for video in request.videos] + [("the sound", sound) for sound in sounds]
+    return Inputs.of(named + ([] if request.sound is None else [("the --sound", request.sound)]))
 
 
 def _check_alike(pictures: Sequence[Pictures]) -> None:
@@ -272,37 +277,3 @@ def _title(pieces: Sequence[Piece]) -> dict[str, str]:
     titles = dict.fromkeys(title.removesuffix(DRAFT) for title in stated if title)
     draft = DRAFT if any(title.endswith(DRAFT) for title in stated) else ""
     return {"title": " + ".join(titles) + draft} if titles else {}
-
-
-@contextmanager
-def _work_folder(prepared: PreparedJoining) -> Iterator[Path]:
-    """A temporary folder on the output's file system, so that publishing the output is a rename."""
-    folder = (prepared.output or Path(prepared.request.videos[0]).absolute()).parent
-    try:
-        work = tempfile.TemporaryDirectory(prefix=".soundreel-", dir=folder)
-    except OSError as error:
-        raise InputError(
-            f"cannot write into {str(folder)!r} ({error.strerror}): choose another place with --output"
-        ) from error
-    with work as name:
-        yield Path(name)
-
-
-def _output(output: StrPath, inputs: Sequence[StrPath]) -> Path:
-    path, says = Path(output).absolute(), f"--output is {os.fspath(output)!r}"
-    if path.suffix.lower() != ENDING:
-        raise InputError(f"{says}: expected a name that ends in {ENDING}")
-    if path.is_dir():
-        raise InputError(f"{says}, which is a folder: name a file")
-    for file in inputs:
-        if path.exists() and path.samefile(file):
-            raise InputError(f"{says}, which is read for it ({os.fspath(file)!r}): choose another name")
-    return path
-
-
-def _publish(finished: Path, prepared: PreparedJoining) -> Path:
-    """Move the output to its name: one that was asked for is overwritten, a generated one is made unique."""
-    if prepared.output is not None:
-        return publish(finished, prepared.output, replace=True)
-    first = Path(prepared.request.videos[0])
-    return publish(finished, first.with_name(f"{first.stem}_joined{ENDING}"), replace=False)

@@ -9,7 +9,6 @@ from typing import Final
 
 from soundreel.disk.outputs import ROOM_FOR_COPIES_BYTES, Inputs, check_name, fitting, is_folder, longest_name
 from soundreel.errors import InputError
-from soundreel.render.plan_file import is_work_folder
 from soundreel.request import Request
 from soundreel.types import Plan
 from soundreel.units import MODEL_FPS
@@ -40,8 +39,6 @@ def check_output(request: Request, inputs: Inputs) -> None:
     check_name(output, field=field)
     if is_folder(output):
         raise InputError(f"{says}, which is a folder: name a file, or use --output-dir", field=field)
-    if is_work_folder(output.parent):
-        raise InputError(f"{says}, in a work folder of soundreel: choose another folder", field=field)
     inputs.refuse(output, f"{says}, which", field=field)
     so_far = partial_path(output)
     inputs.refuse(so_far, f"{says}, and what there is of it so far goes to {so_far.name!r}, which", field=field)

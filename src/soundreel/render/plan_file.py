@@ -15,10 +15,10 @@ from typing import Any, Final, Self
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.durable import write_json
 from soundreel.disk.json_form import Form, misfit
+from soundreel.disk.outputs import PLAN_NAME
 from soundreel.disk.plain_json import read_json
 from soundreel.errors import InputError
 
-PLAN_NAME: Final = "plan.json"
 PLAN_PATTERN: Final = r"plan(_[0-9a-f]{8})?\.json"
 CLIP_DIGITS: Final = 8
 
@@ -151,11 +151,6 @@ def damaged_plans(folder: Path, plans: Collection[PlanData]) -> list[Path]:
         return []
     known = {path for plan in plans for path in clip_records(folder, plan)}
     return damaged if any(path not in known for path in folder.glob("clip_*.json")) else []
-
-
-def is_work_folder(folder: Path) -> bool:
-    """Whether renders are kept in a folder, by a plan that can be read."""
-    return load_plan(folder / PLAN_NAME) is not None or is_of_earlier_version(folder)
 
 
 def is_of_earlier_version(folder: Path) -> bool:

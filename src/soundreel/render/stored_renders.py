@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from soundreel.disk.locks import holder
-from soundreel.disk.outputs import WORK_FOLDER, is_folder
+from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, is_folder
 from soundreel.errors import InputError
 from soundreel.render.clip_records import read_record
 from soundreel.render.plan_file import (
-    PLAN_NAME,
     PlanData,
     clip_file,
     clip_records,

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from soundreel.disk.outputs import WORK_FOLDER, Inputs
+from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, Inputs
 from soundreel.disk.state import is_own
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
 from soundreel.render.named_places import named_places
 from soundreel.render.naming import check_output
-from soundreel.render.plan_file import PLAN_NAME, PlanData, is_plan, load_plan, read_plan, read_plans
+from soundreel.render.plan_file import PlanData, is_plan, load_plan, read_plan, read_plans
 from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe, stated_request
 from soundreel.render.stored_renders import existing, find_work_folders

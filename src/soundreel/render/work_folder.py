@@ -38,7 +38,7 @@ from soundreel.disk.durable import (
     write_tensors,
 )
 from soundreel.disk.locks import locked
-from soundreel.disk.outputs import WORK_FOLDER, claimed, is_folder, is_same_folder
+from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, claimed, is_folder, is_same_folder
 from soundreel.disk.state import seal
 from soundreel.engines.base import Identity, Start
 from soundreel.errors import InputError
@@ -50,7 +50,6 @@ from soundreel.render.naming import output_folder
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.plan_file import (
     CLIP_DIGITS,
-    PLAN_NAME,
     FoundPlans,
     PlanData,
     clip_file,

@@ -1,0 +1,86 @@
+"""Where a video goes that is made of other videos: to the name that was asked for, or to a new one beside the first."""
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from soundreel.disk.durable import publish
+from soundreel.disk.outputs import (
+    ROOM_FOR_COPIES_BYTES,
+    Inputs,
+    check_name,
+    claimed,
+    fitting,
+    is_folder,
+    longest_name,
+)
+from soundreel.errors import InputError
+from soundreel.units import StrPath
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """A place for a video that is still to be made."""
+
+    asked: Path | None  # a name that is replaced if it is there; None: a new one
+    folder: Path
+    inputs: Inputs
+
+    @classmethod
+    def of(cls, output: StrPath | None, *, first: StrPath, inputs: Inputs, endings: Collection[str]) -> Self:
+        """From the name that was asked for, if one was.
+
+        Args:
+            first: the video beside which a new name is.
+            endings: of which the name must have one, as `.mp4`.
+
+        Raises:
+            InputError: the video cannot get that name, or would take the place of what it is made of.
+        """
+        if output is None:
+            return cls(asked=None, folder=Path(first).absolute().parent, inputs=inputs)
+        path = Path(output).absolute()
+        says = _says(output)
+        if path.suffix.lower() not in endings:
+            raise InputError(f"{says}: expected a name that ends in {', '.join(endings)}")
+        check_name(path)
+        if is_folder(path):
+            raise InputError(f"{says}, which is a folder: name a file")
+        inputs.refuse(path, f"{says}, which")
+        return cls(asked=path, folder=path.parent, inputs=inputs)
+
+    @contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        """A temporary folder on its file system, while its name, if one was asked for, is this process's alone.
+
+        Raises:
+            InputError: another process makes a video of that name, or nothing can be written there.
+        """
+        try:
+            work = tempfile.TemporaryDirectory(prefix=".soundreel-", dir=self.folder)
+        except OSError as error:
+            raise InputError(
+                f"cannot write into {str(self.folder)!r} ({error.strerror}): choose another place with --output"
+            ) from error
+        with work as name, nullcontext() if self.asked is None else claimed(self.asked):
+            yield Path(name)
+
+    def publish(self, finished: Path, stem: str, ending: str) -> Path:
+        """Move a finished video to its name, or to a new one of this stem and ending; returns the name.
+
+        Raises:
+            InputError: the name has become that of something it is made of.
+        """
+        if self.asked is not None:
+            self.inputs.refuse(self.asked, f"{_says(self.asked)}, which")
+            return publish(finished, self.asked, replace=True)
+        name = fitting(stem, ending, longest_name(self.folder) - ROOM_FOR_COPIES_BYTES)
+        return publish(finished, self.folder / name, replace=False)
+
+
+def _says(output: StrPath) -> str:
+    return f"--output is {os.fspath(output)!r}"
