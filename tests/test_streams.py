@@ -104,7 +104,7 @@ def test_an_answer_that_cannot_be_given_is_said_in_the_end(sound: Path, tmp_path
         done = run("generate", sound, *DRAFT, "-o", video, "--progress", style, **streams)
     assert done.code == 6
     assert probe_video(video).frames == 3
-    assert done.err.splitlines()[-1].startswith(f"soundreel: {video} is there, but standard output takes nothing (")
+    assert f"soundreel: {video} is there, but standard output did not take it all (" in done.err.splitlines()[-1]
 
 
 def test_all_lost_the_video_is_there(sound: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_reader_may_leave_in_the_middle(sound: Path, tmp_path: Path) -> None
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["event"] == "start"
     process.stdout.close()
-    assert "a.mp4 is there, but standard output takes nothing (Broken pipe)" in process.stderr.read()
+    assert "a.mp4 is there, but standard output did not take it all (Broken pipe)" in process.stderr.read()
     process.stderr.close()
     assert process.wait(120) == 6
     assert probe_video(tmp_path / "a.mp4").frames == 3
@@ -137,7 +137,7 @@ def test_an_interpolation_goes_on_without_its_log(tmp_path: Path) -> None:
     assert probe_video(video).frames == 4
 
 
-@pytest.mark.parametrize(("lost", "says"), [(ended, ""), (full, "soundreel: standard output takes nothing (")])
+@pytest.mark.parametrize(("lost", "says"), [(ended, ""), (full, "soundreel: standard output did not take it all (")])
 def test_a_report_that_nobody_reads_is_no_error_of_ours(sound: Path, lost: Lose, says: str) -> None:
     with lost("stdout") as streams:
         done = run("plan", sound, *DRAFT, **streams)

@@ -135,4 +135,4 @@ def what_was_lost(out: LenientStream) -> str | None:
         return None
     reason = getattr(out.failure, "strerror", None) or str(out.failure)
     made = f"{', '.join(out.unsaid)} {'is' if len(out.unsaid) == 1 else 'are'} there, but " if out.unsaid else ""
-    return f"{made}standard output takes nothing ({reason})"
+    return f"{made}standard output did not take it all ({reason})"
