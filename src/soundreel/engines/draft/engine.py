@@ -16,10 +16,10 @@ from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, 
 from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
 from soundreel.engines.draft.grid import Picture
 from soundreel.engines.draft.image import ImageRenderer
-from soundreel.engines.draft.memory import available_memory
 from soundreel.engines.draft.motion import motion_from_features
 from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
+from soundreel.host_memory import available_memory
 from soundreel.media.image import load_image
 from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
