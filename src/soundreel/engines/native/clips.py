@@ -178,7 +178,13 @@ def first_motion(reference: Tensor) -> Tensor:
 
 
 def next_motion(motion: Tensor | None, frames: Tensor) -> Tensor:
-    """The last 73 frames after `frames` [3, T, H, W] were added; grey (0) where there were none yet."""
-    if motion is None:
-        motion = frames.new_zeros(3, MOTION_FRAMES, *frames.shape[2:])
-    return torch.cat([motion, frames], dim=1)[:, -MOTION_FRAMES:]
+    """The last 73 frames after `frames` [3, T, H, W] were added; grey (0) where there were none yet.
+
+    In memory of their own: what is kept of them keeps no other frame.
+    """
+    newest = frames[:, -MOTION_FRAMES:]
+    missing = MOTION_FRAMES - newest.shape[1]
+    if not missing:
+        return newest.clone(memory_format=torch.contiguous_format)
+    earlier = frames.new_zeros(3, missing, *frames.shape[2:]) if motion is None else motion[:, -missing:]
+    return torch.cat([earlier, newest], dim=1)
