@@ -205,6 +205,8 @@ class JsonLines(Silent):
             clips=len(render.plan.clips),
             memory=render.prepared.memory_mode,
             memory_bytes=render.prepared.memory_bytes,
+            host_memory_bytes=render.prepared.host_bytes,
+            host_locked_bytes=render.prepared.host_locked_bytes,
             resumed=render.resumed,
             printed_again=render.is_printed_again,
             notes=list(render.notes),

@@ -32,6 +32,8 @@ class Prepared:
     notes: tuple[str, ...] = ()  # what the user should know
     memory_bytes: int | None = None  # the most that is taken of the device; None: nothing is known
     memory_mode: str = ""  # what is kept where, in a few words
+    host_bytes: int | None = None  # the most that is taken of the host's memory beside it; None: nothing is known
+    host_locked_bytes: int = 0  # of them that the system cannot move: they wait for the device
 
 
 class Negatives(Protocol):
@@ -83,7 +85,6 @@ class Estimate:
     seconds: float | None  # None: nothing is known
     memory_bytes: int | None
     seconds_basis: str = ""  # what the seconds are known from
-    memory_mode: str = ""  # what is kept where, in a few words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from soundreel.engines.native.device import compute_dtype, release_memory
-from soundreel.engines.native.memory import MemoryPlan
+from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.prepared import Placement
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.layers import FusedFeedForward

@@ -14,9 +14,8 @@ from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
-from soundreel.engines.native.device import release_memory, vae_dtype
+from soundreel.engines.native.device import capped, release_memory, vae_dtype
 from soundreel.engines.native.inputs import to_uint8
-from soundreel.engines.native.memory import capped
 from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
 from soundreel.engines.native.preview import open_previewer
 from soundreel.engines.native.progress import (
@@ -58,12 +57,7 @@ class NativeEngine(HoldsNothing):
         """From the plan's arithmetic and what this machine was measured to attain."""
         placement: Placement = prepared.placement
         seconds, basis = forecast(prepared.plan, placement)
-        return Estimate(
-            seconds=seconds.total,
-            memory_bytes=prepared.memory_bytes,
-            seconds_basis=basis,
-            memory_mode=prepared.memory_mode,
-        )
+        return Estimate(seconds=seconds.total, memory_bytes=prepared.memory_bytes, seconds_basis=basis)
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """The latents of each clip, those of the motion frames before it, and the motion frames for one."""

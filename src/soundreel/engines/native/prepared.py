@@ -11,8 +11,10 @@ import torch
 from soundreel.engines.base import Identity, Prepared
 from soundreel.engines.native.calibration import attention_speeds, find_speeds
 from soundreel.engines.native.cost import Forecast, clip_seconds
+from soundreel.engines.native.demand import demand, weigh
 from soundreel.engines.native.device import compute_dtype, transformer_sizes, vae_dtype
-from soundreel.engines.native.memory import Bits, MemoryPlan, choose_memory, demand, weigh
+from soundreel.engines.native.memory import choose_memory
+from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import preview_note
 from soundreel.errors import EngineError, InputError
@@ -121,6 +123,8 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
         notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
         memory_bytes=memory.peak_bytes,
         memory_mode=memory.says(),
+        host_bytes=memory.host_bytes,
+        host_locked_bytes=memory.locked_bytes,
     )
 
 
