@@ -6,9 +6,9 @@
 A cell is FORM:SIZE:FRAMES:CAP[:OPTION=VALUE…]. A second process holds the rest of the GPU's memory, so that the cap is
 all there is: PyTorch's own fraction counts neither context nor libraries. Each command renders with one step a clip,
 loading included, and the table says what the plan had foreseen beside what was taken of the GPU and of the host (`host`
-is resident at the peak, pages of mapped files included, `locked` page-locked of it). With `steps=N` the column `step` has
-the time of a step alone. `kill=inside` and `kill=between` kill the command after the first step of its second clip, or
-after the last of its first, and give the same command again. `--draw 8 --seed 1` adds cells at random.
+is resident at the peak, pages of mapped files included, `locked` page-locked of it). With `steps=N` the column `step`
+has the time of a step alone. `kill=inside` and `kill=between` kill the command after the first step of its second clip,
+or after the last of its first, and give the same command again. `--draw 8 --seed 1` adds cells at random.
 """
 
 import argparse

@@ -163,7 +163,7 @@ def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: 
         frames=render.frames_written,
         fps=render.fps,
         seconds=seconds,
-        notes=render.notes,
+        notes=tuple(recipe["notes"]),
         work_folder=folder.folder if folder.stays else None,
         work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,

@@ -22,6 +22,12 @@ Decided once, kept with the render, and binding for whoever goes on with it.
 """
 
 
+ENCODED_ON: Final = "encoded_on"
+DECODED_ON: Final = "decoded_on"
+"""Facts of a clip, where another kind of device than the render's identity says, which rounds otherwise, has made
+latents of what it continues, or pixels of its own latents: the device's kind."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A plan that has passed an engine's checks, and every decision that the engine made for it."""

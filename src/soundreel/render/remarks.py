@@ -1,7 +1,7 @@
 """What is said of a work folder: what is there, what is kept, and why there is nothing to go on with."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -77,6 +77,33 @@ def cannot_print(folder: Path, *, missing: Sequence[int], total: int, engine: st
         else f"the render is not finished, soundreel resume {shlex.quote(str(folder))} goes on with it"
     )
     return f"the latents of {clips} are not in {str(folder)!r}: {cure}"
+
+
+def made_elsewhere(*, encoded: Mapping[str, Sequence[int]], decoded: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """What was made by another kind of device than the render was begun on, whose last bits differ.
+
+    Args:
+        encoded: by device, the numbers of the clips whose latents began from what it encoded, from 1.
+        decoded: by device, those of the clips that it decoded.
+    """
+    for device, numbers in decoded.items():
+        yield (
+            f"{_clips(numbers)} {_was(numbers)} decoded on the {_name(device)} in place of the device that the render "
+            "was begun on: printed or rendered again, frames may differ in the last bits"
+        )
+    for device, numbers in encoded.items():
+        yield (
+            f"what {_clips(numbers)} began from was encoded on the {_name(device)} in place of the device that the "
+            "render was begun on: rendered again, frames may differ"
+        )
+
+
+def _name(device: str) -> str:
+    return {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}.get(device, device)
+
+
+def _was(numbers: Sequence[int]) -> str:
+    return "was" if len(numbers) == 1 else "were"
 
 
 def _clips(numbers: Sequence[int]) -> str:

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from soundreel.disk.digests import sampled_digest
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
+from soundreel.engines.base import (
+    DECODED_ON,
+    ENCODED_ON,
+    Estimate,
+    HoldsNothing,
+    Identity,
+    KeptBytes,
+    Prepared,
+    Start,
+)
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
 from soundreel.engines.native.chain import Chain, kept_bytes
@@ -19,6 +28,7 @@ from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
 from soundreel.engines.native.preview import open_previewer
 from soundreel.engines.native.progress import (
+    CpuProgress,
     RemainingTime,
     report_loading,
     report_printing,
@@ -83,25 +93,36 @@ def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> I
     loading = report_loading(report)
     vae = Vae.load(placement.files, dtype=vae_dtype(placement.arithmetic.vae, device), on_load=loading)
     vae.most_at_once, vae.bands, vae.check = placement.memory.vae_step, placement.memory.vae_bands, check
+    vae.on_cpu = on_cpu = CpuProgress(plan, report)
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
+    reference_on_cpu = bool(vae.take_fallbacks())
     chain = Chain(plan, start, decoder, reference)
     sampling: _Sampling | None = None  # its networks are loaded for the first clip that needs them
     for clip in plan.clips[start.index :]:
+        on_cpu.clip = clip
         negative, facts = chain.find(clip), start.negatives.facts(clip.index)
         if negative is None:
             sampling = sampling or _Sampling(prepared, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
+            facts |= _done_by_the_cpu(ENCODED_ON, vae, reference_on_cpu)
             chain.keep(clip, negative, facts)
         else:
             report_printing(plan, clip, report)
         pixels = chain.print(clip, negative)
+        behind_reference = reference_on_cpu and negative.motion is None
+        facts = {**facts, **_done_by_the_cpu(DECODED_ON, vae, behind_reference)}
         del negative
         carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)
         del pixels  # the pipeline is about to hold its uint8 copy
         yield RenderedClip(clip=clip, frames=frames, carry=carry, facts=facts)
-        del frames
+        del frames, carry
         gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
+
+
+def _done_by_the_cpu(fact: str, vae: Vae, before: bool) -> dict[str, str]:
+    """What a clip is to tell of it, if the CPU has stood in for the GPU just now or `before`, for all clips."""
+    return {fact: "cpu"} if vae.take_fallbacks() or before else {}
 
 
 class _Sampling:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from soundreel.engines.native.cost import TEXT_ROWS
 from soundreel.engines.native.demand import Demand, Weights
 from soundreel.engines.native.memory_plan import MemoryPlan
-from soundreel.engines.native.vae_memory import Sizes, decode_bytes, encode_bytes
+from soundreel.engines.native.vae_memory import CPU_FACTOR, Sizes, decode_bytes, encode_bytes
 from soundreel.weights.streaming import BUFFERS, spread
 
 VAE_REST = 250 * 10**6
@@ -58,9 +58,8 @@ ENCODER_BYTES_PER_PIXEL = 250
 RGB_FLOATS = 12
 """Bytes of a pixel as float32."""
 
-ON_A_CPU = 2
-"""Times what a GPU takes beside weights: rows are float32, and PyTorch's convolutions lay features out anew (1.4 to 1.6
-times what the VAE's own kernels take, measured)."""
+FLOAT32_ROWS = 2
+"""Times what is counted for bf16 rows: on a CPU they are float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +134,7 @@ def conditioning_bytes(asked: Demand) -> int:
 
 def step_bytes(asked: Demand, memory: MemoryPlan) -> int:
     """What a step takes beside weights and conditioning."""
-    activations = _times(asked) * activation_bytes(asked, memory)
+    activations = (FLOAT32_ROWS if asked.shares_host else 1) * activation_bytes(asked, memory)
     return activations + STEP_REST + (0 if memory.streamed else int(STEP_SLACK * activations))
 
 
@@ -158,16 +157,16 @@ def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
 
 def vae_decode_bytes(asked: Demand, memory: MemoryPlan) -> int:
     """What a decode takes beside weights."""
-    return _times(asked) * decode_bytes(_vae_sizes(asked), memory.vae_step, memory.vae_bands) + VAE_REST
+    return _vae_factor(asked) * decode_bytes(_vae_sizes(asked), memory.vae_step, memory.vae_bands) + VAE_REST
 
 
 def vae_encode_bytes(asked: Demand, memory: MemoryPlan) -> int:
     """What the encode of motion frames or poses takes beside weights."""
-    return _times(asked) * encode_bytes(_vae_sizes(asked), memory.vae_step, memory.vae_bands) + VAE_REST
+    return _vae_factor(asked) * encode_bytes(_vae_sizes(asked), memory.vae_step, memory.vae_bands) + VAE_REST
 
 
-def _times(asked: Demand) -> int:
-    return ON_A_CPU if asked.shares_host else 1
+def _vae_factor(asked: Demand) -> int:
+    return CPU_FACTOR if asked.shares_host else 1
 
 
 def _vae_sizes(asked: Demand) -> Sizes:
