@@ -124,6 +124,21 @@ class Engine(Protocol):
         """
         ...
 
+    def print_files(self, request: Request) -> Mapping[str, str]:
+        """Those of `model_files` that pictures are printed from negatives with."""
+        ...
+
+    def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
+        """As `prepare`, where nothing is to be sampled: what printing does not need is not asked for.
+
+        Args:
+            kept: what was decided when the render was begun; None: nothing is known of it, and it will be refused.
+
+        Raises:
+            SoundreelError: `plan` cannot be printed here.
+        """
+        ...
+
     def estimate(self, prepared: Prepared) -> Estimate:
         """Measure or compute what a render takes here; a second at most, and nothing is written."""
         ...
@@ -160,6 +175,19 @@ class HoldsNothing:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Nothing to let go of."""
+
+
+class PrintsNothing(HoldsNothing):
+    """Of engines that keep no negatives: what is printed again is joined from clips that are encoded already."""
+
+    def print_files(self, request: Request) -> Mapping[str, str]:
+        """None."""
+        del request
+        return {}
+
+    def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
+        """There is nothing to decide."""
+        return Prepared(plan=plan, identity={} if kept is None else kept)
 
 
 @dataclass(frozen=True, kw_only=True)

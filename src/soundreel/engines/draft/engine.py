@@ -12,7 +12,7 @@ import numpy as np
 
 from soundreel.analysis import SoundFeatures
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
+from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
 from soundreel.engines.draft.grid import Picture
 from soundreel.engines.draft.image import ImageRenderer
@@ -52,7 +52,7 @@ class FrameRenderer(Protocol):
         ...
 
 
-class DraftEngine(HoldsNothing):
+class DraftEngine(PrintsNothing):
     """Animates the reference image, or an abstract pattern, by the sound.
 
     A frame depends on the request, the sound and its own index only: clips can be rendered in any order.

@@ -46,8 +46,23 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demand:
-    """What a render asks for beside weights."""
+class PixelDemand:
+    """What decides how much the VAE takes beside weights, and pixels on the host."""
+
+    pixels: int
+    height: int
+    frames: int  # most that are decoded at once
+    motion_frames: int  # that a clip continues; 0: none does
+    latents: int  # most latent frames that are decoded at once
+    has_pose: bool
+    vae_dtype: torch.dtype
+    vae_steps: tuple[int, ...]  # latent frames that the VAE may take at once, fastest first
+    shares_host: bool  # the device computes in the host's memory, as a CPU does
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand(PixelDemand):
+    """What a render asks for beside weights: of pixels, and of the transformer."""
 
     tokens: Tokens  # of the longest clip
     width: int
@@ -55,17 +70,8 @@ class Demand:
     blocks: int
     audio_blocks: int  # with audio injection
     branches: int  # of guidance
-    pixels: int
-    height: int
-    frames: int  # most that are decoded at once
-    motion_frames: int  # that a clip continues; 0: none does
-    latents: int  # most latent frames that are decoded at once
-    has_pose: bool
     float8_rows: bool  # products take float8 rows
     float8_attention: bool
-    vae_dtype: torch.dtype
-    vae_steps: tuple[int, ...]  # latent frames that the VAE may take at once, fastest first
-    shares_host: bool  # the device computes in the host's memory, as a CPU does
 
 
 def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaePrecision) -> Weights:
@@ -86,17 +92,13 @@ def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaeP
         rounded.append(sum(min(_float8_bytes(matrix), loaded_bytes(matrix, dtype)) for matrix in matrices))
         clip += sum(loaded_bytes(found, dtype) for layer in clip_layers(block) if (found := weight(layer)))
     total = sum(loaded_bytes(tensor, dtype) for tensor in stored.values())
-    sound, vae_bytes = (
-        sum(loaded_bytes(tensor, dtypes[part]) for tensor in outlines[part].stored.values() if tensor.is_float)
-        for part in (Component.AUDIO_ENCODER, Component.VAE)
-    )
     return Weights(
         step=tuple(step),
         rounded=tuple(rounded),
         clip=clip,
         others=total - sum(step) - clip,
-        sound=sound,
-        vae=vae_bytes,
+        sound=float_bytes(outlines[Component.AUDIO_ENCODER], dtypes[Component.AUDIO_ENCODER]),
+        vae=float_bytes(outlines[Component.VAE], dtypes[Component.VAE]),
         **_text_bytes(outlines[Component.TEXT_ENCODER], dtypes[Component.TEXT_ENCODER]),
     )
 
@@ -130,24 +132,37 @@ def _text_bytes(encoder: Outline, dtype: torch.dtype) -> dict[str, int]:
 def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel: Kernel, vae: VaePrecision) -> Demand:
     """What `plan` asks for beside weights, with a transformer of these sizes."""
     request = plan.request
-    continues = any(map(plan.continues, plan.clips)) or request.guide.start_from_ref
-    frames = max(clip.size for clip in plan.clips)
     return Demand(
+        **vars(pixel_demand(plan, device, devices.vae_dtype(vae, device))),
         tokens=longest([count_tokens(plan, clip) for clip in plan.clips]),
         width=sizes["num_attention_heads"] * sizes["attention_head_dim"],
         inner=sizes["ffn_dim"],
         blocks=sizes["num_layers"],
         audio_blocks=len(sizes["audio_inject_layers"]),
         branches=2 if request.sampling.guide_scale > 1 else 1,
+        float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
+        float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
+    )
+
+
+def pixel_demand(plan: Plan, device: torch.device, vae_dtype: torch.dtype) -> PixelDemand:
+    """What the pixels of `plan` ask for."""
+    request = plan.request
+    continues = any(map(plan.continues, plan.clips)) or request.guide.start_from_ref
+    frames = max(clip.size for clip in plan.clips)
+    return PixelDemand(
         pixels=request.width * request.height,
         height=request.height,
         frames=frames,
         motion_frames=MOTION_FRAMES if continues else 0,
         latents=frames // FRAMES_PER_LATENT + (MOTION_LATENTS if continues else 1),
         has_pose=request.guide.pose_video is not None,
-        float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
-        float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
-        vae_dtype=devices.vae_dtype(vae, device),
+        vae_dtype=vae_dtype,
         vae_steps=VAE_STEPS if device.type == "cuda" else VAE_STEPS[-1:],
         shares_host=device.type != "cuda",
     )
+
+
+def float_bytes(network: Outline, dtype: torch.dtype) -> int:
+    """Of a network's weights once loaded."""
+    return sum(loaded_bytes(tensor, dtype) for tensor in network.stored.values() if tensor.is_float)

@@ -23,10 +23,18 @@ from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
-from soundreel.engines.native.device import capped, release_memory, vae_dtype
+from soundreel.engines.native.device import capped, release_memory
 from soundreel.engines.native.inputs import to_uint8
-from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
+from soundreel.engines.native.prepared import (
+    Placement,
+    PrintPlacement,
+    find_files,
+    forecast,
+    pass_options,
+    plan_schedule,
+)
 from soundreel.engines.native.preview import open_previewer
+from soundreel.engines.native.printing import find_print_files, prepare_print
 from soundreel.engines.native.progress import (
     CpuProgress,
     RemainingTime,
@@ -40,6 +48,7 @@ from soundreel.engines.native.vae import Vae
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, RenderedClip, Report, go_on
+from soundreel.weights.find import ModelFiles
 from soundreel.weights.lora_files import LoraSource, lora_file
 
 
@@ -53,15 +62,21 @@ class NativeEngine(HoldsNothing):
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
-        files = find_files(request)
-        parts = {f"{name} {path.name}": path for name, part in files.parts.items() for path in part.files}
         sources = enumerate(map(LoraSource.parse, request.compute.loras), start=1)
         loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
-        return {name: sampled_digest(path) for name, path in (parts | loras).items()}
+        return {**_digests(find_files(request)), **{name: sampled_digest(path) for name, path in loras.items()}}
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files and memory, and decide all of `Placement`; no weight is read."""
         return decisions.prepare(plan, kept)
+
+    def print_files(self, request: Request) -> Mapping[str, str]:
+        """The VAE's."""
+        return _digests(find_print_files(request))
+
+    def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
+        """Check the VAE's file alone; any device will do."""
+        return prepare_print(plan, kept)
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
@@ -76,7 +91,7 @@ class NativeEngine(HoldsNothing):
     @torch.inference_mode()
     def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carry holds the motion frames."""
-        placement: Placement = prepared.placement
+        placement: PrintPlacement = prepared.placement
         try:
             with capped(placement.device, placement.memory):
                 yield from _render(prepared, start, report, check)
@@ -85,13 +100,19 @@ class NativeEngine(HoldsNothing):
             release_memory(placement.device)
 
 
+def _digests(files: ModelFiles) -> dict[str, str]:
+    """Of every file, by its part's name and its own."""
+    paths = {f"{name} {path.name}": path for name, part in files.parts.items() for path in part.files}
+    return {name: sampled_digest(path) for name, path in paths.items()}
+
+
 @torch.inference_mode()
 def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> Iterator[RenderedClip]:
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
+    assert isinstance(placement, PrintPlacement)
     request, device = plan.request, placement.device
-    loading = report_loading(report)
-    vae = Vae.load(placement.files, dtype=vae_dtype(placement.arithmetic.vae, device), on_load=loading)
+    vae = Vae.load(placement.files, dtype=placement.vae_dtype, on_load=report_loading(report))
     vae.most_at_once, vae.bands, vae.check = placement.memory.vae_step, placement.memory.vae_bands, check
     vae.on_cpu = on_cpu = CpuProgress(plan, report)
     reference = None if request.ref_image is None else read_reference(request)
@@ -111,6 +132,8 @@ def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> I
             report_printing(plan, clip, report)
         pixels = chain.print(clip, negative)
         behind_reference = reference_on_cpu and negative.motion is None
+        if placement.stands_in:
+            facts = {**facts, DECODED_ON: device.type}
         facts = {**facts, **_done_by_the_cpu(DECODED_ON, vae, behind_reference)}
         del negative
         carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)

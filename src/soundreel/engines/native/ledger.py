@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from soundreel.engines.native.cost import TEXT_ROWS
-from soundreel.engines.native.demand import Demand, Weights
+from soundreel.engines.native.demand import Demand, PixelDemand, Weights
 from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.vae_memory import CPU_FACTOR, Sizes, decode_bytes, encode_bytes
 from soundreel.weights.streaming import BUFFERS, spread
@@ -84,7 +84,7 @@ def host_peak(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
 
 def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Moment]:
     """The moments of a render, in order; those from `encode` on come again for every clip."""
-    process = CPU_PROCESS_BYTES if asked.shares_host else GPU_PROCESS_BYTES
+    process = _process_bytes(asked)
     waiting = process + waiting_bytes(weights, memory)
     stays = resident_bytes(weights, memory) + weights.vae
     sampling, decoding = waiting + sampling_pixels(asked), waiting + decoding_pixels(asked)
@@ -105,6 +105,12 @@ def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Mom
     yield Moment(name="pass", device=conditioned + step_bytes(asked, memory), host=sampling)
     yield Moment(name="decode", device=stays + vae_decode_bytes(asked, memory), host=decoding)
     yield Moment(name="hand over", device=stays, host=decoding)
+
+
+def print_moment(vae: int, asked: PixelDemand, memory: MemoryPlan) -> Moment:
+    """The one moment of a render whose clips are only decoded, with a VAE of so many bytes."""
+    device = vae + max(vae_decode_bytes(asked, memory), vae_encode_bytes(asked, memory))
+    return Moment(name="print", device=device, host=_process_bytes(asked) + decoding_pixels(asked))
 
 
 # the device
@@ -155,21 +161,21 @@ def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
     return max(attention, sums, feed_forward) + other_branch
 
 
-def vae_decode_bytes(asked: Demand, memory: MemoryPlan) -> int:
+def vae_decode_bytes(asked: PixelDemand, memory: MemoryPlan) -> int:
     """What a decode takes beside weights."""
     return _vae_factor(asked) * decode_bytes(_vae_sizes(asked), memory.vae_step, memory.vae_bands) + VAE_REST
 
 
-def vae_encode_bytes(asked: Demand, memory: MemoryPlan) -> int:
+def vae_encode_bytes(asked: PixelDemand, memory: MemoryPlan) -> int:
     """What the encode of motion frames or poses takes beside weights."""
     return _vae_factor(asked) * encode_bytes(_vae_sizes(asked), memory.vae_step, memory.vae_bands) + VAE_REST
 
 
-def _vae_factor(asked: Demand) -> int:
+def _vae_factor(asked: PixelDemand) -> int:
     return CPU_FACTOR if asked.shares_host else 1
 
 
-def _vae_sizes(asked: Demand) -> Sizes:
+def _vae_sizes(asked: PixelDemand) -> Sizes:
     return Sizes(
         height=asked.height,
         width=asked.pixels // asked.height,
@@ -179,6 +185,10 @@ def _vae_sizes(asked: Demand) -> Sizes:
 
 
 # the host
+
+
+def _process_bytes(asked: PixelDemand) -> int:
+    return CPU_PROCESS_BYTES if asked.shares_host else GPU_PROCESS_BYTES
 
 
 def waiting_bytes(weights: Weights, memory: MemoryPlan) -> int:
@@ -197,21 +207,21 @@ def _streamed(weights: Weights, memory: MemoryPlan) -> list[int]:
     return [step[k] for k in spread(len(step), memory.streamed)]
 
 
-def sampling_pixels(asked: Demand) -> int:
+def sampling_pixels(asked: PixelDemand) -> int:
     """Of the host while a clip is sampled: the frames that it continues, its poses while those before it leave."""
     return RGB_FLOATS * asked.pixels * (asked.motion_frames + 2 * _pose_frames(asked)) + _written(asked)
 
 
-def decoding_pixels(asked: Demand) -> int:
+def decoding_pixels(asked: PixelDemand) -> int:
     """Of the host while a clip is decoded and handed over: its frames, those that it and the next one continue."""
     frames = asked.frames + 2 * asked.motion_frames + _pose_frames(asked)
     return RGB_FLOATS * asked.pixels * frames + _written(asked)
 
 
-def _pose_frames(asked: Demand) -> int:
+def _pose_frames(asked: PixelDemand) -> int:
     return 1 + asked.frames if asked.has_pose else 0
 
 
-def _written(asked: Demand) -> int:
+def _written(asked: PixelDemand) -> int:
     """The pictures of the clip before, uint8, and their encoder."""
     return (3 * asked.frames + ENCODER_BYTES_PER_PIXEL) * asked.pixels

@@ -8,8 +8,8 @@ blocks on the GPU as fit, and stream the others from host memory.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from soundreel.engines.native.demand import Demand, Weights
-from soundreel.engines.native.ledger import device_peak, host_peak, streamed_bytes
+from soundreel.engines.native.demand import Demand, PixelDemand, Weights
+from soundreel.engines.native.ledger import device_peak, host_peak, print_moment, streamed_bytes
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.request import Memory, Precision, Request, memory_bytes
 
@@ -81,6 +81,27 @@ def fit(
     return None
 
 
+def fit_print(
+    vae: int, asked: PixelDemand, mode: str, free: int | None, kept: tuple[int, int] | None = None
+) -> MemoryPlan:
+    """The fastest way to decode alone that fits, or the smallest: a VAE whose memory runs out finds smaller ones yet.
+
+    Args:
+        vae: bytes of its weights.
+        kept: latent frames at once and bands, where a render that goes on binds them.
+    """
+    budget = budget_of(mode, free)
+    plan = MemoryPlan(mode=mode, cap_bytes=_allocations(mode))
+    for step, bands in vae_ways(asked) if kept is None else [kept]:
+        plan = replace(plan, vae_step=step, vae_bands=bands)
+        there = print_moment(vae, asked, plan)
+        host = there.host + (there.device if asked.shares_host else 0)
+        plan = replace(plan, peak_bytes=there.device, host_bytes=host)
+        if budget is None or plan.peak_bytes <= budget * (1 - SLACK):
+            break
+    return plan
+
+
 def weighed(weights: Weights, asked: Demand, memory: MemoryPlan) -> MemoryPlan:
     """A memory plan, with the bytes that it takes."""
     streamed = streamed_bytes(weights, memory)
@@ -110,7 +131,7 @@ def candidates(
 ) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: smaller steps and bands of the VAE before one more block is streamed."""
     blocks = len(weights.step)
-    ways = _vae_ways(asked) if kept is None else [(kept.vae_step, kept.vae_bands)]
+    ways = vae_ways(asked) if kept is None else [(kept.vae_step, kept.vae_bands)]
     bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
     if mode == Memory.HIGH:
         common = MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once)
@@ -132,7 +153,7 @@ def candidates(
             yield replace(common, streamed=streamed, vae_step=step, vae_bands=bands, together=together)
 
 
-def _vae_ways(asked: Demand) -> list[tuple[int, int]]:
+def vae_ways(asked: PixelDemand) -> list[tuple[int, int]]:
     """Latent frames at once and bands, fastest first."""
     return [(step, 1) for step in asked.vae_steps] + [(1, bands) for bands in VAE_BANDS]
 

@@ -1,7 +1,7 @@
 """What a native render is computed with, decided once: what decides its pixels, and where on this machine they come."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -76,13 +76,21 @@ class Arithmetic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where a render is computed, and what lies where."""
+class PrintPlacement:
+    """Where latents become pictures, and in what pieces."""
 
     files: ModelFiles
-    loras: tuple[Lora, ...]  # opened; their tensors are read when the transformer is loaded
     device: torch.device
     memory: MemoryPlan
+    vae_dtype: torch.dtype
+    stands_in: bool = False  # the device is of another kind than the one that the render was begun on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement(PrintPlacement):
+    """Where a render is computed, and what lies where."""
+
+    loras: tuple[Lora, ...]  # opened; their tensors are read when the transformer is loaded
     sizes: Mapping[str, Any]  # configuration of the transformer
     arithmetic: Arithmetic
 
@@ -119,7 +127,15 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
     return Prepared(
         plan=plan,
         identity=arithmetic.as_identity(),
-        placement=Placement(files=files, loras=loras, device=device, memory=memory, sizes=sizes, arithmetic=arithmetic),
+        placement=Placement(
+            files=files,
+            loras=loras,
+            device=device,
+            memory=memory,
+            vae_dtype=vae_dtype(vae, device),
+            sizes=sizes,
+            arithmetic=arithmetic,
+        ),
         notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
         memory_bytes=memory.peak_bytes,
         memory_mode=memory.says(),
@@ -185,9 +201,10 @@ def _notes(plan: Plan, memory: MemoryPlan) -> Iterator[str]:
         yield f"the pose video is {missing:.2f} s shorter than the render: for that long {then}"
 
 
-def find_files(request: Request) -> ModelFiles:
+def find_files(request: Request, components: Collection[Component] = tuple(Component)) -> ModelFiles:
     """The model's files, in the places that the request names or else in the default one."""
-    return find_model(*([] if request.compute.models is None else [request.compute.models]))
+    places = [] if request.compute.models is None else [request.compute.models]
+    return find_model(*places, components=components)
 
 
 def pose_match(request: Request) -> PoseMatch:
