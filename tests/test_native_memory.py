@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from full_size import GB, full_demand, full_plan, full_weights
+from full_size import GB, MB, float8_weights, full_demand, full_plan, full_weights
 from host import pretend_host
 from native_renders import native_plan, native_request, prepared, rendered
 from soundreel.engines.native import prepared as decisions
@@ -24,7 +24,7 @@ from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.demand import weigh
 from soundreel.engines.native.ledger import activation_bytes, device_peak, resident_bytes, vae_decode_bytes
 from soundreel.engines.native.memory import choose_memory
-from soundreel.engines.native.memory_modes import CONTEXT_BYTES, choose, fit
+from soundreel.engines.native.memory_modes import CONTEXT_BYTES, choose, fit, fit_print
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.prepared import Placement, find_files
 from soundreel.engines.native.text import TextEncoder
@@ -137,6 +137,34 @@ def test_a_render_that_goes_on_keeps_what_changes_its_pixels(
         found = choose(full_weights(), full_demand(planned), planned.request, free, kept)
         assert (found is None) == (mode is Memory.HIGH and free < 20 * GB)
         assert found is None or (found.bits == kept and found.peak_bytes < free)
+
+
+def test_pieces_of_the_vae_bind_only_where_they_change_bits() -> None:
+    """What is begun with all of a card goes on under a cap where the VAE's kernels are our own."""
+    planned = full_plan(width=832, height=1216, memory="40gb")
+    weights, bound = float8_weights(), full_demand(planned)
+    free = replace(bound, vae_binds=False)
+    begun, begun_free = (choose(weights, asked, planned.request, 80 * GB) for asked in (bound, free))
+    assert begun is not None
+    assert begun_free == replace(begun, vae_binds=False)
+    assert (begun.bits.vae_step, begun.bits.vae_bands) == (2, 1)
+    assert (begun_free.bits.vae_step, begun_free.bits.vae_bands) == (None, None)
+    smaller = full_plan(width=832, height=1216, memory="11.5gb").request
+    assert choose(weights, bound, smaller, 80 * GB, begun.bits) is None
+    found = choose(weights, free, smaller, 80 * GB, begun_free.bits)
+    assert found is not None
+    assert (found.vae_step, found.vae_bands) != (2, 1)
+    assert found.bits == begun_free.bits, "the same render"
+
+
+def test_a_print_takes_as_much_of_the_vae_as_fits() -> None:
+    asked = replace(full_demand(full_plan(width=832, height=1216)), vae_binds=False)
+    plans = {free: fit_print(254 * MB, asked, Memory.AUTO, free * GB) for free in (40, 9, 6, 1)}
+    assert [(plan.vae_step, plan.vae_bands) for plan in plans.values()] == [(2, 1), (1, 1), (1, 2), (1, 8)]
+    assert all(plan.peak_bytes < free * GB for free, plan in plans.items() if free > 1), "else it falls back"
+    assert fit_print(254 * MB, asked, "12gb", 40 * GB).cap_bytes == 12 * GB - CONTEXT_BYTES
+    bound = Bits(rounds=False, tokens_at_once=None, vae_step=2, vae_bands=1)
+    assert fit_print(254 * MB, asked, Memory.AUTO, 5 * GB, bound).vae_step == 2
 
 
 def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,14 +80,9 @@ def facts(path: Path, name: str) -> list[Any]:
     return [clip.get(name) for clip in read_recipe(path)["plan"]["clips"]]
 
 
-DECODED = (
-    "clip 2 was decoded on the CPU in place of the device that the render was begun on: printed or rendered again, "
-    "frames may differ in the last bits"
-)
-ENCODED = (
-    "what clip 3 began from was encoded on the CPU in place of the device that the render was begun on: rendered "
-    "again, frames may differ"
-)
+CPU = "on the CPU, not as the render was begun"
+DECODED = f"clip 2 was decoded {CPU}: printed or rendered again, frames may differ in the last bits"
+ENCODED = f"what clip 3 began from was encoded {CPU}: rendered again, frames may differ"
 
 
 def test_the_cpu_stands_in_for_the_gpu_and_that_is_said(
@@ -102,9 +97,10 @@ def test_the_cpu_stands_in_for_the_gpu_and_that_is_said(
     assert "print on the CPU, the GPU has no memory left: clip 2/3" in lines
     assert "encode on the CPU, the GPU has no memory left: clip 3/3" in lines
     assert [line for line in lines if line.startswith("note: ")] == [f"note: {DECODED}", f"note: {ENCODED}"]
+    assert not any("float32" in line for line in lines), "nothing but what is meant for users"
     assert frames(done.path) == whole, "the CPU was the GPU all the time"
-    assert facts(done.path, "decoded_on") == [None, "cpu", None]
-    assert facts(done.path, "encoded_on") == [None, None, "cpu"]
+    assert facts(done.path, "decoded") == [None, "on the CPU", None]
+    assert facts(done.path, "encoded") == [None, None, "on the CPU"]
     told = run_here(capsys, "info", done.path).out.splitlines()
     notes = [line.split(maxsplit=1)[1].strip() for line in told if line.startswith("note")]
     assert notes == json.loads(run_here(capsys, "info", done.path, "--json").out)["recipe"]["notes"]
@@ -113,8 +109,8 @@ def test_the_cpu_stands_in_for_the_gpu_and_that_is_said(
     assert DECODED in again, "who renders it again is told that it is another"
     assert ENCODED in again
     printed = run_here(capsys, "reprint", done.path, "--crf", "40", "-q").path
-    assert facts(printed, "decoded_on") == [None] * CLIPS, "this time there was room"
-    assert facts(printed, "encoded_on") == [None, None, "cpu"], "the latents are the same"
+    assert facts(printed, "decoded") == [None] * CLIPS, "this time there was room"
+    assert facts(printed, "encoded") == [None, None, "on the CPU"], "the latents are the same"
 
 
 def test_where_not_even_the_cpu_has_room_resume_goes_on_without_sampling(

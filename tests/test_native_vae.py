@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="the packages of soundreel[native] are not h
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanAttentionBlock
 from torch import Tensor
 
 from counting import Counting
@@ -112,6 +112,22 @@ def test_other_shapes_of_the_network_work() -> None:
     wide = network(base_dim=12, dim_mult=[1, 2, 2, 2], num_res_blocks=2)
     z = latents(5)
     assert far_off(decode(wide, z, 6, 2), wide.decode(z[None]).sample[0][:, -6:]) < LIMIT
+
+
+def test_attention_sees_one_frame_whatever_comes_with_it(
+    tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that its library makes the same bits however a video is cut."""
+    seen, forward = [], WanAttentionBlock.forward
+
+    def noted(block: WanAttentionBlock, x: Tensor) -> Tensor:
+        seen.append(x.shape[2])
+        return forward(block, x)
+
+    monkeypatch.setattr(WanAttentionBlock, "forward", noted)
+    decode(tiny, latents(7), step=5)
+    encode(tiny, torch.rand(3, 13, 16, 16), step=5)
+    assert seen == [1] * (7 + 4)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +237,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> ShortOfMemory:
     return memory
 
 
-def test_memory_that_runs_out_is_met_step_by_step(tiny: AutoencoderKLWan, short: ShortOfMemory, on_a_gpu: None) -> None:
+@pytest.mark.parametrize("binds", [True, False])
+def test_memory_that_runs_out_is_met_step_by_step(
+    tiny: AutoencoderKLWan, short: ShortOfMemory, on_a_gpu: None, binds: bool
+) -> None:
     vae, z = Vae(tiny), latents(3, rows=9)
-    vae.make_room = short.make_room
+    vae.make_room, vae.pieces_bind = short.make_room, binds
     expected = vae.decode(z, keep=2)
     short.enough = 4
     short.events.clear()
@@ -231,7 +250,8 @@ def test_memory_that_runs_out_is_met_step_by_step(tiny: AutoencoderKLWan, short:
     assert short.events == [
         (2, 1), "make room", (2, 1), "make room", (1, 1), "make room", (1, 2), "make room", (1, 4),
     ]  # fmt: skip
-    assert vae.take_fallbacks() == frozenset()
+    assert vae.take_fallback() == ("in smaller pieces" if binds else "")
+    assert vae.take_fallback() == "", "asked once"
 
 
 def test_the_last_resort_is_the_cpu_in_float32(tiny: AutoencoderKLWan, short: ShortOfMemory, on_a_gpu: None) -> None:
@@ -244,8 +264,7 @@ def test_the_last_resort_is_the_cpu_in_float32(tiny: AutoencoderKLWan, short: Sh
     made = vae.decode(z, keep=2)
     assert short.events[-3:] == [(1, 8), "make room", (1, 1, "torch.float32")]
     assert heard == [(Task.DECODE, 1, 3), (Task.DECODE, 2, 3), (Task.DECODE, 3, 3)]
-    assert vae.take_fallbacks() == {Task.DECODE}
-    assert vae.take_fallbacks() == frozenset(), "asked once"
+    assert vae.take_fallback() == "on the CPU"
     assert next(half.parameters()).dtype is torch.float32
     assert far_off(made, decode(half, z * 2 + 0.1, 2)) < LIMIT, "float32 with the weights that the GPU has"
     short.enough = 0
@@ -269,7 +288,7 @@ def test_latents_are_encoded_by_the_cpu_as_well(
     expected = vae.encode(pixels)
     monkeypatch.setattr(native_vae, "encode", short_of_memory)
     assert far_off(vae.encode(pixels), expected) < LIMIT
-    assert vae.take_fallbacks() == {Task.ENCODE}
+    assert vae.take_fallback() == "on the CPU"
 
 
 def test_the_cpu_cuts_what_the_host_does_not_hold(

@@ -234,7 +234,7 @@ class TestNativeFiles:
         assert done.code == 0
         assert "note: the render was begun on cuda and is printed on cpu, which rounds otherwise" in done.err
         recipe = read_recipe(done.path)
-        assert [clip["decoded_on"] for clip in recipe["plan"]["clips"]] == ["cpu"]
+        assert [clip["decoded"] for clip in recipe["plan"]["clips"]] == ["on the CPU"]
         assert any(note.startswith("clip 1 was decoded on the CPU") for note in recipe["notes"])
 
 

@@ -22,10 +22,12 @@ Decided once, kept with the render, and binding for whoever goes on with it.
 """
 
 
-ENCODED_ON: Final = "encoded_on"
-DECODED_ON: Final = "decoded_on"
-"""Facts of a clip, where another kind of device than the render's identity says, which rounds otherwise, has made
-latents of what it continues, or pixels of its own latents: the device's kind."""
+ENCODED: Final = "encoded"
+DECODED: Final = "decoded"
+"""Facts of a clip: how latents were made of what it continues, and pixels of its own latents, where that was not as the
+render's identity says and the last bits may differ: one of `OTHERWISE`."""
+
+ON_THE_CPU, ON_THE_GPU, IN_SMALLER_PIECES = OTHERWISE = "on the CPU", "on the GPU", "in smaller pieces"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Encoder and decoder of the Wan 2.1 VAE with several latent frames at a time, on diffusers' `AutoencoderKLWan`.
 
 diffusers processes one latent frame at a time. Here a piece of several goes through at once: each causal convolution
-keeps the last two frames of its input for the next piece, so that results do not depend on how a video is cut. Where
-only the last frames of a decoded video are wanted, each stage computes only the frames that influence them.
+keeps the last two frames of its input for the next piece, so that results do not depend on how a video is cut: with our
+own convolutions not by a bit, for attention, a library's, sees one frame at a time. Where only the last frames of a
+decoded video are wanted, each stage computes only the frames that influence them.
 
 Where memory is short, the stages larger than the latents go through bands of rows, one band's whole video after the
 other's: each stage computes only the rows that reach into the band (`models.vae_bands`), so that bands meet without a
@@ -382,8 +383,8 @@ def _reduce(resample: WanResample, x: Tensor) -> Tensor:
 
 
 def _attend(attention: nn.Module, x: Tensor) -> Tensor:
-    attended: Tensor = attention(x)
-    return _channels_last(attended)
+    """Within each frame, one after the other: what a library makes of a frame may depend on how many come with it."""
+    return _channels_last(torch.cat([attention(frame) for frame in torch.split(x, 1, dim=2)], dim=2))
 
 
 def _layout(x: Tensor) -> torch.memory_format:

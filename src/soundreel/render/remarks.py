@@ -79,27 +79,23 @@ def cannot_print(folder: Path, *, missing: Sequence[int], total: int, engine: st
     return f"the latents of {clips} are not in {str(folder)!r}: {cure}"
 
 
-def made_elsewhere(*, encoded: Mapping[str, Sequence[int]], decoded: Mapping[str, Sequence[int]]) -> Iterator[str]:
-    """What was made by another kind of device than the render was begun on, whose last bits differ.
+def made_otherwise(*, encoded: Mapping[str, Sequence[int]], decoded: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """What was not made as the render was begun, so that its last bits may differ.
 
     Args:
-        encoded: by device, the numbers of the clips whose latents began from what it encoded, from 1.
-        decoded: by device, those of the clips that it decoded.
+        encoded: by how it was done, as `on the CPU`: numbers of the clips that began from what was encoded so, from 1.
+        decoded: those of the clips that were decoded so.
     """
-    for device, numbers in decoded.items():
+    for how, numbers in decoded.items():
         yield (
-            f"{_clips(numbers)} {_was(numbers)} decoded on the {_name(device)} in place of the device that the render "
-            "was begun on: printed or rendered again, frames may differ in the last bits"
+            f"{_clips(numbers)} {_was(numbers)} decoded {how}, not as the render was begun: printed or rendered again, "
+            "frames may differ in the last bits"
         )
-    for device, numbers in encoded.items():
+    for how, numbers in encoded.items():
         yield (
-            f"what {_clips(numbers)} began from was encoded on the {_name(device)} in place of the device that the "
-            "render was begun on: rendered again, frames may differ"
+            f"what {_clips(numbers)} began from was encoded {how}, not as the render was begun: rendered again, frames "
+            "may differ"
         )
-
-
-def _name(device: str) -> str:
-    return {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}.get(device, device)
 
 
 def _was(numbers: Sequence[int]) -> str:

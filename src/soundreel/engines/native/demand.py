@@ -57,6 +57,7 @@ class PixelDemand:
     has_pose: bool
     vae_dtype: torch.dtype
     vae_steps: tuple[int, ...]  # latent frames that the VAE may take at once, fastest first
+    vae_binds: bool  # how many changes the pixels
     shares_host: bool  # the device computes in the host's memory, as a CPU does
 
 
@@ -159,6 +160,7 @@ def pixel_demand(plan: Plan, device: torch.device, vae_dtype: torch.dtype) -> Pi
         has_pose=request.guide.pose_video is not None,
         vae_dtype=vae_dtype,
         vae_steps=VAE_STEPS if device.type == "cuda" else VAE_STEPS[-1:],
+        vae_binds=not devices.has_own_convolutions(device, vae_dtype),
         shares_host=device.type != "cuda",
     )
 

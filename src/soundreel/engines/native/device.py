@@ -8,6 +8,7 @@ import torch
 
 from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.errors import EngineError
+from soundreel.models.kernels.dispatch import is_convolved
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.request import VaePrecision
 from soundreel.weights.catalog import Component
@@ -27,6 +28,11 @@ def vae_dtype(wanted: VaePrecision, device: torch.device) -> torch.dtype:
     """The VAE's float type: with "auto" half the reference's on GPUs, where that takes two thirds of the time."""
     half = wanted is VaePrecision.BF16 or (wanted is VaePrecision.AUTO and device.type != "cpu")
     return torch.bfloat16 if half else torch.float32
+
+
+def has_own_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether our own kernels compute the VAE's convolutions there: their results do not depend on its pieces."""
+    return device.type == "cuda" and is_convolved(device, dtype)
 
 
 def component_dtypes(device: torch.device, vae: VaePrecision = VaePrecision.AUTO) -> Mapping[Component, torch.dtype]:

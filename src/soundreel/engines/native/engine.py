@@ -10,8 +10,8 @@ from torch import Tensor
 
 from soundreel.disk.digests import sampled_digest
 from soundreel.engines.base import (
-    DECODED_ON,
-    ENCODED_ON,
+    DECODED,
+    ENCODED,
     Estimate,
     HoldsNothing,
     Identity,
@@ -114,10 +114,11 @@ def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> I
     request, device = plan.request, placement.device
     vae = Vae.load(placement.files, dtype=placement.vae_dtype, on_load=report_loading(report))
     vae.most_at_once, vae.bands, vae.check = placement.memory.vae_step, placement.memory.vae_bands, check
+    vae.pieces_bind = placement.memory.vae_binds
     vae.on_cpu = on_cpu = CpuProgress(plan, report)
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
-    reference_on_cpu = bool(vae.take_fallbacks())
+    for_all = vae.take_fallback()  # the reference is what all clips see
     chain = Chain(plan, start, decoder, reference)
     sampling: _Sampling | None = None  # its networks are loaded for the first clip that needs them
     for clip in plan.clips[start.index :]:
@@ -126,15 +127,13 @@ def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> I
         if negative is None:
             sampling = sampling or _Sampling(prepared, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
-            facts |= _done_by_the_cpu(ENCODED_ON, vae, reference_on_cpu)
+            facts |= _noted(ENCODED, vae.take_fallback() or for_all)
             chain.keep(clip, negative, facts)
         else:
             report_printing(plan, clip, report)
         pixels = chain.print(clip, negative)
-        behind_reference = reference_on_cpu and negative.motion is None
-        if placement.stands_in:
-            facts = {**facts, DECODED_ON: device.type}
-        facts = {**facts, **_done_by_the_cpu(DECODED_ON, vae, behind_reference)}
+        behind = for_all if negative.motion is None else ""
+        facts = {**facts, **_noted(DECODED, vae.take_fallback() or placement.stands_in or behind)}
         del negative
         carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)
         del pixels  # the pipeline is about to hold its uint8 copy
@@ -143,9 +142,9 @@ def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> I
         gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
 
 
-def _done_by_the_cpu(fact: str, vae: Vae, before: bool) -> dict[str, str]:
-    """What a clip is to tell of it, if the CPU has stood in for the GPU just now or `before`, for all clips."""
-    return {fact: "cpu"} if vae.take_fallbacks() or before else {}
+def _noted(fact: str, how: str) -> dict[str, str]:
+    """What a clip is to tell of how something was done; "": as planned."""
+    return {fact: how} if how else {}
 
 
 class _Sampling:

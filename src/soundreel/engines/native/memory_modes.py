@@ -81,18 +81,16 @@ def fit(
     return None
 
 
-def fit_print(
-    vae: int, asked: PixelDemand, mode: str, free: int | None, kept: tuple[int, int] | None = None
-) -> MemoryPlan:
+def fit_print(vae: int, asked: PixelDemand, mode: str, free: int | None, kept: Bits | None = None) -> MemoryPlan:
     """The fastest way to decode alone that fits, or the smallest: a VAE whose memory runs out finds smaller ones yet.
 
     Args:
         vae: bytes of its weights.
-        kept: latent frames at once and bands, where a render that goes on binds them.
+        kept: what the render was begun with.
     """
     budget = budget_of(mode, free)
-    plan = MemoryPlan(mode=mode, cap_bytes=_allocations(mode))
-    for step, bands in vae_ways(asked) if kept is None else [kept]:
+    plan = MemoryPlan(mode=mode, vae_binds=asked.vae_binds, cap_bytes=_allocations(mode))
+    for step, bands in _vae_ways(asked, kept):
         plan = replace(plan, vae_step=step, vae_bands=bands)
         there = print_moment(vae, asked, plan)
         host = there.host + (there.device if asked.shares_host else 0)
@@ -131,10 +129,12 @@ def candidates(
 ) -> Iterator[MemoryPlan]:
     """The ways of a mode, the fastest first: smaller steps and bands of the VAE before one more block is streamed."""
     blocks = len(weights.step)
-    ways = vae_ways(asked) if kept is None else [(kept.vae_step, kept.vae_bands)]
+    ways = _vae_ways(asked, kept)
     bits = _usual_bits(weights, asked, request, mode) if kept is None else kept
     if mode == Memory.HIGH:
-        common = MemoryPlan(blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once)
+        common = MemoryPlan(
+            blocks=blocks, rounds=bits.rounds, tokens_at_once=bits.tokens_at_once, vae_binds=asked.vae_binds
+        )
         for step, bands in ways:
             yield replace(common, vae_step=step, vae_bands=bands)
         return
@@ -144,6 +144,7 @@ def candidates(
         blocks=blocks,
         offloads=True,
         tokens_at_once=bits.tokens_at_once,
+        vae_binds=asked.vae_binds,
         text_streamed=budget is not None and weights.text > budget * (1 - SLACK),
         cap_bytes=_allocations(mode),
     )
@@ -153,9 +154,10 @@ def candidates(
             yield replace(common, streamed=streamed, vae_step=step, vae_bands=bands, together=together)
 
 
-def vae_ways(asked: PixelDemand) -> list[tuple[int, int]]:
-    """Latent frames at once and bands, fastest first."""
-    return [(step, 1) for step in asked.vae_steps] + [(1, bands) for bands in VAE_BANDS]
+def _vae_ways(asked: PixelDemand, kept: Bits | None) -> list[tuple[int, int]]:
+    """Latent frames at once and bands, fastest first; one way alone, where a render that goes on is bound to it."""
+    bound = None if kept is None else kept.vae_ways
+    return bound or [(step, 1) for step in asked.vae_steps] + [(1, bands) for bands in VAE_BANDS]
 
 
 def _usual_bits(weights: Weights, asked: Demand, request: Request, mode: str) -> Bits:

@@ -16,8 +16,13 @@ class Bits:
 
     rounds: bool  # large matrices are rounded to float8 while they are loaded
     tokens_at_once: int | None  # of the feed-forward layers; None: all
-    vae_step: int  # latent frames that the VAE takes at once
-    vae_bands: int = 1  # of rows, in the VAE; earlier versions knew none
+    vae_step: int | None  # latent frames that the VAE takes at once; None: any, our own kernels make the same of each
+    vae_bands: int | None = 1  # of rows, in the VAE; None likewise
+
+    @property
+    def vae_ways(self) -> list[tuple[int, int]] | None:
+        """The one way in which the VAE may take its pieces; None: all are the same."""
+        return None if self.vae_step is None or self.vae_bands is None else [(self.vae_step, self.vae_bands)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,7 @@ class MemoryPlan:
     tokens_at_once: int | None = None  # of the feed-forward layers; None: all
     vae_step: int = VAE_STEPS[0]  # latent frames that the VAE takes at once
     vae_bands: int = 1  # of rows that the VAE goes through one after the other
+    vae_binds: bool = True  # these two change the pixels: its convolutions are PyTorch's
     together: bool = False  # both branches of guidance go through each block before the next one comes
     streamed_bytes: int = 0  # that come to the device for each pass
     cap_bytes: int | None = None  # of PyTorch's allocations
@@ -46,8 +52,8 @@ class MemoryPlan:
         return Bits(
             rounds=self.rounds,
             tokens_at_once=self.tokens_at_once,
-            vae_step=self.vae_step,
-            vae_bands=self.vae_bands,
+            vae_step=self.vae_step if self.vae_binds else None,
+            vae_bands=self.vae_bands if self.vae_binds else None,
         )
 
     def says(self) -> str:

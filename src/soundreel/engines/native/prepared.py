@@ -12,7 +12,7 @@ from soundreel.engines.base import Identity, Prepared
 from soundreel.engines.native.calibration import attention_speeds, find_speeds
 from soundreel.engines.native.cost import Forecast, clip_seconds
 from soundreel.engines.native.demand import demand, weigh
-from soundreel.engines.native.device import compute_dtype, transformer_sizes, vae_dtype
+from soundreel.engines.native.device import compute_dtype, has_own_convolutions, transformer_sizes, vae_dtype
 from soundreel.engines.native.memory import choose_memory
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.passes import PassOptions
@@ -83,7 +83,7 @@ class PrintPlacement:
     device: torch.device
     memory: MemoryPlan
     vae_dtype: torch.dtype
-    stands_in: bool = False  # the device is of another kind than the one that the render was begun on
+    stands_in: str = ""  # how pictures are made, where the device is not of the kind that the render was begun on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +117,8 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
     bound = None if kept is None else Arithmetic.from_identity(kept)
     kernel = _kernel(request, device, sizes, bound)
     vae = _vae_precision(request, device) if bound is None else bound.vae
+    if bound is not None:
+        follow_convolutions(bound, device)
     check_precision(request.compute.precision, device)
     weights, asked = weigh(outlines, device, vae), demand(plan, sizes, device, kernel=kernel, vae=vae)
     memory = choose_memory(weights, asked, request, device, None if bound is None else bound.bits)
@@ -167,6 +169,18 @@ def _follow(choose: Callable[[], T]) -> T:
         return choose()
     except InputError as error:
         raise EngineError(f"the render cannot go on here as it was begun: {error}; --no-resume begins anew") from error
+
+
+def follow_convolutions(bound: Arithmetic, device: torch.device) -> None:
+    """Raise `EngineError` where the VAE's convolutions are not those that a render was begun with."""
+    own = has_own_convolutions(device, vae_dtype(bound.vae, device))
+    if own == (bound.bits.vae_ways is None):
+        return
+    then, here = ("PyTorch's convolutions", "soundreel's own") if own else ("soundreel's own convolutions", "PyTorch's")
+    raise EngineError(
+        f"the render cannot go on here as it was begun: its VAE ran with {then}, here {here} run, which round "
+        "otherwise; --no-resume begins anew"
+    )
 
 
 def _vae_precision(request: Request, device: torch.device) -> VaePrecision:

@@ -2,11 +2,11 @@
 
 import torch
 
-from soundreel.engines.base import Identity, Prepared
+from soundreel.engines.base import ON_THE_CPU, ON_THE_GPU, Identity, Prepared
 from soundreel.engines.native.demand import float_bytes, pixel_demand
 from soundreel.engines.native.device import free_memory, vae_dtype
 from soundreel.engines.native.memory_modes import fit_print
-from soundreel.engines.native.prepared import Arithmetic, PrintPlacement, find_files
+from soundreel.engines.native.prepared import Arithmetic, PrintPlacement, find_files, follow_convolutions
 from soundreel.errors import InputError
 from soundreel.models.devices import AUTO, pick_device
 from soundreel.request import Request
@@ -33,16 +33,19 @@ def prepare_print(plan: Plan, kept: Identity | None) -> Prepared:
     Raises:
         InputError: `kept` cannot be read.
         WeightsError: the VAE's file is missing or damaged.
+        EngineError: the device is of the kind that the render was begun on, and yet rounds otherwise.
     """
     if kept is None:
         return Prepared(plan=plan, identity={})
     begun, files, device = Arithmetic.from_identity(kept), find_print_files(plan.request), _device(plan.request)
     vae = outline_part(files[Component.VAE])
-    stands_in = device.type != begun.device
+    here = ON_THE_CPU if device.type == "cpu" else ON_THE_GPU
+    stands_in = "" if device.type == begun.device else here
     dtype = torch.float32 if stands_in and device.type == "cpu" else vae_dtype(begun.vae, device)
-    pieces = None if stands_in else (begun.bits.vae_step, begun.bits.vae_bands)
-    asked = pixel_demand(plan, device, dtype)
-    memory = fit_print(float_bytes(vae, dtype), asked, plan.request.compute.memory, free_memory(device), pieces)
+    if not stands_in:
+        follow_convolutions(begun, device)
+    asked, bits = pixel_demand(plan, device, dtype), None if stands_in else begun.bits
+    memory = fit_print(float_bytes(vae, dtype), asked, plan.request.compute.memory, free_memory(device), bits)
     return Prepared(
         plan=plan,
         identity=kept,

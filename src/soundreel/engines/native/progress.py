@@ -13,7 +13,7 @@ from soundreel.engines.native.vae import Task
 from soundreel.types import Clip, Plan, Progress, Report, Stage
 from soundreel.weights.load import LoadProgress, OnLoad
 
-ON_THE_CPU = "on the CPU, the GPU has no memory left:"
+CPU_STANDS_IN = "on the CPU, the GPU has no memory left:"
 """What is done, as a display says it between stage and clip."""
 
 REPORTED_SHARE = 0.02
@@ -69,7 +69,7 @@ class CpuProgress:
         self._report(
             Progress(
                 stage=Stage.ENCODE if task is Task.ENCODE else Stage.PRINT,
-                what=ON_THE_CPU,
+                what=CPU_STANDS_IN,
                 clip=index + 1,
                 clips=self._clips,
                 step=done,

@@ -14,6 +14,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
+from soundreel.engines.base import IN_SMALLER_PIECES, ON_THE_CPU
 from soundreel.engines.native.network import LibraryNetwork
 from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_on_a_cpu, encode_bytes_on_a_cpu
 from soundreel.errors import EngineError
@@ -63,9 +64,11 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         self._mean = torch.tensor(network.config["latents_mean"]).view(-1, 1, 1, 1)
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self._home = super().device
-        self._cpu_has_done: set[Task] = set()
+        self._fallback = ""
         self.most_at_once = LATENT_STEP
         self.bands = 1
+        self.pieces_bind = True
+        """Other pieces than these change the last bits."""
         self.make_room: Callable[[], bool] = _no_room
         self.check: Check = go_on
         self.on_cpu: OnCpu = _say_nothing
@@ -87,7 +90,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
     def to(self, device: torch.device | str) -> Self:
         """Move the network; on a GPU its convolution weights become channels-last. Returns itself."""
         self._home = torch.device(device)
-        self.network.to(self._home, self.dtype)
+        self._move(self._home, self.dtype)
         if self._home.type == "cuda":
             for module in self.network.modules():
                 if isinstance(module, nn.Conv2d | nn.Conv3d):
@@ -125,10 +128,13 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         _, frames, rows, columns = latents.shape
         return self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
 
-    def take_fallbacks(self) -> frozenset[Task]:
-        """What the CPU has done in a GPU's place since this was last asked."""
-        done, self._cpu_has_done = frozenset(self._cpu_has_done), set()
-        return done
+    def take_fallback(self) -> str:
+        """How something was done since this was last asked whose last bits may differ for it; "": as planned."""
+        said, self._fallback = self._fallback, ""
+        return said
+
+    def _move(self, device: torch.device, dtype: torch.dtype) -> None:
+        nn.Module.to(self.network, device, dtype)  # diffusers' own warns of every type
 
     def _in_pieces(self, task: Task, work: Work, sizes: Sizes) -> Tensor:
         made = self._at_home(work, rows=sizes.height // SCALE)
@@ -144,10 +150,14 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         while self._comes_home():
             try:
                 with chosen_by_shape():
-                    return work(step, bands, _hear_nothing)
+                    made = work(step, bands, _hear_nothing)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
+            else:
+                if self.pieces_bind and (step, bands) != (self.most_at_once, self.bands):
+                    self._fallback = self._fallback or IN_SMALLER_PIECES
+                return made
             torch.cuda.empty_cache()  # out of the handler, whose traceback would keep the tensors
             if self.make_room():
                 continue
@@ -183,14 +193,14 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         bands = _bands_on_a_cpu(task, sizes)
         if bands is None:
             raise EngineError(NO_ROOM)
-        self.network.to(CPU, torch.float32)
+        self._move(CPU, torch.float32)
         try:
             made = work(1, bands, partial(self.on_cpu, task))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise EngineError(NO_ROOM) from error
-        self._cpu_has_done.add(task)
+        self._fallback = ON_THE_CPU
         return made
 
 
