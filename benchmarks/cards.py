@@ -5,7 +5,8 @@
 
 A cell is FORM:SIZE:FRAMES:CAP[:OPTION=VALUE…]. A second process holds the rest of the GPU's memory, so that the cap is
 all there is: PyTorch's own fraction counts neither context nor libraries. Each command renders with one step a clip,
-loading included, and the table says what the plan had foreseen beside what was taken. With `steps=N` the column `step`
+loading included, and the table says what the plan had foreseen beside what was taken of the GPU and of the host (`host`
+is resident at the peak, pages of mapped files included, `locked` page-locked of it). With `steps=N` the column `step`
 has the time of a step alone. `kill=inside` and `kill=between` kill the command after the first step of its second clip,
 or after the last of its first, and give the same command again. `--draw 8 --seed 1` adds cells at random.
 """
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.card_files import write_form
 from benchmarks.full_size import Event, count_frames, run_command, timings, write_inputs
@@ -41,6 +43,7 @@ from soundreel.engines.native.clips import ClipDecoder, ClipSampler
 from soundreel.engines.native.vae import Vae
 from soundreel.media.video import read_frames
 from soundreel.request import memory_bytes
+from soundreel.weights.streaming import LockedMemory
 
 GIB = 2**30
 HOLD_STEP = 64 * 2**20
@@ -216,9 +219,21 @@ class PhasePeaks:
             torch.cuda.reset_peak_memory_stats()
 
 
+def count_locked(counts: list[int]) -> None:
+    """Add to `counts` what is page-locked from now on for blocks that are streamed."""
+    lock = LockedMemory.__init__
+
+    def counted(self: LockedMemory, buffers: Iterable[Tensor]) -> None:
+        lock(self, buffers)
+        counts.append(self.nbytes)
+
+    LockedMemory.__init__ = counted  # type: ignore[method-assign]
+
+
 def child(arguments: Sequence[str]) -> None:
     """The command itself, in this process, so that PyTorch's own peaks can be read after it."""
-    peaks = PhasePeaks()
+    peaks, locked = PhasePeaks(), list[int]()
+    count_locked(locked)
     peaks.watch(engine, "prepare_scene", "scene")
     peaks.watch(engine, "load_transformer", "load")
     peaks.watch(ClipSampler, "_conditions", "condition")
@@ -230,12 +245,13 @@ def child(arguments: Sequence[str]) -> None:
         guard(app)
     finally:
         peaks.note("between")
+        staging = torch.cuda.host_memory_stats().get("allocated_bytes.peak", 0) if torch.cuda.is_available() else 0
         told = {
             "allocated": max(peaks.allocated.values(), default=0),
             "phases": peaks.allocated,
             "reserved": peaks.reserved,
             "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-            "locked": torch.cuda.host_memory_stats().get("allocated_bytes.peak", 0) if torch.cuda.is_available() else 0,
+            "locked": sum(locked) + staging,
         }
         Path(os.environ[PEAKS_VARIABLE]).write_text(json.dumps(told))
 
@@ -271,6 +287,7 @@ def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str,
         "status": status,
         "mode": started.get("memory", ""),
         "plan": started.get("memory_bytes"),
+        "host_plan": started.get("host_memory_bytes"),
         "device_peak": watch.begin - watch.least,
         **peaks,
         "frames": count_frames(video),
@@ -282,8 +299,8 @@ def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str,
 
 
 COLUMNS = (
-    *("cell", "exit", "mode", "plan GB", "allocated", "reserved", "device", "host"),
-    *("locked", "first steps", "step", "last step to file", "frames", "digest"),
+    *("cell", "exit", "mode", "plan GB", "allocated", "reserved", "device", "host plan", "host", "locked"),
+    *("first steps", "step", "last step to file", "frames", "digest"),
 )
 
 
@@ -297,7 +314,7 @@ def row(figures: Mapping[str, Any]) -> str:
         figures["mode"],
         *(
             f"{figures[name] / 1e9:.2f}" if figures.get(name) else "–"
-            for name in ("plan", "allocated", "reserved", "device_peak", "resident", "locked")
+            for name in ("plan", "allocated", "reserved", "device_peak", "host_plan", "resident", "locked")
         ),
         " ".join(f"{value:.1f}" for value in steps),
         " ".join(f"{value:.2f}" for value in seconds["step"].values() if value is not None) or "–",

@@ -27,8 +27,10 @@ from soundreel.engines.native.block_placement import BlockPlacement, ResidentBlo
 from soundreel.engines.native.calibration import find_speeds
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Scene
 from soundreel.engines.native.cost import clip_seconds
-from soundreel.engines.native.device import compute_dtype, free_memory, vae_dtype
-from soundreel.engines.native.memory import MemoryPlan, Weights, budget_of, capped, demand, fit, peak_bytes
+from soundreel.engines.native.demand import Weights, demand
+from soundreel.engines.native.device import capped, compute_dtype, free_memory, vae_dtype
+from soundreel.engines.native.memory_modes import budget_of, fit
+from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.vae import Vae
 from soundreel.models.attention import Kernel, choose_kernel
 from soundreel.models.frame_packing import MOTION_FRAMES
@@ -123,7 +125,7 @@ class Bench:
         )
         if found is None:
             raise ValueError(f"{mode} does not fit {self.options.size}")
-        return planned, replace(found, peak_bytes=peak_bytes(weights, asked, found))
+        return planned, found
 
     def weights(self) -> Weights:
         """As `weigh` finds them in files."""
@@ -146,6 +148,7 @@ class Bench:
             others=total - sum(step) - clip,
             text=words,
             text_streamed=words - sum(blocks) + BUFFERS * max(blocks),
+            text_loading=max(blocks),
             sound=0,
             vae=vae_dtype(VaePrecision.AUTO, self.device).itemsize
             * sum(value.numel() for value in network.parameters()),

@@ -31,7 +31,7 @@ from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.media.audio import read_model_sound
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
-from soundreel.pipeline import generate
+from soundreel.pipeline import generate, reprint
 from soundreel.render.work_folder import work_folder
 from soundreel.request import AvAlign, Request, Server, WorkOptions
 from soundreel.types import CancelFlag, Progress, Report, Stage
@@ -758,6 +758,15 @@ class TestNothingIsLost:
         again = generate(request.replace(crf=10), work=kept)
         assert [read_label(frame) for frame in read_frames(again.path)] == list(range(20))
         assert len(server.prompts) == 1
+
+    def test_a_video_is_joined_again_without_a_server(
+        self, server: ContractServer, ask: Callable[..., Request], tmp_path: Path
+    ) -> None:
+        video = generate(ask(frames=20, output=tmp_path / "out.mp4"), work=WorkOptions(keep_work=True)).path
+        server.kill()
+        printed = reprint(video)
+        server.restart()
+        assert [read_label(frame) for frame in read_frames(printed.path)] == list(range(20))
 
     @pytest.mark.parametrize("forgets", [False, True])
     def test_pictures_that_are_not_whole_are_fetched_or_made_again(

@@ -20,7 +20,6 @@ from soundreel.analysis import SoundFeatures, analyse
 from soundreel.engines.base import Estimate, Prepared
 from soundreel.engines.draft import DraftEngine, engine
 from soundreel.engines.draft.engine import FrameRenderer
-from soundreel.engines.draft.memory import available_memory
 from soundreel.engines.draft.motion import motion_from_features
 from soundreel.engines.draft.palette import choose_palette, read_colours
 from soundreel.errors import Cancelled, InputError
@@ -349,11 +348,6 @@ def test_a_bad_reference_image_is_found_before_rendering(clicks: Path, tmp_path:
     path = tmp_path / "missing.png"
     with pytest.raises(InputError, match=r"missing\.png"):
         prepare(Request(audio=clicks, ref_image=path))
-
-
-def test_available_memory_is_known_here() -> None:
-    available = available_memory()
-    assert available is None or available > 2**20
 
 
 def test_progress_is_told_every_few_frames(clicks: Path, ask: Callable[..., Request]) -> None:

@@ -16,83 +16,43 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from full_size import GB, MB, float8_weights, full_demand, full_plan, full_weights
+from host import pretend_host
 from native_renders import native_plan, native_request, prepared, rendered
-from soundreel.engines.native import NativeEngine
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import load_transformer
-from soundreel.engines.native.memory import (
-    CONTEXT_BYTES,
-    EVERYTHING,
-    VAE_STEPS,
-    Bits,
-    Demand,
-    MemoryPlan,
-    Weights,
-    activation_bytes,
-    choose,
-    choose_memory,
-    demand,
-    fit,
-    peak_bytes,
-    resident_bytes,
-    vae_bytes,
-    weigh,
-)
+from soundreel.engines.native.demand import weigh
+from soundreel.engines.native.ledger import activation_bytes, device_peak, resident_bytes, vae_decode_bytes
+from soundreel.engines.native.memory import choose_memory
+from soundreel.engines.native.memory_modes import CONTEXT_BYTES, choose, fit, fit_print
+from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.prepared import Placement, find_files
 from soundreel.engines.native.text import TextEncoder
 from soundreel.errors import EngineError
-from soundreel.models.attention import Kernel
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.planning import plan as plan_clips
-from soundreel.request import Memory, Precision, Request, VaePrecision, memory_bytes
-from soundreel.types import Plan, Progress
+from soundreel.request import Memory, Precision, VaePrecision, memory_bytes
+from soundreel.types import Progress
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part, outline_model
 from soundreel.weights.lora import apply_loras, open_lora
 from soundreel.weights.lora_files import LoraSource
-from soundreel.weights.placement import weight_bytes
 from soundreel.weights.precision import block_layers, clip_layers, round_layers
 from soundreel.weights.quantized import Fp8Linear
-from weight_files import COMFY, OFFICIAL, needs_golden
+from weight_files import COMFY, OFFICIAL, bytes_loaded, needs_golden
 
 CPU = torch.device("cpu")
-MB, GB = 10**6, 10**9
+EVERYTHING = MemoryPlan()
+"""All on the device, as it is stored."""
+
 SMALL = (Memory.GB24, Memory.GB16, Memory.GB12)
 
 QUICK: dict[str, Any] = {"width": 32, "height": 32, "frames": 5, "steps": 2}
 
-FULL_SIZES: dict[str, Any] = {
-    "num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40,
-    "audio_inject_layers": (0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39),
-}  # fmt: skip
 
-
-def full_weights() -> Weights:
-    """Of the bf16 files, by the shapes: 26.2 M in a projection, 70.8 M in a feed-forward layer."""
-    projection, feed_forward = 5120**2, 5120 * 13824
-    injects = [k in FULL_SIZES["audio_inject_layers"] for k in range(40)]
-    matrices = [(8 if has_audio else 6) * projection + 2 * feed_forward for has_audio in injects]
-    return Weights(
-        step=tuple(2 * count for count in matrices),
-        rounded=tuple(count + 300_000 for count in matrices),
-        clip=6_712 * MB,
-        others=713 * MB,
-        text=11_361 * MB,
-        text_streamed=2_900 * MB,
-        sound=1_260 * MB,
-        vae=254 * MB,
-    )
-
-
-def full_plan(**fields: Any) -> Plan:
-    return plan_clips(Request(**{"audio": "", "ref_image": "", "frames": 157, **fields}), 20.0)
-
-
-def full_demand(planned: Plan) -> Demand:
-    """As on a GPU with float8 products."""
-    float8 = planned.request.compute.precision is not Precision.BF16
-    asked = demand(planned, FULL_SIZES, CPU, kernel=Kernel.SDPA, vae=VaePrecision.BF16)
-    return replace(asked, float8_rows=float8, vae_steps=VAE_STEPS)
+@pytest.fixture(autouse=True)
+def roomy_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's memory is another test's matter."""
+    pretend_host(monkeypatch, tmp_path, total=128 * GB)
 
 
 def fitted(mode: Memory, **fields: Any) -> MemoryPlan | None:
@@ -128,7 +88,7 @@ def test_no_more_blocks_are_streamed_than_must_be() -> None:
     found = fit(weights, asked, planned.request, Memory.GB16)
     assert found is not None
     one_less = replace(found, streamed=found.streamed - 1)
-    assert peak_bytes(weights, asked, one_less) > ((memory_bytes(Memory.GB16) or 0) - CONTEXT_BYTES) * 0.95
+    assert device_peak(weights, asked, one_less) > ((memory_bytes(Memory.GB16) or 0) - CONTEXT_BYTES) * 0.95
     assert found.peak_bytes > 0.9 * ((memory_bytes(Memory.GB16) or 0) - CONTEXT_BYTES)
 
 
@@ -179,6 +139,34 @@ def test_a_render_that_goes_on_keeps_what_changes_its_pixels(
         assert found is None or (found.bits == kept and found.peak_bytes < free)
 
 
+def test_pieces_of_the_vae_bind_only_where_they_change_bits() -> None:
+    """What is begun with all of a card goes on under a cap where the VAE's kernels are our own."""
+    planned = full_plan(width=832, height=1216, memory="40gb")
+    weights, bound = float8_weights(), full_demand(planned)
+    free = replace(bound, vae_binds=False)
+    begun, begun_free = (choose(weights, asked, planned.request, 80 * GB) for asked in (bound, free))
+    assert begun is not None
+    assert begun_free == replace(begun, vae_binds=False)
+    assert (begun.bits.vae_step, begun.bits.vae_bands) == (2, 1)
+    assert (begun_free.bits.vae_step, begun_free.bits.vae_bands) == (None, None)
+    smaller = full_plan(width=832, height=1216, memory="11.5gb").request
+    assert choose(weights, bound, smaller, 80 * GB, begun.bits) is None
+    found = choose(weights, free, smaller, 80 * GB, begun_free.bits)
+    assert found is not None
+    assert (found.vae_step, found.vae_bands) != (2, 1)
+    assert found.bits == begun_free.bits, "the same render"
+
+
+def test_a_print_takes_as_much_of_the_vae_as_fits() -> None:
+    asked = replace(full_demand(full_plan(width=832, height=1216)), vae_binds=False)
+    plans = {free: fit_print(254 * MB, asked, Memory.AUTO, free * GB) for free in (40, 9, 6, 1)}
+    assert [(plan.vae_step, plan.vae_bands) for plan in plans.values()] == [(2, 1), (1, 1), (1, 2), (1, 8)]
+    assert all(plan.peak_bytes < free * GB for free, plan in plans.items() if free > 1), "else it falls back"
+    assert fit_print(254 * MB, asked, "12gb", 40 * GB).cap_bytes == 12 * GB - CONTEXT_BYTES
+    bound = Bits(rounds=False, tokens_at_once=None, vae_step=2, vae_bands=1)
+    assert fit_print(254 * MB, asked, Memory.AUTO, 5 * GB, bound).vae_step == 2
+
+
 def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 13 * GB)
     planned = full_plan(width=832, height=1216)
@@ -195,7 +183,7 @@ def test_memory_grows_with_the_picture_and_the_clip(mode: Memory) -> None:
     asked = [full_demand(full_plan(width=w, height=h, infer_frames=n, frames=221)) for w, h, n in
              ((480, 832, 48), (480, 832, 80), (704, 1024, 80), (832, 1216, 80), (832, 1216, 112))]  # fmt: skip
     memory_plan = MemoryPlan(mode=mode, blocks=40, tokens_at_once=8192, vae_step=1, vae_bands=4)
-    needed = [peak_bytes(full_weights(), one, memory_plan) for one in asked]
+    needed = [device_peak(full_weights(), one, memory_plan) for one in asked]
     assert needed == sorted(needed)
     assert len(set(needed)) == len(needed)
 
@@ -207,8 +195,9 @@ def test_every_saving_saves() -> None:
     assert resident_bytes(weights, replace(base, offloads=True)) == resident_bytes(weights, base) - weights.clip
     assert resident_bytes(weights, replace(base, rounds=True)) < resident_bytes(weights, base) - 12 * GB
     assert activation_bytes(asked, replace(base, tokens_at_once=8192)) < activation_bytes(asked, base)
-    assert vae_bytes(asked, 1) < vae_bytes(asked, 2) * 0.8
-    assert vae_bytes(asked, 1, 2) < vae_bytes(asked, 1) * 0.7
+    one, two = replace(base, vae_step=1), replace(base, vae_step=2)
+    assert vae_decode_bytes(asked, one) < vae_decode_bytes(asked, two) * 0.8
+    assert vae_decode_bytes(asked, replace(one, vae_bands=2)) < vae_decode_bytes(asked, one) * 0.7
     assert activation_bytes(asked, replace(base, together=True)) > activation_bytes(asked, base)
 
 
@@ -225,7 +214,7 @@ def test_weighing_is_loading(folder: Path) -> None:
     placement: Placement = prepared(native_plan(**QUICK, models=folder)).placement
     files = placement.files
     weights, loaded = weigh(outline_model(files), CPU, VaePrecision.AUTO), load_transformer(placement)
-    assert sum(weights.step) + weights.clip + weights.others == weight_bytes(
+    assert sum(weights.step) + weights.clip + weights.others == bytes_loaded(
         files[Component.TRANSFORMER], torch.float32
     )
     assert weights.step == tuple(
@@ -363,7 +352,7 @@ def test_a_small_mode_rounds_and_says_so() -> None:
     decided = prepared(native_plan(**QUICK, memory=Memory.GB24))
     (note,) = decided.notes
     assert note.startswith("memory 24gb: the transformer's large matrices are rounded to fp8; --precision bf16 keeps")
-    assert NativeEngine().estimate(decided).memory_mode == "24gb, fp8 weights"
+    assert decided.memory_mode == "24gb, fp8 weights"
     assert prepared(native_plan(**QUICK, memory=Memory.GB24, precision=Precision.BF16)).notes == ()
     assert prepared(native_plan(**QUICK)).notes == ()
 

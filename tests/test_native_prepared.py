@@ -130,6 +130,22 @@ def test_what_this_machine_cannot_follow_is_refused(decisions: Mapping[str, Any]
     assert "--no-resume" in one_line(error)
 
 
+@pytest.mark.parametrize(("then", "here"), [(None, 1), (1, None)])
+def test_other_convolutions_of_the_vae_are_refused(
+    monkeypatch: pytest.MonkeyPatch, then: int | None, here: int | None
+) -> None:
+    """Our own let its pieces be any, which the identity then says; PyTorch's bind them."""
+    for module in ("device", "prepared"):
+        patched = f"soundreel.engines.native.{module}.has_own_convolutions"
+        monkeypatch.setattr(patched, lambda device, dtype: here is None)
+    kept = changed(identity(), vae_step=then, vae_bands=then)
+    with pytest.raises(EngineError) as error:
+        prepared(native_plan(**QUICK), kept)
+    assert "its VAE ran with " + ("soundreel's own" if then is None else "PyTorch's") in one_line(error)
+    kept = changed(identity(), vae_step=here, vae_bands=here)
+    assert as_read_back(prepared(native_plan(**QUICK), kept).identity) == kept
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -1,5 +1,6 @@
 """The native engine's clips are chained: carries and negatives make an interrupted chain go on as if unbroken."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 
 from command import files_below
 from native_renders import CHAIN, native_request
+from soundreel.engines.native import memory_modes
+from soundreel.engines.native.vae import Vae
 from soundreel.errors import Cancelled
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
@@ -164,3 +167,29 @@ def test_nothing_passes_a_cut(render: Render, tmp_path: Path) -> None:
     assert [clip.seed for clip in result.plan.clips] == [4, 1, 2, 3]
     changed = [one != other for one, other in zip(frames_of(result), before, strict=True)]
     assert changed == [True] * 9 + [False] * 8
+
+
+def test_another_memory_mode_goes_on_with_the_same_render(
+    render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the VAE's kernels are our own, whose bits do not go by its pieces: these are taken for some."""
+    for module in ("device", "prepared"):
+        monkeypatch.setattr(f"soundreel.engines.native.{module}.has_own_convolutions", lambda device, dtype: True)
+    with pytest.raises(Cancelled):
+        render(stop_in=3, fields={"memory": "24gb"})
+    (path,) = tmp_path.rglob("plan.json")
+    begun = json.loads(path.read_text())["identity"]
+    assert (begun["bits"]["vae_step"], begun["bits"]["vae_bands"]) == (None, None)
+    bands: list[int] = []
+    make, method = Vae.decode, memory_modes._vae_ways
+
+    def decode(vae: Vae, *given: Any, **options: Any) -> Any:
+        bands.append(vae.bands)
+        return make(vae, *given, **options)
+
+    monkeypatch.setattr(memory_modes, "_vae_ways", lambda asked, kept: method(asked, kept)[1:])  # as under a cap
+    monkeypatch.setattr(Vae, "decode", decode)
+    result, drawn = render(fields={"memory": "12gb"})
+    assert drawn == {3}
+    assert set(bands) == {2}
+    assert result.recipe["identity"] == begun

@@ -1,5 +1,7 @@
 """The VAE in large steps makes what diffusers makes in small ones, and only what is kept."""
 
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -8,16 +10,17 @@ pytest.importorskip("torch", reason="the packages of soundreel[native] are not h
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanAttentionBlock
 from torch import Tensor
 
 from counting import Counting
 from soundreel.engines.native import vae as native_vae
 from soundreel.engines.native.device import vae_dtype
-from soundreel.engines.native.vae import Vae
+from soundreel.engines.native.vae import Task, Vae
+from soundreel.engines.native.vae_memory import Sizes, decode_bytes_on_a_cpu
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
-from soundreel.models.vae import Starts, decode, encode
+from soundreel.models.vae import OnPiece, Starts, decode, encode
 from soundreel.models.vae_bands import decoder_rows
 from soundreel.presets import preset
 from soundreel.request import VaePrecision
@@ -111,6 +114,22 @@ def test_other_shapes_of_the_network_work() -> None:
     assert far_off(decode(wide, z, 6, 2), wide.decode(z[None]).sample[0][:, -6:]) < LIMIT
 
 
+def test_attention_sees_one_frame_whatever_comes_with_it(
+    tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that its library makes the same bits however a video is cut."""
+    seen, forward = [], WanAttentionBlock.forward
+
+    def noted(block: WanAttentionBlock, x: Tensor) -> Tensor:
+        seen.append(x.shape[2])
+        return forward(block, x)
+
+    monkeypatch.setattr(WanAttentionBlock, "forward", noted)
+    decode(tiny, latents(7), step=5)
+    encode(tiny, torch.rand(3, 13, 16, 16), step=5)
+    assert seen == [1] * (7 + 4)
+
+
 @pytest.mark.parametrize(
     ("frames", "keep", "step", "bands"),
     [(1, None, 2, 3), (1, None, 1, 99), (4, None, 2, 2), (4, None, 2, 5), (7, 6, 1, 2), (7, 6, 2, 3), (7, 1, 1, 5)],
@@ -176,38 +195,139 @@ def test_a_stop_is_heard_before_every_piece(tiny: AutoencoderKLWan, bands: int) 
         assert stopped.calls == counted.calls
 
 
-def test_memory_that_runs_out_is_met_step_by_step(tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[Any] = []
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU stands for a GPU, beside which there is a CPU."""
+    monkeypatch.setattr(Vae, "_is_on_a_gpu", True)
 
-    def short_of_memory(
-        network: AutoencoderKLWan, z: Tensor, keep: int | None, step: int, bands: int, check: Check
+
+@dataclass
+class ShortOfMemory:
+    """Decodes where there are `enough` bands, and by the CPU; otherwise memory runs out."""
+
+    enough: float
+    events: list[Any] = field(default_factory=list)
+
+    def __call__(
+        self,
+        network: AutoencoderKLWan,
+        z: Tensor,
+        keep: int | None,
+        step: int,
+        bands: int,
+        *,
+        check: Check,
+        on_piece: OnPiece,
     ) -> Tensor:
-        events.append((step, bands))
-        if bands < enough:
+        by_the_cpu = on_piece is not native_vae._hear_nothing
+        self.events.append((step, bands, str(z.dtype)) if by_the_cpu else (step, bands))
+        if bands < self.enough and not by_the_cpu:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(network, z, keep, step, bands, check)
+        return decode(network, z, keep, step, bands, check, on_piece)
 
-    def make_room() -> bool:
-        events.append("make room")
-        return events.count("make room") == 1
+    def make_room(self) -> bool:
+        self.events.append("make room")
+        return self.events.count("make room") == 1
 
-    monkeypatch.setattr(native_vae, "decode", short_of_memory)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> ShortOfMemory:
+    memory = ShortOfMemory(enough=0)
+    monkeypatch.setattr(native_vae, "decode", memory)
+    return memory
+
+
+@pytest.mark.parametrize("binds", [True, False])
+def test_memory_that_runs_out_is_met_step_by_step(
+    tiny: AutoencoderKLWan, short: ShortOfMemory, on_a_gpu: None, binds: bool
+) -> None:
     vae, z = Vae(tiny), latents(3, rows=9)
-    vae.make_room = make_room
-    enough = 0
+    vae.make_room, vae.pieces_bind = short.make_room, binds
     expected = vae.decode(z, keep=2)
-    enough = 4
-    events.clear()
+    short.enough = 4
+    short.events.clear()
     assert far_off(vae.decode(z, keep=2), expected) < LIMIT
-    assert events == [
+    assert short.events == [
         (2, 1), "make room", (2, 1), "make room", (1, 1), "make room", (1, 2), "make room", (1, 4),
     ]  # fmt: skip
-    enough = 100
-    events.clear()
-    with pytest.raises(EngineError, match="does not hold one frame of the video for the VAE"):
+    assert vae.take_fallback() == ("in smaller pieces" if binds else "")
+    assert vae.take_fallback() == "", "asked once"
+
+
+def test_the_last_resort_is_the_cpu_in_float32(tiny: AutoencoderKLWan, short: ShortOfMemory, on_a_gpu: None) -> None:
+    half = AutoencoderKLWan.from_config(tiny.config).eval().requires_grad_(False)
+    half.load_state_dict(tiny.state_dict())
+    vae, z = Vae(half.bfloat16()), latents(3, rows=9)
+    before, heard = [parameter.clone() for parameter in half.parameters()], list[Any]()
+    vae.make_room, vae.on_cpu = short.make_room, lambda *told: heard.append(told)
+    short.enough = math.inf
+    made = vae.decode(z, keep=2)
+    assert short.events[-3:] == [(1, 8), "make room", (1, 1, "torch.float32")]
+    assert heard == [(Task.DECODE, 1, 3), (Task.DECODE, 2, 3), (Task.DECODE, 3, 3)]
+    assert vae.take_fallback() == "on the CPU"
+    assert next(half.parameters()).dtype is torch.float32
+    assert far_off(made, decode(half, z * 2 + 0.1, 2)) < LIMIT, "float32 with the weights that the GPU has"
+    short.enough = 0
+    vae.to("cpu").decode(z, keep=2)
+    assert short.events[-1] == (2, 1)
+    assert all(torch.equal(one, other) for one, other in zip(before, half.parameters(), strict=True))
+
+
+def test_latents_are_encoded_by_the_cpu_as_well(
+    tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch, on_a_gpu: None
+) -> None:
+    def short_of_memory(
+        network: AutoencoderKLWan, x: Tensor, step: int, bands: int, *, check: Check, on_piece: OnPiece
+    ) -> Tensor:
+        if on_piece is native_vae._hear_nothing:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(network, x, step, bands, check, on_piece)
+
+    pixels = torch.rand(3, 9, 32, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    vae = Vae(tiny)
+    expected = vae.encode(pixels)
+    monkeypatch.setattr(native_vae, "encode", short_of_memory)
+    assert far_off(vae.encode(pixels), expected) < LIMIT
+    assert vae.take_fallback() == "on the CPU"
+
+
+def test_the_cpu_cuts_what_the_host_does_not_hold(
+    tiny: AutoencoderKLWan, short: ShortOfMemory, on_a_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae, z = Vae(tiny), latents(3, rows=64)
+    sizes = Sizes(height=512, width=24, latents=3, bytes_each=4)
+    short.enough = math.inf
+    for bands in (1, 2, 4):
+        needed = decode_bytes_on_a_cpu(sizes, bands)
+        monkeypatch.setattr(native_vae, "available_memory", lambda needed=needed: needed)
         vae.decode(z, keep=2)
-    assert events[-3:] == ["make room", (1, 8), "make room"]
+        assert short.events[-1][:2] == (1, bands)
+    monkeypatch.setattr(native_vae, "available_memory", lambda: 10_000)
+    with pytest.raises(EngineError, match="neither the GPU's memory nor the host's holds what the VAE takes"):
+        vae.decode(z, keep=2)
+    assert len(short.events[-1]) == 2, "the CPU did not even try"
+
+
+@pytest.mark.parametrize("is_gpu", [True, False])
+def test_a_host_without_memory_is_an_error_that_keeps_what_was_sampled(
+    tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch, is_gpu: bool
+) -> None:
+    def full(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Vae, "_is_on_a_gpu", is_gpu)
+    monkeypatch.setattr(native_vae, "decode", full)
+    with pytest.raises(EngineError, match="what was sampled is kept; free some of either, and go on"):
+        Vae(tiny).decode(latents(3))
+
+
+def test_another_error_is_none_of_memory(tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Tensor:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(native_vae, "decode", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        Vae(tiny).decode(latents(3))
 
 
 def test_the_float_type_is_half_on_gpus_but_not_for_high() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,18 @@ import pytest
 pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
+import torch
+
 from command import Outcome, files_below, run_here
 from native_videos import AS_OPTIONS, NATIVE, Render, StopHereError, break_at
 from soundreel import reprint
+from soundreel.engines.base import Identity, Prepared
+from soundreel.engines.native import NativeEngine
 from soundreel.errors import InputError
 from soundreel.media.video import probe_video, read_frames
 from soundreel.render.recipe import read_recipe
-from soundreel.types import Progress, Stage
-from weight_files import needs_golden
+from soundreel.types import Plan, Progress, Stage
+from weight_files import OFFICIAL, needs_golden, writable_copy
 
 PRINTED = "printed again from kept latents: no pass of the model"
 
@@ -177,6 +182,60 @@ class TestNative:
     def test_an_unknown_option_is_named(self, kept: Render) -> None:
         with pytest.raises(InputError, match="'steps'.*color_match, crf, fps, interpolate, weights"):
             reprint(kept.video, steps=4)
+
+
+@needs_golden
+class TestNativeFiles:
+    """Of the model the VAE alone, and any device."""
+
+    def test_the_vae_is_all_that_printing_needs(
+        self, tmp_path: Path, cover: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        models, render = writable_copy(OFFICIAL, tmp_path / "models"), Render(tmp_path / "video")
+        render(models=models, engine="auto", frames=13, ref_image=cover, guide_scale=1.0)
+        beside = render.copy_to(tmp_path / "beside")
+        expected = run_here(capsys, "reprint", render.video, "--crf", "30", "-q").path
+        for path in [path for path in models.rglob("*") if path.is_file() and "VAE" not in path.name]:
+            path.unlink()
+        done = run_here(capsys, "reprint", beside.video, "--crf", "30", "--progress", "json")
+        start, *_ = events = list(map(json.loads, done.out.splitlines()))
+        assert (done.code, start["engine"], start["printed_again"]) == (0, "native", True)
+        assert {event["what"] for event in events if event.get("stage") == "load"} == {"Wan VAE"}
+        assert frames(Path(events[-1]["path"])) == frames(expected)
+        recipe, original = read_recipe(events[-1]["path"]), read_recipe(render.video)
+        assert recipe["models"] == original["models"], "they made it"
+        assert len(recipe["models"]) > 1
+        before = files_below(beside.folder)
+        (vae,) = models.glob("*VAE*")
+        content = torch.load(vae)
+        first = next(iter(content))
+        torch.save({**content, first: content[first] + 1}, vae)
+        says = refusal(run_here(capsys, "reprint", beside.video, "--crf", "40"))
+        assert "these have changed since: model files" in says
+        vae.unlink()
+        done = run_here(capsys, "reprint", beside.video, "--crf", "40")
+        assert done.code == 4
+        assert "no VAE (" in done.err
+        assert files_below(beside.folder) == before
+
+    def test_another_kind_of_device_prints_and_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        render, prepare = Render(tmp_path), NativeEngine.prepare
+
+        def prepare_as_on_a_gpu(engine: NativeEngine, plan: Plan, kept: Identity | None = None) -> Prepared:
+            decided = prepare(engine, plan, kept)
+            return replace(decided, identity={**decided.identity, "device": "cuda"})
+
+        with monkeypatch.context() as patch:
+            patch.setattr(NativeEngine, "prepare", prepare_as_on_a_gpu)
+            render(frames=5)
+        done = run_here(capsys, "reprint", render.video, "--crf", "30", "--progress", "lines")
+        assert done.code == 0
+        assert "note: the render was begun on cuda and is printed on cpu, which rounds otherwise" in done.err
+        recipe = read_recipe(done.path)
+        assert [clip["decoded"] for clip in recipe["plan"]["clips"]] == ["on the CPU"]
+        assert any(note.startswith("clip 1 was decoded on the CPU") for note in recipe["notes"])
 
 
 class TestDraft:

@@ -1,17 +1,21 @@
 """Room on the disk: told by plan, checked before anything is loaded, and what happens where it runs out after all."""
 
+import errno
 import json
+import re
 import resource
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from command import files_below, finish, run_here, start
+from soundreel.disk import durable
 from soundreel.disk.durable import readable_size
 from soundreel.errors import MediaError
 from soundreel.pipeline import generate, prepare
@@ -32,6 +36,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("file systems cannot be mounted here")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture(scope="module")
+def two_clips(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Frames of a native render on a disk with room."""
+    render = import_module("native_videos").Render(tmp_path_factory.mktemp("two-clips"))
+    render(frames=13, guide_scale=1.0)
+    frames: list[bytes] = render.frames
+    return frames
 
 
 def ask(tune: Path, **fields: Any) -> Request:
@@ -213,4 +226,45 @@ class TestNative:
         assert {path: path.read_bytes() for path in before} == before
         assert not list(work.glob("*.tmp"))
         assert finish(start(*command)).code == 0
+        assert files_below(tmp_path) == ["a.mp4"]
+
+    @pytest.mark.parametrize(
+        ("name", "is_sampled_again"),
+        [
+            (r"clip_00001_\w+\.latents\.json", True),
+            (r"clip_00001_\w+\.mp4", False),
+            (r"carry_00001_\w+\.safetensors", False),
+        ],
+    )
+    def test_a_disk_that_is_full_at_any_file_costs_that_file(
+        self,
+        renders: Any,
+        two_clips: list[bytes],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        name: str,
+        is_sampled_again: bool,
+    ) -> None:
+        work = tmp_path / "work"
+        command = [*self.command(renders, tmp_path, work, steps=1), "--frames", "13", "--guide-scale", "1"]
+        rename = durable.rename_durably
+
+        def rename_if_there_is_room(temporary: Path, path: Path) -> None:
+            if re.fullmatch(name, path.name):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            rename(temporary, path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "rename_durably", rename_if_there_is_room)
+            done = run_here(capsys, *command)
+        (line,) = done.err.splitlines()
+        assert done.code == 3
+        assert re.match(f"soundreel: cannot write '{name}' in folder '{work}': No space left", line)
+        assert line.endswith(f"go on with: soundreel resume {work}") != is_sampled_again, "or there is nothing to keep"
+        assert not list(work.glob("*.tmp"))
+        again = run_here(capsys, *command)
+        sampled = {event["clip"] for event in map(json.loads, again.out.splitlines()) if event.get("stage") == "render"}
+        assert (again.code, 1 in sampled) == (0, is_sampled_again)
+        assert renders.Render(tmp_path).frames == two_clips
         assert files_below(tmp_path) == ["a.mp4"]

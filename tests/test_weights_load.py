@@ -20,13 +20,13 @@ from soundreel.weights.components import SPECS, load_part, outline_model
 from soundreel.weights.find import find_model
 from soundreel.weights.identify import Storage
 from soundreel.weights.load import Blueprint, ComponentSpec, LoadProgress, load_component, outline_component
-from soundreel.weights.placement import weight_bytes
 from soundreel.weights.quantized import Fp8Linear
 from soundreel.weights.read import open_tensors
 from soundreel.weights.scan import Part
 from weight_files import (
     COMFY,
     OFFICIAL,
+    bytes_loaded,
     needs_golden,
     random_floats,
     relative_error,
@@ -385,7 +385,7 @@ def test_gguf_transformers(tmp_path: Path, quantization: GGMLQuantizationType, l
         given = x[:, : theirs.in_features]
         assert relative_error(ours(given), theirs(given)) <= limit, name
     if limit > 1e-3:
-        assert weight_bytes(found, torch.bfloat16) < 0.8 * weight_bytes(source, torch.bfloat16)
+        assert bytes_loaded(found, torch.bfloat16) < 0.8 * bytes_loaded(source, torch.bfloat16)
 
 
 @needs_golden
@@ -396,7 +396,7 @@ def test_the_memory_estimate_is_what_loading_takes(storage: Storage, dtype: torc
         found = part(COMFY, component, storage)
         network = load_network(found, dtype)
         held = {value.data_ptr(): value.nbytes for value in [*network.parameters(), *network.buffers()]}
-        assert weight_bytes(found, dtype) == sum(held.values()), component
+        assert bytes_loaded(found, dtype) == sum(held.values()), component
 
 
 @needs_golden

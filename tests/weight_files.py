@@ -13,6 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from conftest import GOLDEN
+from soundreel.weights.placement import loaded_bytes
+from soundreel.weights.read import open_tensors
+from soundreel.weights.scan import Part
+from soundreel.weights.stored import collect
 
 OFFICIAL, COMFY = GOLDEN / "tiny_official", GOLDEN / "tiny_comfy"
 
@@ -31,13 +35,20 @@ def writable_copy(folder: Path, target: Path) -> Path:
     return target
 
 
-def shape_only_file(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16") -> Path:
-    """A safetensors file of any size that takes no room: the tensors are a hole in the file."""
-    width = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1}[dtype]
+def shape_only_file(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16", others: Mapping[str, str] = {}
+) -> Path:
+    """A safetensors file of any size that takes no room: the tensors are a hole in the file.
+
+    Args:
+        others: types of single tensors, by name.
+    """
+    widths = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1}
     table, end = {}, 0
     for name, shape in shapes.items():
-        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * width
-        table[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+        kind = others.get(name, dtype)
+        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * widths[kind]
+        table[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
     header = json.dumps(table).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -80,6 +91,12 @@ def relative_error(ours: Tensor, expected: Tensor) -> float:
     """‖ours − expected‖ / ‖expected‖, in double precision."""
     difference = (ours.double() - expected.double()).norm()
     return float(difference / expected.double().norm())
+
+
+def bytes_loaded(part: Part, dtype: torch.dtype) -> int:
+    """What the weights of a part of the model are said to take once loaded for `dtype`."""
+    stored = collect([open_tensors(path) for path in part.files])
+    return sum(loaded_bytes(tensor, dtype) for tensor in stored.values() if tensor.is_float)
 
 
 def random_floats(*shape: int, seed: int = 0) -> Tensor:

@@ -43,10 +43,10 @@ def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT, check: Chec
     Where `work` holds the render already, what was decided when it was begun is followed, or refused. `check` is called
     while the sound is read, and may raise to stop.
     """
-    what = ask(request)
+    what = ask(request, work.printed_models)
     if work.redo_clip is not None:
         what = ask(redone(what, work))
-    render = prepared.prepare(what, kept_identity(what, work), check)
+    render = prepared.prepare(what, kept_identity(what, work), check, only_print=work.only_print)
     return dataclasses.replace(render, notes=(*render.notes, *differences(render)))
 
 
@@ -163,7 +163,7 @@ def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: 
         frames=render.frames_written,
         fps=render.fps,
         seconds=seconds,
-        notes=render.notes,
+        notes=tuple(recipe["notes"]),
         work_folder=folder.folder if folder.stays else None,
         work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,

@@ -26,6 +26,7 @@ class Stage(StrEnum):
     ANALYSE = "analyse"
     QUEUE = "queue"
     RENDER = "render"
+    ENCODE = "encode"  # what a clip continues: where that takes long
     PRINT = "print"  # pictures of a clip that was sampled before
     DOWNLOAD = "download"
     INTERPOLATE = "interpolate"

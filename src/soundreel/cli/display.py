@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -108,8 +109,10 @@ class Lines(Silent):
     def __init__(self) -> None:
         self._shown: tuple[Stage, str, int] | None = None
         self._preview: Path | None = None
+        self._notes: tuple[str, ...] = ()
 
     def start(self, render: "PreparedRender") -> None:
+        self._notes = render.notes
         for line in start_lines(render):
             _write(sys.stderr, line)
 
@@ -125,7 +128,7 @@ class Lines(Silent):
 
     def finish(self, result: Result) -> None:
         """Print what came out; the path alone goes to standard output."""
-        for line in finish_lines(result):
+        for line in finish_lines(result, self._notes):
             _write(sys.stderr, line)
         super().finish(result)
 
@@ -149,8 +152,10 @@ class Bar(Silent):
         )
         self._task: TaskID | None = None
         self._preview: Path | None = None
+        self._notes: tuple[str, ...] = ()
 
     def start(self, render: "PreparedRender") -> None:
+        self._notes = render.notes
         for line in map(harmless, start_lines(render)):
             self._console.print(line, markup=False, soft_wrap=True)
         self._task = self._bar.add_task("starting", total=None, left="")
@@ -172,7 +177,7 @@ class Bar(Silent):
 
     def finish(self, result: Result) -> None:
         self._bar.stop()
-        for line in finish_lines(result):
+        for line in finish_lines(result, self._notes):
             self._console.print(line, markup=False, soft_wrap=True)
         super().finish(result)
 
@@ -205,6 +210,8 @@ class JsonLines(Silent):
             clips=len(render.plan.clips),
             memory=render.prepared.memory_mode,
             memory_bytes=render.prepared.memory_bytes,
+            host_memory_bytes=render.prepared.host_bytes,
+            host_locked_bytes=render.prepared.host_locked_bytes,
             resumed=render.resumed,
             printed_again=render.is_printed_again,
             notes=list(render.notes),
@@ -264,14 +271,15 @@ def joining_lines(prepared: "PreparedJoining") -> list[str]:
     return [harmless(line) for line in lines]
 
 
-def finish_lines(result: Result) -> list[str]:
-    """On a finished video, and on what is kept of its render."""
+def finish_lines(result: Result, told: Sequence[str]) -> list[str]:
+    """On a finished video, on what there is to know of it beside what was `told` at the start, and on what is kept."""
     length = f"{result.frames} frames, {result.frames / result.fps:.2f} s"
-    done = f"done in {_duration(result.seconds)}: {length}, sound and picture verified"
+    done = [f"done in {_duration(result.seconds)}: {length}, sound and picture verified"]
+    done += [f"note: {note}" for note in result.notes if note not in told]
     if result.work_folder is None:
-        return [done]
+        return done
     folder = shlex.quote(str(result.work_folder))
-    return [done, f"kept for redo and reprint: {folder}, {result.work_bytes / 1e6:,.1f} MB (soundreel clean {folder})"]
+    return [*done, f"kept for redo and reprint: {folder}, {result.work_bytes / 1e6:,.1f} MB (soundreel clean {folder})"]
 
 
 def _describe(progress: Progress) -> str:

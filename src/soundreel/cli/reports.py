@@ -19,7 +19,7 @@ from rich.text import Text
 from soundreel import __version__, pipeline
 from soundreel.cli.display import harmless
 from soundreel.disk.durable import readable_size
-from soundreel.engines.base import why_native, why_not_comfyui, why_not_native
+from soundreel.engines.base import Prepared, why_native, why_not_comfyui, why_not_native
 from soundreel.errors import INSTALL_NATIVE, EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.media.video import probe_video
@@ -92,7 +92,9 @@ def describe_plan(request: Request) -> Findings:
             "seed": request.seed,
             "pixels": request.width * request.height * render.plan.frames,
             "memory_bytes": estimate.memory_bytes,
-            "memory_mode": estimate.memory_mode,
+            "memory_mode": render.prepared.memory_mode,
+            "host_memory_bytes": render.prepared.host_bytes,
+            "host_locked_bytes": render.prepared.host_locked_bytes,
             "disk_bytes": disk.total,
             "disk_kept_bytes": disk.kept,
             "estimated_seconds": estimate.seconds,
@@ -109,8 +111,9 @@ def describe_plan(request: Request) -> Findings:
             (
                 "memory",
                 _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")
-                + _in_brackets(estimate.memory_mode),
+                + _in_brackets(render.prepared.memory_mode),
             ),
+            *_host_rows(render.prepared),
             ("disk", _disk_row(disk)),
             (
                 "time",
@@ -133,6 +136,15 @@ def describe_plan(request: Request) -> Findings:
             for clip, count in clips
         ],
     )
+
+
+def _host_rows(prepared: Prepared) -> Rows:
+    """What is taken of the host's memory, where that is another than the engine's own."""
+    if prepared.host_bytes is None:
+        return []
+    locked = prepared.host_locked_bytes
+    says = f"{locked / GIB:.2f} GiB of it locked, for streamed blocks" if locked else ""
+    return [("host memory", _about(prepared.host_bytes, lambda count: f"{count / GIB:.2f} GiB") + _in_brackets(says))]
 
 
 def _disk_row(need: DiskNeed) -> str:

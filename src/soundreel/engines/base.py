@@ -22,6 +22,14 @@ Decided once, kept with the render, and binding for whoever goes on with it.
 """
 
 
+ENCODED: Final = "encoded"
+DECODED: Final = "decoded"
+"""Facts of a clip: how latents were made of what it continues, and pixels of its own latents, where that was not as the
+render's identity says and the last bits may differ: one of `OTHERWISE`."""
+
+ON_THE_CPU, ON_THE_GPU, IN_SMALLER_PIECES = OTHERWISE = "on the CPU", "on the GPU", "in smaller pieces"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A plan that has passed an engine's checks, and every decision that the engine made for it."""
@@ -32,6 +40,8 @@ class Prepared:
     notes: tuple[str, ...] = ()  # what the user should know
     memory_bytes: int | None = None  # the most that is taken of the device; None: nothing is known
     memory_mode: str = ""  # what is kept where, in a few words
+    host_bytes: int | None = None  # the most that is taken of the host's memory beside it; None: nothing is known
+    host_locked_bytes: int = 0  # of them that the system cannot move: they wait for the device
 
 
 class Negatives(Protocol):
@@ -83,7 +93,6 @@ class Estimate:
     seconds: float | None  # None: nothing is known
     memory_bytes: int | None
     seconds_basis: str = ""  # what the seconds are known from
-    memory_mode: str = ""  # what is kept where, in a few words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +123,21 @@ class Engine(Protocol):
 
         Raises:
             SoundreelError: `plan` cannot be rendered here, or not as `kept` says.
+        """
+        ...
+
+    def print_files(self, request: Request) -> Mapping[str, str]:
+        """Those of `model_files` that pictures are printed from negatives with."""
+        ...
+
+    def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
+        """As `prepare`, where nothing is to be sampled: what printing does not need is not asked for.
+
+        Args:
+            kept: what was decided when the render was begun; None: nothing is known of it, and it will be refused.
+
+        Raises:
+            SoundreelError: `plan` cannot be printed here.
         """
         ...
 
@@ -153,6 +177,19 @@ class HoldsNothing:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Nothing to let go of."""
+
+
+class PrintsNothing(HoldsNothing):
+    """Of engines that keep no negatives: what is printed again is joined from clips that are encoded already."""
+
+    def print_files(self, request: Request) -> Mapping[str, str]:
+        """None."""
+        del request
+        return {}
+
+    def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
+        """There is nothing to decide."""
+        return Prepared(plan=plan, identity={} if kept is None else kept)
 
 
 @dataclass(frozen=True, kw_only=True)

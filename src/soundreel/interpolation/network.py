@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from soundreel.errors import EngineError
 from soundreel.media.motion import FramePair, Picture
-from soundreel.models.devices import pick_device
+from soundreel.models.devices import is_out_of_memory, pick_device
 from soundreel.types import Check, go_on
 from soundreel.units import GIB
 from soundreel.weights.frame_networks import FILM, load_network
@@ -207,11 +207,6 @@ class FrameInterpolator:
                 f"{self._device} has too little memory for frames of {width}×{height} pixels, even one at a time in "
                 f"{self.tiles} tiles{_free(self._device)}: free some, or take --device cpu or --interpolate motion"
             )
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory could not be allocated; on the CPU, PyTorch raises a plain `RuntimeError` for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def tiles(height: int, width: int, count: int) -> list[tuple[slice, slice]]:

@@ -41,3 +41,8 @@ def _best_kind() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory could not be allocated; on the CPU, PyTorch raises a plain `RuntimeError` for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

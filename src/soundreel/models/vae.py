@@ -1,8 +1,9 @@
 """Encoder and decoder of the Wan 2.1 VAE with several latent frames at a time, on diffusers' `AutoencoderKLWan`.
 
 diffusers processes one latent frame at a time. Here a piece of several goes through at once: each causal convolution
-keeps the last two frames of its input for the next piece, so that results do not depend on how a video is cut. Where
-only the last frames of a decoded video are wanted, each stage computes only the frames that influence them.
+keeps the last two frames of its input for the next piece, so that results do not depend on how a video is cut: with our
+own convolutions not by a bit, for attention, a library's, sees one frame at a time. Where only the last frames of a
+decoded video are wanted, each stage computes only the frames that influence them.
 
 Where memory is short, the stages larger than the latents go through bands of rows, one band's whole video after the
 other's: each stage computes only the rows that reach into the band (`models.vae_bands`), so that bands meet without a
@@ -14,9 +15,10 @@ Legend: T frames, F = 1 + ⌊(T − 1)/4⌋ latent frames, C channels, t frames 
 A look-back is the number of earlier frames that influence a frame: 2 for each convolution of 3 frames that follows.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, TypeAlias
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
@@ -46,6 +48,14 @@ LATENT_LOOK_BACK = 22
 
 LATENT_STEP = 2
 """Latent frames processed at once: more are no faster on an H200, one is 4 % slower."""
+
+
+OnPiece: TypeAlias = Callable[[int, int], object]
+"""Called after each piece with how many are done and of how many; may raise to stop."""
+
+
+def _say_nothing(_done: int, _total: int) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ def decode(
     step: int = LATENT_STEP,
     bands: int = 1,
     check: Check = go_on,
+    on_piece: OnPiece = _say_nothing,
 ) -> Tensor:
     """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1).
 
@@ -90,24 +101,37 @@ def decode(
         step: latent frames at once.
         bands: of rows, one after the other; at most h.
         check: called before each piece; may raise to stop.
+        on_piece: hears how far it is.
     """
-    count, height, width = latents.shape[1:]
-    frames = 1 + 4 * (count - 1)
+    latent_frames, height, width = latents.shape[1:]
+    frames = 1 + 4 * (latent_frames - 1)
     kept = frames if keep is None else min(keep, frames)
     starts = Starts.of(frames, kept)
     base = _DecoderBase(network)
-    spans = list(_pieces(starts.latent, count, step))
+    spans = list(_pieces(starts.latent, latent_frames, step))
     pieces: Iterable[Tensor] = (base(latents[None, :, first:end]) for first, end in heard(spans, check))
     bands = min(bands, height)
     if bands > 1:
         pieces = list(pieces)
     pixels = torch.empty(3, kept, SCALE * height, SCALE * width)
+    done = _counted(on_piece, bands * len(spans))
     for band in even_spans(height, bands):
         stages = _DecoderStages(network, starts, decoder_rows(height, band))
         part = pixels[:, :, SCALE * band[0] : SCALE * band[1]]
         for (first, _), piece in heard(zip(spans, pieces, strict=True), check):
             _put(part, *stages(piece, first), frames - kept)
+            done()
     return pixels
+
+
+def _counted(on_piece: OnPiece, total: int) -> Callable[[], None]:
+    """What is to be called after each of `total` pieces."""
+    numbers = count(1)
+
+    def done() -> None:
+        on_piece(next(numbers), total)
+
+    return done
 
 
 def _put(pixels: Tensor, piece: Tensor | None, at: int, first: int) -> None:
@@ -121,7 +145,12 @@ def _put(pixels: Tensor, piece: Tensor | None, at: int, first: int) -> None:
 
 
 def encode(
-    network: AutoencoderKLWan, pixels: Tensor, step: int = LATENT_STEP, bands: int = 1, check: Check = go_on
+    network: AutoencoderKLWan,
+    pixels: Tensor,
+    step: int = LATENT_STEP,
+    bands: int = 1,
+    check: Check = go_on,
+    on_piece: OnPiece = _say_nothing,
 ) -> Tensor:
     """The distribution's mean [c, F, h, w] of pixels [3, T, H, W]; frames beyond 1 + 4(F − 1) are ignored.
 
@@ -130,11 +159,13 @@ def encode(
         step: latent frames at once.
         bands: of rows, one after the other; at most h.
         check: called before each piece; may raise to stop.
+        on_piece: hears how far it is.
     """
     weight = network.quant_conv.weight
     latent_frames, height = 1 + (pixels.shape[1] - 1) // 4, pixels.shape[2]
     spans = list(_pieces(0, latent_frames, step))
     bands = min(bands, height // SCALE)
+    done = _counted(on_piece, bands * len(spans))
 
     def stages(band: Span) -> Iterator[Tensor]:
         rows = encoder_rows(height, band, encoder_reaches(network))
@@ -142,6 +173,7 @@ def encode(
         for first, end in heard(spans, check):
             piece = pixels[None, :, max(0, 4 * first - 3) : 4 * end - 3, first_row:end_row]
             yield encoder(piece.to(weight.device, weight.dtype), first)
+            done()
 
     pieces: Iterable[Tensor] = stages((0, height // SCALE))
     if bands > 1:
@@ -151,12 +183,12 @@ def encode(
     return torch.cat([top(piece) for piece in pieces], dim=2)[0]
 
 
-def _pieces(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
+def _pieces(first: int, end: int, step: int) -> Iterator[tuple[int, int]]:
     """Spans (first, end) of latent frames for each piece; the video's first latent frame is a piece of its own."""
     if first == 0:
         yield 0, 1
-    for start in range(max(first, 1), count, step):
-        yield start, min(start + step, count)
+    for start in range(max(first, 1), end, step):
+        yield start, min(start + step, end)
 
 
 class _Pieces:
@@ -351,8 +383,8 @@ def _reduce(resample: WanResample, x: Tensor) -> Tensor:
 
 
 def _attend(attention: nn.Module, x: Tensor) -> Tensor:
-    attended: Tensor = attention(x)
-    return _channels_last(attended)
+    """Within each frame, one after the other: what a library makes of a frame may depend on how many come with it."""
+    return _channels_last(torch.cat([attention(frame) for frame in torch.split(x, 1, dim=2)], dim=2))
 
 
 def _layout(x: Tensor) -> torch.memory_format:

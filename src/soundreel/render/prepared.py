@@ -165,12 +165,18 @@ class PreparedRender:
         return open_method(self.interpolation, weights=output.weights, models=compute.models, device=compute.device)
 
 
-def ask(request: Request) -> Asked:
-    """Read the sound's length, choose an engine, and plan."""
+def ask(request: Request, printed_models: Mapping[str, str] | None = None) -> Asked:
+    """Read the sound's length, choose an engine, and plan.
+
+    Args:
+        printed_models: digests of the model files that a render was made with which is only to be printed again: of
+            them those that printing needs are looked for, and replaced by what is there.
+    """
     inputs = Inputs.of(files_read(request))
     naming.check_output(request, inputs)
     sound = probe_sound(request.audio)
-    check_weights(request)
+    if printed_models is None:
+        check_weights(request)
     choice = open_engine(request)
     planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
     naming.check_settings(planned, choice.engine.name)
@@ -180,20 +186,30 @@ def ask(request: Request) -> Asked:
         sound=sound,
         choice=choice,
         interpolation=_interpolation(request, choice.engine),
-        model_files=choice.engine.model_files(request),
+        model_files=_model_files(choice.engine, request, printed_models),
     )
 
 
-def prepare(what: Asked, kept: Identity | None = None, check: Check = go_on) -> PreparedRender:
+def _model_files(engine: Engine, request: Request, printed: Mapping[str, str] | None) -> Mapping[str, str]:
+    if printed is None:
+        return engine.model_files(request)
+    known = set(printed.values())
+    return {**printed, **{name: found for name, found in engine.print_files(request).items() if found not in known}}
+
+
+def prepare(
+    what: Asked, kept: Identity | None = None, check: Check = go_on, *, only_print: bool = False
+) -> PreparedRender:
     """Check all that a render needs and decide how it is done; nothing is written.
 
     Args:
         kept: what the engine decided when the render was begun: it is followed, or refused.
         check: called while the sound is read; may raise to stop.
+        only_print: nothing will be sampled.
     """
     request = what.request
     check_method(what.interpolation, weights=request.output.weights, models=request.compute.models)
-    prepared = what.engine.prepare(what.plan, kept)
+    prepared = what.engine.prepare_print(what.plan, kept) if only_print else what.engine.prepare(what.plan, kept)
     notes = (
         *_sound_notes(what.plan, what.sound, check),
         *_reference_notes(request),

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from soundreel.engines.base import DECODED, ENCODED, OTHERWISE
 from soundreel.errors import InputError, SoundreelError
 from soundreel.fields import Paths, fields_of, to_data
 from soundreel.media.image import cover, load_image
@@ -20,6 +21,7 @@ from soundreel.render.named_places import places_in
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.recipe_files import RecipeFiles
 from soundreel.render.recipe_form import read_recipe_text
+from soundreel.render.remarks import made_otherwise
 from soundreel.request import FLAT_NAMES, Output, Request, from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
@@ -58,8 +60,18 @@ def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()
         "reference_look": _reference_colours(render.request),
         "frames": render.frames_written,
         "fps": render.fps,
-        "notes": _public_notes(render),
+        "notes": [*_public_notes(render), *_made_otherwise(facts)],
     }
+
+
+def _made_otherwise(clips: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the facts of clips, in order, say of what was not made as the render was begun; they may be a stranger's."""
+
+    def numbers(fact: str) -> dict[str, list[int]]:
+        made = {how: [k for k, clip in enumerate(clips, start=1) if clip.get(fact) == how] for how in OTHERWISE}
+        return {how: found for how, found in made.items() if found}
+
+    return made_otherwise(encoded=numbers(ENCODED), decoded=numbers(DECODED))
 
 
 def installed_versions() -> dict[str, str]:
@@ -186,6 +198,7 @@ def differences(render: PreparedRender) -> Iterator[str]:
         yield f"the recipe was rendered by the engine {recipe.get('engine')}, this by {render.engine.name}"
         return
     yield from _changed("model file", recipe.get("models", {}), render.models)
+    yield from _made_otherwise(recipe["plan"]["clips"])
     inputs = {FLAT_NAMES.get(name, name): digest for name, digest in recipe.get("inputs", {}).items()}  # 0.1.0: flat
     yield from _changed("input", inputs, _inputs(render))
     before = recipe.get("identity")

@@ -1,7 +1,7 @@
 """What is said of a work folder: what is there, what is kept, and why there is nothing to go on with."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -77,6 +77,29 @@ def cannot_print(folder: Path, *, missing: Sequence[int], total: int, engine: st
         else f"the render is not finished, soundreel resume {shlex.quote(str(folder))} goes on with it"
     )
     return f"the latents of {clips} are not in {str(folder)!r}: {cure}"
+
+
+def made_otherwise(*, encoded: Mapping[str, Sequence[int]], decoded: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """What was not made as the render was begun, so that its last bits may differ.
+
+    Args:
+        encoded: by how it was done, as `on the CPU`: numbers of the clips that began from what was encoded so, from 1.
+        decoded: those of the clips that were decoded so.
+    """
+    for how, numbers in decoded.items():
+        yield (
+            f"{_clips(numbers)} {_was(numbers)} decoded {how}, not as the render was begun: printed or rendered again, "
+            "frames may differ in the last bits"
+        )
+    for how, numbers in encoded.items():
+        yield (
+            f"what {_clips(numbers)} began from was encoded {how}, not as the render was begun: rendered again, frames "
+            "may differ"
+        )
+
+
+def _was(numbers: Sequence[int]) -> str:
+    return "was" if len(numbers) == 1 else "were"
 
 
 def _clips(numbers: Sequence[int]) -> str:

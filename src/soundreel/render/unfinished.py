@@ -62,7 +62,7 @@ def load_redo(
     Raises:
         InputError: there is no such render, or this user has not begun it.
     """
-    place, request = _open_source(source, work_dir, is_trusted)
+    place, _, request = _open_source(source, work_dir, is_trusted)
     _refuse_source(source, output, request)
     return request, WorkOptions(work_dir=place, redo_clip=number, redo_seed=seed, redo_output=output)
 
@@ -88,14 +88,16 @@ def load_reprint(
     Raises:
         InputError: there is no such render, this user has not begun it, or a field is none of these.
     """
-    place, request = _open_source(source, work_dir, is_trusted)
+    place, plan, request = _open_source(source, work_dir, is_trusted)
     beside = request.output.path
-    request = request.replace(output=replace(request.output, **_with_rate(encoding, request.output)))
+    output_options = replace(request.output, **_with_rate(encoding, request.output))
+    request = request.replace(output=output_options, engine=plan.get("engine", request.engine))
     wanted = output or (None if beside is None else _next_name(Path(beside), "print"))
     if wanted is not None:
         request = request.replace(output=str(wanted))
     _refuse_source(source, output, request)
-    return request, WorkOptions(work_dir=place, keep_work=True, only_print=True)
+    models = plan["parts"].get("model files", {})
+    return request, WorkOptions(work_dir=place, keep_work=True, only_print=True, printed_models=models)
 
 
 def _refuse_source(source: StrPath, output: StrPath | None, request: Request) -> None:
@@ -116,15 +118,15 @@ def _request_in(folder: Path, plan: PlanData, is_trusted: bool) -> Request:
     return request
 
 
-def _open_source(source: StrPath, work_dir: StrPath | None, is_trusted: bool) -> tuple[Path, Request]:
-    """The work folder of a render, and its request: of a video, the one that makes this video, under this name."""
+def _open_source(source: StrPath, work_dir: StrPath | None, is_trusted: bool) -> tuple[Path, PlanData, Request]:
+    """The work folder of a render, its plan there and its request: of a video the one that makes it, under its name."""
     place = Path(source)
     if place.is_file() and not is_plan(place):
         recipe = read_recipe(place)
         place, plan = _folder_of(place, recipe, work_dir)
-        return place, _as_made(_request_in(place, plan, is_trusted), recipe).replace(output=str(source))
+        return place, plan, _as_made(_request_in(place, plan, is_trusted), recipe).replace(output=str(source))
     place, plan = _open(place)
-    return place, _request_in(place, plan, is_trusted)
+    return place, plan, _request_in(place, plan, is_trusted)
 
 
 def _as_made(request: Request, recipe: Mapping[str, Any]) -> Request:

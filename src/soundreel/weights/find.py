@@ -7,7 +7,7 @@ diffusers  transformer/, text_encoder/, vae/, audio_encoder/, tokenizer/
 files      a .safetensors or .gguf transformer, the other parts beside it
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +40,12 @@ SEARCHED = ("diffusion_models", "unet", "transformer", "text_encoders", "clip", 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """Files of all parts of the model."""
+    """Files of the parts of the model that were asked for."""
 
     parts: Mapping[Component, Part]
-    tokenizer: Path
-    """tokenizer.json, spiece.model, or a safetensors file that carries the latter as a tensor."""
+    tokenizer: Path | None
+    """tokenizer.json, spiece.model, or a safetensors file that carries the latter as a tensor; None where the text
+    encoder is not among the parts."""
 
     def __getitem__(self, component: Component) -> Part:
         return self.parts[component]
@@ -54,13 +55,15 @@ def find_model(
     *places: StrPath,
     files: Mapping[Component, StrPath] | None = None,
     storage: Storage | None = None,
+    components: Collection[Component] = tuple(Component),
 ) -> ModelFiles:
-    """Find every part of the model, and check that the files are whole and belong together.
+    """Find the parts of the model, and check that the files are whole and belong together.
 
     Args:
         places: folders or transformer files, most wanted first; none: the default folder.
         files: a part's file (or one of its shards), taken instead of what the places hold.
         storage: preferred where a place has several; None: the most exact one.
+        components: the parts that are needed; others are not looked for.
 
     Raises:
         InputError: a place does not exist.
@@ -69,12 +72,13 @@ def find_model(
     roots = tuple(_existing(place) for place in places) or (default_folder(),)
     search = _Search(roots, storage)
     parts = {component: _named_part(path, component) for component, path in (files or {}).items()}
-    for component in Component:  # the transformer first: the others must fit it
+    for component in filter(components.__contains__, Component):  # the transformer first: the others must fit it
         part = parts.get(component) or search.best(component, parts.get(Component.TRANSFORMER))
         if part is not None:
             parts[component] = part
-    search.require(parts)
-    return ModelFiles(parts=parts, tokenizer=search.tokenizer(parts[Component.TEXT_ENCODER]))
+    search.require(parts, components)
+    text_encoder = parts.get(Component.TEXT_ENCODER)
+    return ModelFiles(parts=parts, tokenizer=None if text_encoder is None else search.tokenizer(text_encoder))
 
 
 class _Search:
@@ -105,14 +109,14 @@ class _Search:
             known_file(part.files[0]) is None,
         )
 
-    def require(self, parts: Mapping[Component, Part]) -> None:
-        """Raise `WeightsError` unless all parts are there and have matching sizes."""
+    def require(self, parts: Mapping[Component, Part], components: Collection[Component]) -> None:
+        """Raise `WeightsError` unless all components are among the parts and have matching sizes."""
         transformer = parts.get(Component.TRANSFORMER)
         for part in parts.values():
             difference = _mismatch(part, transformer)
             if difference:
                 raise WeightsError(f"{part}, but {difference}: take the one that belongs to the transformer")
-        lacking = [component for component in Component if component not in parts]
+        lacking = [component for component in Component if component in components and component not in parts]
         for component in lacking:
             for found in self._scans:
                 for fault in found.faults:

@@ -279,7 +279,7 @@ class LockedMemory:
     """Page-locks host memory until this object is deleted, so that copies overlap with computation.
 
     The memory is locked in place, as PyTorch's pinned memory is rounded up to powers of two. Where the system refuses,
-    a warning is logged, and copies are slower.
+    a warning is logged, and copies are slower. `nbytes` are locked.
     """
 
     def __init__(self, buffers: Iterable[Tensor]) -> None:
@@ -294,6 +294,7 @@ class LockedMemory:
                     torch.zeros(1, device="cuda")
                 break
             locked.append(buffer)
+        self.nbytes = sum(buffer.nbytes for buffer in locked)
         self._finalizer = weakref.finalize(self, _unlock, runtime, locked)
 
 

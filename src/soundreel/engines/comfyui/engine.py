@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
+from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.comfyui.execution import PromptExecution
 from soundreel.engines.comfyui.input_files import make_input_files, placeholders
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
@@ -31,7 +31,7 @@ LAST_FRAME = "last_frame"
 """Name of the carry's tensor, uint8 [H, W, 3]."""
 
 
-class ComfyUIEngine(HoldsNothing):
+class ComfyUIEngine(PrintsNothing):
     """Renders on a ComfyUI server; no part of the model is in this process."""
 
     name = "comfyui"

@@ -12,14 +12,14 @@ import numpy as np
 
 from soundreel.analysis import SoundFeatures
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
+from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
 from soundreel.engines.draft.grid import Picture
 from soundreel.engines.draft.image import ImageRenderer
-from soundreel.engines.draft.memory import available_memory
 from soundreel.engines.draft.motion import motion_from_features
 from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
+from soundreel.host_memory import available_memory
 from soundreel.media.image import load_image
 from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
@@ -52,7 +52,7 @@ class FrameRenderer(Protocol):
         ...
 
 
-class DraftEngine(HoldsNothing):
+class DraftEngine(PrintsNothing):
     """Animates the reference image, or an abstract pattern, by the sound.
 
     A frame depends on the request, the sound and its own index only: clips can be rendered in any order.

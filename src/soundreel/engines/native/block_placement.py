@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from soundreel.engines.native.device import compute_dtype, release_memory
-from soundreel.engines.native.memory import MemoryPlan
+from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.prepared import Placement
+from soundreel.host_memory import available_memory
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.layers import FusedFeedForward
 from soundreel.models.transformer import WanS2VTransformer3DModel
@@ -21,6 +22,9 @@ from soundreel.weights.load import OnLoad
 from soundreel.weights.lora import Lora, apply_loras, fuse_loras
 from soundreel.weights.precision import clip_layers, round_block, set_precision
 from soundreel.weights.streaming import BlockStream, OffloadedLayers, matrices, places, plain, spread, to_host
+
+HOST_MARGIN_BYTES = 10**9
+"""That stay available on the host when blocks leave the device for it: what is decoded meanwhile comes there, too."""
 
 
 class BlockPlacement:
@@ -75,8 +79,11 @@ class ResidentBlocks:
         self._device, self._are_here = device, True
 
     def leave(self) -> bool:
-        """Go to host memory; returns whether that gave any room."""
-        moved = self._are_here and self._device.type != "cpu" and bool(self._places)
+        """Go to host memory, if that has the room; returns whether that gave any."""
+        size = sum(place.tensor.nbytes for place in self._places)
+        available = available_memory()
+        fits = available is None or size + HOST_MARGIN_BYTES <= available
+        moved = self._are_here and self._device.type != "cpu" and size > 0 and fits
         if moved:
             to_host(self._places)
             release_memory(self._device)

@@ -72,10 +72,8 @@ class ClipDecoder:
         Without motion and without a reference the VAE's first latent frame is one picture: as many as are
         left when the lead-in is dropped.
         """
-        device = self.vae.device
-        latents = negative.latents.to(device)
-        before = self.reference if negative.motion is None else negative.motion.to(device)
-        behind = latents if before is None else torch.cat([before, latents], dim=1)
+        latents, before = negative.latents.cpu(), self.reference if negative.motion is None else negative.motion
+        behind = latents if before is None else torch.cat([before.cpu(), latents], dim=1)
         return self.vae.decode(behind, keep=clip.size - clip.lead_in)
 
 
@@ -114,7 +112,7 @@ class ClipSampler:
             EngineError: the latents are no longer finite.
             Cancelled: by `on_step`.
         """
-        motion = None if given.motion is None else self._vae.encode(given.motion)
+        motion = None if given.motion is None else self._vae.encode(given.motion).to(self._device)
         shape = (given.clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
         velocity = self._velocity(*self._conditions(given, motion, shape))
         self._under_way = velocity
@@ -135,7 +133,8 @@ class ClipSampler:
         """The positive branch and, with guidance, the negative one: other words, and no sound."""
         scene, device = self._scene, self._device
         sound = scene.sound[..., given.first_sampled : given.first_sampled + given.clip.size].to(device)
-        pose = None if given.pose is None else self._vae.encode(given.pose)[:, 1:]
+        pose = None if given.pose is None else self._vae.encode(given.pose)[:, 1:].to(device)
+        reference = None if self._decoder.reference is None else self._decoder.reference.to(device)
         frames, rows, columns = shape
 
         def condition(text: Tensor, audio: Tensor) -> Conditioning:
@@ -145,7 +144,7 @@ class ClipSampler:
                 frames=frames,
                 height=rows,
                 width=columns,
-                reference=self._decoder.reference,
+                reference=reference,
                 motion=motion,
                 pose=pose,
             )
@@ -178,7 +177,13 @@ def first_motion(reference: Tensor) -> Tensor:
 
 
 def next_motion(motion: Tensor | None, frames: Tensor) -> Tensor:
-    """The last 73 frames after `frames` [3, T, H, W] were added; grey (0) where there were none yet."""
-    if motion is None:
-        motion = frames.new_zeros(3, MOTION_FRAMES, *frames.shape[2:])
-    return torch.cat([motion, frames], dim=1)[:, -MOTION_FRAMES:]
+    """The last 73 frames after `frames` [3, T, H, W] were added; grey (0) where there were none yet.
+
+    In memory of their own: what is kept of them keeps no other frame.
+    """
+    newest = frames[:, -MOTION_FRAMES:]
+    missing = MOTION_FRAMES - newest.shape[1]
+    if not missing:
+        return newest.clone(memory_format=torch.contiguous_format)
+    earlier = frames.new_zeros(3, missing, *frames.shape[2:]) if motion is None else motion[:, -missing:]
+    return torch.cat([earlier, newest], dim=1)

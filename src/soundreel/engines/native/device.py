@@ -1,10 +1,14 @@
 """Where the native engine computes, and in which float type."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
+from soundreel.engines.native.memory_plan import MemoryPlan
+from soundreel.errors import EngineError
+from soundreel.models.kernels.dispatch import is_convolved
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.request import VaePrecision
 from soundreel.weights.catalog import Component
@@ -24,6 +28,11 @@ def vae_dtype(wanted: VaePrecision, device: torch.device) -> torch.dtype:
     """The VAE's float type: with "auto" half the reference's on GPUs, where that takes two thirds of the time."""
     half = wanted is VaePrecision.BF16 or (wanted is VaePrecision.AUTO and device.type != "cpu")
     return torch.bfloat16 if half else torch.float32
+
+
+def has_own_convolutions(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether our own kernels compute the VAE's convolutions there: their results do not depend on its pieces."""
+    return device.type == "cuda" and is_convolved(device, dtype)
 
 
 def component_dtypes(device: torch.device, vae: VaePrecision = VaePrecision.AUTO) -> Mapping[Component, torch.dtype]:
@@ -70,3 +79,27 @@ def release_memory(device: torch.device) -> None:
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free on a GPU; None for the CPU and where the system does not say."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+@contextmanager
+def capped(device: torch.device, memory: MemoryPlan) -> Iterator[None]:
+    """Let PyTorch allocate no more than the plan's cap, and make running out of memory an `EngineError`.
+
+    Within, `device` is the current GPU, the one that Triton's kernels run on.
+    """
+    has_cap = memory.cap_bytes is not None and device.type == "cuda"
+    index = (torch.cuda.current_device() if device.index is None else device.index) if has_cap else None
+    if has_cap:
+        total = torch.cuda.mem_get_info(index)[1]
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (memory.cap_bytes or total) / total), index)
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"{device} ran out of memory ({memory.says()}): take a smaller --memory, a smaller --width and --height "
+            "or shorter --infer-frames; finished clips are kept"
+        ) from error
+    finally:
+        if has_cap:
+            torch.cuda.set_per_process_memory_fraction(1.0, index)

@@ -9,17 +9,34 @@ import torch
 from torch import Tensor
 
 from soundreel.disk.digests import sampled_digest
-from soundreel.engines.base import Estimate, HoldsNothing, Identity, KeptBytes, Prepared, Start
+from soundreel.engines.base import (
+    DECODED,
+    ENCODED,
+    Estimate,
+    HoldsNothing,
+    Identity,
+    KeptBytes,
+    Prepared,
+    Start,
+)
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
-from soundreel.engines.native.device import release_memory, vae_dtype
+from soundreel.engines.native.device import capped, release_memory
 from soundreel.engines.native.inputs import to_uint8
-from soundreel.engines.native.memory import capped
-from soundreel.engines.native.prepared import Placement, find_files, forecast, pass_options, plan_schedule
+from soundreel.engines.native.prepared import (
+    Placement,
+    PrintPlacement,
+    find_files,
+    forecast,
+    pass_options,
+    plan_schedule,
+)
 from soundreel.engines.native.preview import open_previewer
+from soundreel.engines.native.printing import find_print_files, prepare_print
 from soundreel.engines.native.progress import (
+    CpuProgress,
     RemainingTime,
     report_loading,
     report_printing,
@@ -31,6 +48,7 @@ from soundreel.engines.native.vae import Vae
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, RenderedClip, Report, go_on
+from soundreel.weights.find import ModelFiles
 from soundreel.weights.lora_files import LoraSource, lora_file
 
 
@@ -44,26 +62,27 @@ class NativeEngine(HoldsNothing):
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
-        files = find_files(request)
-        parts = {f"{name} {path.name}": path for name, part in files.parts.items() for path in part.files}
         sources = enumerate(map(LoraSource.parse, request.compute.loras), start=1)
         loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
-        return {name: sampled_digest(path) for name, path in (parts | loras).items()}
+        return {**_digests(find_files(request)), **{name: sampled_digest(path) for name, path in loras.items()}}
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files and memory, and decide all of `Placement`; no weight is read."""
         return decisions.prepare(plan, kept)
 
+    def print_files(self, request: Request) -> Mapping[str, str]:
+        """The VAE's."""
+        return _digests(find_print_files(request))
+
+    def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
+        """Check the VAE's file alone; any device will do."""
+        return prepare_print(plan, kept)
+
     def estimate(self, prepared: Prepared) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
         placement: Placement = prepared.placement
         seconds, basis = forecast(prepared.plan, placement)
-        return Estimate(
-            seconds=seconds.total,
-            memory_bytes=prepared.memory_bytes,
-            seconds_basis=basis,
-            memory_mode=prepared.memory_mode,
-        )
+        return Estimate(seconds=seconds.total, memory_bytes=prepared.memory_bytes, seconds_basis=basis)
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """The latents of each clip, those of the motion frames before it, and the motion frames for one."""
@@ -72,7 +91,7 @@ class NativeEngine(HoldsNothing):
     @torch.inference_mode()
     def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carry holds the motion frames."""
-        placement: Placement = prepared.placement
+        placement: PrintPlacement = prepared.placement
         try:
             with capped(placement.device, placement.memory):
                 yield from _render(prepared, start, report, check)
@@ -81,33 +100,51 @@ class NativeEngine(HoldsNothing):
             release_memory(placement.device)
 
 
+def _digests(files: ModelFiles) -> dict[str, str]:
+    """Of every file, by its part's name and its own."""
+    paths = {f"{name} {path.name}": path for name, part in files.parts.items() for path in part.files}
+    return {name: sampled_digest(path) for name, path in paths.items()}
+
+
 @torch.inference_mode()
 def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> Iterator[RenderedClip]:
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
+    assert isinstance(placement, PrintPlacement)
     request, device = plan.request, placement.device
-    loading = report_loading(report)
-    vae = Vae.load(placement.files, dtype=vae_dtype(placement.arithmetic.vae, device), on_load=loading)
+    vae = Vae.load(placement.files, dtype=placement.vae_dtype, on_load=report_loading(report))
     vae.most_at_once, vae.bands, vae.check = placement.memory.vae_step, placement.memory.vae_bands, check
+    vae.pieces_bind = placement.memory.vae_binds
+    vae.on_cpu = on_cpu = CpuProgress(plan, report)
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
+    for_all = vae.take_fallback()  # the reference is what all clips see
     chain = Chain(plan, start, decoder, reference)
     sampling: _Sampling | None = None  # its networks are loaded for the first clip that needs them
     for clip in plan.clips[start.index :]:
+        on_cpu.clip = clip
         negative, facts = chain.find(clip), start.negatives.facts(clip.index)
         if negative is None:
             sampling = sampling or _Sampling(prepared, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
+            facts |= _noted(ENCODED, vae.take_fallback() or for_all)
             chain.keep(clip, negative, facts)
         else:
             report_printing(plan, clip, report)
         pixels = chain.print(clip, negative)
+        behind = for_all if negative.motion is None else ""
+        facts = {**facts, **_noted(DECODED, vae.take_fallback() or placement.stands_in or behind)}
         del negative
         carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)
         del pixels  # the pipeline is about to hold its uint8 copy
         yield RenderedClip(clip=clip, frames=frames, carry=carry, facts=facts)
-        del frames
+        del frames, carry
         gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
+
+
+def _noted(fact: str, how: str) -> dict[str, str]:
+    """What a clip is to tell of how something was done; "": as planned."""
+    return {fact: how} if how else {}
 
 
 class _Sampling:

@@ -1,7 +1,7 @@
 """What a native render is computed with, decided once: what decides its pixels, and where on this machine they come."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -11,8 +11,10 @@ import torch
 from soundreel.engines.base import Identity, Prepared
 from soundreel.engines.native.calibration import attention_speeds, find_speeds
 from soundreel.engines.native.cost import Forecast, clip_seconds
-from soundreel.engines.native.device import compute_dtype, transformer_sizes, vae_dtype
-from soundreel.engines.native.memory import Bits, MemoryPlan, choose_memory, demand, weigh
+from soundreel.engines.native.demand import demand, weigh
+from soundreel.engines.native.device import compute_dtype, has_own_convolutions, transformer_sizes, vae_dtype
+from soundreel.engines.native.memory import choose_memory
+from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import preview_note
 from soundreel.errors import EngineError, InputError
@@ -74,13 +76,21 @@ class Arithmetic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where a render is computed, and what lies where."""
+class PrintPlacement:
+    """Where latents become pictures, and in what pieces."""
 
     files: ModelFiles
-    loras: tuple[Lora, ...]  # opened; their tensors are read when the transformer is loaded
     device: torch.device
     memory: MemoryPlan
+    vae_dtype: torch.dtype
+    stands_in: str = ""  # how pictures are made, where the device is not of the kind that the render was begun on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement(PrintPlacement):
+    """Where a render is computed, and what lies where."""
+
+    loras: tuple[Lora, ...]  # opened; their tensors are read when the transformer is loaded
     sizes: Mapping[str, Any]  # configuration of the transformer
     arithmetic: Arithmetic
 
@@ -107,6 +117,8 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
     bound = None if kept is None else Arithmetic.from_identity(kept)
     kernel = _kernel(request, device, sizes, bound)
     vae = _vae_precision(request, device) if bound is None else bound.vae
+    if bound is not None:
+        follow_convolutions(bound, device)
     check_precision(request.compute.precision, device)
     weights, asked = weigh(outlines, device, vae), demand(plan, sizes, device, kernel=kernel, vae=vae)
     memory = choose_memory(weights, asked, request, device, None if bound is None else bound.bits)
@@ -117,10 +129,20 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
     return Prepared(
         plan=plan,
         identity=arithmetic.as_identity(),
-        placement=Placement(files=files, loras=loras, device=device, memory=memory, sizes=sizes, arithmetic=arithmetic),
+        placement=Placement(
+            files=files,
+            loras=loras,
+            device=device,
+            memory=memory,
+            vae_dtype=vae_dtype(vae, device),
+            sizes=sizes,
+            arithmetic=arithmetic,
+        ),
         notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
         memory_bytes=memory.peak_bytes,
         memory_mode=memory.says(),
+        host_bytes=memory.host_bytes,
+        host_locked_bytes=memory.locked_bytes,
     )
 
 
@@ -147,6 +169,18 @@ def _follow(choose: Callable[[], T]) -> T:
         return choose()
     except InputError as error:
         raise EngineError(f"the render cannot go on here as it was begun: {error}; --no-resume begins anew") from error
+
+
+def follow_convolutions(bound: Arithmetic, device: torch.device) -> None:
+    """Raise `EngineError` where the VAE's convolutions are not those that a render was begun with."""
+    own = has_own_convolutions(device, vae_dtype(bound.vae, device))
+    if own == (bound.bits.vae_ways is None):
+        return
+    then, here = ("PyTorch's convolutions", "soundreel's own") if own else ("soundreel's own convolutions", "PyTorch's")
+    raise EngineError(
+        f"the render cannot go on here as it was begun: its VAE ran with {then}, here {here} run, which round "
+        "otherwise; --no-resume begins anew"
+    )
 
 
 def _vae_precision(request: Request, device: torch.device) -> VaePrecision:
@@ -181,9 +215,10 @@ def _notes(plan: Plan, memory: MemoryPlan) -> Iterator[str]:
         yield f"the pose video is {missing:.2f} s shorter than the render: for that long {then}"
 
 
-def find_files(request: Request) -> ModelFiles:
+def find_files(request: Request, components: Collection[Component] = tuple(Component)) -> ModelFiles:
     """The model's files, in the places that the request names or else in the default one."""
-    return find_model(*([] if request.compute.models is None else [request.compute.models]))
+    places = [] if request.compute.models is None else [request.compute.models]
+    return find_model(*places, components=components)
 
 
 def pose_match(request: Request) -> PoseMatch:

@@ -9,8 +9,12 @@ from torch import Tensor
 from soundreel.engines.native.clips import ClipSampler
 from soundreel.engines.native.cost import Forecast
 from soundreel.engines.native.preview import STEPS_BETWEEN, Previewer
+from soundreel.engines.native.vae import Task
 from soundreel.types import Clip, Plan, Progress, Report, Stage
 from soundreel.weights.load import LoadProgress, OnLoad
+
+CPU_STANDS_IN = "on the CPU, the GPU has no memory left:"
+"""What is done, as a display says it between stage and clip."""
 
 REPORTED_SHARE = 0.02
 """Of a network's bytes, how many more are read between two reports."""
@@ -49,6 +53,31 @@ def report_loading(report: Report) -> OnLoad:
         )
 
     return on_load
+
+
+class CpuProgress:
+    """Reports what the CPU does of a clip in the GPU's place, which takes minutes."""
+
+    def __init__(self, plan: Plan, report: Report) -> None:
+        self.clip: Clip | None = None
+        """The one in hand; None: what is done is for all of them."""
+        self._clips, self._report = len(plan.clips), report
+
+    def __call__(self, task: Task, done: int, total: int) -> None:
+        """So many pieces of the clip in hand are done."""
+        index = 0 if self.clip is None else self.clip.index
+        self._report(
+            Progress(
+                stage=Stage.ENCODE if task is Task.ENCODE else Stage.PRINT,
+                what=CPU_STANDS_IN,
+                clip=index + 1,
+                clips=self._clips,
+                step=done,
+                steps=total,
+                done=index,
+                total=self._clips,
+            )
+        )
 
 
 def report_printing(plan: Plan, clip: Clip, report: Report) -> None:

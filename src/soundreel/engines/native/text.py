@@ -45,6 +45,7 @@ class TextEncoder(LibraryNetwork[UMT5EncoderModel]):
     @classmethod
     def other_arguments(cls, model: ModelFiles) -> tuple[Any, ...]:
         """The tokenizer; raises `WeightsError`."""
+        assert model.tokenizer is not None, "the text encoder is among the parts"
         return (load_tokenizer(model.tokenizer),)
 
     def stream_to(self, device: torch.device) -> Self:

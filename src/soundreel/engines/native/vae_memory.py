@@ -32,6 +32,12 @@ MIDDLE_ENCODER_REMEMBERS = 9 * 2 * 384 + 384
 ENCODER_REACHES = (5, 4, 4)
 """Convolutions before the encoder halves its pictures."""
 
+CPU_FACTOR = 2
+"""Times what our own kernels take: PyTorch's convolutions on a CPU lay features out anew (1.4 to 1.6, measured)."""
+
+CPU_BANDS = 1, 2, 4, 8
+"""Into which a CPU cuts pictures that its memory does not hold."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
@@ -67,6 +73,17 @@ def encode_bytes(sizes: Sizes, step: int, bands: int = 1) -> int:
         )
         for band in even_spans(height, min(bands, height))
     )
+
+
+def encode_bytes_on_a_cpu(sizes: Sizes, bands: int = 1) -> int:
+    """At the peak of an encode, one latent frame at once."""
+    return CPU_FACTOR * encode_bytes(sizes, 1, bands)
+
+
+def decode_bytes_on_a_cpu(sizes: Sizes, bands: int = 1) -> int:
+    """The same of a decode, with the pixels that it makes."""
+    pixels = 3 * FRAMES_PER_LATENT * sizes.latents * sizes.height * sizes.width * sizes.bytes_each
+    return CPU_FACTOR * decode_bytes(sizes, 1, bands) + pixels
 
 
 def _bytes(sizes: Sizes, step: int, rows: Sequence[Rows], remembers: Sequence[int], middle: int, waiting: int) -> int:
