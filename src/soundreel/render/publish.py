@@ -9,8 +9,8 @@ from typing import Final
 
 from soundreel.disk import durable
 from soundreel.errors import MediaError, SoundreelError
-from soundreel.media.containers import opened
 from soundreel.media.mux import SoundTrack, assemble, verify
+from soundreel.media.video import probe_video
 from soundreel.render import naming
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.work_folder import WorkFolder
@@ -81,9 +81,9 @@ class PartialVideo:
 
 
 def _is_of_others(path: Path) -> bool:
-    """Whether there is a media file that no render has left; what cannot be read is taken for what is left of ours."""
-    with suppress(SoundreelError), opened(path) as container:
-        return not container.metadata.get("comment", "").startswith(OURS)
+    """Whether there is a whole video that no render has left; what cannot be read is taken for what is left of ours."""
+    with suppress(SoundreelError):
+        return not probe_video(path).metadata.get("comment", "").startswith(OURS)
     return False
 
 

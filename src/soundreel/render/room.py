@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from soundreel.disk.durable import readable_size
+from soundreel.disk.outputs import WORK_FOLDER
 from soundreel.errors import MediaError
 from soundreel.render.prepared import PreparedRender
 from soundreel.request import Interpolation
@@ -105,4 +106,5 @@ def _check(folder: Path, needed: int, what: str, option: str) -> None:
 
 
 def _existing(path: Path) -> Path:
-    return next(place for place in (path, *path.absolute().parents) if place.exists())
+    """A folder, or the next one above it that is there and that users know."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists() and place.name != WORK_FOLDER)
