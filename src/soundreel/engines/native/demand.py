@@ -1,5 +1,6 @@
 """What a render asks of a machine: bytes of its networks once loaded, and the sizes that decide the rest."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Weights:
     rounded: tuple[int, ...]  # the same, rounded to float8
     clip: int  # layers that are used once per clip
     others: int  # the rest of the transformer
+    largest_packed: int = 0  # weights, not bytes, of the largest matrix in GGUF: it is unpacked for every product
     text: int
     text_streamed: int  # of the text encoder, with room for some of its blocks only
     text_loading: int  # beside the text encoder, while it is made in host memory
@@ -86,11 +88,13 @@ def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaeP
     def weight(module: Any) -> Stored | None:
         return stored.get(f"{names[id(module)]}.weight")
 
-    step, rounded, clip = [], [], 0
+    step, rounded, clip, largest_packed = [], [], 0, 0
     for block in network.blocks:
         matrices = [found for holder, leaf in block_layers(block) if (found := weight(getattr(holder, leaf)))]
         step.append(sum(loaded_bytes(matrix, dtype) for matrix in matrices))
         rounded.append(sum(min(_float8_bytes(matrix), loaded_bytes(matrix, dtype)) for matrix in matrices))
+        packed = (math.prod(matrix.header.shape) for matrix in matrices if matrix.is_quantized_gguf)
+        largest_packed = max(largest_packed, *packed, 0)
         clip += sum(loaded_bytes(found, dtype) for layer in clip_layers(block) if (found := weight(layer)))
     total = sum(loaded_bytes(tensor, dtype) for tensor in stored.values())
     return Weights(
@@ -98,6 +102,7 @@ def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaeP
         rounded=tuple(rounded),
         clip=clip,
         others=total - sum(step) - clip,
+        largest_packed=largest_packed,
         sound=float_bytes(outlines[Component.AUDIO_ENCODER], dtypes[Component.AUDIO_ENCODER]),
         vae=float_bytes(outlines[Component.VAE], dtypes[Component.VAE]),
         **_text_bytes(outlines[Component.TEXT_ENCODER], dtypes[Component.TEXT_ENCODER]),
