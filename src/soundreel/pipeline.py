@@ -16,7 +16,7 @@ from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.fingerprint import check_unchanged
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
-from soundreel.render.recipe import RECIPE_KEY, differences, write_recipe
+from soundreel.render.recipe import RECIPE_KEY, differences, what_was_made_otherwise, write_recipe
 from soundreel.render.recipe_files import remember_files
 from soundreel.render.stored_renders import bytes_below
 from soundreel.render.unfinished import load_redo, load_reprint, redone
@@ -163,7 +163,7 @@ def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: 
         frames=render.frames_written,
         fps=render.fps,
         seconds=seconds,
-        notes=tuple(recipe["notes"]),
+        notes=(*render.notes, *what_was_made_otherwise(recipe["plan"]["clips"])),
         work_folder=folder.folder if folder.stays else None,
         work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,

@@ -60,11 +60,11 @@ def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()
         "reference_look": _reference_colours(render.request),
         "frames": render.frames_written,
         "fps": render.fps,
-        "notes": [*_public_notes(render), *_made_otherwise(facts)],
+        "notes": [*_public_notes(render), *what_was_made_otherwise(facts)],
     }
 
 
-def _made_otherwise(clips: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def what_was_made_otherwise(clips: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What the facts of clips, in order, say of what was not made as the render was begun; they may be a stranger's."""
 
     def numbers(fact: str) -> dict[str, list[int]]:
@@ -198,7 +198,7 @@ def differences(render: PreparedRender) -> Iterator[str]:
         yield f"the recipe was rendered by the engine {recipe.get('engine')}, this by {render.engine.name}"
         return
     yield from _changed("model file", recipe.get("models", {}), render.models)
-    yield from _made_otherwise(recipe["plan"]["clips"])
+    yield from what_was_made_otherwise(recipe["plan"]["clips"])
     inputs = {FLAT_NAMES.get(name, name): digest for name, digest in recipe.get("inputs", {}).items()}  # 0.1.0: flat
     yield from _changed("input", inputs, _inputs(render))
     before = recipe.get("identity")
