@@ -1,7 +1,6 @@
 """Renders with the comfyui engine, on whatever server a request names, and ways in which they end."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +61,3 @@ def crash_at(stage: Stage, step: int = 1) -> Report:
             raise CrashError
 
     return report
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait for something that another thread or the server does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)

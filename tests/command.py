@@ -13,6 +13,8 @@ import pytest
 from soundreel.cli.app import app, guard
 
 REPO = Path(__file__).parents[1]
+HANGS_SECONDS = 300
+"""A process that takes so long does not come to an end by itself, however busy the machine is."""
 SMALL = ("--width", "64", "--height", "64")
 
 
@@ -57,19 +59,31 @@ def _here(capsys: pytest.CaptureFixture[str], program: Callable[[], object], wor
 def start(
     *arguments: str | os.PathLike[str], program: tuple[str, ...] = ("-m", "soundreel"), **settings: object
 ) -> "subprocess.Popen[str]":
-    """Start `python -m soundreel ARGUMENTS` (or another program) as its own process."""
-    return subprocess.Popen(
+    """Start `python -m soundreel ARGUMENTS` (or another program) as its own process; it ends with the test."""
+    process = subprocess.Popen(
         [sys.executable, *program, *map(os.fspath, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         **settings,  # type: ignore[call-overload]
     )
+    _started.append(process)
+    return process
+
+
+_started: "list[subprocess.Popen[str]]" = []
+
+
+def end_all() -> None:
+    """Kill what was started and has not ended."""
+    while _started:
+        with _started.pop() as process:
+            process.kill()
 
 
 def finish(process: "subprocess.Popen[str]") -> Outcome:
     """Wait for a process and collect what it said."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANGS_SECONDS)
     return Outcome(code=process.returncode, out=out, err=err)
 
 

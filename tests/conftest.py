@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from command import end_all
 from references import NotInstalledError
 from references.store import references, stored_references
 
 # Tests run side by side, and torch's threads spin while they wait: set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# how long an example takes says how busy the machine is
+settings.register_profile("soundreel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("soundreel")
 
 
 def pytest_configure() -> None:
@@ -35,6 +42,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """Processes end with their test, also where it fails."""
+    yield
+    end_all()
 
 
 SHARED = Path(os.environ.get("SOUNDREEL_SHARED", Path(__file__).parents[2] / "shared"))

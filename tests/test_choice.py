@@ -16,12 +16,12 @@ import pytest
 import soundreel
 from command import run_here
 from conftest import SHARED
+from no_server import NO_SERVER
 from soundreel import Request, Server
 from soundreel.engines import driver
 from soundreel.engines.base import open_engine, why_native, why_not_native
 from soundreel.pipeline import prepare
 
-NO_SERVER = Server(urls=("http://127.0.0.1:9",))
 TINY = SHARED / "golden" / "tiny_official"
 
 needs_torch = pytest.mark.skipif(
@@ -82,7 +82,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine
 
 
 def ask(**fields: Any) -> Request:
-    return Request(**{"audio": "song.mp3", "server": NO_SERVER, "models": TINY} | fields)
+    return Request(**{"audio": "song.mp3", "server": Server(urls=(NO_SERVER,)), "models": TINY} | fields)
 
 
 class TestDriver:
@@ -121,7 +121,7 @@ class TestAuto:
         choice = open_engine(ask())
         assert choice.engine.name == "draft"
         assert "native: there is no GPU (--engine native --device cpu uses none)" in choice.why
-        assert "comfyui: no ComfyUI server answers at http://127.0.0.1:9" in choice.why
+        assert f"comfyui: no ComfyUI server answers at {NO_SERVER}" in choice.why
 
     @needs_torch
     @needs_weights
@@ -194,15 +194,15 @@ from soundreel.engines import driver
 driver.CUDA_LIBRARY, driver.ROCM_DEVICE, driver.platform.system = "libnothing.so", Path("/nowhere"), lambda: "Linux"
 """
 
-OPEN = """
+OPEN = f"""
 from soundreel import Request, Server
 from soundreel.engines.base import open_engine
-print(open_engine(Request(audio="song.mp3", server=Server(urls=("http://127.0.0.1:9",)))).why)
+print(open_engine(Request(audio="song.mp3", server=Server(urls=("{NO_SERVER}",)))).why)
 """
 
-PLAN = """
+PLAN = f"""
 from soundreel.cli.app import app
-app(["plan", sys.argv[1], "--engine", "auto", "--url", "http://127.0.0.1:9"], standalone_mode=False)
+app(["plan", sys.argv[1], "--engine", "auto", "--url", "{NO_SERVER}"], standalone_mode=False)
 """
 
 HEAVY = ("torch", "diffusers", "transformers", "scipy", "huggingface_hub")

@@ -7,6 +7,7 @@ server with the S2V models does as well. Nothing on it is deleted.
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfyui_renders import CrashError, crash_at, pictures, plan, prepare, wait_until
+from comfyui_renders import CrashError, crash_at, pictures, plan, prepare
 from conftest import SHARED
 from soundreel.engines.comfyui.client import Client
 from soundreel.engines.comfyui.export import export_workflow
@@ -58,6 +59,14 @@ def folder(tmp_path: Path) -> Callable[[], Path]:
 
 
 Folder = Callable[[], Path]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Wait for something on the server, which tells of nothing by itself."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 6, 19, 21])
@@ -133,7 +142,7 @@ def test_cancelling_takes_the_prompt_from_the_server(ask: Ask, folder: Folder) -
     with pytest.raises(Cancelled):
         pictures(ask(seed=int.from_bytes(os.urandom(4)), steps=200), folder(), report)
     with Client(str(URL), Server()) as client:
-        wait_until(lambda: client.queue_length() == 0, seconds=120)
+        wait_until(lambda: client.queue_length() == 0)
 
 
 def test_cancelling_a_waiting_prompt_leaves_the_running_one_alone(ask: Ask, folder: Folder) -> None:

@@ -117,13 +117,12 @@ class TestWriting:
         assert process.stdout is not None
         process.stdout.readline()
         seen = set()
-        for _ in range(300):
+        while len(seen) < 50:
             found = json.loads(path.read_text())
             assert found["tail"] == [found["number"]] * 20_000
             seen.add(found["number"])
         process.kill()
         finish(process)
-        assert len(seen) > 1, "it wrote meanwhile"
         found = json.loads(path.read_text())
         assert found["tail"] == [found["number"]] * 20_000
 

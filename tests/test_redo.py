@@ -113,6 +113,14 @@ def test_a_seed_and_a_name_may_be_given(soundreel: Soundreel, video: Path, tmp_p
     assert soundreel.seeds(soundreel.draw("redo", work_of(video), "1").path) == [78, 77, 2, 3, 4]
 
 
+@pytest.mark.parametrize("seed", [0, 2**64])
+def test_any_seed_will_do(soundreel: Soundreel, video: Path, seed: int) -> None:
+    """A draft's clips share what is drawn from the first one's seed: that of the fifth one is four less."""
+    again = soundreel.draw("redo", video, "5", "--seed", str(seed))
+    assert soundreel.seeds(again.path) == [0, 1, 2, 3, seed]
+    assert again.frames[-1] != frames_of(video)[-1]
+
+
 def test_a_take_is_gone_on_from(soundreel: Soundreel, video: Path) -> None:
     second = soundreel.draw("redo", video, "2")
     third = soundreel.draw("redo", second.path, "4")

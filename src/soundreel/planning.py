@@ -14,7 +14,7 @@ from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
 from soundreel.request import ClipSplit, Request
 from soundreel.types import Clip, Plan, Shot
-from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS, SIZE_MULTIPLE, VAE_STRIDE
+from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MAX_CLIPS, MODEL_FPS, SIZE_MULTIPLE, VAE_STRIDE
 
 MIN_SOUND_SECONDS = 1e-6
 """Sound shorter than this, well under one sample at any rate, is taken as a rounding error."""
@@ -49,12 +49,14 @@ def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -
             last is dropped; for engines that need it.
 
     Raises:
-        InputError: the window holds no sound, or a cut lies outside the video or twice on one frame.
+        InputError: the window holds no sound, a cut lies outside the video or twice on one frame, or there would be
+            more clips than a render can have.
     """
     available = _sound_after_start(request, audio_seconds)
     wanted = _count_frames(request, available)
     starts = _shot_starts(request, wanted)
     frames = _within_clips(request, starts, wanted)
+    _check_count(request, frames)
     window = min(available, frames / MODEL_FPS, request.window.duration or math.inf)
     return Plan(request=request, shots=_split(request, starts, frames, equal_clips), audio_seconds=window)
 
@@ -168,6 +170,17 @@ def _within_clips(request: Request, starts: Sequence[int], frames: int) -> int:
         if left == 0:
             return stop
     return frames
+
+
+def _check_count(request: Request, frames: int) -> None:
+    """Raise `InputError` for a length that no render can have."""
+    longest = request.sampling.infer_frames
+    clips = math.ceil(frames / longest)
+    if clips > MAX_CLIPS:
+        raise InputError(
+            f"{frames:,} frames are {clips:,} clips of {longest}: expected at most {MAX_CLIPS:,}, choose a shorter length",
+            field="window.frames",
+        )
 
 
 def _lead_in(request: Request) -> int:

@@ -22,7 +22,9 @@ from soundreel.units import (
     FRAMES_PER_LATENT,
     MAX_CRF,
     MAX_FPS,
+    MAX_SECONDS,
     MAX_SIDE_PIXELS,
+    MAX_STEPS,
     MODEL_FPS,
     SIZE_MULTIPLE,
     StrPath,
@@ -138,8 +140,9 @@ class Window:
         role=Role.PIXELS, panel=LENGTH, flags=("audio-start",), at_least=0,
     )  # fmt: skip
     duration: Seconds | None = option(  # also decides what is heard, with av_align reference
-        None, "Seconds of sound to use", role=Role.PIXELS, panel=LENGTH, flags=("audio-duration",), above=0
-    )
+        None, "Seconds of sound to use",
+        role=Role.PIXELS, panel=LENGTH, flags=("audio-duration",), above=0, at_most=MAX_SECONDS,
+    )  # fmt: skip
     frames: int | None = option(
         None, "Exact length at 16 fps",
         role=Role.PLAN, panel=LENGTH, default_says="77, or what the sound has", at_least=1,
@@ -173,8 +176,9 @@ class Sampling:
     """How clips are drawn from noise."""
 
     steps: int = option(
-        30, "Denoising steps per clip", role=Role.PIXELS, panel=MODEL, flags=("steps", "sample-steps"), at_least=1
-    )
+        30, "Denoising steps per clip",
+        role=Role.PIXELS, panel=MODEL, flags=("steps", "sample-steps"), at_least=1, at_most=MAX_STEPS,
+    )  # fmt: skip
     guide_scale: float = option(
         4.5, "Guidance, 1 is off",
         role=Role.PIXELS, panel=MODEL, flags=("guide-scale", "sample-guide-scale"), at_least=0,

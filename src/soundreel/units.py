@@ -37,6 +37,15 @@ MAX_FPS = 240
 MAX_SIDE_PIXELS = 16384
 """Largest side that H.264 can carry."""
 
+MAX_STEPS = 1000
+"""Noise levels that the model was trained on: there are no more to step through."""
+
+MAX_CLIPS = 99_999
+"""Of one render: names of files have five digits for a clip's number."""
+
+MAX_SECONDS = 10**9
+"""Longest time that is taken for one: 31 years."""
+
 StrPath = str | os.PathLike[str]
 
 Frames: TypeAlias = "NDArray[np.uint8]"

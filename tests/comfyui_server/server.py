@@ -48,6 +48,7 @@ class Prompt:
     client_id: str | None
     extra: dict[str, Any]
     interrupted: bool = False
+    asked_for: bool = False  # whether its client has looked into the queue since
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Faults:
     dies_at_step: int | None = None  # as by SIGKILL; `restart` brings it back
     error_answers: int = 0  # so many requests are answered 502
     drops_an_output: bool = False  # 200 with node_errors
+    late_history: int = 0  # so many times a finished prompt is not in the history yet
     loses_files: int = 0  # so many finished prompts leave a history entry and no file
     downloads_cut_at: int | None = None  # bytes of a body after which the connection breaks
     ignores_range: bool = False
@@ -73,6 +75,9 @@ class Faults:
 class ContractServer:
     """A context manager: a server in its own thread, gone with the block.
 
+    It waits for events, never for a time: a prompt is begun once its client looks into the queue, so that none of its
+    messages can be missed, and goes on when what it is held for has come.
+
     Args:
         listens: pictures show the numbers that they hear in a sound of `numbered`, not their own.
 
@@ -81,6 +86,7 @@ class ContractServer:
         uploads: content of the input folder.
         requests: "METHOD path" of every request.
         faults: what goes wrong.
+        holds: number of a step → what must be before it is taken.
     """
 
     def __init__(
@@ -91,8 +97,6 @@ class ContractServer:
         version: str = "0.33.0",
         prefix: str = "",
         header: tuple[str, str] | None = None,
-        step_seconds: float = 0.0,
-        history_seconds: float = 0.05,
         max_upload_bytes: int = 100 * 2**20,
         listens: bool = False,
     ) -> None:
@@ -102,11 +106,13 @@ class ContractServer:
         self.prompts: list[Prompt] = []
         self.uploads: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.step_seconds, self.history_seconds = step_seconds, history_seconds
+        self.holds: dict[int, Callable[[], bool]] = {}
         self._listens = listens
         self._folder, self._prefix, self._header, self._max_upload = folder, prefix, header, max_upload_bytes
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port_holder = socket.socket()  # keeps the port while the server is away
+        self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port_holder.bind(("127.0.0.1", 0))
+        self._port = self._port_holder.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}{prefix}"
         self._count = 0
         self._loop = asyncio.new_event_loop()
@@ -124,6 +130,7 @@ class ContractServer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._port_holder.close()
 
     def kill(self) -> None:
         """End it as SIGKILL does: connections break, queue and history are gone, files stay."""
@@ -136,16 +143,24 @@ class ContractServer:
     def occupy(self, count: int) -> list[Prompt]:
         """Put prompts of somebody else into the queue, in front of all that follow. They run until `release`."""
         others = [Prompt(str(uuid.uuid4()), self._number(), {}, "another", {}) for _ in range(count)]
-        self._loop.call_soon_threadsafe(self._pending.extend, others)
+        self._call(self._pending.extend, others)
         return others
 
     def release(self) -> None:
         """Let the prompts of others be done."""
-        self._loop.call_soon_threadsafe(self._released.set)
+        self._call(self._released.set)
 
     def forget(self, prompt_id: str) -> None:
         """Somebody takes a pending prompt from the queue."""
-        self._loop.call_soon_threadsafe(self._delete, [prompt_id])
+        self._call(self._delete, [prompt_id])
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until something holds that depends on requests, connections, queue or history."""
+        self._run(self._until(condition))
+
+    def is_listened_to(self) -> bool:
+        """Whether a WebSocket is open."""
+        return bool(self._sockets)
 
     @property
     def queued_ids(self) -> list[str]:
@@ -159,7 +174,23 @@ class ContractServer:
         return list(self._history)
 
     def _run(self, work: Awaitable[None]) -> None:
-        asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop).result(timeout=30)
+        asyncio.run_coroutine_threadsafe(_as_coroutine(work), self._loop).result(timeout=60)
+
+    def _call(self, change: Callable[..., object], *arguments: Any) -> None:
+        async def call() -> None:
+            change(*arguments)
+            self._changed()
+
+        self._run(call())
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._change.wait()
+
+    def _changed(self) -> None:
+        """Let all that wait look again."""
+        self._change.set()
+        self._change = asyncio.Event()
 
     async def _start(self) -> None:
         self._pending: list[Prompt] = []
@@ -170,6 +201,7 @@ class ContractServer:
         self._with_metadata: set[str] = set()
         self._transports: set[asyncio.Transport] = set()
         self._released = asyncio.Event()
+        self._change = asyncio.Event()
         app = web.Application(client_max_size=self._max_upload, middlewares=[self._gate])
         for path, handler in self._routes():
             method, _, route = path.partition(" ")
@@ -177,7 +209,7 @@ class ContractServer:
             app.router.add_route(method, self._prefix + "/api" + route, handler)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_port=True).start()
         self._worker = asyncio.ensure_future(self._work())
 
     async def _stop(self) -> None:
@@ -214,8 +246,12 @@ class ContractServer:
             return web.Response(status=401)
         if self.faults.error_answers > 0:
             self.faults.error_answers -= 1
+            self._changed()
             return web.Response(status=502, text="Bad Gateway")
-        return await handler(request)
+        try:
+            return await handler(request)
+        finally:
+            self._changed()
 
     async def _stats(self, _: web.Request) -> web.Response:
         return web.json_response({"system": {"os": "posix", "comfyui_version": self.version}, "devices": []})
@@ -270,6 +306,8 @@ class ContractServer:
 
     async def _queue(self, _: web.Request) -> web.Response:
         running = [self._running] if self._running else []
+        for prompt in (*running, *self._pending):
+            prompt.asked_for = True
         rows = [
             [[prompt.number, prompt.id, prompt.graph, {"client_id": prompt.client_id}, ["save"]] for prompt in some]
             for some in (running, self._pending)
@@ -288,6 +326,9 @@ class ContractServer:
 
     async def _get_history(self, request: web.Request) -> web.Response:
         prompt_id = request.match_info["id"]
+        if prompt_id in self._history and self.faults.late_history > 0:
+            self.faults.late_history -= 1
+            return web.json_response({})
         return web.json_response({prompt_id: self._history[prompt_id]} if prompt_id in self._history else {})
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
@@ -317,6 +358,7 @@ class ContractServer:
         await connection.prepare(request)
         client_id = request.query.get("clientId") or uuid.uuid4().hex
         self._sockets[client_id] = connection
+        self._changed()
         await self._tell(client_id, "status", status=self._queue_status, sid=client_id)
         async for message in connection:
             if message.type is WSMsgType.TEXT and "supports_preview_metadata" in message.data:
@@ -326,21 +368,21 @@ class ContractServer:
 
     async def _work(self) -> None:
         while True:
-            if not self._pending:
-                await asyncio.sleep(0.005)
-                continue
+            await self._until(lambda: bool(self._pending))
             prompt = self._running = self._pending.pop(0)
             if prompt.client_id == "another":
                 await self._released.wait()
                 self._running = None
+                self._changed()
                 continue
+            await self._until(lambda prompt=prompt: prompt.asked_for)
             outputs, messages = await self._execute(prompt)
-            self._running = None
-            await asyncio.sleep(self.history_seconds)
             failed = messages[-1][0] != "execution_success"
             status = {"status_str": "error" if failed else "success", "completed": not failed, "messages": messages}
             row = [prompt.number, prompt.id, prompt.graph, {"client_id": prompt.client_id}, ["save"]]
+            self._running = None
             self._history[prompt.id] = {"prompt": row, "outputs": outputs, "status": status, "meta": {}}
+            self._changed()
             await self._tell(prompt.client_id, "status", status=self._queue_status)
             await self._tell(prompt.client_id, "executing", node=None, prompt_id=prompt.id)
 
@@ -358,8 +400,7 @@ class ContractServer:
         for node_id in [] if known else _in_order(prompt.graph):
             kind = prompt.graph[node_id]["class_type"]
             await self._tell(prompt.client_id, "executing", node=node_id, display_node=node_id, prompt_id=prompt.id)
-            while self.faults.hangs_at == kind and not prompt.interrupted:
-                await asyncio.sleep(0.01)
+            await self._until(lambda kind=kind: self.faults.hangs_at != kind or prompt.interrupted)
             if kind == "KSampler":
                 await self._sample(prompt, node_id)
             if prompt.interrupted or (self.faults.interrupted_by_another and kind == "KSampler"):
@@ -381,7 +422,8 @@ class ContractServer:
     async def _sample(self, prompt: Prompt, node_id: str) -> None:
         steps = prompt.graph[node_id]["inputs"]["steps"]
         for step in range(1, steps + 1):
-            await asyncio.sleep(self.step_seconds)
+            may_go_on = self.holds.get(step, lambda: True)
+            await self._until(lambda may_go_on=may_go_on: prompt.interrupted or may_go_on())
             if prompt.interrupted:
                 return
             if self.faults.dies_at_step == step:

@@ -97,9 +97,12 @@ class Watch:
         """
         while True:
             self._check()
+            was_open = self._socket.is_open
             event = self._socket.receive(TICK_SECONDS if not self._ending else FINISHING_POLL_SECONDS)
             if event is not None:
                 self._handle(event)
+            elif was_open and not self._socket.is_open:
+                self._poll_at = time.monotonic()  # the connection was lost: the server may be gone
             if time.monotonic() >= self._poll_at or self._ending:
                 entry = self._poll()
                 if entry is not None:

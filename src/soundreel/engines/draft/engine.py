@@ -114,8 +114,14 @@ class DraftEngine(PrintsNothing):
 
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
             for clip in plan.clips[start.index :]:
-                renderer = renderer_of(clip.seed - clip.index + clip.shot)  # by default the same in a shot
+                renderer = renderer_of(_drawn_with(clip))
                 yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
+
+
+def _drawn_with(clip: Clip) -> int:
+    """The seed of a clip's pattern: by default the same in a shot, where the clips' own are counted on."""
+    seed = clip.seed - clip.index + clip.shot
+    return seed if seed >= 0 else seed + 2**64  # a clip drawn again with a small seed
 
 
 def _notes(request: Request) -> Iterator[str]:
