@@ -178,7 +178,8 @@ def _check_count(request: Request, frames: int) -> None:
     clips = math.ceil(frames / longest)
     if clips > MAX_CLIPS:
         raise InputError(
-            f"{frames:,} frames are {clips:,} clips of {longest}: expected at most {MAX_CLIPS:,}, choose a shorter length",
+            f"{frames:,} frames are {clips:,} clips of {longest}: expected at most {MAX_CLIPS:,}, choose a shorter "
+            "length",
             field="window.frames",
         )
 
