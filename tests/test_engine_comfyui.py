@@ -677,7 +677,7 @@ class TestStopping:
 
         with pytest.raises(Cancelled):
             list(render_clips(ask(), scratch, report, check=flag.check))
-        wait_until(lambda: server.prompts[0].interrupted)
+        server.wait_for(lambda: server.prompts[0].interrupted)
         assert PromptRecord.read(scratch) is None
 
     def test_a_flag_is_heard_between_the_pictures(
