@@ -81,9 +81,9 @@ def end_all() -> None:
             process.kill()
 
 
-def finish(process: "subprocess.Popen[str]") -> Outcome:
+def finish(process: "subprocess.Popen[str]", *, hangs_seconds: float = HANGS_SECONDS) -> Outcome:
     """Wait for a process and collect what it said."""
-    out, err = process.communicate(timeout=HANGS_SECONDS)
+    out, err = process.communicate(timeout=hangs_seconds)
     return Outcome(code=process.returncode, out=out, err=err)
 
 

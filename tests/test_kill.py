@@ -1,31 +1,20 @@
 """Real processes that are killed, stopped, crowded out and short of disk: the video comes out the same."""
 
 import json
-import os
-import random
 import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
-import time
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from command import Outcome, files_below, finish, run_here, start
 from media_files import quick_sound
-from soundreel.media.video import probe_video, read_frames
-
-ROUNDS, LONG_ROUNDS = 3, 20
-EARLY_FRAMES = {2 * stop - 1 for stop in (5, 13, 21, 29)}
-"""Of the clips so far: 5 clips in all, twice the frames, and what follows the last one needs the next clip."""
-
-EVENTS = 18
-"""A render tells of as many."""
+from soundreel.media.video import read_frames
 
 PICTURES = ("--size", "64x64", "--crf", "8", "--frames", "35", "--infer-frames", "8")
 OPTIONS = (*PICTURES, "--engine", "draft", "--interpolate", "motion")
@@ -33,12 +22,6 @@ OPTIONS = (*PICTURES, "--engine", "draft", "--interpolate", "motion")
 
 def command(tune: Path, folder: Path, *more: str) -> list[str]:
     return ["generate", str(tune), *OPTIONS, "-o", str(folder / "a.mp4"), "--progress", "json", *more]
-
-
-def wait_for_event(process: "subprocess.Popen[str]", number: int) -> None:
-    """Until `number` events were told, or all."""
-    assert process.stdout is not None
-    list(islice(process.stdout, number))
 
 
 def wait_for_clip(process: "subprocess.Popen[str]", clip: int) -> None:
@@ -62,10 +45,16 @@ def tune(tune: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, tune: Path) -> list[bytes]:
+def whole(tmp_path_factory: pytest.TempPathFactory, tune: Path) -> Path:
+    """The video of a render that nobody disturbed."""
     folder = tmp_path_factory.mktemp("unbroken")
     assert finish(start(*command(tune, folder))).code == 0
-    return frames(folder / "a.mp4")
+    return folder / "a.mp4"
+
+
+@pytest.fixture(scope="module")
+def unbroken(whole: Path) -> list[bytes]:
+    return frames(whole)
 
 
 @dataclass(frozen=True)
@@ -87,38 +76,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory, tune: Path) -> Killed:
     process.kill()
     finish(process)
     return Killed(folder, process.pid)
-
-
-@pytest.mark.parametrize(
-    "seed", [*range(ROUNDS), *(pytest.param(k, marks=pytest.mark.long) for k in range(ROUNDS, LONG_ROUNDS))]
-)
-def test_killed_at_any_moment_it_goes_on(tune: Path, tmp_path: Path, unbroken: list[bytes], seed: int) -> None:
-    """SIGKILL after a random event and a random moment, until it is through; half the time the power is cut, too."""
-    chance = random.Random(seed)
-    video, early, cut = tmp_path / "a.mp4", tmp_path / "a.partial.mp4", set[Path]()
-    while True:
-        process = start(*command(tune, tmp_path))
-        wait_for_event(process, chance.randrange(1, EVENTS))
-        time.sleep(chance.uniform(0, 0.05))
-        process.kill()
-        if finish(process).code == 0:
-            break
-        assert not video.exists() or video in cut or frames(video) == unbroken
-        assert not early.exists() or early in cut or probe_video(early).frames in EARLY_FRAMES
-        if chance.random() < 0.5:
-            cut |= cut_power(tmp_path, chance)
-    assert frames(tmp_path / "a.mp4") == unbroken
-    assert files_below(tmp_path) == ["a.mp4"]
-
-
-def cut_power(folder: Path, chance: random.Random) -> set[Path]:
-    """The file written last, if any, loses its end; returns which it was."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
-    last = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
-    if last is None:
-        return set()
-    os.truncate(last, chance.randrange(last.stat().st_size))
-    return {last}
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -213,6 +170,25 @@ def test_a_full_disk_is_named_and_what_was_there_is_kept(
     assert not list(tmp_path.rglob("*.tmp"))
     assert run_here(capsys, *command(tune, tmp_path)).code == 0
     assert frames(tmp_path / "a.mp4") == unbroken
+
+
+def test_a_disk_that_is_full_in_the_final_write_costs_no_clip_and_not_the_earlier_video(
+    tune: Path, tmp_path: Path, whole: Path, unbroken: list[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"an earlier video")
+    full = with_room_for(whole.stat().st_size - 1, *command(tune, tmp_path))
+    work = work_folder(tmp_path)
+    last = full.err.splitlines()[-1]
+    assert full.code == 3
+    assert re.match(rf"soundreel: cannot write 'finished\.mp4' in folder '{work}': .*needed", last)
+    assert last.endswith(f"5 of 5 clips are kept, go on with: soundreel resume {work}")
+    assert (tmp_path / "a.mp4").read_bytes() == b"an earlier video"
+    assert not [name for name in files_below(work) if name.endswith(".tmp") or name == "finished.mp4"]
+    again = run_here(capsys, *command(tune, tmp_path))
+    assert again.code == 0
+    assert '"stage": "render"' not in again.out
+    assert frames(tmp_path / "a.mp4") == unbroken
+    assert files_below(tmp_path) == ["a.mp4"]
 
 
 # the commands

@@ -18,10 +18,11 @@ from command import files_below, finish, run_here, start
 from soundreel.disk import durable
 from soundreel.disk.durable import readable_size
 from soundreel.errors import MediaError
+from soundreel.media.video import probe_video
 from soundreel.pipeline import generate, prepare
 from soundreel.render.room import disk_need, segment_bytes
 from soundreel.request import Request, WorkOptions
-from soundreel.types import Progress
+from soundreel.types import Progress, Stage
 
 MB = 1_000_000
 
@@ -136,6 +137,36 @@ def test_each_file_system_is_looked_at(
     assert files_below(small_disk) == []
 
 
+def test_a_disk_that_fills_before_the_final_write_costs_no_clip(
+    tune: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, filler = small_disk / "a.mp4", small_disk / "filler"
+    request = ask(tune, width=64, height=64, output=video)
+
+    def fill_up(progress: Progress) -> None:
+        if (progress.stage, progress.clip) == (Stage.WRITE, 0):
+            fill(filler)
+
+    with pytest.raises(
+        MediaError, match=r"cannot write 'finished\.mp4' .*: No space left.*needed, 0 bytes are free"
+    ) as told:
+        generate(request, fill_up)
+    (kept,) = told.value.__notes__
+    assert kept.startswith("4 of 4 clips are kept")
+    filler.unlink()
+    (work,) = (small_disk / ".soundreel").iterdir()
+    assert run_here(capsys, "resume", work, "--quiet").code == 0
+    assert probe_video(video).frames == 154
+    assert files_below(small_disk) == ["a.mp4"]
+
+
+def fill(filler: Path) -> None:
+    """Take all room that is left where `filler` is."""
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 class TestNative:
     """Latents and motion frames."""
 
@@ -188,9 +219,7 @@ class TestNative:
                 if list(work.glob("carry_00001_*.safetensors")):  # clip 1 is written, clip 2 is being sampled
                     break
                 process.send_signal(signal.SIGCONT)
-        with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
+        fill(filler)
         before = {path: path.read_bytes() for path in work.glob("clip_00001_*")}
         process.send_signal(signal.SIGCONT)
         done = finish(process)

@@ -70,6 +70,33 @@ def test_clips_before_the_one_in_hand_are_kept(tune: Path, tmp_path: Path) -> No
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+HEARD = """if True:
+    import os, signal
+    from soundreel.cli.signals import stopped_by_signals
+    with stopped_by_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            print("went on", flush=True)
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("tidied up", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("hung", flush=True)
+"""
+
+
+def test_a_second_signal_lets_it_tidy_up_and_a_third_one_ends_it() -> None:
+    done = finish(start(program=("-c", HEARD)))
+    assert (done.code, done.out.splitlines(), done.err) == (130, ["stopped", "tidied up"], "")
+
+
+def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    """As a process does that a script has begun in the background."""
+    done = finish(start(program=("-c", HEARD), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)))
+    assert done.out.splitlines()[0] == "went on"
+
+
 def ask(tune: Path, folder: Path) -> Request:
     """A draft whose encoding takes some seconds."""
     return Request(

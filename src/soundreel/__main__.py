@@ -1,5 +1,17 @@
-"""`python -m soundreel`."""
+"""`python -m soundreel`, and the command `soundreel`: who is stopped while it is loaded says so, too."""
 
-from soundreel.cli.app import main
+import sys
 
-main()
+
+def main() -> None:
+    """Load the command line and run it."""
+    try:
+        from soundreel.cli.app import main as run
+    except KeyboardInterrupt:
+        sys.stderr.write("soundreel: cancelled\n")
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

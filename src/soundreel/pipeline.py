@@ -83,6 +83,7 @@ def generate(
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()
+            folder.finish(path)
     return _result(folder, path, recipe, timer.elapsed)
 
 

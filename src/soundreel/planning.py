@@ -178,8 +178,7 @@ def _check_count(request: Request, frames: int) -> None:
     clips = math.ceil(frames / longest)
     if clips > MAX_CLIPS:
         raise InputError(
-            f"{frames:,} frames are {clips:,} clips of {longest}: expected at most {MAX_CLIPS:,}, choose a shorter "
-            "length",
+            f"{frames:,} frames are {clips:,} clips of {longest}: choose a shorter length, at most {MAX_CLIPS:,} clips",
             field="window.frames",
         )
 

@@ -5,7 +5,6 @@ done, but standard output did not take it all, 130 cancelled.
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -17,8 +16,10 @@ from typer.core import TyperGroup
 
 from soundreel import __version__
 from soundreel.cli import models
+from soundreel.cli.address_space import prepare_for_limit
 from soundreel.cli.display import Style, harmless, open_display
 from soundreel.cli.options import METAVARS, takes_encoding, takes_request, whole_number
+from soundreel.cli.signals import ignore_signals, stopped_by_signals
 from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE, answer, open_streams, what_was_lost
 from soundreel.cli.system_errors import system_errors_in_words
 from soundreel.errors import Cancelled, SoundreelError
@@ -42,8 +43,13 @@ class SoundreelGroup(TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Cancelled("cancelled") from None
+        except KeyboardInterrupt as stop:
+            raise _cancelled(stop) from None
+
+
+def _cancelled(stop: KeyboardInterrupt) -> Cancelled:
+    """What is said of a command that was stopped; notes tell what it has left."""
+    return Cancelled(", ".join(["cancelled", *getattr(stop, "__notes__", ())]))
 
 
 def _looks_like_file(word: str) -> bool:
@@ -68,14 +74,18 @@ app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    guard(app)
+    """The command line as a process of its own."""
+    try:
+        guard(app)
+    finally:
+        ignore_signals()
 
 
 def guard(command: Callable[[], object]) -> NoReturn:
     """Run a command and end the process: errors become one line on standard error and an exit code, 1 if unexpected."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = open_streams()
-    code = _run(command)
+    with stopped_by_signals():
+        code = _run(command)
     if code == 0 and out.is_incomplete():
         code = LOST_OUTPUT_EXIT_CODE
         if (lost := what_was_lost(out)) is not None:
@@ -86,12 +96,13 @@ def guard(command: Callable[[], object]) -> NoReturn:
 def _run(command: Callable[[], object]) -> int:
     """The exit code of a command."""
     try:
+        prepare_for_limit()
         with nullcontext() if DEBUG_VARIABLE in os.environ else system_errors_in_words():
             command()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except KeyboardInterrupt:
-        _say("cancelled")
+    except KeyboardInterrupt as stop:
+        _say(str(_cancelled(stop)))
         return Cancelled.exit_code
     except SoundreelError as error:
         _say("; ".join([str(error), *getattr(error, "__notes__", ())]))
@@ -203,15 +214,11 @@ def generate(
 def render(
     request: Request, style: Style = Style.AUTO, *, quiet: bool = False, work: WorkOptions = BESIDE_THE_OUTPUT
 ) -> None:
-    """Render with a display; a `KeyboardInterrupt` becomes `Cancelled`."""
+    """Render with a display."""
     from soundreel.pipeline import generate as generate_video
 
-    try:
-        with open_display(style, quiet=quiet) as display:
-            display.finish(generate_video(request, display, on_start=display.start, work=work))
-    except KeyboardInterrupt as stop:
-        kept = getattr(stop, "__notes__", ["nothing was saved"])
-        raise Cancelled(", ".join(["cancelled", *kept])) from None
+    with open_display(style, quiet=quiet) as display:
+        display.finish(generate_video(request, display, on_start=display.start, work=work))
 
 
 def _show_places(request: Request, are_trusted: bool) -> None:
@@ -378,21 +385,18 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
         for line in [] if quiet else interpolation_lines(prepared):
             sys.stderr.write(f"{harmless(line)}\n")
 
-    try:
-        request = VideoInterpolation(
-            video=video,
-            fps=whole_number(fps, "--fps"),
-            factor=whole_number(factor, "--factor"),
-            method=method,
-            weights=weights,
-            models=models,
-            device=device,
-            crf=whole_number(crf, "--crf"),
-            output=output,
-        )
-        made = interpolate_video(request, on_start=tell)
-    except KeyboardInterrupt:
-        raise Cancelled("cancelled, nothing was saved") from None
+    request = VideoInterpolation(
+        video=video,
+        fps=whole_number(fps, "--fps"),
+        factor=whole_number(factor, "--factor"),
+        method=method,
+        weights=weights,
+        models=models,
+        device=device,
+        crf=whole_number(crf, "--crf"),
+        output=output,
+    )
+    made = interpolate_video(request, on_start=tell)
     answer(str(made.path), made.path)
 
 
@@ -427,18 +431,15 @@ def join(
         for line in [] if quiet else joining_lines(prepared):
             sys.stderr.write(f"{line}\n")
 
-    try:
-        request = Joining(
-            videos=tuple(videos),
-            output=output,
-            sound=sound,
-            reencode=reencode,
-            crf=crf,
-            write_recipe=not no_recipe,
-        )
-        made = join_videos(request, on_start=tell)
-    except KeyboardInterrupt:
-        raise Cancelled("cancelled, nothing was saved") from None
+    request = Joining(
+        videos=tuple(videos),
+        output=output,
+        sound=sound,
+        reencode=reencode,
+        crf=crf,
+        write_recipe=not no_recipe,
+    )
+    made = join_videos(request, on_start=tell)
     answer(str(made.path), made.path)
 
 

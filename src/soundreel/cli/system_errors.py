@@ -1,22 +1,36 @@
 """What the operating system refuses where no check of ours has foreseen it, in one plain sentence."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from soundreel.errors import InputError, MediaError, SoundreelError
+from soundreel.cli import address_space
+from soundreel.errors import EngineError, InputError, MediaError, SoundreelError
 
 IN_A_REMOVED_FOLDER = "the folder that you are in has been removed: change to one that is there, and try again"
+
+SHORTAGES = ("can't start new thread", "allocate memory", "insufficient memory", "failed to map segment")
+"""What Python and libraries say, in small letters, where there is no memory left."""
 
 
 @contextmanager
 def system_errors_in_words() -> Iterator[None]:
-    """An `OSError` inside the block that is about a file, or comes of a removed folder, becomes a `SoundreelError`."""
+    """Errors inside the block that come of the system and not of us become a `SoundreelError`.
+
+    They are an `OSError` that is about a file or comes of a removed folder, and whatever is raised where there is no
+    memory left.
+    """
     try:
         yield
-    except OSError as error:
-        said = _in_words(error)
+    except SoundreelError as error:
+        limit = address_space.tight_limit()
+        if limit is not None and isinstance(error, EngineError | MediaError):
+            error.add_note(address_space.in_words(limit))
+        raise
+    except Exception as error:
+        said = _without_memory(error) or (_in_words(error) if isinstance(error, OSError) else None)
         if said is None:
             raise
         for note in getattr(error, "__notes__", ()):
@@ -39,3 +53,17 @@ def _is_in_a_removed_folder() -> bool:
     except FileNotFoundError:
         return True
     return False
+
+
+def _without_memory(error: Exception) -> EngineError | None:
+    """None: it has another reason."""
+    text = " ".join(str(error).split())
+    is_short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if not is_short and not any(words in text.lower() for words in SHORTAGES):
+        return None
+    limit = address_space.tight_limit()
+    limited = "" if limit is None else f"; {address_space.in_words(limit)}"
+    return EngineError(
+        f"there is not enough memory ({text or type(error).__name__}): a smaller --width and --height, or "
+        f"--infer-frames, takes less{limited}"
+    )

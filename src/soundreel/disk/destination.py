@@ -4,11 +4,11 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from soundreel.disk.durable import publish
+from soundreel.disk.durable import publish, uninterrupted
 from soundreel.disk.outputs import (
     ROOM_FOR_COPIES_BYTES,
     Inputs,
@@ -29,6 +29,7 @@ class Destination:
     asked: Path | None  # a name that is replaced if it is there; None: a new one
     folder: Path
     inputs: Inputs
+    _made: list[Path] = field(default_factory=list, repr=False, compare=False)  # the video, once it has its name
 
     @classmethod
     def of(cls, output: StrPath | None, *, first: StrPath, inputs: Inputs, endings: Collection[str]) -> Self:
@@ -57,6 +58,8 @@ class Destination:
     def work_folder(self) -> Iterator[Path]:
         """A temporary folder on its file system, while its name, if one was asked for, is this process's alone.
 
+        A note of a `KeyboardInterrupt` in the block says whether it came before the video had its name.
+
         Raises:
             InputError: another process makes a video of that name, or nothing can be written there.
         """
@@ -66,8 +69,12 @@ class Destination:
             raise InputError(
                 f"cannot write into {str(self.folder)!r} ({error.strerror}): choose another place with --output"
             ) from error
-        with work as name, nullcontext() if self.asked is None else claimed(self.asked):
-            yield Path(name)
+        try:
+            with work as name, nullcontext() if self.asked is None else claimed(self.asked):
+                yield Path(name)
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"the video is there: {self._made[0]}" if self._made else "nothing was saved")
+            raise
 
     def publish(self, finished: Path, stem: str, ending: str) -> Path:
         """Move a finished video to its name, or to a new one of this stem and ending; returns the name.
@@ -75,11 +82,13 @@ class Destination:
         Raises:
             InputError: the name has become that of something it is made of.
         """
+        name = fitting(stem, ending, longest_name(self.folder) - ROOM_FOR_COPIES_BYTES)
         if self.asked is not None:
             self.inputs.refuse(self.asked, f"{_says(self.asked)}, which")
-            return publish(finished, self.asked, replace=True)
-        name = fitting(stem, ending, longest_name(self.folder) - ROOM_FOR_COPIES_BYTES)
-        return publish(finished, self.folder / name, replace=False)
+        with uninterrupted():
+            path = publish(finished, self.asked or self.folder / name, replace=self.asked is not None)
+            self._made.append(path)
+        return path
 
 
 def _says(output: StrPath) -> str:

@@ -1,9 +1,10 @@
 """Checks of the paths that a user gives."""
 
+import errno
 import os
 import stat
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from soundreel.errors import InputError
 from soundreel.units import StrPath
@@ -26,7 +27,23 @@ def check_file(path: StrPath, kind: str) -> None:
         raise InputError(f"{name} is an empty file: expected a {kind}")
 
 
-def open_file(path: StrPath, kind: str) -> BinaryIO:
+class _MediaFile(FileIO):
+    """A file to read, in which a place that there cannot be is no exception: damaged media name such places.
+
+    FFmpeg takes a negative number for an error. What is raised to it twice PyAV prints, with a traceback.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        super().__init__(path, "rb")
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OSError, OverflowError):
+            return -errno.EINVAL
+
+
+def open_file(path: StrPath, kind: str) -> FileIO:
     """Open a regular, non-empty file to read its bytes; `kind` is what messages call it.
 
     Raises:
@@ -34,7 +51,7 @@ def open_file(path: StrPath, kind: str) -> BinaryIO:
     """
     check_file(path, kind)
     try:
-        return Path(path).open("rb", buffering=0)
+        return _MediaFile(path)
     except OSError as error:
         raise InputError(f"cannot open {kind} {os.fspath(path)!r}: {reason(error)}") from error
 

@@ -73,7 +73,8 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @contextmanager
 def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFolder"]:
-    """The work folder of a render, its earlier clips in it; removed on success, on failure kept if it holds anything.
+    """The work folder of a render, its earlier clips in it. After an error it stays if it holds anything, and a note of
+    the error says so; when the video has its name, `WorkFolder.finish` is to be called.
 
     Raises:
         InputError: another process renders in it, it is not a work folder, or there is nothing to go on with.
@@ -92,8 +93,6 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
         finally:
             if staging != folder:
                 remove_work(staging)
-        with uninterrupted():
-            work.finish()
 
 
 def _check_places(asked: Asked, folder: Path, staging: Path) -> None:
@@ -113,10 +112,14 @@ def _claimed(request: Request) -> AbstractContextManager[None]:
 
 def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> None:
     """Keep a folder that holds anything worth it, and say how to go on."""
-    if work is not None and work.holds_anything:
+    if work is not None and work.video is not None:
+        error.add_note(f"the video is there: {work.video}")
+    elif work is not None and work.holds_anything:
         error.add_note(work.says_what_is_kept())
     elif work is not None:
         work.let_go()
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note("nothing was saved")
     elif not any(folder.glob("clip_*.json")) and not any((folder / ENGINE_FOLDER).glob("*")):
         remove_work(folder)
 
@@ -156,6 +159,7 @@ class WorkFolder:
         self.folder = folder
         self.staging = staging_folder(render.asked, options)
         self.render = render
+        self.video: Path | None = None  # once it has its name
         self._fingerprints = render.clip_fingerprints
         self._remove_halves()
         if not options.resume:
@@ -380,8 +384,9 @@ class WorkFolder:
         """Whether the clips of this render are kept now that its video is there."""
         return self.is_kept or self._remaining_redo() is not None
 
-    def finish(self) -> None:
-        """The video is there: let go of the folder, or note that nothing is left to do in it."""
+    def finish(self, video: Path) -> None:
+        """The video has its name: let go of the folder, or note that nothing is left to do in it."""
+        self.video = video
         self.negatives.forget_carries()
         if self.stays:
             self._write_plan(finished=True)

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM: the first one stops a command, which then tidies up; what comes meanwhile does not break that."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from types import FrameType
+from typing import Final
+
+from soundreel.errors import Cancelled
+
+STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+
+PATIENCE: Final = 2
+"""Signals that are waited for; the next one ends the process, tidy or not: what was kept is on the disk."""
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """The first SIGINT or SIGTERM in the block is a `KeyboardInterrupt`, the second nothing, the third the end.
+
+    A process that ignores SIGINT, as those do that a script has begun in the background, goes on ignoring it.
+    """
+    numbers = count(1)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        which = next(numbers)
+        if which > PATIENCE:
+            os._exit(Cancelled.exit_code)
+        if which == 1:
+            signal.default_int_handler(number, frame)
+
+    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Nothing is left to be stopped: a signal would only show where the interpreter is."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
