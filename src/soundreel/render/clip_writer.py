@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -47,23 +48,27 @@ class ClipWriter:
         self._handed_on: Mapping[str, Any] = before
         self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="clip-writer")
         self._writing: futures.Future[None] | None = None
+        self._ended: SimpleQueue[futures.Future[None]] = SimpleQueue()  # gets the clip in hand when it is written
         self._at = Progress(stage=Stage.WRITE)  # of the clip in hand
 
     def add(self, rendered: RenderedClip) -> None:
         """Take a clip, once the one before is on the disk. One that has no negative there is waited for itself."""
         self.wait()
         self._at = self._progress(rendered.clip, 0)
-        self._writing = self._pool.submit(self._write, rendered)
+        self._writing, self._ended = self._pool.submit(self._write, rendered), SimpleQueue()
+        self._writing.add_done_callback(self._ended.put)
         if not self._has_negatives:
             self.wait()
 
     def wait(self) -> None:
         """Until the clip in hand is on the disk; raises what went wrong with it."""
         while self._writing is not None:
-            if futures.wait([self._writing], TOLD_SECONDS).done:
-                self._take_result()
-            else:
+            try:
+                self._ended.get(timeout=TOLD_SECONDS)  # `futures.wait` loses its lock to a signal at the wrong moment
+            except Empty:
                 self._report(self._at)
+            else:
+                self._take_result()
 
     def hear(self, progress: Progress) -> None:
         """Report what the engine does; raises what went wrong with the clip in hand: nothing is gained by going on."""
