@@ -12,7 +12,8 @@ from command import files_below
 from draft_renders import Soundreel
 from soundreel.media.mux import assemble
 from soundreel.media.video import SegmentWriter
-from soundreel.request import FLAT_NAMES, from_data
+from soundreel.request import FLAT_NAMES
+from soundreel.request_data import from_data
 
 pytestmark = pytest.mark.usefixtures("few_partial_videos")
 

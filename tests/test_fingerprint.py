@@ -17,7 +17,8 @@ from soundreel.fields import Paths, Role, fields_of, group, option, settle, to_d
 from soundreel.pipeline import generate
 from soundreel.render.fingerprint import request_parts
 from soundreel.render.prepared import PreparedRender, ask, prepare
-from soundreel.request import Request, Server, Solver, WorkOptions, from_data
+from soundreel.request import Request, Server, Solver, WorkOptions
+from soundreel.request_data import from_data
 
 OTHER: dict[Role, dict[str, Any]] = {
     Role.PIXELS: {

@@ -7,26 +7,24 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from soundreel.errors import InputError
-from soundreel.fields import Option, Role, Seconds, fields_of, group, option, required, settle, wrong
+from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle, wrong
+from soundreel.request_checks import check_header, check_side, check_url
 from soundreel.units import (
     DEFAULT_CRF,
     FRAMES_PER_LATENT,
     MAX_CRF,
     MAX_FPS,
     MAX_SECONDS,
-    MAX_SIDE_PIXELS,
     MAX_STEPS,
     MODEL_FPS,
-    SIZE_MULTIPLE,
     StrPath,
 )
 
@@ -313,16 +311,9 @@ class Server:
         if not self.urls:
             raise wrong("server.urls", self.urls, f"at least one, for example {DEFAULT_SERVER_URL}")
         for url in self.urls:
-            if not _is_server_url(url):
-                raise InputError(
-                    f"--url is {url!r}: expected http://HOST:PORT or https://HOST/PATH", field="server.urls"
-                )
+            check_url(url)
         for header in self.headers:
-            name, colon, _ = header.partition(":")  # the value may be a password: never in a message
-            if not colon or not name.strip() or not header.isprintable() or not header.isascii():
-                raise InputError(
-                    "a --header is not understood: expected 'Name: value' in plain characters", field="server.headers"
-                )
+            check_header(header)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -442,7 +433,7 @@ class Request:
     def __post_init__(self) -> None:
         settle(self)
         for name in ("width", "height"):
-            _check_side(name, getattr(self, name))
+            check_side(name, getattr(self, name))
         if self.guide.start_from_ref and self.ref_image is None:
             raise InputError(
                 "start_from_ref begins with the reference image: give one with --ref-image",
@@ -485,64 +476,6 @@ def members(group_or_data: Any) -> Mapping[str, Any]:
     if isinstance(group_or_data, Mapping):
         return group_or_data
     return {field.name: getattr(group_or_data, field.name) for field in dataclasses.fields(group_or_data)}
-
-
-def _check_side(name: str, value: int) -> None:
-    if not SIZE_MULTIPLE <= value <= MAX_SIDE_PIXELS or value % SIZE_MULTIPLE:
-        raise InputError(
-            f"{name} is {value}: expected a multiple of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to "
-            f"{MAX_SIDE_PIXELS}; nearest: {_nearest_sizes(value)}",
-            field=name,
-        )
-
-
-def _nearest_sizes(value: int) -> str:
-    below = min(max(value // SIZE_MULTIPLE * SIZE_MULTIPLE, SIZE_MULTIPLE), MAX_SIDE_PIXELS)
-    above = min(below + SIZE_MULTIPLE, MAX_SIDE_PIXELS)
-    return f"{below}" if not below < value < above else f"{below} or {above}"
-
-
-def _is_server_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an address that is none
-        return False
-
-
-def from_data(data: Any, *, leave_out: Callable[[Option], bool] = lambda _: False) -> Request:
-    """The request that `to_data` made data of; fields that this version does not know are left out.
-
-    Args:
-        leave_out: whether a field keeps its default, whatever the data say.
-
-    Raises:
-        InputError: the data are of no request.
-    """
-    if not isinstance(data, Mapping):
-        raise InputError(f"this is no request that soundreel wrote: {type(data).__name__}, expected an object")
-    try:
-        return Request(**_known(grouped(data), Request, leave_out))
-    except TypeError as error:
-        raise InputError(f"this is no request that soundreel wrote: {error}") from error
-
-
-def _known(data: Mapping[str, Any], kind: Any, leave_out: Callable[[Option], bool]) -> dict[str, Any]:
-    """Those of the data that are fields of a group and not to be left out, groups in it likewise."""
-    kinds = {
-        field.name: field.type
-        for field in dataclasses.fields(kind)
-        if "option" not in field.metadata or not leave_out(field.metadata["option"])
-    }
-    return {
-        name: _known(value, kinds[name], leave_out) if _is_group(kinds[name]) and isinstance(value, Mapping) else value
-        for name, value in data.items()
-        if name in kinds
-    }
-
-
-def _is_group(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def files_read(request: Request) -> Iterator[tuple[str, StrPath]]:
