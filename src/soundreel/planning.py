@@ -52,13 +52,25 @@ def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -
         InputError: the window holds no sound, a cut lies outside the video or twice on one frame, or there would be
             more clips than a render can have.
     """
+    bounds = shot_bounds(request, audio_seconds)
+    available = audio_seconds - request.window.start
+    window = min(available, bounds[-1] / MODEL_FPS, request.window.duration or math.inf)
+    return Plan(request=request, shots=_split(request, bounds, equal_clips), audio_seconds=window)
+
+
+def shot_bounds(request: Request, audio_seconds: float) -> list[int]:
+    """The first frame of every shot, and the number of frames of them all. No clip is planned for it.
+
+    Raises:
+        InputError: as `plan`.
+    """
     available = _sound_after_start(request, audio_seconds)
     wanted = _count_frames(request, available)
     starts = _shot_starts(request, wanted)
     frames = _within_clips(request, starts, wanted)
-    _check_count(request, frames)
-    window = min(available, frames / MODEL_FPS, request.window.duration or math.inf)
-    return Plan(request=request, shots=_split(request, starts, frames, equal_clips), audio_seconds=window)
+    bounds = [*(start for start in starts if start < frames), frames]
+    _check_count(request, bounds)
+    return bounds
 
 
 def shot_plan(plan: Plan, shot: Shot) -> Plan:
@@ -172,13 +184,14 @@ def _within_clips(request: Request, starts: Sequence[int], frames: int) -> int:
     return frames
 
 
-def _check_count(request: Request, frames: int) -> None:
+def _check_count(request: Request, bounds: Sequence[int]) -> None:
     """Raise `InputError` for a length that no render can have."""
-    longest = request.sampling.infer_frames
-    clips = math.ceil(frames / longest)
+    longest, lead_in = request.sampling.infer_frames, _lead_in(request)
+    clips = sum(math.ceil((stop - start + lead_in) / longest) for start, stop in pairwise(bounds))
     if clips > MAX_CLIPS:
         raise InputError(
-            f"{frames:,} frames are {clips:,} clips of {longest}: expected at most {MAX_CLIPS:,}, choose a shorter length",
+            f"{bounds[-1]:,} frames are {clips:,} clips of {longest}: expected at most {MAX_CLIPS:,}, choose a shorter "
+            "length",
             field="window.frames",
         )
 
@@ -188,10 +201,9 @@ def _lead_in(request: Request) -> int:
     return 0 if request.guide.start_from_ref else LEAD_IN_FRAMES
 
 
-def _split(request: Request, starts: Sequence[int], frames: int, equal_clips: bool) -> tuple[Shot, ...]:
+def _split(request: Request, bounds: Sequence[int], equal_clips: bool) -> tuple[Shot, ...]:
     shots: list[Shot] = []
-    begun = [start for start in starts if start < frames]
-    for number, (start, stop) in enumerate(pairwise([*begun, frames])):
+    for number, (start, stop) in enumerate(pairwise(bounds)):
         first = shots[-1].clips[-1].index + 1 if shots else 0
         shots.append(Shot(index=number, clips=tuple(_clips(request, number, first, start, stop, equal_clips))))
     return tuple(shots)

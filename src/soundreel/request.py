@@ -20,6 +20,8 @@ from soundreel.request_checks import check_header, check_side, check_url
 from soundreel.units import (
     DEFAULT_CRF,
     FRAMES_PER_LATENT,
+    MAX_CLIP_FRAMES,
+    MAX_CLIPS,
     MAX_CRF,
     MAX_FPS,
     MAX_SECONDS,
@@ -135,7 +137,7 @@ class Window:
 
     start: Seconds = option(
         0.0, "Seconds into the sound where the video begins",
-        role=Role.PIXELS, panel=LENGTH, flags=("audio-start",), at_least=0,
+        role=Role.PIXELS, panel=LENGTH, flags=("audio-start",), at_least=0, at_most=MAX_SECONDS,
     )  # fmt: skip
     duration: Seconds | None = option(  # also decides what is heard, with av_align reference
         None, "Seconds of sound to use",
@@ -144,9 +146,12 @@ class Window:
     frames: int | None = option(
         None, "Exact length at 16 fps",
         role=Role.PLAN, panel=LENGTH, default_says="77, or what the sound has", at_least=1,
+        at_most=MAX_CLIPS * MAX_CLIP_FRAMES,
     )  # fmt: skip
     full: bool = option(False, "All the sound from the start on", role=Role.PLAN, panel=LENGTH)
-    num_clip: int | None = option(None, "At most what this many clips yield", role=Role.PLAN, panel=LENGTH, at_least=1)
+    num_clip: int | None = option(
+        None, "At most what this many clips yield", role=Role.PLAN, panel=LENGTH, at_least=1, at_most=MAX_CLIPS
+    )
 
     def __post_init__(self) -> None:
         settle(self, "window.")
@@ -201,7 +206,8 @@ class Sampling:
     )
     infer_frames: int = option(
         80, "Longest clip, a multiple of 4",
-        role=Role.PLAN, panel=MODEL, at_least=FRAMES_PER_LATENT, multiple_of=FRAMES_PER_LATENT,
+        role=Role.PLAN, panel=MODEL,
+        at_least=FRAMES_PER_LATENT, at_most=MAX_CLIP_FRAMES, multiple_of=FRAMES_PER_LATENT,
     )  # fmt: skip
     clip_split: ClipSplit = option(
         ClipSplit.EVEN, "Equal clips, or full ones as the reference", role=Role.PLAN, panel=MODEL
@@ -403,14 +409,15 @@ class Request:
     width: int = option(480, "Pixels, a multiple of 16", role=Role.PIXELS, panel=PICTURE)
     height: int = option(832, "Pixels, a multiple of 16", role=Role.PIXELS, panel=PICTURE)
     seed: int = option(  # clip k is drawn with seed + k
-        0, "Same seed, same video; -1 draws one", role=Role.PIXELS, panel=MODEL, flags=("seed", "base-seed"), at_least=0
-    )
+        0, "Same seed, same video; -1 draws one",
+        role=Role.PIXELS, panel=MODEL, flags=("seed", "base-seed"), at_least=0,
+    )  # fmt: skip
     clip_seeds: tuple[int, ...] = option(  # every clip's fingerprint has its own
         (), "Seeds of the first clips, where they are others", role=Role.PLAN, at_least=0
     )
     cuts: tuple[Seconds, ...] = option(
         (), "Hard cut at this time of the sound, in seconds or as 1:23.5; several times if need be",
-        role=Role.PLAN, panel=LENGTH, flags=("cut",), above=0,
+        role=Role.PLAN, panel=LENGTH, flags=("cut",), above=0, at_most=MAX_SECONDS,
     )  # fmt: skip
     engine: EngineName = option(EngineName.AUTO, "What renders", role=Role.IDENTITY, panel=MODEL)
     recipe: StrPath | None = option(  # what differs from it by now is said

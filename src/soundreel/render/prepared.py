@@ -175,6 +175,7 @@ def ask(request: Request, printed_models: Mapping[str, str] | None = None) -> As
     inputs = Inputs.of(files_read(request))
     naming.check_output(request, inputs)
     sound = probe_sound(request.audio)
+    planning.shot_bounds(request, sound.seconds)  # what cannot be is known before an engine or a server is asked
     if printed_models is None:
         check_weights(request)
     choice = open_engine(request)
