@@ -128,6 +128,7 @@ EXPORT_WORKFLOW = typer.Option(
     rich_help_panel=SERVER,
 )
 AS_JSON = typer.Option("--json", help="Print JSON for programs.")
+EVERY_CLIP = typer.Option("--all", help="Show every clip of a long one, not only some; JSON has all.")
 WORK_DIR = typer.Option(
     "--work-dir",
     help="Folder for finished clips (default: one of its own in .soundreel beside the video).",
@@ -336,11 +337,15 @@ app.command("jobs", hidden=True, help="Another name of `unfinished`.")(unfinishe
 
 @app.command()
 @takes_request
-def plan(request: Request, as_json: Annotated[bool, AS_JSON] = False) -> None:
+def plan(
+    request: Request,
+    every_clip: Annotated[bool, EVERY_CLIP] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
     """Show what a render would make and take; render nothing."""
-    from soundreel.cli import reports
+    from soundreel.cli import plan_report, reports
 
-    reports.show(reports.describe_plan(request), as_json=as_json)
+    reports.show(plan_report.describe_plan(request, every_clip=every_clip), as_json=as_json)
 
 
 @app.command()
@@ -445,12 +450,13 @@ def join(
 @app.command()
 def info(
     video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.")],
+    every_clip: Annotated[bool, EVERY_CLIP] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Show what is in a video: picture, sound, and the recipe it was made by."""
-    from soundreel.cli import reports
+    from soundreel.cli import reports, video_report
 
-    reports.show(reports.describe_video(video), as_json=as_json)
+    reports.show(video_report.describe_video(video, every_clip=every_clip), as_json=as_json)
 
 
 @app.command()

@@ -118,7 +118,7 @@ class PreparedRender:
             return MODEL_FPS
         return self.request.output.fps or INTERPOLATED_FPS
 
-    @property
+    @cached_property
     def rates(self) -> Rates:
         """Frames per second of the model and of the file."""
         return Rates(target=Fraction(self.fps))

@@ -40,6 +40,9 @@ BASE_BYTES = 200 * 2**20
 SAMPLE_PIXELS = 480 * 832
 """Largest size of the frame that is drawn for an estimate of the time."""
 
+SAMPLE_DRAWINGS = 5
+"""How often it is drawn, after a first time: the quickest counts, so that what else the machine does counts less."""
+
 FRAMES_PER_REPORT_AND_WORKER = 2
 """Frames that each worker draws between two progress reports."""
 
@@ -89,13 +92,13 @@ class DraftEngine(PrintsNothing):
         width, height = (max(16, round(side * scale)) for side in (request.width, request.height))
         picture = None if request.ref_image is None else np.full((height, width, 3), 128, np.uint8)
         renderer = _open_renderer(request, (width, height), picture, _silence(frames=2), threads=plain_thread_texture())
-        out = np.empty((height, width, 3), np.uint8)
-        renderer.draw(0, out)
-        begun = time.perf_counter()
-        renderer.draw(1, out)
-        spent = (time.perf_counter() - begun) * request.width * request.height / (width * height)
+        spent = _drawing_seconds(renderer, width, height) * request.width * request.height / (width * height)
         longest = max(clip.frames for clip in plan.clips)
-        return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
+        return Estimate(
+            seconds=spent * plan.frames / _workers(),
+            memory_bytes=_memory_needed(request, longest),
+            seconds_basis="drawing alone",
+        )
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """Nothing: frames are drawn again as quickly as they are read."""
@@ -177,6 +180,18 @@ def _open_renderer(
         return ImageRenderer(*size, picture=picture, motion=motion, rng=rng)
     palette = choose_palette(request.prompt, motion.key, rng)
     return PatternRenderer(*size, motion=motion, palette=palette, rng=rng, threads=threads)
+
+
+def _drawing_seconds(renderer: FrameRenderer, width: int, height: int) -> float:
+    """What a frame takes, the second of two."""
+    out = np.empty((height, width, 3), np.uint8)
+    renderer.draw(0, out)
+    spent = []
+    for _ in range(SAMPLE_DRAWINGS):
+        begun = time.perf_counter()
+        renderer.draw(1, out)
+        spent.append(time.perf_counter() - begun)
+    return min(spent)
 
 
 def _silence(*, frames: int) -> SoundFeatures:
