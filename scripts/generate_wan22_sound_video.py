@@ -21,6 +21,7 @@ def parse(arguments: list[str] | None = None) -> Request:
     parser.add_argument("audio_path", help="sound file: wav, mp3, m4a, aac, flac, ogg, opus, wma")
     parser.add_argument("--ref-image", help="reference image for style and subject")
     parser.add_argument("--frames", type=int, help="frames to generate (default 77, 4.8 s)")
+    parser.add_argument("--full", action="store_true", help="all the sound from the start on")
     parser.add_argument("--audio-start", type=float, default=0.0, help="start time in the sound, in seconds")
     parser.add_argument("--audio-duration", type=float, help="seconds of sound to use (default: as the frames need)")
     parser.add_argument("--width", type=int, default=832)
@@ -45,7 +46,9 @@ def parse(arguments: list[str] | None = None) -> Request:
         prompt=options.positive,
         negative_prompt=options.negative,
         engine=EngineName(options.engine or ("auto" if options.url == DEFAULT_SERVER_URL else "comfyui")),
-        window=Window(start=options.audio_start, duration=options.audio_duration, frames=options.frames),
+        window=Window(
+            start=options.audio_start, duration=options.audio_duration, frames=options.frames, full=options.full
+        ),
         output=Output(
             settings=options.settings,
             interpolate=possible_interpolation(Interpolation(options.interpolate)),

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from soundreel.durations import exactly
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
 from soundreel.request import ClipSplit, Request
@@ -71,6 +72,20 @@ def shot_bounds(request: Request, audio_seconds: float) -> list[int]:
     bounds = [*(start for start in starts if start < frames), frames]
     _check_count(request, bounds)
     return bounds
+
+
+def excerpt(plan: Plan, audio_seconds: float) -> str:
+    """Which part of a sound of `audio_seconds` a video shows that was asked for without a length, and how to get all.
+
+    "" where a length was asked for, or less than a frame is left out.
+    """
+    window = plan.request.window
+    if window.has_length or (audio_seconds - window.start - plan.seconds) * MODEL_FPS < 1:
+        return ""
+    whole = exactly(audio_seconds, digits=2)
+    if window.start:
+        return f"{plan.seconds:.2f} s from {window.start:g} s on, of {whole} of the sound; --full makes all from there"
+    return f"the first {plan.seconds:.2f} of {whole} of the sound; --full makes all of it"
 
 
 def shot_plan(plan: Plan, shot: Shot) -> Plan:

@@ -156,6 +156,11 @@ class Window:
     def __post_init__(self) -> None:
         settle(self, "window.")
 
+    @property
+    def has_length(self) -> bool:
+        """Whether a length is asked for."""
+        return self.full or any(length is not None for length in (self.frames, self.duration, self.num_clip))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guide:

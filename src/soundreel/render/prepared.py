@@ -73,6 +73,7 @@ class PreparedRender:
     prepared: Prepared  # the engine's decisions
     networks: Mapping[str, str]  # digests of the interpolation's weights, by name
     notes: tuple[str, ...]
+    excerpt: str = ""  # which part of the sound it shows, where no length was asked for and there is more; a note, too
     resumed: str = ""  # what is there already, in a few words
     is_printed_again: bool = False  # from kept negatives: nothing is sampled
 
