@@ -193,7 +193,7 @@ def test_a_recipe_is_rendered_again(soundreel: Soundreel, tmp_path: Path, old_vi
     assert again.frames == by_words.frames
     told = json.loads(soundreel("info", tmp_path / "b.mp4", "--json").out)["recipe"]
     assert told["request"]["window"] == {
-        "start": 0.5, "duration": None, "frames": 40, "full": False, "num_clip": None,
+        "start": 0.5, "duration": None, "frames": 40, "full": False, "num_clip": None, "default_clips": None,
     }  # fmt: skip
     assert told["request"]["output"]["crf"] == 30
 

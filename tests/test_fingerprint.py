@@ -30,7 +30,7 @@ OTHER: dict[Role, dict[str, Any]] = {
         "height": 80,
         "seed": 1,
         "window.start": 0.5,
-        "window.duration": 1.0,
+        "window.duration": 2.0,
         "guide.pose_video": "any file",
         "guide.start_from_ref": True,
         "guide.ref_fit": "reference",
@@ -59,6 +59,7 @@ OTHER: dict[Role, dict[str, Any]] = {
         "window.frames": 20,
         "window.full": True,
         "window.num_clip": 1,
+        "window.default_clips": 1,
         "sampling.infer_frames": 8,
         "sampling.clip_split": "full",
     },
@@ -124,7 +125,7 @@ def changed(request: Request, name: str, value: Any, folder: Path) -> Request:
         before = Path(getattr(request, name))
         value = folder / f"copy{before.suffix}"
         value.write_bytes(before.read_bytes() + b"\0")
-    if name == "window.full":
+    if name in {"window.full", "window.default_clips"}:
         request = request.replace(**NO_LENGTH)
     outer, _, leaf = name.rpartition(".")
     if not outer:

@@ -160,8 +160,14 @@ def _count_frames(request: Request, available: float) -> int:
     elif request.window.full:
         wanted = in_sound
     else:
-        wanted = min(DEFAULT_FRAMES, in_sound)
+        wanted = min(_default_frames(request), in_sound)
     return max(1, wanted)
+
+
+def _default_frames(request: Request) -> int:
+    """Frames of a video for which no length is asked."""
+    clips = request.window.default_clips
+    return DEFAULT_FRAMES if clips is None else clips * request.sampling.infer_frames - _lead_in(request)
 
 
 def _shot_starts(request: Request, frames: int) -> list[int]:

@@ -133,7 +133,10 @@ class Interpolation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Which part of the sound, and how long the video is: `frames`, else `duration`, else `full`, else 77 frames."""
+    """Which part of the sound, and how long the video is.
+
+    `frames`, else `duration`, else all with `full`, else what `default_clips` yield, or 77 frames, at most the sound's.
+    """
 
     start: Seconds = option(
         0.0, "Seconds into the sound where the video begins",
@@ -145,12 +148,19 @@ class Window:
     )  # fmt: skip
     frames: int | None = option(
         None, "Exact length at 16 fps",
-        role=Role.PLAN, panel=LENGTH, default_says="77, or what the sound has", at_least=1,
+        role=Role.PLAN, panel=LENGTH, default_says="77 or the preset's, or what the sound has", at_least=1,
         at_most=MAX_CLIPS * MAX_CLIP_FRAMES,
     )  # fmt: skip
     full: bool = option(False, "All the sound from the start on", role=Role.PLAN, panel=LENGTH)
     num_clip: int | None = option(
         None, "At most what this many clips yield", role=Role.PLAN, panel=LENGTH, at_least=1, at_most=MAX_CLIPS
+    )
+    default_clips: int | None = option(  # presets give it
+        None,
+        "So many of the longest clips, where no length is asked for",
+        role=Role.PLAN,
+        at_least=1,
+        at_most=MAX_CLIPS,
     )
 
     def __post_init__(self) -> None:
