@@ -9,6 +9,7 @@ import sys
 
 from soundreel.cli.app import guard, render
 from soundreel.cli.display import Style
+from soundreel.cli.options import draw_seed
 from soundreel.errors import WeightsError
 from soundreel.interpolation.frames import check_method
 from soundreel.request import DEFAULT_SERVER_URL, EngineName, Interpolation, Output, Request, Server, Window
@@ -36,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> Request:
     )
     parser.add_argument("--url", default=DEFAULT_SERVER_URL, help="server of the comfyui engine (default %(default)s)")
     parser.add_argument("--engine", help="auto, native, comfyui or draft (default auto, with another --url comfyui)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same video; -1 draws one (default 0)")
     options = parser.parse_args(arguments)
     return Request(
         audio=options.audio_path,
@@ -55,7 +56,7 @@ def parse(arguments: list[str] | None = None) -> Request:
             crf=options.crf,
         ),
         server=Server(urls=(options.url,), timeout=options.timeout),
-        seed=options.seed,
+        seed=int(draw_seed(options.seed)),
     )
 
 

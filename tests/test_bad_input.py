@@ -16,6 +16,7 @@ from draft_renders import Soundreel
 from media_files import write_sound
 from soundreel.media.audio import read_model_sound
 from soundreel.media.video import probe_video
+from weight_files import OFFICIAL, needs_golden
 
 RATE = 16_000
 
@@ -119,6 +120,12 @@ def test_a_sound_that_is_none(
         ("--audio-duration 1e9", "expected at most 99,999"),
         ("--audio-duration 1e300", "audio_duration is 1e+300: expected at most"),
         ("--steps 99999999", "steps is 99999999: expected at most 1,000"),
+        ("--full --frames 48", "--full and --frames 48 are two lengths: give one of them"),
+        ("--full --audio-duration 1.5", "--full and --audio-duration 1.5 are two lengths: give one of them"),
+        ("--frames 48 --audio-duration 1", "--frames 48 (3.00 s) and --audio-duration 1 are two lengths: give one"),
+        ("--frames 16 --audio-duration 2", "--frames 16 (1.00 s) and --audio-duration 2 are two lengths: give one"),
+        ("--seed -2", "seed is -2: expected at least 0, or -1 to draw one"),
+        ("--engine draft --pose-video nowhere.mp4", "nowhere.mp4"),
         ("--width 100", "nearest: 96 or 112"),
         ("--height 70", "nearest: 64 or 80"),
         ("--width 16384 --height 16384", "GB"),
@@ -157,6 +164,15 @@ def test_values_of_the_wrong_kind_are_named(
     done = attempt(tone, *options.split())
     assert_refused(done, 2, says, tmp_path)
     assert len(done.err.splitlines()) == 1
+
+
+@needs_golden
+@pytest.mark.parametrize("engine", ["draft", "native"])
+def test_a_lora_that_is_not_there_is_missed_by_every_engine(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, engine: str
+) -> None:
+    words = ("--engine", engine, "--device", "cpu", "--models", OFFICIAL, "--lora", "nowhere.safetensors:0.5")
+    assert_refused(attempt(tone, *words), 4, "no such LoRA: 'nowhere.safetensors'", tmp_path)
 
 
 def test_an_output_folder_that_cannot_be_made(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path) -> None:

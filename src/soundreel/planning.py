@@ -13,7 +13,7 @@ from itertools import pairwise
 from soundreel.durations import exactly
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
-from soundreel.request import ClipSplit, Request
+from soundreel.request import ClipSplit, Request, Window
 from soundreel.types import Clip, Plan, Shot
 from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MAX_CLIPS, MODEL_FPS, SIZE_MULTIPLE, VAE_STRIDE
 
@@ -95,9 +95,7 @@ def shot_plan(plan: Plan, shot: Shot) -> Plan:
     begin, first = shot.start / MODEL_FPS, shot.clips[0].index
     seconds = min(max(0.0, plan.audio_seconds - begin), shot.frames / MODEL_FPS)
     clips = tuple(replace(c, index=c.index - first, start=c.start - shot.start, shot=0) for c in shot.clips)
-    request = plan.request.replace(
-        audio_start=plan.request.window.start + begin, frames=shot.frames, audio_duration=None, cuts=()
-    )
+    request = plan.request.replace(window=Window(start=plan.request.window.start + begin, frames=shot.frames), cuts=())
     return Plan(request=request, shots=(Shot(index=0, clips=clips),), audio_seconds=seconds)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from soundreel.errors import InputError
 from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle, wrong
-from soundreel.request_checks import check_header, check_side, check_url
+from soundreel.request_checks import check_header, check_lengths, check_side, check_url
 from soundreel.units import (
     DEFAULT_CRF,
     FRAMES_PER_LATENT,
@@ -454,6 +454,8 @@ class Request:
 
     def __post_init__(self) -> None:
         settle(self)
+        window, is_heard_apart = self.window, self.guide.av_align is AvAlign.REFERENCE
+        check_lengths(frames=window.frames, duration=window.duration, full=window.full, is_heard_apart=is_heard_apart)
         for name in ("width", "height"):
             check_side(name, getattr(self, name))
         if self.guide.start_from_ref and self.ref_image is None:

@@ -1,9 +1,33 @@
 """How what is asked is checked, where a type and a range do not say it all. Each check raises `InputError`."""
 
+from typing import Final
 from urllib.parse import urlsplit
 
 from soundreel.errors import InputError
-from soundreel.units import MAX_SIDE_PIXELS, SIZE_MULTIPLE
+from soundreel.units import MAX_SIDE_PIXELS, MODEL_FPS, SIZE_MULTIPLE
+
+ALIKE_SECONDS: Final = 1.0
+"""Length of a video and seconds of sound that differ by less are one length: people write 81 frames and 5 s."""
+
+
+def check_lengths(*, frames: int | None, duration: float | None, full: bool, is_heard_apart: bool) -> None:
+    """Raise `InputError` where two lengths are asked for, unless they are alike.
+
+    Args:
+        is_heard_apart: `duration` is what the model hears, however much of it is rendered.
+    """
+    given = {"--frames": frames, "--audio-duration": duration}
+    beside = next((f"{name} {value:g}" for name, value in given.items() if value is not None), None)
+    if full and beside is not None:
+        raise InputError(f"--full and {beside} are two lengths: give one of them", field="window.full")
+    if frames is None or duration is None or is_heard_apart:
+        return
+    seconds = frames / MODEL_FPS
+    if abs(seconds - duration) >= ALIKE_SECONDS:
+        raise InputError(
+            f"--frames {frames} ({seconds:.2f} s) and --audio-duration {duration:g} are two lengths: give one of them",
+            field="window.frames",
+        )
 
 
 def check_side(name: str, value: int) -> None:

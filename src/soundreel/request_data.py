@@ -21,9 +21,17 @@ def from_data(data: Any, *, leave_out: Callable[[Option], bool] = lambda _: Fals
     if not isinstance(data, Mapping):
         raise InputError(f"this is no request that soundreel wrote: {type(data).__name__}, expected an object")
     try:
-        return Request(**_known(grouped(data), Request, leave_out))
+        return Request(**_known(_of_one_length(grouped(data)), Request, leave_out))
     except TypeError as error:
         raise InputError(f"this is no request that soundreel wrote: {error}") from error
+
+
+def _of_one_length(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without the `full` that in 0.1.0 could stand beside a length, which won over it."""
+    window = fields.get("window")
+    if isinstance(window, Mapping) and any(window.get(name) is not None for name in ("frames", "duration")):
+        return {**fields, "window": {**window, "full": False}}
+    return fields
 
 
 def _known(data: Mapping[str, Any], kind: Any, leave_out: Callable[[Option], bool]) -> dict[str, Any]:

@@ -219,8 +219,17 @@ def _by_field(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw_seed(seed: int | str) -> int | str:
-    """`seed`, or for -1 a random one, as for `--base_seed -1` of the official script."""
-    return random.SystemRandom().randrange(2**31) if str(seed).strip() == "-1" else seed
+    """`seed`, or for -1 a random one, as for `--base_seed -1` of the official script.
+
+    Raises:
+        InputError: another negative number.
+    """
+    text = str(seed).strip()
+    if text == "-1":
+        return random.SystemRandom().randrange(2**31)
+    if text.startswith("-") and text[1:].isdecimal():
+        raise InputError(f"seed is {text}: expected at least 0, or -1 to draw one", field="seed")
+    return seed
 
 
 @overload

@@ -20,10 +20,12 @@ from soundreel.engines.draft.motion import motion_from_features
 from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
 from soundreel.host_memory import available_memory
+from soundreel.media.files import check_file
 from soundreel.media.image import load_image
 from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames
+from soundreel.weights.lora_files import LoraSource, lora_file
 
 BYTES_PER_PIXEL = 3
 """uint8 RGB."""
@@ -72,7 +74,7 @@ class DraftEngine(PrintsNothing):
         return {}
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
-        """Check memory and the reference image. Identity and placement are empty: there is nothing to decide."""
+        """Check memory and the files. Identity and placement are empty: there is nothing to decide."""
         del kept
         request = plan.request
         frames = max(clip.frames for clip in plan.clips)
@@ -83,6 +85,7 @@ class DraftEngine(PrintsNothing):
                 f"this machine has {_gigabytes(free)} free: use a smaller --width/--height or --infer-frames"
             )
         _load_reference(request)
+        _check_unused_files(request)
         return Prepared(plan=plan, identity={}, notes=tuple(_notes(request)))
 
     def estimate(self, prepared: Prepared) -> Estimate:
@@ -125,6 +128,14 @@ def _drawn_with(clip: Clip) -> int:
     """The seed of a clip's pattern: by default the same in a shot, where the clips' own are counted on."""
     seed = clip.seed - clip.index + clip.shot
     return seed if seed >= 0 else seed + 2**64  # a clip drawn again with a small seed
+
+
+def _check_unused_files(request: Request) -> None:
+    """Check those that only a render of the model takes: a draft is to find what is missing for it."""
+    for lora in request.compute.loras:
+        lora_file(LoraSource.parse(lora).path)
+    if request.guide.pose_video is not None:
+        check_file(request.guide.pose_video, "pose video")
 
 
 def _notes(request: Request) -> Iterator[str]:
