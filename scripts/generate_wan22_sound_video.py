@@ -9,6 +9,7 @@ import sys
 
 from soundreel.cli.app import guard, render
 from soundreel.cli.display import Style
+from soundreel.cli.options import draw_seed
 from soundreel.errors import WeightsError
 from soundreel.interpolation.frames import check_method
 from soundreel.request import DEFAULT_SERVER_URL, EngineName, Interpolation, Output, Request, Server, Window
@@ -21,6 +22,7 @@ def parse(arguments: list[str] | None = None) -> Request:
     parser.add_argument("audio_path", help="sound file: wav, mp3, m4a, aac, flac, ogg, opus, wma")
     parser.add_argument("--ref-image", help="reference image for style and subject")
     parser.add_argument("--frames", type=int, help="frames to generate (default 77, 4.8 s)")
+    parser.add_argument("--full", action="store_true", help="all the sound from the start on")
     parser.add_argument("--audio-start", type=float, default=0.0, help="start time in the sound, in seconds")
     parser.add_argument("--audio-duration", type=float, help="seconds of sound to use (default: as the frames need)")
     parser.add_argument("--width", type=int, default=832)
@@ -35,7 +37,7 @@ def parse(arguments: list[str] | None = None) -> Request:
     )
     parser.add_argument("--url", default=DEFAULT_SERVER_URL, help="server of the comfyui engine (default %(default)s)")
     parser.add_argument("--engine", help="auto, native, comfyui or draft (default auto, with another --url comfyui)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same video; -1 draws one (default 0)")
     options = parser.parse_args(arguments)
     return Request(
         audio=options.audio_path,
@@ -45,14 +47,16 @@ def parse(arguments: list[str] | None = None) -> Request:
         prompt=options.positive,
         negative_prompt=options.negative,
         engine=EngineName(options.engine or ("auto" if options.url == DEFAULT_SERVER_URL else "comfyui")),
-        window=Window(start=options.audio_start, duration=options.audio_duration, frames=options.frames),
+        window=Window(
+            start=options.audio_start, duration=options.audio_duration, frames=options.frames, full=options.full
+        ),
         output=Output(
             settings=options.settings,
             interpolate=possible_interpolation(Interpolation(options.interpolate)),
             crf=options.crf,
         ),
         server=Server(urls=(options.url,), timeout=options.timeout),
-        seed=options.seed,
+        seed=int(draw_seed(options.seed)),
     )
 
 

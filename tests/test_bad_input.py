@@ -16,6 +16,7 @@ from draft_renders import Soundreel
 from media_files import write_sound
 from soundreel.media.audio import read_model_sound
 from soundreel.media.video import probe_video
+from weight_files import OFFICIAL, needs_golden
 
 RATE = 16_000
 
@@ -107,11 +108,24 @@ def test_a_sound_that_is_none(
         ("--audio-duration inf", "finite"),
         ("--frames 0", "frames is 0"),
         ("--frames -7", "frames is -7"),
-        ("--frames 8000000", "8,000,000 frames are 100,000 clips of 80: choose a shorter length, at most 99,999 clips"),
-        ("--frames 99999999999999999999", "at most 99,999 clips"),
-        ("--audio-duration 1e9", "at most 99,999 clips"),
+        ("--frames 8000000", "8,000,000 frames are 100,001 clips of 80: expected at most 99,999"),
+        (f"--frames 1{'0' * 20}", f"frames is 1{'0' * 20}: expected at most 1,638,383,616"),
+        (f"--frames 1{'0' * 308}", f"frames is 1{'0' * 79}… (309 characters): expected at most 1,638,383,616"),
+        ("--frames 1e308", "frames is '1e308': expected a whole number"),
+        ("--num-clip 100000", "num_clip is 100000: expected at most 99,999"),
+        (f"--infer-frames 4{'0' * 300} --clip-split full", "(301 characters): expected at most 16,384"),
+        ("--audio-start 1e308", "audio_start is 1e+308: expected at most 1,000,000,000"),
+        ("--cut 1e308", "cut is 1e+308: expected at most 1,000,000,000"),
+        ("--cut 1e9 --full", "--cut is 1e+09 s: expected a time inside the video, which shows 0 to 2 s of it"),
+        ("--audio-duration 1e9", "expected at most 99,999"),
         ("--audio-duration 1e300", "audio_duration is 1e+300: expected at most"),
-        ("--steps 99999999", "steps is 99999999: expected at most 1000"),
+        ("--steps 99999999", "steps is 99999999: expected at most 1,000"),
+        ("--full --frames 48", "--full and --frames 48 are two lengths: give one of them"),
+        ("--full --audio-duration 1.5", "--full and --audio-duration 1.5 are two lengths: give one of them"),
+        ("--frames 48 --audio-duration 1", "--frames 48 (3.00 s) and --audio-duration 1 are two lengths: give one"),
+        ("--frames 16 --audio-duration 2", "--frames 16 (1.00 s) and --audio-duration 2 are two lengths: give one"),
+        ("--seed -2", "seed is -2: expected at least 0, or -1 to draw one"),
+        ("--engine draft --pose-video nowhere.mp4", "nowhere.mp4"),
         ("--width 100", "nearest: 96 or 112"),
         ("--height 70", "nearest: 64 or 80"),
         ("--width 16384 --height 16384", "GB"),
@@ -150,6 +164,15 @@ def test_values_of_the_wrong_kind_are_named(
     done = attempt(tone, *options.split())
     assert_refused(done, 2, says, tmp_path)
     assert len(done.err.splitlines()) == 1
+
+
+@needs_golden
+@pytest.mark.parametrize("engine", ["draft", "native"])
+def test_a_lora_that_is_not_there_is_missed_by_every_engine(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, engine: str
+) -> None:
+    words = ("--engine", engine, "--device", "cpu", "--models", OFFICIAL, "--lora", "nowhere.safetensors:0.5")
+    assert_refused(attempt(tone, *words), 4, "no such LoRA: 'nowhere.safetensors'", tmp_path)
 
 
 def test_an_output_folder_that_cannot_be_made(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from command import run_here
 from native_renders import native_plan
-from soundreel.cli.reports import describe_plan
+from soundreel.cli.plan_report import describe_plan
 from soundreel.engines.native import NativeEngine, calibration
 from soundreel.engines.native.calibration import (
     Calibration,

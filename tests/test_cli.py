@@ -97,7 +97,7 @@ def test_plan_renders_nothing(
     done = soundreel("plan", tune, "--frames", "90")
     assert done.code == 0
     assert "90 frames at 16 fps" in done.out
-    assert "tokens" in done.out
+    assert "sampled" in done.out
     assert files_below(tmp_path) == []
 
 

@@ -72,10 +72,10 @@ class TestWindow:
 
     def test_a_little_is_heard_after_the_window(self, numbered: Path) -> None:
         """The sound goes on: what is heard of it is what comes next in the file, and no more."""
-        plan = make_plan(numbered, audio_duration=1.0, frames=48)
+        plan = make_plan(numbered, audio_duration=1.0, frames=24)
         heard = DrivingSound.of(plan).samples(plan.seconds)
-        assert len(heard) == 48 * SAMPLES_PER_FRAME + AFTER
-        assert frames_in(heard) == [*range(16), *[-1] * 32]
+        assert len(heard) == 24 * SAMPLES_PER_FRAME + AFTER
+        assert frames_in(heard) == [*range(16), *[-1] * 8]
         after = heard[RATE : RATE + AFTER]
         assert {round(float(value) * 32768 / STEP) - 1 for value in after} == {16}
         assert not heard[RATE + AFTER :].any()

@@ -12,7 +12,9 @@ from command import files_below
 from draft_renders import Soundreel
 from soundreel.media.mux import assemble
 from soundreel.media.video import SegmentWriter
-from soundreel.request import FLAT_NAMES, from_data
+from soundreel.planning import shot_bounds
+from soundreel.request import FLAT_NAMES
+from soundreel.request_data import from_data
 
 pytestmark = pytest.mark.usefixtures("few_partial_videos")
 
@@ -192,7 +194,7 @@ def test_a_recipe_is_rendered_again(soundreel: Soundreel, tmp_path: Path, old_vi
     assert again.frames == by_words.frames
     told = json.loads(soundreel("info", tmp_path / "b.mp4", "--json").out)["recipe"]
     assert told["request"]["window"] == {
-        "start": 0.5, "duration": None, "frames": 40, "full": False, "num_clip": None,
+        "start": 0.5, "duration": None, "frames": 40, "full": False, "num_clip": None, "default_clips": None,
     }  # fmt: skip
     assert told["request"]["output"]["crf"] == 30
 
@@ -227,3 +229,9 @@ def test_every_field_of_its_requests_is_read(tune: Path) -> None:
     assert found == (0.5, 40, 16, 30)
     assert (request.prompt, request.seed, request.engine) == ("red", 3, "draft")
     assert (request.server.vae, request.output.path) == ("v.safetensors", None)
+
+
+@pytest.mark.parametrize("length", [{"frames": 40}, {"frames": None, "audio_duration": 2.5}])
+def test_a_length_wins_over_full_as_it_did(tune: Path, length: dict[str, Any]) -> None:
+    data = {"audio": str(tune), **REQUEST, **length, "full": True}
+    assert shot_bounds(from_data(data), 60.0) == [0, 40]

@@ -17,7 +17,8 @@ from soundreel.fields import Paths, Role, fields_of, group, option, settle, to_d
 from soundreel.pipeline import generate
 from soundreel.render.fingerprint import request_parts
 from soundreel.render.prepared import PreparedRender, ask, prepare
-from soundreel.request import Request, Server, Solver, WorkOptions, from_data
+from soundreel.request import Request, Server, Solver, WorkOptions
+from soundreel.request_data import from_data
 
 OTHER: dict[Role, dict[str, Any]] = {
     Role.PIXELS: {
@@ -29,7 +30,7 @@ OTHER: dict[Role, dict[str, Any]] = {
         "height": 80,
         "seed": 1,
         "window.start": 0.5,
-        "window.duration": 1.0,
+        "window.duration": 2.0,
         "guide.pose_video": "any file",
         "guide.start_from_ref": True,
         "guide.ref_fit": "reference",
@@ -58,13 +59,14 @@ OTHER: dict[Role, dict[str, Any]] = {
         "window.frames": 20,
         "window.full": True,
         "window.num_clip": 1,
+        "window.default_clips": 1,
         "sampling.infer_frames": 8,
         "sampling.clip_split": "full",
     },
     Role.IDENTITY: {
         "engine": "auto",
         "compute.models": "elsewhere",
-        "compute.loras": ("a.safetensors",),
+        "compute.loras": "any file",
         "compute.device": "cpu",
         "compute.memory": "24gb",
     },
@@ -119,11 +121,12 @@ def changed(request: Request, name: str, value: Any, folder: Path) -> Request:
     if value == "any file":
         value = folder / "any.file"
         value.write_bytes(b"anything")
+        value = (str(value),) if name == "compute.loras" else value
     if value == "a copy with one byte more":
         before = Path(getattr(request, name))
         value = folder / f"copy{before.suffix}"
         value.write_bytes(before.read_bytes() + b"\0")
-    if name == "window.full":
+    if name in {"window.full", "window.default_clips"}:
         request = request.replace(**NO_LENGTH)
     outer, _, leaf = name.rpartition(".")
     if not outer:
@@ -196,7 +199,7 @@ def test_an_identity_tells_clips_apart_and_not_what_was_asked(base: PreparedRend
 
 def test_what_is_given_twice_counts_once(request_: Request, base: PreparedRender) -> None:
     """Other words for the same plan and the same frames."""
-    for same in (request_.replace(full=True), request_.replace(num_clip=9), request_.replace(fps=16)):
+    for same in (request_.replace(num_clip=9), request_.replace(fps=16)):
         assert prepared(same).clip_fingerprints == base.clip_fingerprints
 
 
@@ -275,16 +278,17 @@ def test_a_moved_cut_leaves_the_shots_before_it(request_: Request) -> None:
 
 
 def everything(request: Request, folder: Path) -> Request:
-    """A request in which every field has another value than its default."""
+    """A request in which every field has another value than its default, but for `full`: it has another length."""
     for role in Role:
         for name, value in OTHER[role].items():
             if name != "window.full" and name not in {"audio", "ref_image", "recipe"}:
                 request = changed(request, name, value, folder)
-    return request.replace(full=True, recipe=folder / "a.mp4")
+    return request.replace(recipe=folder / "a.mp4")
 
 
-def test_a_request_survives_json(request_: Request, tmp_path: Path) -> None:
-    rich = everything(request_, tmp_path).replace(server=Server(vae="v", timeout=3))
+@pytest.mark.parametrize("length", [{}, {"full": True, "frames": None, "audio_duration": None}])
+def test_a_request_survives_json(request_: Request, tmp_path: Path, length: dict[str, Any]) -> None:
+    rich = everything(request_, tmp_path).replace(server=Server(vae="v", timeout=3), **length)
     back = from_data(json.loads(json.dumps(to_data(rich))))
     assert {field.name: str(field.of(back)) for field in fields_of(Request)} == {
         field.name: str(field.of(rich)) for field in fields_of(Request)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soundreel.errors import InputError
-from soundreel.planning import count_tokens, plan, shot_plan
+from soundreel.planning import count_tokens, plan, shot_bounds, shot_plan
 from soundreel.request import ClipSplit, Request
 from soundreel.types import Plan
-from soundreel.units import LEAD_IN_FRAMES, MODEL_FPS
+from soundreel.units import LEAD_IN_FRAMES, MAX_CLIPS, MODEL_FPS
 
 HOUR = 3600.0
 
@@ -134,6 +134,32 @@ def test_the_window_is_at_most_the_duration_asked_for() -> None:
     planned = plan(Request(audio="a.wav", frames=161, audio_duration=10.0), 60.0)
     assert planned.audio_seconds == 10.0
     assert planned.silence_seconds == pytest.approx(1 / 16)
+
+
+MOST_FRAMES = 80 * MAX_CLIPS - LEAD_IN_FRAMES
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"frames": MOST_FRAMES + 1},
+        {"audio_duration": (MOST_FRAMES + 1) / MODEL_FPS},
+        {"full": True},
+        {"frames": MOST_FRAMES - 80, "cuts": [1.0, 2.0]},  # no clip goes on across a cut
+    ],
+)
+def test_more_clips_than_a_render_can_have_are_refused_without_planning_one(asked: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"are [\d,]+ clips of 80: expected at most 99,999") as error:
+        shot_bounds(Request(audio="a.wav", **asked), 1e9)  # type: ignore[arg-type]
+    assert error.value.field == "window.frames"
+
+
+def test_as_many_clips_as_a_render_can_have() -> None:
+    assert shot_bounds(Request(audio="a.wav", frames=MOST_FRAMES), HOUR) == [0, MOST_FRAMES]
+    planned = plan_frames(4 * MAX_CLIPS - LEAD_IN_FRAMES, infer_frames=4)
+    assert len(planned.clips) == MAX_CLIPS
+    with pytest.raises(InputError, match="are 100,000 clips of 4"):
+        plan_frames(4 * MAX_CLIPS - LEAD_IN_FRAMES + 1, infer_frames=4)
 
 
 @pytest.mark.parametrize("start", [10.0, 11.0, 1e9])

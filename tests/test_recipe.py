@@ -15,7 +15,7 @@ import pytest
 
 from command import SMALL, Outcome, files_below, run_here
 from draft_renders import Render
-from soundreel.cli.reports import describe_video
+from soundreel.cli.video_report import describe_video
 from soundreel.errors import SoundreelError
 from soundreel.media.mux import assemble
 from soundreel.media.video import SegmentWriter, probe_video, read_frames

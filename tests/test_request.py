@@ -35,9 +35,9 @@ from soundreel.request import (
     VaePrecision,
     Window,
     WorkOptions,
-    from_data,
     memory_bytes,
 )
+from soundreel.request_data import from_data
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from command import REPO, SMALL, Outcome, run_here, start
 from media_files import quick_sound
-from soundreel.cli import reports
+from soundreel.cli import plan_report, reports, video_report
 from soundreel.cli.app import app, guard
 from soundreel.cli.streams import LenientStream
 from soundreel.media.video import SegmentWriter, probe_video
@@ -210,8 +210,10 @@ def test_any_name_can_be_said_in_any_encoding(
 def test_ctrl_c_in_a_report_is_one_line(
     words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for report in ("describe_plan", "describe_video", "describe_renders"):
-        monkeypatch.setattr(reports, report, lambda *_: signal.raise_signal(signal.SIGINT))
+    for module, report in (
+        (plan_report, "describe_plan"), (video_report, "describe_video"), (reports, "describe_renders")
+    ):  # fmt: skip
+        monkeypatch.setattr(module, report, lambda *_, **__: signal.raise_signal(signal.SIGINT))
     done = run_here(capsys, *words.split())
     assert (done.code, done.out, done.err) == (130, "", "soundreel: cancelled\n")
 

@@ -181,10 +181,15 @@ def build(kind: type[T], data: Any, name: str) -> T:
     return kind(**data)
 
 
+LONGEST_SAID: Final = 160
+"""Characters of a wrong value that a message repeats; of a longer one the first half of so many."""
+
+
 def wrong(name: str, value: Any, expected: str, *, shown: str = "") -> InputError:
     """The error for a value that the field `name` cannot have; messages call it `shown`, or by its leaf."""
     text = repr(str(value)) if isinstance(value, os.PathLike | StrEnum) else repr(value)
-    return InputError(f"{shown or name.rpartition('.')[2]} is {text}: expected {expected}", field=name)
+    said = text if len(text) <= LONGEST_SAID else f"{text[: LONGEST_SAID // 2]}… ({len(text):,} characters)"
+    return InputError(f"{shown or name.rpartition('.')[2]} is {said}: expected {expected}", field=name)
 
 
 def coerce(value: Any, hint: Any, field: Field) -> Any:
@@ -305,7 +310,8 @@ def _conditions(number: float, declared: Option) -> Iterator[tuple[str, bool]]:
     least, above, most, step = declared.at_least, declared.above, declared.at_most, declared.multiple_of
     yield f"at least {least}", least is None or number >= least
     yield f"more than {above}", above is None or number > above
-    yield f"at most {most}", most is None or number <= most
+    if most is not None:
+        yield f"at most {most:,}", number <= most
     yield f"a multiple of {step}", step is None or number % step == 0
 
 

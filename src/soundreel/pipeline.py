@@ -37,6 +37,12 @@ def plan(request: Request, audio_seconds: float | None = None) -> Plan:
     return planning.plan(request, seconds, equal_clips=open_engine(request).engine.equal_clips)
 
 
+def excerpt(request: Request) -> str:
+    """What a render says of the part of the sound that it shows (`planning.excerpt`); no engine is opened for it."""
+    seconds = probe_sound(request.audio).seconds
+    return planning.excerpt(planning.plan(request, seconds), seconds)
+
+
 def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT, check: Check = go_on) -> PreparedRender:
     """Open and check all that a render needs, and make every decision; nothing is written.
 
@@ -47,7 +53,10 @@ def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT, check: Chec
     if work.redo_clip is not None:
         what = ask(redone(what, work))
     render = prepared.prepare(what, kept_identity(what, work), check, only_print=work.only_print)
-    return dataclasses.replace(render, notes=(*render.notes, *differences(render)))
+    is_new = not (work.only_resume or work.only_print or work.redo_clip)  # else its length is settled
+    shown = planning.excerpt(what.plan, what.sound.seconds) if is_new else ""
+    notes = (*([shown] if shown else []), *render.notes, *differences(render))
+    return dataclasses.replace(render, excerpt=shown, notes=notes)
 
 
 def generate(
@@ -165,6 +174,7 @@ def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: 
         fps=render.fps,
         seconds=seconds,
         notes=(*render.notes, *what_was_made_otherwise(recipe["plan"]["clips"])),
+        excerpt=render.excerpt,
         work_folder=folder.folder if folder.stays else None,
         work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from soundreel.durations import exactly
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
-from soundreel.request import ClipSplit, Request
+from soundreel.request import ClipSplit, Request, Window
 from soundreel.types import Clip, Plan, Shot
 from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MAX_CLIPS, MODEL_FPS, SIZE_MULTIPLE, VAE_STRIDE
 
@@ -52,13 +53,39 @@ def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -
         InputError: the window holds no sound, a cut lies outside the video or twice on one frame, or there would be
             more clips than a render can have.
     """
+    bounds = shot_bounds(request, audio_seconds)
+    available = audio_seconds - request.window.start
+    window = min(available, bounds[-1] / MODEL_FPS, request.window.duration or math.inf)
+    return Plan(request=request, shots=_split(request, bounds, equal_clips), audio_seconds=window)
+
+
+def shot_bounds(request: Request, audio_seconds: float) -> list[int]:
+    """The first frame of every shot, and the number of frames of them all. No clip is planned for it.
+
+    Raises:
+        InputError: as `plan`.
+    """
     available = _sound_after_start(request, audio_seconds)
     wanted = _count_frames(request, available)
     starts = _shot_starts(request, wanted)
     frames = _within_clips(request, starts, wanted)
-    _check_count(request, frames)
-    window = min(available, frames / MODEL_FPS, request.window.duration or math.inf)
-    return Plan(request=request, shots=_split(request, starts, frames, equal_clips), audio_seconds=window)
+    bounds = [*(start for start in starts if start < frames), frames]
+    _check_count(request, bounds)
+    return bounds
+
+
+def excerpt(plan: Plan, audio_seconds: float) -> str:
+    """Which part of a sound of `audio_seconds` a video shows that was asked for without a length, and how to get all.
+
+    "" where a length was asked for, or less than a frame is left out.
+    """
+    window = plan.request.window
+    if window.has_length or (audio_seconds - window.start - plan.seconds) * MODEL_FPS < 1:
+        return ""
+    whole = exactly(audio_seconds, digits=2)
+    if window.start:
+        return f"{plan.seconds:.2f} s from {window.start:g} s on, of {whole} of the sound; --full makes all from there"
+    return f"the first {plan.seconds:.2f} of {whole} of the sound; --full makes all of it"
 
 
 def shot_plan(plan: Plan, shot: Shot) -> Plan:
@@ -68,9 +95,7 @@ def shot_plan(plan: Plan, shot: Shot) -> Plan:
     begin, first = shot.start / MODEL_FPS, shot.clips[0].index
     seconds = min(max(0.0, plan.audio_seconds - begin), shot.frames / MODEL_FPS)
     clips = tuple(replace(c, index=c.index - first, start=c.start - shot.start, shot=0) for c in shot.clips)
-    request = plan.request.replace(
-        audio_start=plan.request.window.start + begin, frames=shot.frames, audio_duration=None, cuts=()
-    )
+    request = plan.request.replace(window=Window(start=plan.request.window.start + begin, frames=shot.frames), cuts=())
     return Plan(request=request, shots=(Shot(index=0, clips=clips),), audio_seconds=seconds)
 
 
@@ -133,8 +158,14 @@ def _count_frames(request: Request, available: float) -> int:
     elif request.window.full:
         wanted = in_sound
     else:
-        wanted = min(DEFAULT_FRAMES, in_sound)
+        wanted = min(_default_frames(request), in_sound)
     return max(1, wanted)
+
+
+def _default_frames(request: Request) -> int:
+    """Frames of a video for which no length is asked."""
+    clips = request.window.default_clips
+    return DEFAULT_FRAMES if clips is None else clips * request.sampling.infer_frames - _lead_in(request)
 
 
 def _shot_starts(request: Request, frames: int) -> list[int]:
@@ -172,13 +203,14 @@ def _within_clips(request: Request, starts: Sequence[int], frames: int) -> int:
     return frames
 
 
-def _check_count(request: Request, frames: int) -> None:
+def _check_count(request: Request, bounds: Sequence[int]) -> None:
     """Raise `InputError` for a length that no render can have."""
-    longest = request.sampling.infer_frames
-    clips = math.ceil(frames / longest)
+    longest, lead_in = request.sampling.infer_frames, _lead_in(request)
+    clips = sum(math.ceil((stop - start + lead_in) / longest) for start, stop in pairwise(bounds))
     if clips > MAX_CLIPS:
         raise InputError(
-            f"{frames:,} frames are {clips:,} clips of {longest}: choose a shorter length, at most {MAX_CLIPS:,} clips",
+            f"{bounds[-1]:,} frames are {clips:,} clips of {longest}: expected at most {MAX_CLIPS:,}, choose a shorter "
+            "length",
             field="window.frames",
         )
 
@@ -188,10 +220,9 @@ def _lead_in(request: Request) -> int:
     return 0 if request.guide.start_from_ref else LEAD_IN_FRAMES
 
 
-def _split(request: Request, starts: Sequence[int], frames: int, equal_clips: bool) -> tuple[Shot, ...]:
+def _split(request: Request, bounds: Sequence[int], equal_clips: bool) -> tuple[Shot, ...]:
     shots: list[Shot] = []
-    begun = [start for start in starts if start < frames]
-    for number, (start, stop) in enumerate(pairwise([*begun, frames])):
+    for number, (start, stop) in enumerate(pairwise(bounds)):
         first = shots[-1].clips[-1].index + 1 if shots else 0
         shots.append(Shot(index=number, clips=tuple(_clips(request, number, first, start, stop, equal_clips))))
     return tuple(shots)

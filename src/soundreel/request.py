@@ -7,26 +7,26 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from soundreel.errors import InputError
-from soundreel.fields import Option, Role, Seconds, fields_of, group, option, required, settle, wrong
+from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle, wrong
+from soundreel.request_checks import check_header, check_lengths, check_side, check_url
 from soundreel.units import (
     DEFAULT_CRF,
     FRAMES_PER_LATENT,
+    MAX_CLIP_FRAMES,
+    MAX_CLIPS,
     MAX_CRF,
     MAX_FPS,
     MAX_SECONDS,
-    MAX_SIDE_PIXELS,
     MAX_STEPS,
     MODEL_FPS,
-    SIZE_MULTIPLE,
     StrPath,
 )
 
@@ -133,11 +133,14 @@ class Interpolation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Which part of the sound, and how long the video is: `frames`, else `duration`, else `full`, else 77 frames."""
+    """Which part of the sound, and how long the video is.
+
+    `frames`, else `duration`, else all with `full`, else what `default_clips` yield, or 77 frames, at most the sound's.
+    """
 
     start: Seconds = option(
         0.0, "Seconds into the sound where the video begins",
-        role=Role.PIXELS, panel=LENGTH, flags=("audio-start",), at_least=0,
+        role=Role.PIXELS, panel=LENGTH, flags=("audio-start",), at_least=0, at_most=MAX_SECONDS,
     )  # fmt: skip
     duration: Seconds | None = option(  # also decides what is heard, with av_align reference
         None, "Seconds of sound to use",
@@ -145,13 +148,28 @@ class Window:
     )  # fmt: skip
     frames: int | None = option(
         None, "Exact length at 16 fps",
-        role=Role.PLAN, panel=LENGTH, default_says="77, or what the sound has", at_least=1,
+        role=Role.PLAN, panel=LENGTH, default_says="77 or the preset's, or what the sound has", at_least=1,
+        at_most=MAX_CLIPS * MAX_CLIP_FRAMES,
     )  # fmt: skip
     full: bool = option(False, "All the sound from the start on", role=Role.PLAN, panel=LENGTH)
-    num_clip: int | None = option(None, "At most what this many clips yield", role=Role.PLAN, panel=LENGTH, at_least=1)
+    num_clip: int | None = option(
+        None, "At most what this many clips yield", role=Role.PLAN, panel=LENGTH, at_least=1, at_most=MAX_CLIPS
+    )
+    default_clips: int | None = option(  # presets give it
+        None,
+        "So many of the longest clips, where no length is asked for",
+        role=Role.PLAN,
+        at_least=1,
+        at_most=MAX_CLIPS,
+    )
 
     def __post_init__(self) -> None:
         settle(self, "window.")
+
+    @property
+    def has_length(self) -> bool:
+        """Whether a length is asked for."""
+        return self.full or any(length is not None for length in (self.frames, self.duration, self.num_clip))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +221,8 @@ class Sampling:
     )
     infer_frames: int = option(
         80, "Longest clip, a multiple of 4",
-        role=Role.PLAN, panel=MODEL, at_least=FRAMES_PER_LATENT, multiple_of=FRAMES_PER_LATENT,
+        role=Role.PLAN, panel=MODEL,
+        at_least=FRAMES_PER_LATENT, at_most=MAX_CLIP_FRAMES, multiple_of=FRAMES_PER_LATENT,
     )  # fmt: skip
     clip_split: ClipSplit = option(
         ClipSplit.EVEN, "Equal clips, or full ones as the reference", role=Role.PLAN, panel=MODEL
@@ -313,16 +332,9 @@ class Server:
         if not self.urls:
             raise wrong("server.urls", self.urls, f"at least one, for example {DEFAULT_SERVER_URL}")
         for url in self.urls:
-            if not _is_server_url(url):
-                raise InputError(
-                    f"--url is {url!r}: expected http://HOST:PORT or https://HOST/PATH", field="server.urls"
-                )
+            check_url(url)
         for header in self.headers:
-            name, colon, _ = header.partition(":")  # the value may be a password: never in a message
-            if not colon or not name.strip() or not header.isprintable() or not header.isascii():
-                raise InputError(
-                    "a --header is not understood: expected 'Name: value' in plain characters", field="server.headers"
-                )
+            check_header(header)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,14 +424,15 @@ class Request:
     width: int = option(480, "Pixels, a multiple of 16", role=Role.PIXELS, panel=PICTURE)
     height: int = option(832, "Pixels, a multiple of 16", role=Role.PIXELS, panel=PICTURE)
     seed: int = option(  # clip k is drawn with seed + k
-        0, "Same seed, same video; -1 draws one", role=Role.PIXELS, panel=MODEL, flags=("seed", "base-seed"), at_least=0
-    )
+        0, "Same seed, same video; -1 draws one",
+        role=Role.PIXELS, panel=MODEL, flags=("seed", "base-seed"), at_least=0,
+    )  # fmt: skip
     clip_seeds: tuple[int, ...] = option(  # every clip's fingerprint has its own
         (), "Seeds of the first clips, where they are others", role=Role.PLAN, at_least=0
     )
     cuts: tuple[Seconds, ...] = option(
         (), "Hard cut at this time of the sound, in seconds or as 1:23.5; several times if need be",
-        role=Role.PLAN, panel=LENGTH, flags=("cut",), above=0,
+        role=Role.PLAN, panel=LENGTH, flags=("cut",), above=0, at_most=MAX_SECONDS,
     )  # fmt: skip
     engine: EngineName = option(EngineName.AUTO, "What renders", role=Role.IDENTITY, panel=MODEL)
     recipe: StrPath | None = option(  # what differs from it by now is said
@@ -441,8 +454,10 @@ class Request:
 
     def __post_init__(self) -> None:
         settle(self)
+        window, is_heard_apart = self.window, self.guide.av_align is AvAlign.REFERENCE
+        check_lengths(frames=window.frames, duration=window.duration, full=window.full, is_heard_apart=is_heard_apart)
         for name in ("width", "height"):
-            _check_side(name, getattr(self, name))
+            check_side(name, getattr(self, name))
         if self.guide.start_from_ref and self.ref_image is None:
             raise InputError(
                 "start_from_ref begins with the reference image: give one with --ref-image",
@@ -485,64 +500,6 @@ def members(group_or_data: Any) -> Mapping[str, Any]:
     if isinstance(group_or_data, Mapping):
         return group_or_data
     return {field.name: getattr(group_or_data, field.name) for field in dataclasses.fields(group_or_data)}
-
-
-def _check_side(name: str, value: int) -> None:
-    if not SIZE_MULTIPLE <= value <= MAX_SIDE_PIXELS or value % SIZE_MULTIPLE:
-        raise InputError(
-            f"{name} is {value}: expected a multiple of {SIZE_MULTIPLE} from {SIZE_MULTIPLE} to "
-            f"{MAX_SIDE_PIXELS}; nearest: {_nearest_sizes(value)}",
-            field=name,
-        )
-
-
-def _nearest_sizes(value: int) -> str:
-    below = min(max(value // SIZE_MULTIPLE * SIZE_MULTIPLE, SIZE_MULTIPLE), MAX_SIDE_PIXELS)
-    above = min(below + SIZE_MULTIPLE, MAX_SIDE_PIXELS)
-    return f"{below}" if not below < value < above else f"{below} or {above}"
-
-
-def _is_server_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an address that is none
-        return False
-
-
-def from_data(data: Any, *, leave_out: Callable[[Option], bool] = lambda _: False) -> Request:
-    """The request that `to_data` made data of; fields that this version does not know are left out.
-
-    Args:
-        leave_out: whether a field keeps its default, whatever the data say.
-
-    Raises:
-        InputError: the data are of no request.
-    """
-    if not isinstance(data, Mapping):
-        raise InputError(f"this is no request that soundreel wrote: {type(data).__name__}, expected an object")
-    try:
-        return Request(**_known(grouped(data), Request, leave_out))
-    except TypeError as error:
-        raise InputError(f"this is no request that soundreel wrote: {error}") from error
-
-
-def _known(data: Mapping[str, Any], kind: Any, leave_out: Callable[[Option], bool]) -> dict[str, Any]:
-    """Those of the data that are fields of a group and not to be left out, groups in it likewise."""
-    kinds = {
-        field.name: field.type
-        for field in dataclasses.fields(kind)
-        if "option" not in field.metadata or not leave_out(field.metadata["option"])
-    }
-    return {
-        name: _known(value, kinds[name], leave_out) if _is_group(kinds[name]) and isinstance(value, Mapping) else value
-        for name, value in data.items()
-        if name in kinds
-    }
-
-
-def _is_group(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def files_read(request: Request) -> Iterator[tuple[str, StrPath]]:

@@ -206,6 +206,7 @@ class Result:
     fps: int
     seconds: float  # what the render took
     notes: tuple[str, ...] = ()  # what the user should know: silence added, sound cut short, …
+    excerpt: str = ""  # that of them that says which part of the sound it shows, where no length was asked for
     work_folder: Path | None = None  # where clips and latents are kept; None: nowhere
     work_bytes: int = 0  # what they take there
     recipe: Mapping[str, Any] = field(default_factory=dict, repr=False)

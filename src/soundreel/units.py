@@ -43,6 +43,9 @@ MAX_STEPS = 1000
 MAX_CLIPS = 99_999
 """Of one render: names of files have five digits for a clip's number."""
 
+MAX_CLIP_FRAMES = 16_384
+"""Longest clip: what a ComfyUI node takes. The model was trained on 80 frames."""
+
 MAX_SECONDS = 10**9
 """Longest time that is taken for one: 31 years."""
 

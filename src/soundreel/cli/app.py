@@ -139,6 +139,7 @@ EXPORT_WORKFLOW = typer.Option(
     rich_help_panel=SERVER,
 )
 AS_JSON = typer.Option("--json", help="Print JSON for programs.")
+EVERY_CLIP = typer.Option("--all", help="Show every clip of a long one, not only some; JSON has all.")
 WORK_DIR = typer.Option(
     "--work-dir",
     help="Folder for finished clips (default: one of its own in .soundreel beside the video).",
@@ -201,14 +202,23 @@ def generate(
 ) -> None:
     """Turn a sound into a video that moves with it."""
     if export_workflow is not None:
-        from soundreel.engines.comfyui.export import export_workflow as export
-
-        for file in export(request, export_workflow):
-            answer(str(file), file)
+        _export(request, export_workflow)
         return
     number = whole_number(redo_clip, "redo_clip")
     work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=number)
     render(request, progress, quiet=quiet, work=work)
+
+
+def _export(request: Request, target: str) -> None:
+    """Write a render's graph and its input files, and name them."""
+    from soundreel.engines.comfyui.export import export_workflow
+    from soundreel.pipeline import excerpt
+
+    files = export_workflow(request, target)
+    if shown := excerpt(request):
+        typer.echo(f"note: {shown}", err=True)
+    for file in files:
+        answer(str(file), file)
 
 
 def render(
@@ -343,11 +353,15 @@ app.command("jobs", hidden=True, help="Another name of `unfinished`.")(unfinishe
 
 @app.command()
 @takes_request
-def plan(request: Request, as_json: Annotated[bool, AS_JSON] = False) -> None:
+def plan(
+    request: Request,
+    every_clip: Annotated[bool, EVERY_CLIP] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
     """Show what a render would make and take; render nothing."""
-    from soundreel.cli import reports
+    from soundreel.cli import plan_report, reports
 
-    reports.show(reports.describe_plan(request), as_json=as_json)
+    reports.show(plan_report.describe_plan(request, every_clip=every_clip), as_json=as_json)
 
 
 @app.command()
@@ -446,12 +460,13 @@ def join(
 @app.command()
 def info(
     video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.")],
+    every_clip: Annotated[bool, EVERY_CLIP] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Show what is in a video: picture, sound, and the recipe it was made by."""
-    from soundreel.cli import reports
+    from soundreel.cli import reports, video_report
 
-    reports.show(reports.describe_video(video), as_json=as_json)
+    reports.show(video_report.describe_video(video, every_clip=every_clip), as_json=as_json)
 
 
 @app.command()

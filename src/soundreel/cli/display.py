@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from soundreel.cli.streams import answer
+from soundreel.durations import exactly
 from soundreel.types import Progress, Result, Stage
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def start_lines(render: "PreparedRender") -> list[str]:
     return [
         f"engine: {render.engine.name} ({render.choice.why})",
         f"{render.request.width}×{render.request.height}, {render.frames_written} frames at {render.fps} fps = "
-        f"{plan.seconds:.2f} s in {clips}, seed {render.request.seed}",
+        f"{exactly(plan.seconds, 2)} in {clips}, seed {render.request.seed}",
         *([render.resumed] if render.resumed else []),
         *(f"note: {note}" for note in render.notes),
     ]
@@ -273,9 +274,11 @@ def joining_lines(prepared: "PreparedJoining") -> list[str]:
 
 def finish_lines(result: Result, told: Sequence[str]) -> list[str]:
     """On a finished video, on what there is to know of it beside what was `told` at the start, and on what is kept."""
-    length = f"{result.frames} frames, {result.frames / result.fps:.2f} s"
+    length = f"{result.frames} frames, {exactly(result.frames / result.fps, 2)}"
     done = [f"done in {_duration(result.seconds)}: {length}, sound and picture verified"]
     done += [f"note: {note}" for note in result.notes if note not in told]
+    if result.excerpt:
+        done.append(result.excerpt)
     if result.work_folder is None:
         return done
     folder = shlex.quote(str(result.work_folder))

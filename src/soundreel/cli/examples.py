@@ -13,7 +13,11 @@ SOUND, PICTURE = "tune.flac", "cover.png"
 def example_requests(output_dir: Path, frames: int | None = None) -> list[Request]:
     """Two draft renders of the example sound, whole or `frames` long: without and with the example image."""
     folder = _folder()
-    shared: dict[str, Any] = {"audio": folder / SOUND, "engine": "draft", "window": Window(frames=frames, full=True)}
+    shared: dict[str, Any] = {
+        "audio": folder / SOUND,
+        "engine": "draft",
+        "window": Window(frames=frames, full=frames is None),
+    }
     return [
         Request(
             **shared, prompt="dusk, teal and amber light", output=Output(path=output_dir / "tune_no_ref_draft.mp4")

@@ -14,7 +14,7 @@ import typer
 from soundreel.cli.display import harmless
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, Seconds, fields_of, without_password
-from soundreel.presets import PRESETS, preset
+from soundreel.presets import MOODS, PRESETS, mood, preset
 from soundreel.request import PICTURE, WHAT, EngineName, Request, Server, grouped, members
 
 AUDIO: Final = Annotated[
@@ -108,11 +108,22 @@ def _options() -> dict[str, Any]:
     declared = [field for field in fields_of(Request) if field.option.panel]
     by_panel = {panel: [field for field in declared if field.option.panel == panel] for panel in PANELS}
     options = {key_of(field): _typer_option(field) for fields in by_panel.values() for field in fields}
-    presets = f"{', '.join(PRESETS)}; single options win over it."
-    options["preset"] = Annotated[str, typer.Option("--preset", help=presets, rich_help_panel=WHAT, show_default=False)]
-    size = "WIDTHxHEIGHT (or WIDTH*HEIGHT) in one word."
-    options["size"] = Annotated[str, typer.Option("--size", help=size, rich_help_panel=PICTURE, show_default=False)]
-    return options
+    return options | {
+        "preset": _shorthand(
+            "preset", "Length, size, steps and guidance; single options win over it.", WHAT, "|".join(PRESETS)
+        ),
+        "mood": _shorthand(
+            "mood", "A prompt for this kind of sound, in place of --prompt (default music).", WHAT, "|".join(MOODS)
+        ),
+        "size": _shorthand("size", "WIDTHxHEIGHT (or WIDTH*HEIGHT) in one word.", PICTURE),
+    }
+
+
+def _shorthand(name: str, text: str, panel: str, choices: str = "") -> Any:
+    """The typer option of a word that stands for fields of `Request`."""
+    metavar = f"[{choices}]" if choices else None
+    option = typer.Option(f"--{name}", help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
+    return Annotated[str, option]
 
 
 def key_of(field: Field) -> str:
@@ -121,7 +132,7 @@ def key_of(field: Field) -> str:
 
 
 OPTIONS: Final = _options()
-"""Options of `generate` and `plan` by parameter name: the fields of `Request`, --preset and --size."""
+"""Options of `generate` and `plan` by parameter name: the fields of `Request`, --preset, --mood and --size."""
 
 ENCODING_OPTIONS: Final = {
     field.leaf: OPTIONS[key_of(field)] for field in fields_of(Request) if field.option.role is Role.ENCODING
@@ -146,6 +157,8 @@ def build_request(
         raise InputError(
             "--inputs and --trust-recipe say how a recipe is read: name a finished video with --recipe", field="recipe"
         )
+    if "mood" in given:
+        given |= _prompt_of(given.pop("mood"), given)
     fields = _from_recipe(given, inputs or (), trust_recipe) if "recipe" in given else {}
     if "preset" in given:
         fields = grouped(preset(given.pop("preset")), fields)
@@ -160,6 +173,13 @@ def build_request(
     if "audio" not in fields | given:
         raise InputError("there is no sound: give a file, or with --recipe a finished video", field="audio")
     return Request(**reduce(_put, given.items(), fields))
+
+
+def _prompt_of(name: str, given: Mapping[str, Any]) -> dict[str, str]:
+    """The prompt that a mood stands for."""
+    if "prompt" in given:
+        raise InputError("--prompt and --mood are two prompts: give one of them", field="prompt")
+    return {"prompt": mood(name)}
 
 
 def _put(fields: dict[str, Any], item: tuple[str, Any]) -> dict[str, Any]:
@@ -199,8 +219,17 @@ def _by_field(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw_seed(seed: int | str) -> int | str:
-    """`seed`, or for -1 a random one, as for `--base_seed -1` of the official script."""
-    return random.SystemRandom().randrange(2**31) if str(seed).strip() == "-1" else seed
+    """`seed`, or for -1 a random one, as for `--base_seed -1` of the official script.
+
+    Raises:
+        InputError: another negative number.
+    """
+    text = str(seed).strip()
+    if text == "-1":
+        return random.SystemRandom().randrange(2**31)
+    if text.startswith("-") and text[1:].isdecimal():
+        raise InputError(f"seed is {text}: expected at least 0, or -1 to draw one", field="seed")
+    return seed
 
 
 @overload

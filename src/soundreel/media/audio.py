@@ -44,6 +44,8 @@ class SoundInfo:
     channels: int
     codec: str  # FFmpeg's name: mp3, aac, pcm_s16le, …
     truncated: bool  # the file states clearly more sound than it holds: an incomplete download
+    channel_names: tuple[str, ...] = ()  # FFmpeg's: FL, FR, FC, LFE, …; NONE where the file does not name them
+    silence: float = 0.0  # seconds before the first sample, in a video whose sound sets in later than its picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,8 @@ def probe_sound(path: StrPath) -> SoundInfo:
             channels=sound.channels,
             codec=sound.codec,
             truncated=ending.truncated,
+            channel_names=sound.channel_names,
+            silence=sound.begins / sound.sample_rate,
         )
 
 

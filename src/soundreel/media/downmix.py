@@ -23,12 +23,21 @@ def stereo_gains(channels: Sequence[str]) -> NDArray[np.float32]:
     """
     if len(channels) == 1:
         return np.ones((1, 1), dtype=np.float32)
-    names = channels
-    if "NONE" in channels and len(channels) in _UNNAMED_LAYOUTS:
-        names = [channel.name for channel in AudioLayout(_UNNAMED_LAYOUTS[len(channels)]).channels]
-    gains = np.array([_gains(name) for name in names], dtype=np.float32)
+    gains = np.array([_gains(name) for name in _named(channels)], dtype=np.float32)
     gains /= gains.sum(axis=0).max()
     return gains
+
+
+def left_out(channels: Sequence[str]) -> list[str]:
+    """Names of the channels that are not in the mix."""
+    return [name for name in _named(channels) if not any(_gains(name))]
+
+
+def _named(channels: Sequence[str]) -> Sequence[str]:
+    """Channels by the names that players give to those of a file without any."""
+    if "NONE" in channels and len(channels) in _UNNAMED_LAYOUTS:
+        return [channel.name for channel in AudioLayout(_UNNAMED_LAYOUTS[len(channels)]).channels]
+    return channels
 
 
 def _gains(name: str) -> tuple[float, float]:

@@ -105,6 +105,8 @@ class SoundFile:
     sample_rate: int  # Hz
     channels: int
     codec: str  # FFmpeg's name
+    channel_names: tuple[str, ...]  # FFmpeg's: FL, FR, …; NONE where the file does not name them
+    begins: int  # position of the first sample: what is before it is silent
     is_float: bool  # samples are floating-point numbers, so that any value may come, no number among them
 
     def __init__(self, demuxer: Demuxer, name: str) -> None:
@@ -118,10 +120,12 @@ class SoundFile:
             raise MediaError(f"{name}: its sound ({self.codec}) is damaged, none of it can be decoded")
         self.sample_rate = frames[0].sample_rate
         self.channels = frames[0].layout.nb_channels
+        self.channel_names = tuple(channel.name for channel in frames[0].layout.channels)
         self.is_float = frames[0].format.packed.name not in INTEGER_SCALES
         self._layout = frames[0].layout
         self._is_timed = any(frame.pts is not None for frame in frames)  # those of WMA Pro and Lossless have no time
         self._timestamps = self._read_timestamps(frames, ticks_per_packet)
+        self.begins = max(0, self._timestamps.grid_start - frames[0].samples)
         self._head_stop = self._timestamps.grid_start + sum(frame.samples for frame in frames[1:])
 
     def blocks(self, start: int = 0) -> Iterator[DecodedBlock]:

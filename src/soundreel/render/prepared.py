@@ -14,10 +14,11 @@ from soundreel.engines.base import Choice, Engine, Identity, Prepared, check_wei
 from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
+from soundreel.media.downmix import left_out
 from soundreel.media.image import probe_image
 from soundreel.render import naming
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
-from soundreel.request import Interpolation, Request, files_read
+from soundreel.request import AvAlign, Interpolation, Request, files_read
 from soundreel.types import Check, Clip, Plan, go_on
 from soundreel.units import MODEL_FPS
 
@@ -36,6 +37,9 @@ NOTABLE_CROP: Final = 0.34
 
 NOTABLE_PEAK: Final = 2.0
 """So is sound that exceeds full scale by more than 6 dB: what lossy codecs make of loud music stays below."""
+
+STEREO: Final = 2
+"""Channels of a video's sound track, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ class PreparedRender:
     prepared: Prepared  # the engine's decisions
     networks: Mapping[str, str]  # digests of the interpolation's weights, by name
     notes: tuple[str, ...]
+    excerpt: str = ""  # which part of the sound it shows, where no length was asked for and there is more; a note, too
     resumed: str = ""  # what is there already, in a few words
     is_printed_again: bool = False  # from kept negatives: nothing is sampled
 
@@ -118,7 +123,7 @@ class PreparedRender:
             return MODEL_FPS
         return self.request.output.fps or INTERPOLATED_FPS
 
-    @property
+    @cached_property
     def rates(self) -> Rates:
         """Frames per second of the model and of the file."""
         return Rates(target=Fraction(self.fps))
@@ -175,6 +180,7 @@ def ask(request: Request, printed_models: Mapping[str, str] | None = None) -> As
     inputs = Inputs.of(files_read(request))
     naming.check_output(request, inputs)
     sound = probe_sound(request.audio)
+    planning.shot_bounds(request, sound.seconds)  # what cannot be is known before an engine or a server is asked
     if printed_models is None:
         check_weights(request)
     choice = open_engine(request)
@@ -246,14 +252,36 @@ def _sound_notes(planned: Plan, sound: SoundInfo, check: Check) -> Iterator[str]
             f"the sound ends at {planned.audio_seconds:.2f} s, the video at {planned.seconds:.2f} s: "
             f"{planned.silence_seconds:.2f} s of silence follow"
         )
-    start, seconds = planned.request.window.start, planned.audio_seconds
-    levels = measure_levels(planned.request.audio, start=start, seconds=seconds, check=check)
+    window = planned.request.window
+    yield from _window_notes(planned, sound)
+    yield from _channel_notes(sound)
+    levels = measure_levels(planned.request.audio, start=window.start, seconds=planned.audio_seconds, check=check)
     if levels.lost == 1:
         yield "1 sample of the sound is not a number, or beyond any level: it becomes silence"
     elif levels.lost:
         yield f"{levels.lost:,} samples of the sound are not numbers, or beyond any level: they become silence"
     if levels.peak > NOTABLE_PEAK:
         yield f"the sound goes {20 * log10(levels.peak):.0f} dB beyond full scale: in the video it is clipped"
+
+
+def _window_notes(planned: Plan, sound: SoundInfo) -> Iterator[str]:
+    """What of the sound that was asked for is not heard, and what is heard before it begins."""
+    window = planned.request.window
+    asked_for = min(window.duration or 0.0, sound.seconds - window.start)
+    is_heard_apart = planned.request.guide.av_align is AvAlign.REFERENCE  # there it is what the model hears
+    if window.frames is not None and (asked_for - planned.seconds) * MODEL_FPS >= 1 and not is_heard_apart:
+        yield f"--audio-duration is {window.duration:g} s: the video ends before, at {planned.seconds:.2f} s"
+    silent = min(sound.silence - window.start, planned.seconds)
+    if silent * MODEL_FPS >= 1:
+        yield f"the sound sets in {sound.silence:.2f} s into the file: the video begins with {silent:.2f} s of silence"
+
+
+def _channel_notes(sound: SoundInfo) -> Iterator[str]:
+    """That there are more channels than a video gets."""
+    if sound.channels > STEREO:
+        lost = left_out(sound.channel_names)
+        without = f", without {', '.join(lost)}" if lost else ""
+        yield f"the sound has {sound.channels} channels: in the video they are mixed down to stereo{without}"
 
 
 def _reference_notes(request: Request) -> Iterator[str]:

@@ -19,7 +19,8 @@ from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe, stated_request
 from soundreel.render.stored_renders import existing, find_work_folders
 from soundreel.render.work_folder import FOLDER_DIGITS, work_folder
-from soundreel.request import Interpolation, Output, Request, WorkOptions, from_data
+from soundreel.request import Interpolation, Output, Request, WorkOptions
+from soundreel.request_data import from_data
 from soundreel.units import MODEL_FPS, StrPath
 
 ENCODING: Final = frozenset(field.leaf for field in fields_of(Output) if field.option.role is Role.ENCODING)

@@ -20,10 +20,12 @@ from soundreel.engines.draft.motion import motion_from_features
 from soundreel.engines.draft.palette import choose_palette
 from soundreel.errors import InputError
 from soundreel.host_memory import available_memory
+from soundreel.media.files import check_file
 from soundreel.media.image import load_image
 from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames
+from soundreel.weights.lora_files import LoraSource, lora_file
 
 BYTES_PER_PIXEL = 3
 """uint8 RGB."""
@@ -39,6 +41,9 @@ BASE_BYTES = 200 * 2**20
 
 SAMPLE_PIXELS = 480 * 832
 """Largest size of the frame that is drawn for an estimate of the time."""
+
+SAMPLE_DRAWINGS = 5
+"""How often it is drawn, after a first time: the quickest counts, so that what else the machine does counts less."""
 
 FRAMES_PER_REPORT_AND_WORKER = 2
 """Frames that each worker draws between two progress reports."""
@@ -69,7 +74,7 @@ class DraftEngine(PrintsNothing):
         return {}
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
-        """Check memory and the reference image. Identity and placement are empty: there is nothing to decide."""
+        """Check memory and the files. Identity and placement are empty: there is nothing to decide."""
         del kept
         request = plan.request
         frames = max(clip.frames for clip in plan.clips)
@@ -80,6 +85,7 @@ class DraftEngine(PrintsNothing):
                 f"this machine has {_gigabytes(free)} free: use a smaller --width/--height or --infer-frames"
             )
         _load_reference(request)
+        _check_unused_files(request)
         return Prepared(plan=plan, identity={}, notes=tuple(_notes(request)))
 
     def estimate(self, prepared: Prepared) -> Estimate:
@@ -89,13 +95,13 @@ class DraftEngine(PrintsNothing):
         width, height = (max(16, round(side * scale)) for side in (request.width, request.height))
         picture = None if request.ref_image is None else np.full((height, width, 3), 128, np.uint8)
         renderer = _open_renderer(request, (width, height), picture, _silence(frames=2), threads=plain_thread_texture())
-        out = np.empty((height, width, 3), np.uint8)
-        renderer.draw(0, out)
-        begun = time.perf_counter()
-        renderer.draw(1, out)
-        spent = (time.perf_counter() - begun) * request.width * request.height / (width * height)
+        spent = _drawing_seconds(renderer, width, height) * request.width * request.height / (width * height)
         longest = max(clip.frames for clip in plan.clips)
-        return Estimate(seconds=spent * plan.frames / _workers(), memory_bytes=_memory_needed(request, longest))
+        return Estimate(
+            seconds=spent * plan.frames / _workers(),
+            memory_bytes=_memory_needed(request, longest),
+            seconds_basis="drawing alone",
+        )
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """Nothing: frames are drawn again as quickly as they are read."""
@@ -122,6 +128,14 @@ def _drawn_with(clip: Clip) -> int:
     """The seed of a clip's pattern: by default the same in a shot, where the clips' own are counted on."""
     seed = clip.seed - clip.index + clip.shot
     return seed if seed >= 0 else seed + 2**64  # a clip drawn again with a small seed
+
+
+def _check_unused_files(request: Request) -> None:
+    """Check those that only a render of the model takes: a draft is to find what is missing for it."""
+    for lora in request.compute.loras:
+        lora_file(LoraSource.parse(lora).path)
+    if request.guide.pose_video is not None:
+        check_file(request.guide.pose_video, "pose video")
 
 
 def _notes(request: Request) -> Iterator[str]:
@@ -177,6 +191,18 @@ def _open_renderer(
         return ImageRenderer(*size, picture=picture, motion=motion, rng=rng)
     palette = choose_palette(request.prompt, motion.key, rng)
     return PatternRenderer(*size, motion=motion, palette=palette, rng=rng, threads=threads)
+
+
+def _drawing_seconds(renderer: FrameRenderer, width: int, height: int) -> float:
+    """What a frame takes, the second of two."""
+    out = np.empty((height, width, 3), np.uint8)
+    renderer.draw(0, out)
+    spent = []
+    for _ in range(SAMPLE_DRAWINGS):
+        begun = time.perf_counter()
+        renderer.draw(1, out)
+        spent.append(time.perf_counter() - begun)
+    return min(spent)
 
 
 def _silence(*, frames: int) -> SoundFeatures:

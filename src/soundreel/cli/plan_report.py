@@ -1,0 +1,133 @@
+"""What `soundreel plan` shows: what a render would make, and what it takes on this machine."""
+
+from collections.abc import Callable
+from typing import Any
+
+from soundreel import pipeline
+from soundreel.cli.reports import Findings, Rows, counted, in_brackets, some_of, what_is_shown
+from soundreel.disk.durable import readable_size
+from soundreel.durations import clock, duration, exactly, rough
+from soundreel.engines.base import Prepared
+from soundreel.planning import count_tokens
+from soundreel.render.prepared import PreparedRender
+from soundreel.render.room import DiskNeed, disk_need
+from soundreel.request import Request
+from soundreel.types import Clip, Plan
+from soundreel.units import GIB, MODEL_FPS
+
+CLIP_COLUMNS = ("clip", "frames", "sampled", "from s", "to s", "seed")
+
+
+def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
+    """The plan of a request, and what it takes on this machine. Raises the errors of preparing its render."""
+    render = pipeline.prepare(request)
+    plan, estimate, disk = render.plan, render.engine.estimate(render.prepared), disk_need(render)
+    seconds = None if estimate.seconds is None else rough(estimate.seconds)
+    pixels = request.width * request.height * plan.frames
+    tokens = ("tokens",) if _has_tokens(render) else ()
+    shown = plan.clips if every_clip else some_of(plan.clips)
+    return Findings(
+        data={
+            "engine": render.engine.name,
+            "width": request.width,
+            "height": request.height,
+            "frames": plan.frames,
+            "fps": MODEL_FPS,
+            "seconds": plan.seconds,
+            "frames_written": render.frames_written,
+            "fps_written": render.fps,
+            "audio_start": request.window.start,
+            "audio_seconds": plan.audio_seconds,
+            "silence_seconds": plan.silence_seconds,
+            "sound_seconds": render.asked.sound.seconds,
+            "seed": request.seed,
+            "pixels": pixels,
+            "memory_bytes": estimate.memory_bytes,
+            "memory_mode": render.prepared.memory_mode,
+            "host_memory_bytes": render.prepared.host_bytes,
+            "host_locked_bytes": render.prepared.host_locked_bytes,
+            "disk_bytes": disk.total,
+            "disk_kept_bytes": disk.kept,
+            "estimated_seconds": seconds,
+            "estimate_basis": estimate.seconds_basis,
+            "clips": [_clip_data(render, clip) for clip in plan.clips],
+            "notes": list(render.notes),
+        },
+        rows=[
+            ("engine", f"{render.engine.name} ({render.choice.why})"),
+            ("picture", f"{request.width}×{request.height}, {render.frames_written} frames at {render.fps} fps"),
+            ("length", f"{exactly(plan.seconds)} in {counted(len(plan.clips), 'clip')}{_in_shots(plan)}"),
+            ("sound", _sound_row(render)),
+            ("pixels", f"{pixels / 1e6:,.1f} million"),
+            (
+                "memory",
+                _about(estimate.memory_bytes, lambda count: f"{count / GIB:.2f} GiB")
+                + in_brackets(render.prepared.memory_mode),
+            ),
+            *_host_rows(render.prepared),
+            ("disk", _disk_row(disk)),
+            (
+                "time",
+                _about(seconds, lambda value: f"{duration(value)} on this machine")
+                + in_brackets(estimate.seconds_basis),
+            ),
+            *(("note", note) for note in render.notes),
+        ],
+        columns=(*CLIP_COLUMNS, *tokens),
+        cells=[_clip_cells(render, clip) for clip in shown],
+        closing=what_is_shown(len(shown), len(plan.clips)),
+    )
+
+
+def _has_tokens(render: PreparedRender) -> bool:
+    """Whether the tokens of a clip say what it costs: elsewhere nothing here computes on them."""
+    return render.engine.name == "native"
+
+
+def _clip_data(render: PreparedRender, clip: Clip) -> dict[str, Any]:
+    tokens = {"tokens": count_tokens(render.plan, clip).total} if _has_tokens(render) else {}
+    return vars(clip) | tokens
+
+
+def _clip_cells(render: PreparedRender, clip: Clip) -> tuple[str, ...]:
+    return (
+        f"{clip.index + 1}",
+        f"{clip.frames}",
+        f"{clip.size}",
+        f"{clip.start / MODEL_FPS:.3f}",
+        f"{clip.stop / MODEL_FPS:.3f}",
+        f"{clip.seed}",
+        *([f"{count_tokens(render.plan, clip).total:,}"] if _has_tokens(render) else []),
+    )
+
+
+def _sound_row(render: PreparedRender) -> str:
+    """Which part of the sound is used."""
+    start, used, whole = render.request.window.start, render.plan.audio_seconds, render.asked.sound.seconds
+    if exactly(used) == exactly(whole):
+        return f"{exactly(used)}, all of it"
+    begin = clock(start) if start >= 60 and start == round(start) else f"{start:g} s"
+    return f"{exactly(used)} from {begin} on, of {exactly(whole)}"
+
+
+def _host_rows(prepared: Prepared) -> Rows:
+    """What is taken of the host's memory, where that is another than the engine's own."""
+    if prepared.host_bytes is None:
+        return []
+    locked = prepared.host_locked_bytes
+    says = f"{locked / GIB:.2f} GiB of it locked, for streamed blocks" if locked else ""
+    return [("host memory", _about(prepared.host_bytes, lambda count: f"{count / GIB:.2f} GiB") + in_brackets(says))]
+
+
+def _disk_row(need: DiskNeed) -> str:
+    parts = {"latents": need.latents, "motion frames": need.carries, "clips": need.segments, "video": need.video}
+    says = (f"{what} {readable_size(size)}" for what, size in parts.items() if size)
+    return f"about {readable_size(need.total)} ({', '.join(says)})"
+
+
+def _about(value: float | None, say: Callable[[float], str]) -> str:
+    return "not known: the server has it" if value is None else f"about {say(value)}"
+
+
+def _in_shots(plan: Plan) -> str:
+    return f", {counted(len(plan.shots), 'shot')}" if len(plan.shots) > 1 else ""
