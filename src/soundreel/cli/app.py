@@ -202,20 +202,20 @@ def generate(
 ) -> None:
     """Turn a sound into a video that moves with it."""
     if export_workflow is not None:
-        _export(request, export_workflow)
+        _export(request, export_workflow, quiet=quiet)
         return
     number = whole_number(redo_clip, "redo_clip")
     work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=number)
     render(request, progress, quiet=quiet, work=work)
 
 
-def _export(request: Request, target: str) -> None:
+def _export(request: Request, target: str, *, quiet: bool) -> None:
     """Write a render's graph and its input files, and name them."""
     from soundreel.engines.comfyui.export import export_workflow
     from soundreel.pipeline import excerpt
 
     files = export_workflow(request, target)
-    if shown := excerpt(request):
+    if not quiet and (shown := excerpt(request)):
         typer.echo(f"note: {shown}", err=True)
     for file in files:
         answer(str(file), file)
