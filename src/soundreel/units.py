@@ -49,6 +49,9 @@ MAX_CLIP_FRAMES = 16_384
 MAX_SECONDS = 10**9
 """Longest time that is taken for one: 31 years."""
 
+PATIENCE = 2
+"""Signals to stop that are waited for; the next one ends the process, tidy or not: what was kept is on the disk."""
+
 StrPath = str | os.PathLike[str]
 
 Frames: TypeAlias = "NDArray[np.uint8]"

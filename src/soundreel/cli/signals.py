@@ -9,11 +9,9 @@ from types import FrameType
 from typing import Final
 
 from soundreel.errors import Cancelled
+from soundreel.units import PATIENCE
 
 STOPS: Final = (signal.SIGINT, signal.SIGTERM)
-
-PATIENCE: Final = 2
-"""Signals that are waited for; the next one ends the process, tidy or not: what was kept is on the disk."""
 
 
 @contextmanager

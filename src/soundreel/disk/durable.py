@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from soundreel.errors import MediaError, SoundreelError
+from soundreel.errors import Cancelled, MediaError, SoundreelError
+from soundreel.units import PATIENCE
 
 WINDOWS: Final = os.name == "nt"
 
@@ -231,7 +232,11 @@ def readable_size(size: int) -> str:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block is done: the write in hand is finished, then the signal works."""
+    """Hold SIGINT and SIGTERM back until the block is done: the write in hand is finished, then the signal works.
+
+    Also where this thread waits for another one: an exception may come between a lock's acquisition and the `with`
+    block that gives it back, and then the other one waits for ever. The third signal ends the process, done or not.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python gives signals to the main thread only
         return
@@ -239,6 +244,8 @@ def uninterrupted() -> Iterator[None]:
 
     def remember(number: int, _: FrameType | None) -> None:
         came.append(number)
+        if len(came) > PATIENCE:
+            os._exit(Cancelled.exit_code)
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
 
+from soundreel.disk.durable import uninterrupted
 from soundreel.errors import Cancelled
 from soundreel.media.video import SegmentWriter
 from soundreel.render.post_processing import ProcessedClip, post_process
@@ -48,38 +48,40 @@ class ClipWriter:
         self._handed_on: Mapping[str, Any] = before
         self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="clip-writer")
         self._writing: futures.Future[None] | None = None
-        self._ended: SimpleQueue[futures.Future[None]] = SimpleQueue()  # gets the clip in hand when it is written
         self._at = Progress(stage=Stage.WRITE)  # of the clip in hand
 
     def add(self, rendered: RenderedClip) -> None:
         """Take a clip, once the one before is on the disk. One that has no negative there is waited for itself."""
         self.wait()
         self._at = self._progress(rendered.clip, 0)
-        self._writing, self._ended = self._pool.submit(self._write, rendered), SimpleQueue()
-        self._writing.add_done_callback(self._ended.put)
+        with uninterrupted():
+            self._writing = self._pool.submit(self._write, rendered)
         if not self._has_negatives:
             self.wait()
 
     def wait(self) -> None:
         """Until the clip in hand is on the disk; raises what went wrong with it."""
         while self._writing is not None:
-            try:
-                self._ended.get(timeout=TOLD_SECONDS)  # `futures.wait` loses its lock to a signal at the wrong moment
-            except Empty:
-                self._report(self._at)
-            else:
+            with uninterrupted():
+                is_done = bool(futures.wait([self._writing], TOLD_SECONDS).done)
+            if is_done:
                 self._take_result()
+            else:
+                self._report(self._at)
 
     def hear(self, progress: Progress) -> None:
         """Report what the engine does; raises what went wrong with the clip in hand: nothing is gained by going on."""
-        if self._writing is not None and self._writing.done():
+        with uninterrupted():
+            is_done = self._writing is not None and self._writing.done()
+        if is_done:
             self._take_result()
         self._report(progress)
 
     def _take_result(self) -> None:
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            with uninterrupted():
+                writing.result()
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +96,9 @@ class ClipWriter:
                 with suppress(Exception):  # the first error is the one that counts
                     self.wait()
         finally:
-            self._stop.set()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            with uninterrupted():
+                self._stop.set()
+                self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _write(self, rendered: RenderedClip) -> None:
         folder, clip = self._folder, rendered.clip

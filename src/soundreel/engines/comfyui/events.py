@@ -16,6 +16,8 @@ from urllib.parse import urlsplit, urlunsplit
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
+from soundreel.disk.durable import uninterrupted
+
 RECONNECT_SECONDS: Final = 2.0
 """Shortest time between two attempts to connect."""
 
@@ -115,7 +117,9 @@ class EventSocket:
             time.sleep(seconds)
             return None
         try:
-            return _parse(self._connection.recv(timeout=seconds))
+            with uninterrupted():  # the connection has a thread of its own
+                message = self._connection.recv(timeout=seconds)
+            return _parse(message)
         except TimeoutError:
             return None
         except _CONNECTION_ERRORS:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from soundreel.analysis import SoundFeatures
+from soundreel.disk.durable import uninterrupted
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
@@ -156,7 +157,8 @@ def _draw_clip(renderer: FrameRenderer, plan: Plan, clip: Clip, pool: ThreadPool
     for begin in range(0, clip.frames, batch):
         report(_progress(plan, clip, begin))
         places = range(begin, min(begin + batch, clip.frames))
-        list(pool.map(lambda place: renderer.draw(clip.start + place, frames[place]), places))
+        with uninterrupted():
+            list(pool.map(lambda place: renderer.draw(clip.start + place, frames[place]), places))
     report(_progress(plan, clip, clip.frames))
     return frames
 
