@@ -2,9 +2,10 @@
 
     python moments.py MARKS SIGNAL WHEN WORDS …    runs `soundreel WORDS …`
 
-The process sends itself SIGNAL WHEN a module is imported that is named so, or when as many calls of functions were made
-in all its threads; calls count once all is imported. At each call that begins a stage, its count and the stage are
-written to the file MARKS.
+The process sends itself SIGNAL WHEN a module is imported that is named so, when as many calls of functions were made in
+all its threads, or at the worst moment, `lock`: where it begins to wait for a thread and has acquired the lock of the
+event that the thread is to set. Calls count once all is imported. At each call that begins a stage, its count and the
+stage are written to the file MARKS.
 """
 
 import os
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Collection
 from itertools import count, pairwise
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, TextIO
 
 STAGES: Final = {
@@ -85,8 +86,27 @@ def counting(stop: Callable[[], None], at: Collection[int], marks: TextIO) -> Ca
     return hear
 
 
+def at_a_lock(stop: Callable[[], None]) -> Callable[[FrameType, str, Any], None]:
+    """A profile function that stops once, between an event's lock being acquired and the block that gives it back."""
+
+    def hear(frame: FrameType, event: str, _: Any) -> None:
+        caller = frame.f_back
+        if event == "return" and frame.f_code.co_qualname == "Condition.__enter__" and caller is not None:
+            waiting = caller.f_back
+            if caller.f_code.co_qualname == "Event.wait" and waiting is not None and in_futures(waiting.f_code):
+                sys.setprofile(None)
+                stop()
+
+    return hear
+
+
+def in_futures(code: CodeType) -> bool:
+    """Whether it is the function that waits for threads of a pool."""
+    return code.co_qualname == "wait" and Path(code.co_filename).parts[-2:] == ("futures", "_base.py")
+
+
 def main(place: str, number: str, when: str, *words: str) -> None:
-    """Run the command; `when` is a module, or counts with commas between them."""
+    """Run the command; `when` is a module, `lock`, or counts with commas between them."""
 
     def stop() -> None:
         os.kill(os.getpid(), int(number))
@@ -100,6 +120,9 @@ def main(place: str, number: str, when: str, *words: str) -> None:
     __import__("soundreel.pipeline")
     for engine in {"draft", "native"} & set(words):
         __import__(f"soundreel.engines.{engine}")
+    if when == "lock":
+        sys.setprofile(at_a_lock(stop))
+        runpy.run_module("soundreel", run_name="__main__", alter_sys=True)
     with Path(place).open("a", buffering=1) as marks:
         hear = counting(stop, set(map(int, when.split(","))), marks)
         threading.setprofile(hear)

@@ -140,6 +140,13 @@ def test_a_draft_is_stopped(draft: Render, disturb: Callable[[Render, str, int],
     disturb(draft, stage, seed)
 
 
+def test_a_stop_while_it_waits_for_a_thread_leaves_nobody_waiting(draft: Render, tmp_path: Path) -> None:
+    words = (tmp_path / "marks", str(signal.SIGINT.value), "lock", *draft.command(tmp_path))
+    done = finish(start(*words, program=PROGRAM))
+    whole = numbers(tmp_path, "clip_?????_????????.json")
+    assert (done.code, done.err) in may_be_said(tmp_path, draft.clips, len(whole), 0)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("stage", NATIVE_STAGES)
