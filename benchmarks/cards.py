@@ -8,7 +8,8 @@ all there is: PyTorch's own fraction counts neither context nor libraries. Each 
 loading included, and the table says what the plan had foreseen beside what was taken of the GPU and of the host (`host`
 is resident at the peak, pages of mapped files included, `locked` page-locked of it). With `steps=N` the column `step`
 has the time of a step alone. `kill=inside` and `kill=between` kill the command after the first step of its second clip,
-or after the last of its first, and give the same command again. `--draw 8 --seed 1` adds cells at random.
+or after the last of its first, and give the same command again; `take=inside` and `take=between` let another process
+take what is free of the GPU's memory then, all but 256 MiB. `--draw 8 --seed 1` adds cells at random.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,9 @@ from soundreel.weights.streaming import LockedMemory
 
 GIB = 2**30
 HOLD_STEP = 64 * 2**20
+LEFT_WHEN_TAKEN = 256 * 2**20
+TAKEN = "taken"
+"""What the holding process says when it has taken more."""
 
 PEAKS_VARIABLE = "SOUNDREEL_BENCHMARK_PEAKS"
 """Names the file that a measured command writes its own peaks to."""
@@ -104,9 +109,9 @@ class Cell:
             words += ["--pose-video", str(write_pose_video(video.parent, self.size, self.frames))]
         return [*words, "--no-keep-work", "--progress", "json"]
 
-    def is_killed_after(self, event: Event) -> bool:
-        """Whether a command that is to be killed is killed now."""
-        where = {"inside": (2, 1), "between": (1, self.steps)}.get(self.options.get("kill", ""))
+    def is_moment(self, option: str, event: Event) -> bool:
+        """Whether now is what the option `kill` or `take` names."""
+        where = {"inside": (2, 1), "between": (1, self.steps)}.get(self.options.get(option, ""))
         return event.get("stage") == "render" and (event.get("clip"), event.get("step")) == where
 
 
@@ -145,10 +150,10 @@ def held(free: int | None) -> Iterator["Watch"]:
         text=True,
     )
     watch = Watch(process)
+    assert process.stdin is not None
     try:
         yield watch
     finally:
-        assert process.stdin is not None
         process.stdin.close()
         process.wait()
 
@@ -158,36 +163,56 @@ class Watch:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        self._lines = process.stdout
+        assert process.stdin is not None
+        self._lines, self._orders = process.stdout, process.stdin
         self.begin = int(self._lines.readline())
         self.least = self.begin
+        self.is_taken = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
+    def take(self) -> None:
+        """Let the holding process take what is free now; it goes on as soon as that is taken."""
+        self._orders.write("take\n")
+        self._orders.flush()
+        self.is_taken.wait(60)
+
     def _listen(self) -> None:
         for line in self._lines:
-            self.least = min(self.least, int(line))
+            if line.strip() == TAKEN:
+                self.is_taken.set()
+            else:
+                self.least = min(self.least, int(line))
 
 
 def hold(free: int) -> None:
     """Take memory until no more than `free` bytes are left (0: take none), then tell what is free until stdin ends."""
-    blocks = []
-    while free and torch.cuda.mem_get_info()[0] > free + HOLD_STEP:
-        blocks.append(torch.empty(min(torch.cuda.mem_get_info()[0] - free, GIB), dtype=torch.uint8, device="cuda"))
+    blocks: list[Tensor] = []
+    if free:
+        take_memory(blocks, free)
     print(torch.cuda.mem_get_info()[0], flush=True)
     gone = threading.Event()
 
-    def wait_for_the_end() -> None:
-        sys.stdin.read()
+    def obey() -> None:
+        for _ in sys.stdin:
+            take_memory(blocks, LEFT_WHEN_TAKEN)
+            print(TAKEN, flush=True)
         gone.set()
 
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    threading.Thread(target=obey, daemon=True).start()
     least = torch.cuda.mem_get_info()[0]
+    held = len(blocks)
     while not gone.wait(0.02):
         now = torch.cuda.mem_get_info()[0]
-        if now < least:
+        if now < least and len(blocks) == held:  # what was taken since is no command's
             least = now
             print(least, flush=True)
+
+
+def take_memory(blocks: list[Tensor], free: int) -> None:
+    """Allocate until no more than `free` bytes of the GPU's memory are left."""
+    while torch.cuda.mem_get_info()[0] > free + HOLD_STEP:
+        blocks.append(torch.empty(min(torch.cuda.mem_get_info()[0] - free, GIB), dtype=torch.uint8, device="cuda"))
 
 
 class PhasePeaks:
@@ -278,8 +303,14 @@ def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str,
     with held(memory_bytes(cell.cap)) as watch:
         arguments = [sys.executable, "-m", "benchmarks.cards", "--child", *words]
         if "kill" in cell.options:
-            run_command(arguments, log, limit, cell.is_killed_after)
-        status, events, seconds = run_command(arguments, log, limit)
+            run_command(arguments, log, limit, partial(cell.is_moment, "kill"))
+
+        def take(event: Event) -> bool:
+            if cell.is_moment("take", event):
+                watch.take()
+            return False
+
+        status, events, seconds = run_command(arguments, log, limit, take)
     peaks = json.loads(peaks_file.read_text()) if peaks_file.exists() else {}
     started = next((event for event in events if event["event"] == "start"), {})
     return {
@@ -294,7 +325,7 @@ def run_cell(cell: Cell, options: argparse.Namespace, limit: float) -> dict[str,
         "digest": frames_digest(video),
         "frames_asked": cell.frames,
         "seconds": timings(events, seconds),
-        "error": "" if status == 0 else log.read_text()[-400:],
+        "said": "" if status == 0 and "take" not in cell.options else log.read_text()[-600:],
     }
 
 
@@ -368,8 +399,8 @@ def main() -> None:
         print(row(figures), flush=True)
         phases = figures.get("phases", {})
         print("    " + ", ".join(f"{name} {size / 1e9:.2f}" for name, size in phases.items()), flush=True)
-        if figures["error"]:
-            print(f"    {figures['error']}", flush=True)
+        if figures["said"]:
+            print(f"    {figures['said']}", flush=True)
         (options.results / "cards.json").write_text(json.dumps(found, indent=1))
     return None
 
