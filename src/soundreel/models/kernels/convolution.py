@@ -283,6 +283,8 @@ def _paired(taps: Tensor, dim: int) -> Tensor:
 def launch(given: Geometry, tiling: Tiling | None = None) -> None:
     """Compute `given.out`, cut as the tables below say if not told how."""
     tiling = tiling or choose_tiling(given.layer, kind_of(given.x.device, given.x.dtype))
+    if tiling.hopper and any(side % given.stride for side in given.x.shape[3:]):
+        tiling = other_tiling(given.layer)  # Hopper's kernel sees rows and columns in pairs; the VAE's are even
     patch = choose_patch(tiling.positions, *given.places)
     if tiling.hopper:
         import_module(HOPPER).launch(given, tiling, patch)
