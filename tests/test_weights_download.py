@@ -268,7 +268,7 @@ def test_known_files_by_name_or_by_folder_and_name() -> None:
 
 
 def test_an_unknown_bundle_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="there is no model 's2v-int4': choose one of s2v, s2v-bf16, s2v-fp8, s2v-tok"):
+    with pytest.raises(ValueError, match="there is no model 's2v-int4': choose one of s2v, s2v-bf16, s2v-fp8, s2v-d"):
         find_bundle("s2v-int4")
 
 

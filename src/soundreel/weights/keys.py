@@ -10,6 +10,9 @@ NAMED_IN_MESSAGE = 3
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 """Shape of every tensor by name."""
 
+Table: TypeAlias = tuple[tuple[str, str], ...]
+"""Dotted prefixes of names and what to call them instead."""
+
 
 class KeyTable:
     """Renames by pattern: the first rule that matches the whole name decides; None drops the tensor.
@@ -34,6 +37,14 @@ class KeyTable:
 def without_prefix(name: str, prefixes: Iterable[str]) -> str:
     """`name` without the first of `prefixes` that it begins with."""
     return next((name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)), name)
+
+
+def rename_prefix(name: str, table: Table) -> str:
+    """`name` with the first prefix of `table` that it is or lies below replaced; unchanged where none fits."""
+    for before, after in table:
+        if name == before or name.startswith(f"{before}."):
+            return after + name.removeprefix(before)
+    return name
 
 
 def count_layers(names: Iterable[str], pattern: str) -> int:

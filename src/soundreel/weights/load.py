@@ -60,6 +60,9 @@ class Blueprint:
     """Shapes under our names → the module, on the default device. `KeyError` if a tensor that decides a size is
     missing."""
 
+    tied: frozenset[str] = frozenset()
+    """Tensors by our names that a checkpoint may hold twice, under two names of its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentSpec:
@@ -120,7 +123,7 @@ def _build(
     shapes = {name: tensor.header.shape for name, tensor in found.items()}
     try:
         blueprint = spec.blueprint(shapes, config)
-        stored = _renamed(found, blueprint.rename)
+        stored = _renamed(found, blueprint)
         with torch.device("meta"):
             module = blueprint.build({name: tensor.header.shape for name, tensor in stored.items()})
     except KeyError as error:
@@ -130,12 +133,18 @@ def _build(
     return module, stored
 
 
-def _renamed(found: Mapping[str, Stored], rename: Rename) -> dict[str, Stored]:
+def _renamed(found: Mapping[str, Stored], blueprint: Blueprint) -> dict[str, Stored]:
     ours: dict[str, Stored] = {}
     for name, tensor in found.items():
-        new_name = rename(name)
-        if new_name is not None:
-            ours.setdefault(new_name, tensor)  # tied weights may be there twice
+        new_name = blueprint.rename(name)
+        if new_name is None:
+            continue
+        first = ours.setdefault(new_name, tensor)
+        if first is not tensor and new_name not in blueprint.tied:
+            raise WeightsError(
+                f"{tensor.file.header.path.name} holds one tensor twice, as {first.name!r} and as {name!r}: "
+                "download the model again"
+            )
     return ours
 
 

@@ -17,13 +17,16 @@ from soundreel.weights.keys import KeyTable, Shapes, count_layers
 SENTENCEPIECE_TENSOR = "spiece_model"
 """ComfyUI's files carry the tokenizer: a uint8 vector, the bytes of `spiece.model`."""
 
+TIED = frozenset({"shared.weight"})
+"""Transformers ties the encoder's embedding to it; some files hold both."""
+
 _ATTENTION = r"encoder.block.\1.layer.0.SelfAttention"
 _FEED_FORWARD = r"encoder.block.\1.layer.1.DenseReluDense"
 
 rename = KeyTable(
     [
         (r"token_embedding\.weight", r"shared.weight"),
-        (r"encoder\.embed_tokens\.weight", r"shared.weight"),  # tied: some files hold it under both names
+        (r"encoder\.embed_tokens\.weight", r"shared.weight"),
         (r"norm\.weight", r"encoder.final_layer_norm.weight"),
         (r"blocks\.(\d+)\.norm1\.weight", r"encoder.block.\1.layer.0.layer_norm.weight"),
         (r"blocks\.(\d+)\.attn\.([qkvo])\.(.+)", _ATTENTION + r".\2.\3"),

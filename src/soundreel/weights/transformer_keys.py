@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from soundreel.errors import WeightsError
-from soundreel.weights.keys import without_prefix
-
-Table = tuple[tuple[str, str], ...]
+from soundreel.weights.keys import Table, rename_prefix, without_prefix
 
 TOP: Table = (
     ("patch_embedding", "patch_embedding"),
@@ -78,11 +76,11 @@ def official_name(key: str) -> str:
 def to_ours(key: str, inject_layers: Sequence[int]) -> str:
     """Our name for an official one (without prefix); an unknown one is returned unchanged."""
     if block := re.match(r"blocks\.(\d+)\.", key):
-        return _rename(key, _within(BLOCK, block[0], block[0]))
+        return rename_prefix(key, _within(BLOCK, block[0], block[0]))
     if injector := re.match(r"audio_injector\.\w+\.(\d+)\.", key):
         number = int(injector[1])
-        return _rename(key, _injector(number, inject_layers[number])) if number < len(inject_layers) else key
-    return _rename(key, TOP)
+        return rename_prefix(key, _injector(number, inject_layers[number])) if number < len(inject_layers) else key
+    return rename_prefix(key, TOP)
 
 
 def to_official(key: str, inject_layers: Sequence[int]) -> str:
@@ -90,11 +88,11 @@ def to_official(key: str, inject_layers: Sequence[int]) -> str:
     if block := re.match(r"blocks\.(\d+)\.(audio_)?", key):
         number = int(block[1])
         if block[2] is None:
-            return _rename(key, _inverse(_within(BLOCK, f"blocks.{number}.", f"blocks.{number}.")))
+            return rename_prefix(key, _inverse(_within(BLOCK, f"blocks.{number}.", f"blocks.{number}.")))
         if number in inject_layers:
-            return _rename(key, _inverse(_injector(inject_layers.index(number), number)))
+            return rename_prefix(key, _inverse(_injector(inject_layers.index(number), number)))
         return key
-    return _rename(key, _inverse(TOP))
+    return rename_prefix(key, _inverse(TOP))
 
 
 def config_from_official(config: Mapping[str, Any] | None, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -200,10 +198,3 @@ def _within(table: Table, official_prefix: str, our_prefix: str) -> Table:
 
 def _inverse(table: Table) -> Table:
     return tuple((ours, official) for official, ours in table)
-
-
-def _rename(key: str, table: Table) -> str:
-    for before, after in table:
-        if key == before or key.startswith(f"{before}."):
-            return after + key.removeprefix(before)
-    return key

@@ -9,14 +9,13 @@ import torch
 from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.errors import EngineError
 from soundreel.models.kernels.dispatch import is_convolved
-from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.request import VaePrecision
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.read import open_tensors
 from soundreel.weights.scan import Part
 from soundreel.weights.stored import collect
-from soundreel.weights.transformer_keys import config_from_official, official_name
+from soundreel.weights.transformer_layouts import layout_of
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -47,11 +46,8 @@ def component_dtypes(device: torch.device, vae: VaePrecision = VaePrecision.AUTO
 
 def transformer_sizes(part: Part) -> Mapping[str, Any]:
     """The transformer's own configuration, from its config.json or its tensors' shapes."""
-    if part.config.get("_class_name") == WanS2VTransformer3DModel.__name__:
-        return part.config
     stored = collect([open_tensors(path) for path in part.files])
-    shapes = {official_name(name): tensor.header.shape for name, tensor in stored.items()}
-    return config_from_official(part.config or None, shapes)
+    return layout_of({name: tensor.header.shape for name, tensor in stored.items()}, part.config).sizes
 
 
 def head_width(files: ModelFiles) -> int:
