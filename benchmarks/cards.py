@@ -40,7 +40,7 @@ from torch import Tensor
 from benchmarks.card_files import write_form
 from benchmarks.full_size import Event, count_frames, run_command, timings, write_inputs
 from soundreel.cli.app import app, guard
-from soundreel.engines.native import clips, engine
+from soundreel.engines.native import clips, engine, networks
 from soundreel.engines.native.clips import ClipDecoder, ClipSampler
 from soundreel.engines.native.vae import Vae
 from soundreel.media.video import read_frames
@@ -260,7 +260,7 @@ def child(arguments: Sequence[str]) -> None:
     peaks, locked = PhasePeaks(), list[int]()
     count_locked(locked)
     peaks.watch(engine, "prepare_scene", "scene")
-    peaks.watch(engine, "load_transformer", "load")
+    peaks.watch(networks, "load_transformer", "load")
     peaks.watch(ClipSampler, "_conditions", "condition")
     peaks.watch(clips, "sample", "steps")
     peaks.watch(ClipDecoder, "decode", "decode")

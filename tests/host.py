@@ -27,7 +27,7 @@ def pretend_host(
 def pretend_gpu(patch: pytest.MonkeyPatch, free: int) -> None:
     """Let this machine have an H200 with so many bytes free: enough of one for plans to be made."""
     patch.setattr("soundreel.engines.native.prepared.pick_device", lambda name: import_module("torch").device("cuda"))
-    patch.setattr("soundreel.engines.native.device.free_memory", lambda device: free)
+    patch.setattr("soundreel.engines.native.device.free_memory", lambda *_: free)
     patch.setattr("soundreel.engines.native.device.has_own_convolutions", lambda device, dtype: True)
     patch.setattr("torch.cuda.get_device_capability", lambda device=None: (9, 0))
     patch.setattr("torch.cuda.get_device_name", lambda device=None: "NVIDIA H200")

@@ -287,7 +287,7 @@ def test_poses_move_the_picture(short_pose: Path, quick: list[RenderedClip], fac
 
 @pytest.fixture(scope="module")
 def transformer() -> WanS2VTransformer3DModel:
-    return load_transformer(prepared(native_plan(**QUICK)).placement)
+    return load_transformer(prepared(native_plan(**QUICK)).placement).network
 
 
 def first_changed(before: Tensor, after: Tensor) -> int:
@@ -431,7 +431,7 @@ def test_wrong_models_are_one_line_and_code_4(
 
 def test_a_gpu_that_is_too_small_is_named_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     planned, free = native_plan(**QUICK), {"bytes": 2**40}
-    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: free["bytes"])
+    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda *_: free["bytes"])
     prepared(planned)
     free["bytes"] = 2**20
     with pytest.raises(

@@ -168,7 +168,7 @@ def test_a_print_takes_as_much_of_the_vae_as_fits() -> None:
 
 
 def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 13 * GB)
+    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda *_: 13 * GB)
     planned = full_plan(width=832, height=1216)
     weights, asked = full_weights(), full_demand(planned)
     anew = choose_memory(weights, asked, planned.request, CPU)
@@ -213,7 +213,7 @@ def test_the_transformer_s_bytes_are_those_of_its_file() -> None:
 def test_weighing_is_loading(folder: Path) -> None:
     placement: Placement = prepared(native_plan(**QUICK, models=folder)).placement
     files = placement.files
-    weights, loaded = weigh(outline_model(files), CPU, VaePrecision.AUTO), load_transformer(placement)
+    weights, loaded = weigh(outline_model(files), CPU, VaePrecision.AUTO), load_transformer(placement).network
     assert sum(weights.step) + weights.clip + weights.others == bytes_loaded(
         files[Component.TRANSFORMER], torch.float32
     )
@@ -243,7 +243,7 @@ def without_gradients() -> Iterator[None]:
 def loaded(memory_plan: MemoryPlan, **fields: Any) -> WanS2VTransformer3DModel:
     decided = prepared(native_plan(**QUICK, **fields))
     placement = replace(decided.placement, memory=memory_plan)
-    return load_transformer(placement)
+    return load_transformer(placement).network
 
 
 def velocity(model: WanS2VTransformer3DModel) -> Tensor:
@@ -391,7 +391,7 @@ def test_the_time_left_is_in_the_progress_of_every_step() -> None:
 
 @needs_golden
 def test_what_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda device: 24 * GB)
+    monkeypatch.setattr("soundreel.engines.native.device.free_memory", lambda *_: 24 * GB)
     planned = full_plan(width=832, height=1216, memory="9gb")
     with pytest.raises(
         EngineError, match=r"832×1216 in clips of 80 needs at least \d+\.\d GB of the GPU, --memory is 9gb: take "

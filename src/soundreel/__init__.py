@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from soundreel.version import __version__
 
 if TYPE_CHECKING:
-    from soundreel.errors import Cancelled, EngineError, InputError, MediaError, SoundreelError, WeightsError
+    from soundreel.errors import (
+        Cancelled,
+        EngineError,
+        InputError,
+        MediaError,
+        SessionError,
+        SoundreelError,
+        WeightsError,
+    )
     from soundreel.pipeline import generate, plan, redo, reprint
     from soundreel.request import (
         Attention,
@@ -36,10 +44,19 @@ if TYPE_CHECKING:
         Window,
         WorkOptions,
     )
+    from soundreel.session import Session
     from soundreel.types import CancelFlag, Clip, Plan, Progress, Report, Result, Shot, Stage
 
 _MODULES = {
-    "errors": ("Cancelled", "EngineError", "InputError", "MediaError", "SoundreelError", "WeightsError"),
+    "errors": (
+        "Cancelled",
+        "EngineError",
+        "InputError",
+        "MediaError",
+        "SessionError",
+        "SoundreelError",
+        "WeightsError",
+    ),
     "pipeline": ("generate", "plan", "redo", "reprint"),
     "request": (
         "Attention",
@@ -61,6 +78,7 @@ _MODULES = {
         "Window",
         "WorkOptions",
     ),
+    "session": ("Session",),
     "types": ("CancelFlag", "Clip", "Plan", "Progress", "Report", "Result", "Shot", "Stage"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -90,6 +108,8 @@ __all__ = [
     "Result",
     "Sampling",
     "Server",
+    "Session",
+    "SessionError",
     "Shot",
     "Solver",
     "SoundreelError",

@@ -5,6 +5,7 @@
      ├─ MediaError            3    a sound, picture or video that cannot be read, written or verified
      ├─ WeightsError          4    model weights missing, damaged or of another model
      ├─ EngineError           5    an engine, a server or a device failed or is not there
+     ├─ SessionError          1    a session that is rendering already, or is not open
      └─ Cancelled             130  the user (or a progress callback) stopped the render
 
 `InputError` is also a `ValueError`. Messages say what was given, what was expected and what to do.
@@ -52,6 +53,10 @@ class EngineError(SoundreelError):
     """An engine is unavailable or failed while rendering."""
 
     exit_code = 5
+
+
+class SessionError(SoundreelError):
+    """A session is asked for a second render while one is under way, or while it is not open."""
 
 
 class Cancelled(SoundreelError):  # noqa: N818 - not a failure: the user asked for it

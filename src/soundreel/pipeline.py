@@ -4,12 +4,14 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from soundreel import planning
 from soundreel.disk.durable import uninterrupted
-from soundreel.engines.base import Start, open_engine
+from soundreel.engines.base import Choice, Start, open_engine
+from soundreel.engines.opened import Engines
 from soundreel.media.audio import probe_sound
 from soundreel.render import prepared
 from soundreel.render.clip_writer import ClipWriter
@@ -43,15 +45,20 @@ def excerpt(request: Request) -> str:
     return planning.excerpt(planning.plan(request, seconds), seconds)
 
 
-def prepare(request: Request, work: WorkOptions = BESIDE_THE_OUTPUT, check: Check = go_on) -> PreparedRender:
+def prepare(
+    request: Request,
+    work: WorkOptions = BESIDE_THE_OUTPUT,
+    check: Check = go_on,
+    choose: Callable[[Request], Choice] = open_engine,
+) -> PreparedRender:
     """Open and check all that a render needs, and make every decision; nothing is written.
 
     Where `work` holds the render already, what was decided when it was begun is followed, or refused. `check` is called
-    while the sound is read, and may raise to stop.
+    while the sound is read, and may raise to stop. `choose` opens the engine.
     """
-    what = ask(request, work.printed_models)
+    what = ask(request, work.printed_models, choose)
     if work.redo_clip is not None:
-        what = ask(redone(what, work))
+        what = ask(redone(what, work), choose=choose)
     render = prepared.prepare(what, kept_identity(what, work), check, only_print=work.only_print)
     is_new = not (work.only_resume or work.only_print or work.redo_clip)  # else its length is settled
     shown = planning.excerpt(what.plan, what.sound.seconds) if is_new else ""
@@ -66,18 +73,30 @@ def generate(
     on_start: Callable[[PreparedRender], None] | None = None,
     work: WorkOptions = BESIDE_THE_OUTPUT,
     cancel: CancelFlag | None = None,
+    engines: Engines | None = None,
 ) -> Result:
     """Render `request` into a video file and return it, verified.
 
     `on_progress` hears every step and may raise `Cancelled`; `cancel` may be set from any thread; `on_start` hears once
-    what will be rendered.
+    what will be rendered. `engines` are those of a `soundreel.Session`; without them one is opened for this render.
     The file appears under its name only when it is whole. What was rendered when a render breaks off is kept: the same
     request goes on with it, and an error's note says how. Raises the errors of `soundreel.errors`.
     """
     stop = CancelFlag() if cancel is None else cancel
     timer = _ProgressTimer(on_progress, stop)
-    render = prepare(request, work, stop.check)
-    with render.engine, open_work(render, work) as folder:
+    with nullcontext(engines) if engines is not None else Engines() as opened:
+        render = prepare(request, work, stop.check, opened.open)
+        return _generate(render, work, timer, stop, on_start)
+
+
+def _generate(
+    render: PreparedRender,
+    work: WorkOptions,
+    timer: "_ProgressTimer",
+    stop: CancelFlag,
+    on_start: Callable[[PreparedRender], None] | None,
+) -> Result:
+    with open_work(render, work) as folder:
         if on_start is not None:
             on_start(folder.render)
         partial = PartialVideo(folder)

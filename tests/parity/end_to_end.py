@@ -74,7 +74,7 @@ def run_end_to_end(case: Case) -> list[Comparison]:
     reference = read_reference(request)
     decoder = ClipDecoder(vae, reference, CPU)
     sampler = ClipSampler(
-        transformer=load_transformer(placement),
+        transformer=load_transformer(placement).network,
         decoder=decoder,
         scene=scene,
         schedule=schedule,

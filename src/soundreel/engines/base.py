@@ -110,6 +110,7 @@ class Engine(Protocol):
     equal_clips: bool  # several clips of a shot must have one size
     reach: int | None  # frames before a clip that are made from negatives where they are not kept; None: it has none
     chains_clips: bool  # a clip is rendered from the one before it in its shot
+    keeps: bool  # set where more renders are to follow: it may hold more than one needs
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""
@@ -170,6 +171,8 @@ class Engine(Protocol):
 class HoldsNothing:
     """Context manager of engines that keep nothing between renders."""
 
+    keeps = False
+
     def __enter__(self) -> Self:
         return self
 
@@ -208,21 +211,37 @@ ENGINES: Final[Mapping[EngineName, str]] = {
 """A module is imported only when its engine is opened."""
 
 
-def open_engine(request: Request) -> Choice:
+def load_engine(name: EngineName) -> Engine:
+    """A new engine.
+
+    Raises:
+        EngineError: it needs packages that are not installed.
+    """
+    module, _, attribute = ENGINES[name].partition(":")
+    try:
+        return cast(Engine, getattr(import_module(module), attribute)())
+    except ModuleNotFoundError as error:
+        raise EngineError(f"engine {name} needs the package {error.name}: {INSTALL_NATIVE}") from error
+
+
+def open_engine(request: Request, load: Callable[[EngineName], Engine] = load_engine) -> Choice:
     """Open the engine that `request` names, or with "auto" the best that can run here.
+
+    Args:
+        load: gives an engine that is open already, too.
 
     Raises:
         EngineError: the engine needs packages that are not installed.
     """
     if request.engine is not EngineName.AUTO:
-        return Choice(engine=_load(request.engine), why="as asked")
+        return Choice(engine=load(request.engine), why="as asked")
     no_native = why_not_native(request)
     if no_native is None:
-        return Choice(engine=_load(EngineName.NATIVE), why=why_native(request))
+        return Choice(engine=load(EngineName.NATIVE), why=why_native(request))
     no_server = why_not_comfyui(request)
     if no_server is None:
-        return Choice(engine=_load(EngineName.COMFYUI), why=f"a ComfyUI server answers; native: {no_native}")
-    return Choice(engine=_load(EngineName.DRAFT), why=f"no model render: native: {no_native}; comfyui: {no_server}")
+        return Choice(engine=load(EngineName.COMFYUI), why=f"a ComfyUI server answers; native: {no_native}")
+    return Choice(engine=load(EngineName.DRAFT), why=f"no model render: native: {no_native}; comfyui: {no_server}")
 
 
 def check_weights(request: Request) -> None:
@@ -293,11 +312,3 @@ def why_not_comfyui(request: Request) -> str | None:
     except SoundreelError as error:
         return str(error)
     return None
-
-
-def _load(name: EngineName) -> Engine:
-    module, _, attribute = ENGINES[name].partition(":")
-    try:
-        return cast(Engine, getattr(import_module(module), attribute)())
-    except ModuleNotFoundError as error:
-        raise EngineError(f"engine {name} needs the package {error.name}: {INSTALL_NATIVE}") from error

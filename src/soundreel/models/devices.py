@@ -44,5 +44,6 @@ def _best_kind() -> str:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory could not be allocated; on the CPU, PyTorch raises a plain `RuntimeError` for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether memory could not be allocated, by PyTorch, by the driver, or by the CPU's allocator."""
+    is_ours = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return is_ours or str(error).startswith("CUDA error: out of memory")

@@ -1,6 +1,6 @@
 """A request that has passed every check: what will be rendered, by which engine, and what the user should know."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -170,12 +170,17 @@ class PreparedRender:
         return open_method(self.interpolation, weights=output.weights, models=compute.models, device=compute.device)
 
 
-def ask(request: Request, printed_models: Mapping[str, str] | None = None) -> Asked:
+def ask(
+    request: Request,
+    printed_models: Mapping[str, str] | None = None,
+    choose: Callable[[Request], Choice] = open_engine,
+) -> Asked:
     """Read the sound's length, choose an engine, and plan.
 
     Args:
         printed_models: digests of the model files that a render was made with which is only to be printed again: of
             them those that printing needs are looked for, and replaced by what is there.
+        choose: opens an engine.
     """
     inputs = Inputs.of(files_read(request))
     naming.check_output(request, inputs)
@@ -183,7 +188,7 @@ def ask(request: Request, printed_models: Mapping[str, str] | None = None) -> As
     planning.shot_bounds(request, sound.seconds)  # what cannot be is known before an engine or a server is asked
     if printed_models is None:
         check_weights(request)
-    choice = open_engine(request)
+    choice = choose(request)
     planned = planning.plan(request, sound.seconds, equal_clips=choice.engine.equal_clips)
     naming.check_settings(planned, choice.engine.name)
     return Asked(

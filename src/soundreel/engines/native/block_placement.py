@@ -5,6 +5,7 @@ memory ever holds more than the form that is used, and the blocks on their way.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -64,9 +65,6 @@ class BlockPlacement:
         waiting = [block for number, block in enumerate(blocks) if number in self._waiting]
         if waiting:
             BlockStream(waiting, device, apart=apart, uses=2 if self._memory.together else 1)
-        for module in transformer.modules():
-            if isinstance(module, FusedFeedForward):
-                module.tokens_at_once = self._memory.tokens_at_once
 
 
 class ResidentBlocks:
@@ -98,9 +96,24 @@ class ResidentBlocks:
             self._are_here = True
 
 
-def load_transformer(placement: Placement, on_load: OnLoad | None = None) -> WanS2VTransformer3DModel:
+@dataclass(frozen=True)
+class LoadedTransformer:
+    """A transformer whose weights are where a placement has them, and its blocks that can make room."""
+
+    network: WanS2VTransformer3DModel
+    resident: ResidentBlocks
+
+    def follow(self, placement: Placement) -> None:
+        """Set what needs no loading: the kernel of attention, and the pieces of the feed-forward layers."""
+        self.network.use_attention(placement.arithmetic.attention)
+        for module in self.network.modules():
+            if isinstance(module, FusedFeedForward):
+                module.tokens_at_once = placement.memory.tokens_at_once
+
+
+def load_transformer(placement: Placement, on_load: OnLoad | None = None) -> LoadedTransformer:
     """The transformer with LoRAs added, computing as the placement's arithmetic says, its weights where it has them."""
-    device, memory, arithmetic = placement.device, placement.memory, placement.arithmetic
+    device, memory = placement.device, placement.memory
     blocks = BlockPlacement(memory, placement.loras)
     transformer: WanS2VTransformer3DModel = load_part(
         placement.files[Component.TRANSFORMER],
@@ -111,7 +124,8 @@ def load_transformer(placement: Placement, on_load: OnLoad | None = None) -> Wan
         on_part=blocks,
     )
     apply_loras(transformer, blocks.loras, done=blocks.changed)
-    set_precision(transformer, arithmetic.products, device)
-    transformer.use_attention(arithmetic.attention)
+    set_precision(transformer, placement.arithmetic.products, device)
     blocks.settle(transformer, device)
-    return transformer
+    loaded = LoadedTransformer(transformer, ResidentBlocks(transformer, memory, device))
+    loaded.follow(placement)
+    return loaded

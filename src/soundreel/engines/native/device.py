@@ -8,7 +8,8 @@ import torch
 
 from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.errors import EngineError
-from soundreel.models.kernels.dispatch import is_convolved
+from soundreel.models.devices import is_out_of_memory
+from soundreel.models.kernels.dispatch import first_line, is_convolved
 from soundreel.request import VaePrecision
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
@@ -72,9 +73,40 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a GPU; None for the CPU and where the system does not say."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+def free_memory(device: torch.device, held: int = 0) -> int | None:
+    """Bytes that a render may take of a GPU; None for the CPU and where the system does not say.
+
+    Args:
+        held: by networks that the render uses again, or lets go of.
+    """
+    if device.type != "cuda":
+        return None
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached + held
+
+
+class DeviceLostError(EngineError):
+    """A GPU that answers no more: whatever lay on it is gone."""
+
+
+@contextmanager
+def says_what_is_lost() -> Iterator[None]:
+    """Make an error of the device itself a `DeviceLostError`; running out of its memory is none."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_device_error(error) or is_out_of_memory(error):
+            raise
+        raise DeviceLostError(
+            f"the GPU was lost ({first_line(error)}); finished clips are kept: leave this session and open another, "
+            "and if that fails too, start the program anew"
+        ) from error
+
+
+def is_device_error(error: RuntimeError) -> bool:
+    """Whether the device or its driver failed, after which it does nothing more for this process."""
+    kind = getattr(torch, "AcceleratorError", None)  # since PyTorch 2.8
+    return (kind is not None and isinstance(error, kind)) or str(error).startswith("CUDA error")
 
 
 @contextmanager
@@ -91,7 +123,9 @@ def capped(device: torch.device, memory: MemoryPlan) -> Iterator[None]:
     try:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error) or device.type == "cpu":
+            raise
         raise EngineError(
             f"{device} ran out of memory ({memory.says()}): take a smaller --memory, a smaller --width and --height "
             "or shorter --infer-frames; finished clips are kept"

@@ -2,8 +2,10 @@
 
 import gc
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -13,18 +15,18 @@ from soundreel.engines.base import (
     DECODED,
     ENCODED,
     Estimate,
-    HoldsNothing,
     Identity,
     KeptBytes,
     Prepared,
     Start,
 )
 from soundreel.engines.native import prepared as decisions
-from soundreel.engines.native.block_placement import ResidentBlocks, load_transformer
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
-from soundreel.engines.native.device import capped, release_memory
+from soundreel.engines.native.device import DeviceLostError, capped, release_memory, says_what_is_lost
 from soundreel.engines.native.inputs import to_uint8
+from soundreel.engines.native.memory_plan import Encoders
+from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.prepared import (
     Placement,
     PrintPlacement,
@@ -44,7 +46,7 @@ from soundreel.engines.native.progress import (
     show_picture,
 )
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
-from soundreel.engines.native.vae import Vae
+from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, RenderedClip, Report, go_on
@@ -52,13 +54,21 @@ from soundreel.weights.find import ModelFiles
 from soundreel.weights.lora_files import LoraSource, lora_file
 
 
-class NativeEngine(HoldsNothing):
-    """Renders with the 14B model in this process, on one device."""
+class NativeEngine:
+    """Renders with the 14B model in this process, on one device.
+
+    Its networks stay until it is left.
+    """
 
     name = "native"
     equal_clips = False
     reach = MOTION_FRAMES
     chains_clips = True
+
+    def __init__(self) -> None:
+        self.keeps = False
+        self._networks = Networks()
+        self._lost = ""
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
@@ -68,7 +78,8 @@ class NativeEngine(HoldsNothing):
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files and memory, and decide all of `Placement`; no weight is read."""
-        return decisions.prepare(plan, kept)
+        with self._hears_of_loss():
+            return decisions.prepare(plan, kept, self._networks.bytes_on if self.keeps else None)
 
     def print_files(self, request: Request) -> Mapping[str, str]:
         """The VAE's."""
@@ -76,7 +87,8 @@ class NativeEngine(HoldsNothing):
 
     def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
         """Check the VAE's file alone; any device will do."""
-        return prepare_print(plan, kept)
+        with self._hears_of_loss():
+            return prepare_print(plan, kept, self._networks.bytes_on)
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
@@ -91,13 +103,40 @@ class NativeEngine(HoldsNothing):
     @torch.inference_mode()
     def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carry holds the motion frames."""
-        placement: PrintPlacement = prepared.placement
+        device = prepared.placement.device
         try:
-            with capped(placement.device, placement.memory):
-                yield from _render(prepared, start, report, check)
+            with self._hears_of_loss(), capped(device, prepared.placement.memory):
+                yield from _render(prepared, self._networks, start, report, check)
+        except Exception as error:
+            if not isinstance(error, Cancelled):
+                self._networks.close()  # nobody knows what state they are in
+            raise
         finally:
-            gc.collect()  # what waited in host memory is in cycles with the blocks that it waited for
-            release_memory(placement.device)
+            gc.collect()
+            if not self._lost:
+                release_memory(device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give all memory back."""
+        self._networks.close()
+
+    @contextmanager
+    def _hears_of_loss(self) -> Iterator[None]:
+        """Make the loss of the device an `EngineError`, now and from now on."""
+        if self._lost:
+            raise EngineError(self._lost)
+        try:
+            with says_what_is_lost():
+                yield
+        except DeviceLostError as error:
+            self._lost = str(error)
+            self._networks.abandon()
+            raise
 
 
 def _digests(files: ModelFiles) -> dict[str, str]:
@@ -107,14 +146,16 @@ def _digests(files: ModelFiles) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> Iterator[RenderedClip]:
+def _render(
+    prepared: Prepared, networks: Networks, start: Start, report: Report, check: Check
+) -> Iterator[RenderedClip]:
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
     assert isinstance(placement, PrintPlacement)
     request, device = plan.request, placement.device
-    vae = Vae.load(placement.files, dtype=placement.vae_dtype, on_load=report_loading(report))
-    vae.most_at_once, vae.bands, vae.check = placement.memory.vae_step, placement.memory.vae_bands, check
-    vae.pieces_bind = placement.memory.vae_binds
+    vae = networks.vae(placement, report_loading(report))
+    vae.check = check
+    vae.make_room = networks.make_room
     vae.on_cpu = on_cpu = CpuProgress(plan, report)
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
@@ -125,7 +166,7 @@ def _render(prepared: Prepared, start: Start, report: Report, check: Check) -> I
         on_cpu.clip = clip
         negative, facts = chain.find(clip), start.negatives.facts(clip.index)
         if negative is None:
-            sampling = sampling or _Sampling(prepared, start, decoder, report, check)
+            sampling = sampling or _Sampling(prepared, networks, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
             facts |= _noted(ENCODED, vae.take_fallback() or for_all)
             chain.keep(clip, negative, facts)
@@ -150,19 +191,27 @@ def _noted(fact: str, how: str) -> dict[str, str]:
 class _Sampling:
     """The networks that sample, loaded; called for one clip after the other."""
 
-    def __init__(self, prepared: Prepared, start: Start, decoder: ClipDecoder, report: Report, check: Check) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        networks: Networks,
+        start: Start,
+        decoder: ClipDecoder,
+        report: Report,
+        check: Check,
+    ) -> None:
         plan, placement = prepared.plan, prepared.placement
         request, loading = plan.request, report_loading(report)
         self._plan, self._report, self._check = plan, report, check
         self._schedule = plan_schedule(request)
-        decoder.vae.to("cpu")  # each encoder has the device to itself
-        scene = prepare_scene(prepared, loading, check)
-        transformer = load_transformer(placement, loading)
-        self._resident = ResidentBlocks(transformer, placement.memory, placement.device)
+        if placement.memory.encoders is Encoders.ALONE:
+            decoder.vae.to("cpu")  # each encoder has the device to itself
+        scene = prepare_scene(prepared, networks, loading, check)
+        transformer = networks.transformer(placement, loading)
+        self._resident = transformer.resident
         decoder.vae.to(placement.device)
-        decoder.vae.make_room = self._resident.leave
         self._sampler = ClipSampler(
-            transformer=transformer,
+            transformer=transformer.network,
             decoder=decoder,
             scene=scene,
             schedule=self._schedule,

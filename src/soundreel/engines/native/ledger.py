@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from soundreel.engines.native.cost import TEXT_ROWS
 from soundreel.engines.native.demand import Demand, PixelDemand, Weights
-from soundreel.engines.native.memory_plan import MemoryPlan
+from soundreel.engines.native.memory_plan import Encoders, MemoryPlan
 from soundreel.engines.native.vae_memory import CPU_FACTOR, Sizes, decode_bytes, encode_bytes
 from soundreel.weights.streaming import BUFFERS, spread
 
@@ -89,16 +89,12 @@ def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Mom
     """The moments of a render, in order; those from `encode` on come again for every clip."""
     process = _process_bytes(asked)
     waiting = process + waiting_bytes(weights, memory)
-    stays = resident_bytes(weights, memory) + weights.vae
+    encoders = weights.text + weights.sound if memory.encoders is Encoders.STAY else 0
+    stays = resident_bytes(weights, memory) + weights.vae + encoders
     sampling, decoding = waiting + sampling_pixels(asked), waiting + decoding_pixels(asked)
     conditioned = stays + conditioning_bytes(asked)
     unpacked = UNPACKED_BYTES * weights.largest_packed
-    yield Moment(
-        name="text",
-        device=weights.text_streamed if memory.text_streamed else weights.text,
-        host=process + (weights.text + weights.text_loading if memory.text_streamed else 0),
-    )
-    yield Moment(name="sound", device=weights.sound + SOUND_BYTES, host=process)
+    yield from _encoding(weights, memory, process)
     yield Moment(
         name="load",
         device=stays + (rounding_bytes(weights, asked) if memory.rounds else 0),
@@ -109,6 +105,22 @@ def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Mom
     yield Moment(name="pass", device=conditioned + unpacked + step_bytes(asked, memory), host=sampling)
     yield Moment(name="decode", device=stays + vae_decode_bytes(asked, memory), host=decoding)
     yield Moment(name="hand over", device=stays, host=decoding)
+
+
+def _encoding(weights: Weights, memory: MemoryPlan, process: int) -> Iterator[Moment]:
+    """Words and sound: before the transformer is loaded, or in a session beside it."""
+    is_beside = memory.encoders is not Encoders.ALONE
+    beside = resident_bytes(weights, memory) + weights.vae if is_beside else 0
+    streamed = memory.text_streamed or memory.encoders is Encoders.STREAMED
+    waiting = process + (waiting_bytes(weights, memory) if is_beside else 0)
+    sound = weights.sound + SOUND_BYTES
+    yield Moment(
+        name="text",
+        device=beside + (weights.text_streamed if streamed else weights.text),
+        host=waiting + (weights.text + weights.text_loading if streamed else 0),
+    )
+    stays = weights.text if memory.encoders is Encoders.STAY else 0
+    yield Moment(name="sound", device=beside + stays + sound, host=waiting)
 
 
 def print_moment(vae: int, asked: PixelDemand, memory: MemoryPlan) -> Moment:

@@ -8,7 +8,16 @@ import torch
 
 from soundreel.engines.native import device as devices
 from soundreel.engines.native.demand import Demand, Weights
-from soundreel.engines.native.memory_modes import CONTEXT_BYTES, SLACK, budget_of, candidates, choose, fit, weighed
+from soundreel.engines.native.memory_modes import (
+    CONTEXT_BYTES,
+    SLACK,
+    budget_of,
+    candidates,
+    choose,
+    fit,
+    weighed,
+    with_encoders,
+)
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.errors import EngineError
 from soundreel.host_memory import total_memory
@@ -30,20 +39,26 @@ FOUR_BIT_FILES = "a transformer in 4 bits (GGUF)"
 
 
 def choose_memory(
-    weights: Weights, asked: Demand, request: Request, device: torch.device, kept: Bits | None = None
+    weights: Weights,
+    asked: Demand,
+    request: Request,
+    device: torch.device,
+    kept: Bits | None = None,
+    held: int | None = None,
 ) -> MemoryPlan:
     """What of a render is on the device and what on the host, by what is free there.
 
     Args:
         kept: what a render that goes on was begun with.
+        held: bytes of the device that networks of renders before hold, and stay for more; None: none do.
 
     Raises:
         EngineError: the mode, or any, does not fit the device or the host; says what would.
     """
-    free, host = devices.free_memory(device), host_room()
+    free, host = devices.free_memory(device, held or 0), host_room()
     found = choose(weights, asked, request, free, kept, host)
     if found is not None:
-        return found
+        return found if held is None else with_encoders(weights, asked, found, budget_of(found.mode, free), host)
     modes = [Memory.HIGH, Memory.AUTO] if request.compute.memory == Memory.AUTO else [request.compute.memory]
     ways = [fit(weights, asked, request, mode, budget_of(mode, free), kept) for mode in modes]
     fitting = [way for way in ways if way is not None]

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from soundreel.engines.native.demand import Demand, PixelDemand, Weights
 from soundreel.engines.native.ledger import device_peak, host_peak, print_moment, streamed_bytes
-from soundreel.engines.native.memory_plan import Bits, MemoryPlan
+from soundreel.engines.native.memory_plan import Bits, Encoders, MemoryPlan
 from soundreel.request import Memory, Precision, Request, memory_bytes
 
 CONTEXT_BYTES = 600 * 10**6
@@ -79,6 +79,18 @@ def fit(
         if on_device and (host is None or found.host_bytes <= host):
             return found
     return None
+
+
+def with_encoders(
+    weights: Weights, asked: Demand, memory: MemoryPlan, budget: int | None, host: int | None
+) -> MemoryPlan:
+    """A plan for more renders than one: with the encoders as near to the transformer as there is room."""
+    for encoders in Encoders:
+        found = weighed(weights, asked, replace(memory, encoders=encoders))
+        on_device = budget is None or found.peak_bytes <= budget * (1 - SLACK)
+        if on_device and (host is None or found.host_bytes <= host):
+            return found
+    return memory
 
 
 def fit_print(vae: int, asked: PixelDemand, mode: str, free: int | None, kept: Bits | None = None) -> MemoryPlan:

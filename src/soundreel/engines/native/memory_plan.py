@@ -2,12 +2,22 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 from soundreel.models.vae import LATENT_STEP
 from soundreel.request import Memory
 
 VAE_STEPS = (LATENT_STEP, 1)
 """Latent frames that the VAE takes at once on a GPU, fastest first; elsewhere always one."""
+
+
+class Encoders(StrEnum):
+    """Where the encoders of text and sound are when a session renders again, and the transformer is loaded."""
+
+    STAY = "stay"  # on the device, all the time
+    COME = "come"  # to the device, beside the transformer, and leave it
+    STREAMED = "streamed"  # so does the sound's; the text's blocks pass through from host memory
+    ALONE = "alone"  # the transformer has to leave first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +45,7 @@ class MemoryPlan:
     streamed: int = 0  # of them that wait in host memory
     offloads: bool = False  # layers that are used once per clip wait there, too
     text_streamed: bool = False  # the text encoder's blocks wait there
+    encoders: Encoders = Encoders.ALONE
     tokens_at_once: int | None = None  # of the feed-forward layers; None: all
     vae_step: int = VAE_STEPS[0]  # latent frames that the VAE takes at once
     vae_bands: int = 1  # of rows that the VAE goes through one after the other

@@ -95,8 +95,12 @@ class Placement(PrintPlacement):
     arithmetic: Arithmetic
 
 
-def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
+def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.device], int] | None = None) -> Prepared:
     """Check all that can fail before weights are read, and decide what is computed and where.
+
+    Args:
+        kept: what was decided when the render was begun; it is followed.
+        held: bytes of a device that networks of renders before hold; None: none stay.
 
     Raises:
         InputError: options that do not go together or not here, or unreadable files.
@@ -121,7 +125,8 @@ def prepare(plan: Plan, kept: Identity | None = None) -> Prepared:
         follow_convolutions(bound, device)
     check_precision(request.compute.precision, device)
     weights, asked = weigh(outlines, device, vae), demand(plan, sizes, device, kernel=kernel, vae=vae)
-    memory = choose_memory(weights, asked, request, device, None if bound is None else bound.bits)
+    bits = None if bound is None else bound.bits
+    memory = choose_memory(weights, asked, request, device, bits, None if held is None else held(device))
     products = _products(request, files, device, memory) if bound is None else bound.products
     if bound is not None and products is not Precision.BF16:
         _follow(partial(check_precision, Precision.FP8, device))

@@ -1,5 +1,7 @@
 """What a render is printed with whose latents are all kept: the VAE alone, and any device that is here."""
 
+from collections.abc import Callable
+
 import torch
 
 from soundreel.engines.base import ON_THE_CPU, ON_THE_GPU, Identity, Prepared
@@ -24,11 +26,12 @@ def find_print_files(request: Request) -> ModelFiles:
     return find_files(request, PARTS)
 
 
-def prepare_print(plan: Plan, kept: Identity | None) -> Prepared:
+def prepare_print(plan: Plan, kept: Identity | None, held: Callable[[torch.device], int] | None = None) -> Prepared:
     """Check the VAE's file, and decide where and in what pieces latents are decoded; no weight is read.
 
     Args:
         kept: what was decided when the render was begun; None: nothing is known of it, and it will be refused.
+        held: bytes of a device that networks of renders before hold.
 
     Raises:
         InputError: `kept` cannot be read.
@@ -45,7 +48,8 @@ def prepare_print(plan: Plan, kept: Identity | None) -> Prepared:
     if not stands_in:
         follow_convolutions(begun, device)
     asked, bits = pixel_demand(plan, device, dtype), None if stands_in else begun.bits
-    memory = fit_print(float_bytes(vae, dtype), asked, plan.request.compute.memory, free_memory(device), bits)
+    free = free_memory(device, 0 if held is None else held(device))
+    memory = fit_print(float_bytes(vae, dtype), asked, plan.request.compute.memory, free, bits)
     return Prepared(
         plan=plan,
         identity=kept,

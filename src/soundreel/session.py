@@ -1,0 +1,111 @@
+"""Many renders, one after the other, with the networks loaded once."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from soundreel import pipeline
+from soundreel.engines.opened import Engines
+from soundreel.errors import SessionError
+from soundreel.render.prepared import PreparedRender
+from soundreel.render.unfinished import load_redo
+from soundreel.request import BESIDE_THE_OUTPUT, Compute, Request, WorkOptions
+from soundreel.types import CancelFlag, Report, Result
+from soundreel.units import StrPath
+
+
+class Session:
+    """Renders requests one after the other, and keeps what it has loaded between them.
+
+        with Session(compute=Compute(memory="16gb")) as session:
+            for song in songs:
+                session.generate(Request(audio=song, ref_image="singer.jpg"))
+
+    The first render loads the networks. A later one loads only those that it needs otherwise: of another file, on
+    another device, rounded otherwise, with other LoRAs. Where there is room, the encoders of text and sound stay, too.
+    All memory is given back when the session is left; it can be opened again. A session may be used in any thread, for
+    one render at a time.
+
+    Args:
+        compute: of every request that does not say how it is computed (`Request.compute` as it is by default).
+    """
+
+    def __init__(self, compute: Compute | None = None) -> None:
+        self._compute = compute
+        self._engines: Engines | None = None
+        self._in_use = threading.Lock()
+
+    def generate(
+        self,
+        request: Request,
+        on_progress: Report | None = None,
+        *,
+        on_start: Callable[[PreparedRender], None] | None = None,
+        work: WorkOptions = BESIDE_THE_OUTPUT,
+        cancel: CancelFlag | None = None,
+    ) -> Result:
+        """Render a request as `soundreel.generate` does.
+
+        Raises:
+            SessionError: another render is under way in this session, or it is not open.
+        """
+        with self._opened() as engines:
+            return pipeline.generate(
+                self._completed(request), on_progress, on_start=on_start, work=work, cancel=cancel, engines=engines
+            )
+
+    def redo(
+        self,
+        source: StrPath,
+        number: int,
+        on_progress: Report | None = None,
+        *,
+        on_start: Callable[[PreparedRender], None] | None = None,
+        **which: Any,
+    ) -> Result:
+        """Draw a clip of a kept render anew, as `soundreel.redo` does; `which` is its other arguments."""
+        request, work = load_redo(source, number, **which)
+        return self.generate(request, on_progress, on_start=on_start, work=work)
+
+    def close(self) -> None:
+        """Give all memory back; raises `SessionError` while a render is under way."""
+        with self._alone():
+            engines, self._engines = self._engines, None
+            if engines is not None:
+                engines.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        with self._alone():
+            if self._engines is not None:
+                raise SessionError("this session is open already")
+            self._engines = Engines(keep=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _completed(self, request: Request) -> Request:
+        """With the session's ways to compute, where the request names none."""
+        if self._compute is None or request.compute != Compute():
+            return request
+        return request.replace(compute=self._compute)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Engines]:
+        with self._alone():
+            if self._engines is None:
+                raise SessionError("this session is not open: with Session() as session: …")
+            yield self._engines
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._in_use.acquire(blocking=False):
+            raise SessionError("this session is rendering: one render at a time; a second session loads its own models")
+        try:
+            yield
+        finally:
+            self._in_use.release()
