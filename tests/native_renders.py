@@ -84,4 +84,5 @@ def chain_of(planned: Plan, folder: Path, start: int = 0, carry: Carry | None = 
 def printed(planned: Plan, folder: Path) -> Tensor:
     """What the clips of a render that left its negatives in `folder` decode to, before it becomes uint8."""
     chain = chain_of(planned, folder)
-    return torch.cat([chain.print(clip) for clip in planned.clips], dim=1)
+    negatives = [(clip, chain.find(clip)) for clip in planned.clips]
+    return torch.cat([chain.print(clip, negative)[0] for clip, negative in negatives if negative], dim=1)

@@ -31,11 +31,12 @@ from native_renders import (
     printed,
     rendered,
 )
+from pictures import to_uint8
 from soundreel.engines.native import NativeEngine
 from soundreel.engines.native.block_placement import BlockPlacement, load_transformer
 from soundreel.engines.native.chain import MOTION
 from soundreel.engines.native.clips import REFERENCE_MOTION_FRAMES, ClipInput, ClipSampler
-from soundreel.engines.native.inputs import NO_POSE, to_uint8
+from soundreel.engines.native.inputs import NO_POSE
 from soundreel.engines.native.memory import MemoryPlan
 from soundreel.engines.native.prepared import find_files, plan_schedule
 from soundreel.engines.native.scene import encode_sound, poses, prepare_scene

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from counting import Counting
+from pictures import to_uint8
 from soundreel.engines.native.inputs import (
     NO_POSE,
     fit_pose,
     fit_reference,
     pose_windows,
     to_pixels,
-    to_uint8,
 )
 from soundreel.errors import Cancelled, InputError, MediaError
 from soundreel.media.pose import PoseMatch, missing_pose_seconds, pose_frame_indices

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from parity.case import Case, Comparison, equal, largest, relative
+from pictures import to_uint8
 from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, first_motion, next_motion
-from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.prepared import Placement, plan_schedule, prepare
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from parity.case import Case, Comparison, equal, largest, relative
+from pictures import to_uint8
 from soundreel.engines.native.inputs import (
     fit_pose,
     fit_reference,
-    to_uint8,
 )
 from soundreel.media.pose import PoseMatch, pose_frame_indices
 from soundreel.planning import size_for_area

@@ -94,6 +94,7 @@ def decode(
     bands: int = 1,
     check: Check = go_on,
     on_piece: OnPiece = _say_nothing,
+    pictures: Tensor | None = None,
 ) -> Tensor:
     """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1).
 
@@ -102,6 +103,7 @@ def decode(
         bands: of rows, one after the other; at most h.
         check: called before each piece; may raise to stop.
         on_piece: hears how far it is.
+        pictures: gets the same frames as uint8 [T', H, W, 3], made of them on the device.
     """
     latent_frames, height, width = latents.shape[1:]
     frames = 1 + 4 * (latent_frames - 1)
@@ -117,9 +119,10 @@ def decode(
     done = _counted(on_piece, bands * len(spans))
     for band in even_spans(height, bands):
         stages = _DecoderStages(network, starts, decoder_rows(height, band))
-        part = pixels[:, :, SCALE * band[0] : SCALE * band[1]]
+        rows = slice(SCALE * band[0], SCALE * band[1])
+        target = _Target(frames - kept, pixels[:, :, rows], None if pictures is None else pictures[:, rows])
         for (first, _), piece in heard(zip(spans, pieces, strict=True), check):
-            _put(part, *stages(piece, first), frames - kept)
+            target.put(*stages(piece, first))
             done()
     return pixels
 
@@ -134,14 +137,29 @@ def _counted(on_piece: OnPiece, total: int) -> Callable[[], None]:
     return done
 
 
-def _put(pixels: Tensor, piece: Tensor | None, at: int, first: int) -> None:
-    """Clamped, into pixels [3, T, H, W] that begin at frame `first`: a piece [1, 3, t, H, W] that begins at `at`."""
-    if piece is None:
-        return
-    skipped = max(0, first - at)
-    if skipped < piece.shape[2]:
-        place = slice(at + skipped - first, at + piece.shape[2] - first)
-        pixels[:, place] = piece[0, :, skipped:].float().clamp_(-1, 1).to(pixels.device)
+@dataclass(frozen=True)
+class _Target:
+    """Where the decoded pieces of a band of rows go."""
+
+    first: int  # frame, of all that are decoded
+    pixels: Tensor  # [3, T', H, W]
+    pictures: Tensor | None  # uint8 [T', H, W, 3]
+
+    def put(self, piece: Tensor | None, at: int) -> None:
+        """Take what is wanted of a piece [1, 3, t, H, W] that begins at frame `at`, clamped."""
+        skipped = 0 if piece is None else max(0, self.first - at)
+        if piece is None or skipped >= piece.shape[2]:
+            return
+        frames = slice(at + skipped - self.first, at + piece.shape[2] - self.first)
+        values = piece[0, :, skipped:].float().clamp_(-1, 1)
+        self.pixels[:, frames] = values.to(self.pixels.device)
+        if self.pictures is not None:
+            self.pictures[frames] = quantize(values).movedim(0, -1).to(self.pictures.device)
+
+
+def quantize(pixels: Tensor) -> Tensor:
+    """float32 from −1 to 1 → uint8 as the reference does it: truncated, not rounded. The input is used up."""
+    return pixels.add_(1.0).div_(2.0).mul_(255.0).to(torch.uint8)
 
 
 def encode(

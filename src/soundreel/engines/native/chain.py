@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -12,7 +13,7 @@ from soundreel.engines.base import KeptBytes, Start
 from soundreel.engines.native.clips import ClipDecoder, Negative, first_motion, next_motion
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.types import Carry, Clip, Plan
-from soundreel.units import FRAMES_PER_LATENT
+from soundreel.units import FRAMES_PER_LATENT, Frames
 
 MOTION: Final = "motion"
 """Name of the carry's tensor: the motion frames for the next clip, float32 [3, 73, H, W]."""
@@ -94,15 +95,18 @@ class Chain:
         if self.start.index == clip.index and self.start.carry is not None:
             return torch.from_numpy(self.start.carry.tensors[MOTION])
         before = self.plan.clips[clip.index - 1]
-        pixels = self.print(before)
+        negative = self.find(before)
+        assert negative is not None, "the work folder begins where the negatives before are there"
+        pixels = self.decoder.decode(negative, before)[:, : before.frames]
         earlier = None if pixels.shape[1] >= MOTION_FRAMES else self.motion_before(before)
         return next_motion(earlier, pixels)
 
-    def print(self, clip: Clip, negative: Negative | None = None) -> Tensor:
-        """Pixels [3, frames, H, W] of a sampled clip."""
-        negative = self.find(clip) if negative is None else negative
-        assert negative is not None, "the work folder begins where the negatives before are there"
-        return self.decoder.decode(negative, clip)[:, : clip.frames]
+    def print(self, clip: Clip, negative: Negative) -> tuple[Tensor, Frames]:
+        """Pixels [3, frames, H, W] of a sampled clip, and the same as pictures."""
+        request = self.plan.request
+        pictures = np.empty((clip.size - clip.lead_in, request.height, request.width, RGB_CHANNELS), np.uint8)
+        pixels = self.decoder.decode(negative, clip, torch.from_numpy(pictures))
+        return pixels[:, : clip.frames], pictures[: clip.frames]
 
 
 def to_stored(negative: Negative) -> dict[str, NDArray[Any]]:

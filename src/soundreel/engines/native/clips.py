@@ -66,15 +66,17 @@ class ClipDecoder:
         self.reference = None if reference is None else vae.encode(reference)  # [16, 1, h, w]
 
     @torch.inference_mode()
-    def decode(self, negative: Negative, clip: Clip) -> Tensor:
+    def decode(self, negative: Negative, clip: Clip, pictures: Tensor | None = None) -> Tensor:
         """Pixels [3, size − lead-in, H, W] of a clip, on the CPU: decoded behind what comes before, its own kept.
+
+        `pictures` get them too, as uint8 [size − lead-in, H, W, 3].
 
         Without motion and without a reference the VAE's first latent frame is one picture: as many as are
         left when the lead-in is dropped.
         """
         latents, before = negative.latents.cpu(), self.reference if negative.motion is None else negative.motion
         behind = latents if before is None else torch.cat([before.cpu(), latents], dim=1)
-        return self.vae.decode(behind, keep=clip.size - clip.lead_in)
+        return self.vae.decode(behind, clip.size - clip.lead_in, pictures)
 
 
 class ClipSampler:

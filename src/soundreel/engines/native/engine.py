@@ -24,7 +24,6 @@ from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
 from soundreel.engines.native.device import DeviceLostError, capped, release_memory, says_what_is_lost
-from soundreel.engines.native.inputs import to_uint8
 from soundreel.engines.native.memory_plan import Encoders
 from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.prepared import (
@@ -172,15 +171,14 @@ def _render(
             chain.keep(clip, negative, facts)
         else:
             report_printing(plan, clip, report)
-        pixels = chain.print(clip, negative)
+        pixels, frames = chain.print(clip, negative)
         behind = for_all if negative.motion is None else ""
         facts = {**facts, **_noted(DECODED, vae.take_fallback() or placement.stands_in or behind)}
         del negative
-        carry, frames = chain.handed_on(clip, pixels), to_uint8(pixels)
-        del pixels  # the pipeline is about to hold its uint8 copy
+        carry = chain.handed_on(clip, pixels)
+        del pixels
         yield RenderedClip(clip=clip, frames=frames, carry=carry, facts=facts)
         del frames, carry
-        gc.collect()  # the networks leave cycles that hold a clip's tensors: 90 MB at 64×64
 
 
 def _noted(fact: str, how: str) -> dict[str, str]:

@@ -56,19 +56,6 @@ def to_pixels(frames: Frames) -> Tensor:
     return torch.tensor(frames).movedim(-1, 0).contiguous() / 255.0 * 2.0 - 1.0
 
 
-def to_uint8(pixels: Tensor) -> Frames:
-    """float [3, T, H, W] → uint8 [T, H, W, 3] as the reference does: clamped and truncated, not rounded.
-
-    Frame by frame: all of them as float once more are 1 GB at 832×1216.
-    """
-    _, count, height, width = pixels.shape
-    frames = np.empty((count, height, width, 3), np.uint8)
-    for index in range(count):
-        scaled = pixels[:, index].float().clamp(-1.0, 1.0).add_(1.0).div_(2.0).mul_(255.0)
-        frames[index] = scaled.to(torch.uint8).movedim(0, -1).cpu().numpy()
-    return frames
-
-
 def pose_windows(
     path: StrPath,
     windows: Sequence[tuple[int, int]],

@@ -113,17 +113,17 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, keep: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, keep: int | None = None, pictures: Tensor | None = None) -> Tensor:
         """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all.
 
-        They are in host memory.
+        They are in host memory, and so are `pictures`, which get the same frames as uint8 [T, H, W, 3].
         """
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
 
         def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
             like = next(self.network.parameters())
             there = moments.to(like.device, like.dtype)
-            return decode(self.network, there, keep, step, bands, check=self.check, on_piece=on_piece)
+            return decode(self.network, there, keep, step, bands, self.check, on_piece, pictures)
 
         _, frames, rows, columns = latents.shape
         return self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
