@@ -1,7 +1,6 @@
 """How a native render begins: what is imported for it, and what is not."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest

@@ -132,8 +132,10 @@ def _build(
 
 
 class WithoutInitialValues(TorchFunctionMode):
-    """Within, layers draw no initial values: nobody reads them, and to draw them on the meta device imports torch._dynamo
-    with a thousand modules more, which takes seconds."""
+    """Within, layers draw no initial values, which nobody reads.
+
+    To draw them on the meta device imports torch._dynamo and a thousand modules more, which takes seconds.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
