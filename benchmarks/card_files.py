@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.full_size import (
+from benchmarks.checkpoints import (
     AUDIO,
     DEVICE,
     TEXT,

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.card_files import write_form
-from benchmarks.full_size import Event, count_frames, run_command, timings, write_inputs
+from benchmarks.commands import Event, count_frames, run_command, timings, write_inputs
 from soundreel.cli.app import app, guard
 from soundreel.engines.native import clips, engine, networks
 from soundreel.engines.native.clips import ClipDecoder, ClipSampler

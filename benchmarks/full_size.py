@@ -1,437 +1,306 @@
-"""The whole command line at the full size of Wan 2.2 S2V 14B, on random weights in the official layout.
+"""What a user waits for around the passes: whole commands at the full size of Wan 2.2 S2V 14B, on random weights.
 
     python -m benchmarks.full_size --manifest MANIFEST --tokenizer google/umt5-xxl --folder /tmp/s2v
+    python -m benchmarks.full_size … --precision fp8 --attention fp8 --repeat 2
 
-MANIFEST is a JSON file with the shape of every tensor, or a checkpoint folder whose shapes are taken. Random weights
-cost what trained ones cost and give noise as video. They are read right after they were written, so that load times
-are those of files in the page cache.
+MANIFEST is a JSON file with the shape of every tensor, or a checkpoint folder whose shapes are taken. Random weights in
+the official layout cost what trained ones cost and give noise as video. They are kept in the folder for the next time.
+
+First the command runs with an empty folder for Triton's compiled kernels, as on a new machine; then, `--repeat` times,
+with what the first one compiled; then two renders run in one process, with a `Session`. Files are in the page cache as
+far as memory has the room: `--warm-up` reads them all once before. `--imports` adds what Python imports, by package.
 """
 
 import argparse
 import json
-import math
-import os
 import platform
+import re
 import resource
 import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
-import wave
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import av
-import numpy as np
 import torch
-from PIL import Image
-from safetensors import safe_open
-from torch import Tensor
 
-Shapes: TypeAlias = Mapping[str, Sequence[int]]
-Event: TypeAlias = dict[str, Any]
-"""An event of `--progress json`, with `at`: seconds since the command began."""
+from benchmarks.checkpoints import DEVICE, GIB, read_manifest, write_checkpoint
+from benchmarks.commands import Event, Peak, count_frames, run_command, timings, write_inputs
 
-GIB = 2**30
 FPS = 16
-SHARD_BYTES = 9_970_000_000
-SAFETENSORS_NAMES = {torch.bfloat16: "BF16", torch.float32: "F32"}
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WRITTEN = "written.json"
+"""In the checkpoint's folder once all of it is there."""
 
-AUDIO_FOLDER = "wav2vec2-large-xlsr-53-english"
-TOKENIZER_FOLDER = "google/umt5-xxl"
-TRANSFORMER, TEXT, VAE, AUDIO = "transformer", "text_encoder", "vae", "audio_encoder"
+CACHE_VARIABLE = "TRITON_CACHE_DIR"
+NO_SESSIONS = 3
+"""Exit status of `benchmarks.second_render` where there are none."""
 
-CONFIG = {
-    "_class_name": "WanModel_S2V",
-    "model_type": "s2v",
-    "text_len": 512,
-    "in_dim": 16,
-    "out_dim": 16,
-    "num_audio_token": 4,
-    "trainable_token_pos_emb": False,
-    "motion_token_num": 1024,
+IMPORTED = "soundreel.engines.native"
+IMPORTS_SHOWN = 12
+
+GOALS: Mapping[str, str] = {
+    "command → first event": "",
+    "command → plan is there, all is imported": "5.0",
+    "command → first step done, kernels compiled before": "12.0",
+    "the same, first run on the machine (Triton compiles)": "25.0",
+    "second render in one process → first step done": "one step + 1.5",
+    "between the last step of a clip and the first of the next, less that step": "1.8",
+    "last step → file": "2.5",
 }
-"""What the published config.json says beside the manifest's configuration."""
-
-AUDIO_CONFIG = {
-    "model_type": "wav2vec2",
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
-    "do_stable_layer_norm": True,
-    "feat_extract_norm": "layer",
-    "layer_norm_eps": 1e-5,
-}
-"""Of the published wav2vec2 encoder, where the manifest has no configuration of it."""
+"""Rows of the table, and seconds that an H100 with all files in the page cache shall take."""
 
 
-# ---- the checkpoint ----
+# the runs
 
 
-@dataclass(frozen=True)
-class Part:
-    """One network of a manifest."""
+class Bench:
+    """One checkpoint, one kind of render."""
 
-    shapes: Shapes
-    config: Mapping[str, Any]
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.folder = options, options.folder
+        self.work = options.folder.with_name(f"{options.folder.name}_renders")
+        self.kernels = options.folder.with_name(f"{options.folder.name}_kernels")
+        self.begun = time.perf_counter()
+        for folder in (self.work, self.kernels):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        options.results.mkdir(parents=True, exist_ok=True)
 
+    def checkpoint(self) -> Mapping[str, Any]:
+        """Write it, unless it is there; returns seconds and bytes."""
+        note = self.folder / WRITTEN
+        if note.is_file():
+            found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+            return {**found, "seconds": 0.0}
+        written = write_checkpoint(self.folder, read_manifest(self.options.manifest), self.options.tokenizer)
+        note.write_text(json.dumps(written))
+        print(f"{written['bytes'] / 1e9:.1f} GB written in {written['seconds']:.1f} s", flush=True)
+        return written
 
-def read_manifest(place: Path) -> dict[str, Part]:
-    """Shapes by component, from a manifest or from a checkpoint in the official layout."""
-    if place.is_dir():
+    def warm_up(self) -> None:
+        """Read all files once."""
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file():
+                with path.open("rb", buffering=0) as file:
+                    while file.read(2**26):
+                        pass
+
+    def fields(self, video: Path) -> dict[str, Any]:
+        """Of the request, by the names that Python and the command line share."""
+        options = self.options
+        sound, picture = write_inputs(self.work, options.frames / FPS + 1)
+        asked = {
+            "audio": sound, "ref_image": picture, "engine": "native", "models": self.folder, "device": DEVICE,
+            "size": options.size, "frames": options.frames, "infer_frames": options.infer_frames,
+            "steps": options.steps, "precision": options.precision, "attention": options.attention,
+            "memory": options.memory, "output": video,
+        }  # fmt: skip
+        return {name: str(value) for name, value in asked.items() if value is not None}
+
+    def command(self, video: Path) -> list[str]:
+        """What a user would type."""
+        fields = self.fields(video)
+        words = [sys.executable, "-m", "soundreel", "generate", fields.pop("audio")]
+        for name, value in fields.items():
+            words += ["-o" if name == "output" else f"--{name.replace('_', '-')}", value]
+        return [*words, "--no-keep-work", "--progress", "json"]
+
+    def run(self, name: str) -> dict[str, Any]:
+        """One command: what it took, and whether its video is whole."""
+        print(f"\n{name}", flush=True)
+        video = self.work / f"{name.replace(' ', '_')}.mp4"
+        arguments = self.command(video)
+        with Peak() as peak:
+            status, events, seconds = run_command(
+                arguments, self._log(name), self._left(), environment={CACHE_VARIABLE: str(self.kernels)}
+            )
         return {
-            TRANSFORMER: Part(_safetensors_shapes(place), _json(place / "config.json")),
-            TEXT: Part(_torch_shapes(next(place.glob("models_t5*.pth"))), {}),
-            VAE: Part(_torch_shapes(place / "Wan2.1_VAE.pth"), {}),
-            AUDIO: Part(_safetensors_shapes(place / AUDIO_FOLDER), _json(place / AUDIO_FOLDER / "config.json")),
+            "command": " ".join(arguments[1:]),
+            "status": status,
+            "frames": count_frames(video),
+            "seconds": timings(events, seconds),
+            "peak_device_bytes": peak.bytes,
+            "peak_resident_bytes": 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
         }
-    return {
-        name: Part(component["keys"], component.get("config", {}))
-        for name, component in _json(place)["components"].items()
-    }
+
+    def session(self) -> dict[str, Any]:
+        """Two renders in one process: what each took; empty where there are no sessions."""
+        print("\ntwo renders in one process", flush=True)
+        request = self.work / "request.json"
+        request.write_text(json.dumps(self._typed_fields(self.work / "session.mp4")))
+        program = [sys.executable, "-m", "benchmarks.second_render", str(request)]
+        status, events, seconds = run_command(
+            program, self._log("session"), self._left(), environment={CACHE_VARIABLE: str(self.kernels)}
+        )
+        if status == NO_SESSIONS:
+            return {}
+        renders = [_own_times([event for event in events if event["render"] == number]) for number in (1, 2)]
+        return {"status": status, "seconds": [timings(render, seconds) for render in renders]}
+
+    def _typed_fields(self, video: Path) -> dict[str, Any]:
+        numbers = {"frames", "infer_frames", "steps"}
+        fields: dict[str, Any] = self.fields(video)
+        height, _, width = fields.pop("size").partition("x")
+        return {
+            **{name: int(value) if name in numbers else value for name, value in fields.items()},
+            "height": int(height),
+            "width": int(width),
+        }
+
+    def _log(self, name: str) -> Path:
+        log: Path = self.options.results / f"full_size_{name.replace(' ', '_')}.log"
+        return log
+
+    def _left(self) -> float:
+        return float(self.options.limit - (time.perf_counter() - self.begun))
 
 
-def write_checkpoint(folder: Path, manifest: Mapping[str, Part], tokenizer: Path) -> dict[str, Any]:
-    """Write all files, several at a time; returns seconds and bytes."""
+def _own_times(events: Iterable[Event]) -> list[Event]:
+    """Of a render among several in a process: since it was asked for."""
+    return [{**event, "at": event["own"]} for event in events]
+
+
+# the figures
+
+
+def waits(first: Mapping[str, Any], again: Sequence[Mapping[str, Any]], session: Mapping[str, Any]) -> dict[str, str]:
+    """The rows of the issue's table, in seconds."""
+
+    def usual(name: str) -> str:
+        return _median(run["seconds"][name] for run in again)
+
+    second = session["seconds"][1] if session else None
+    between = [value for run in again for value in run["seconds"]["between_clips"]]
+    values = (
+        usual("first_event"),
+        usual("until_start"),
+        usual("first_step"),
+        _median([first["seconds"]["first_step"]]),
+        "–" if second is None else f"{_median([second['first_step']])} (one step: {_median(second['step'].values())})",
+        _median(between),
+        usual("after_last_step"),
+    )
+    return dict(zip(GOALS, values, strict=True))
+
+
+def _median(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    spread = f" ({min(known):.2f}–{max(known):.2f})" if len(known) > 1 else ""
+    return f"{statistics.median(known):.2f}{spread}"
+
+
+def details(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What else the last of the usual commands says."""
+    run, written = figures["again"][-1], figures["checkpoint"]
+    seconds = run["seconds"]
+    yield "command ended with", str(run["status"])
+    yield "frames in the video / asked for", f"{run['frames']} / {figures['frames_asked']}"
+    yield "checkpoint", f"{written['bytes'] / 1e9:.1f} GB"
+    for network, (begun, ended) in seconds["load"].items():
+        yield f"{network} arrives", f"{begun:.2f} – {ended:.2f} s"
+    for clip, value in seconds["step"].items():
+        yield f"step, clip {clip} (median)", f"{_median([value])} s"
+    yield "whole command", f"{seconds['total']:.2f} s"
+    yield "the same, first run on the machine", f"{figures['first']['seconds']['total']:.2f} s"
+    yield "peak device memory", f"{run['peak_device_bytes'] / GIB:.1f} GiB"
+    yield "peak resident memory, mapped files included", f"{run['peak_resident_bytes'] / GIB:.1f} GiB"
+
+
+def tables(figures: Mapping[str, Any]) -> str:
+    """Both, in Markdown."""
+    rows = [f"| {name} | {GOALS[name]} | {value} |" for name, value in figures["waits"].items()]
+    more = [f"| {name} | {value} |" for name, value in details(figures)]
+    head = f"{figures['device']}, torch {figures['torch']}; `{figures['again'][-1]['command']}`"
+    lines = [head, "", "| seconds | goal | measured |", "|---|---|---|", *rows, "", "| | |", "|---|---|", *more, ""]
+    if figures["imports"]:
+        imported = [f"| {name} | {value:.2f} |" for name, value in figures["imports"].items()]
+        lines += ["| imports, by package | seconds |", "|---|---|", *imported, ""]
+    return "\n".join(lines)
+
+
+def imports() -> dict[str, float]:
+    """Seconds that the slowest packages take to import, what they import of others not counted, and all together."""
+    program = [sys.executable, "-X", "importtime", "-c", f"import {IMPORTED}"]
     begun = time.perf_counter()
-    (folder / AUDIO_FOLDER).mkdir(parents=True, exist_ok=True)
-    shutil.copytree(tokenizer, folder / TOKENIZER_FOLDER, dirs_exist_ok=True, copy_function=shutil.copyfile)
-    transformer, audio = manifest[TRANSFORMER], manifest[AUDIO]
-    (folder / "config.json").write_text(json.dumps(CONFIG | dict(transformer.config)))
-    (folder / AUDIO_FOLDER / "config.json").write_text(json.dumps(AUDIO_CONFIG | dict(audio.config)))
-    jobs: list[Callable[[], None]] = [
-        lambda: write_torch_file(folder / "models_t5_umt5-xxl-enc-bf16.pth", manifest[TEXT].shapes, torch.bfloat16),
-        *_shard_jobs(folder, transformer.shapes),
-        lambda: write_safetensors(folder / AUDIO_FOLDER / "model.safetensors", audio.shapes, torch.float32),
-        lambda: write_torch_file(folder / "Wan2.1_VAE.pth", manifest[VAE].shapes, torch.float32),
-    ]
-    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
-        for done in [pool.submit(job) for job in jobs]:
-            done.result()
-    if DEVICE.type == "cuda":
-        torch.cuda.empty_cache()
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return {"seconds": time.perf_counter() - begun, "bytes": size}
+    told = subprocess.run(program, capture_output=True, text=True, check=True).stderr
+    seconds: Counter[str] = Counter()
+    for own, name in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", told):
+        seconds[name.partition(".")[0]] += int(own)
+    slowest = {name: value / 1e6 for name, value in seconds.most_common(IMPORTS_SHOWN)}
+    return {**slowest, f"python -c 'import {IMPORTED}'": time.perf_counter() - begun}
 
 
-def _shard_jobs(folder: Path, shapes: Shapes) -> Iterator[Callable[[], None]]:
-    """One job for each shard of the transformer; writes the index at once."""
-    shards = split_shards(shapes, 2)
-    names = [f"diffusion_pytorch_model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)]
-    places = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
-    total = 2 * sum(math.prod(shape) for shape in shapes.values())
-    index = folder / "diffusion_pytorch_model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}))
-    for name, shard in zip(names, shards, strict=True):
-        yield partial(write_safetensors, folder / name, shard, torch.bfloat16)
+# the whole
 
 
-def split_shards(shapes: Shapes, width: int) -> list[dict[str, Sequence[int]]]:
-    """Tensors in order, in groups of at most `SHARD_BYTES`; `width` bytes per number."""
-    shards: list[dict[str, Sequence[int]]] = [{}]
-    filled = 0
-    for name, shape in shapes.items():
-        size = width * math.prod(shape)
-        if shards[-1] and filled + size > SHARD_BYTES:
-            shards.append({})
-            filled = 0
-        shards[-1][name] = shape
-        filled += size
-    return shards
-
-
-def write_safetensors(path: Path, shapes: Shapes, dtype: torch.dtype) -> None:
-    """Header, then tensor after tensor: never more than one of them in memory."""
-    table, end = {}, 0
-    for name, shape in shapes.items():
-        begin, end = end, end + dtype.itemsize * math.prod(shape)
-        table[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
-    header = json.dumps(table).encode()
-    header += b" " * (-len(header) % 8)
-    generator = _generator(path)
-    with path.open("wb", buffering=0) as file:
-        _write_all(file.fileno(), memoryview(len(header).to_bytes(8, "little") + header))
-        for name, shape in shapes.items():
-            values = draw(name, shape, dtype, generator).cpu().flatten()
-            _write_all(file.fileno(), values.view(torch.uint8).numpy().data)
-
-
-def write_torch_file(path: Path, shapes: Shapes, dtype: torch.dtype) -> None:
-    """A flat dict as PyTorch saves it; the text encoder's 11 GB are in memory at once."""
-    generator = _generator(path)
-    torch.save({name: draw(name, shape, dtype, generator).cpu() for name, shape in shapes.items()}, path)
-
-
-def draw(name: str, shape: Sequence[int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Random values that keep every network finite in bfloat16: 1/√(fan-in) deep, norms 1, biases small.
-
-    Each layer then passes on about the scale it gets, and 40 residual blocks grow like a square root.
-    """
-    is_norm = len(shape) == 1 and name.endswith(".weight")
-    if is_norm or name.endswith((".gamma", ".weight_g", ".original0", ".weights")):
-        return torch.ones(*shape, dtype=dtype, device=DEVICE)
-    scale = 0.02 if len(shape) == 1 else 1 / math.sqrt(math.prod(shape[1:]))
-    values = torch.randn(*shape, dtype=dtype, device=DEVICE, generator=generator)
-    return values.mul_(scale)
-
-
-def _generator(path: Path) -> torch.Generator:
-    return torch.Generator(DEVICE).manual_seed(int.from_bytes(path.name.encode()[-6:], "big"))
-
-
-def _write_all(descriptor: int, data: memoryview) -> None:
-    """`os.write` writes 2 GiB at most."""
-    while data:
-        data = data[os.write(descriptor, data[:GIB]) :]
-
-
-def _safetensors_shapes(folder: Path) -> Shapes:
-    shapes: dict[str, Sequence[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-    return shapes
-
-
-def _torch_shapes(path: Path) -> Shapes:
-    return {name: list(tensor.shape) for name, tensor in torch.load(path, weights_only=True, mmap=True).items()}
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-# ---- the command ----
-
-
-@dataclass
-class Peak:
-    """The most device memory that was in use, beside what was before, while it is entered."""
-
-    interval: float = 0.25
-    bytes: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> "Peak":
-        self._before = self._used()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self.interval):
-            self.bytes = max(self.bytes, self._used() - self._before)
-
-    @staticmethod
-    def _used() -> int:
-        if DEVICE.type != "cuda":
-            return 0
-        free, total = torch.cuda.mem_get_info()
-        return total - free
-
-
-def write_inputs(folder: Path, seconds: float) -> tuple[Path, Path]:
-    """A chord that swells twice a second, and a picture of soft colours."""
-    sound, picture = folder / "sound.wav", folder / "picture.png"
-    t = np.arange(round(seconds * 16_000)) / 16_000
-    chord = sum(np.sin(2 * np.pi * hertz * t) for hertz in (110, 277.2, 329.6)) * 0.2 * np.abs(np.sin(2 * np.pi * t))
-    with wave.open(str(sound), "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes((chord * 32767).astype("<i2").tobytes())
-    colours = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    Image.fromarray(colours).resize((1024, 1024), Image.Resampling.BICUBIC).save(picture)
-    return sound, picture
-
-
-def command(options: argparse.Namespace, video: Path) -> list[str]:
-    """What a user would type."""
-    sound, picture = write_inputs(video.parent, options.frames / FPS + 1)
-    words = f"{sys.executable} -m soundreel generate {sound} --ref-image {picture} --engine native".split()
-    words += f"--models {options.folder} --device {DEVICE} --size {options.size} --frames {options.frames}".split()
-    return [*words, *f"--infer-frames {options.infer_frames} --steps {options.steps}".split(),
-            *f"--progress json -o {video}".split()]  # fmt: skip
-
-
-def run_command(
-    arguments: Sequence[str], log: Path, limit: float, is_killed_after: Callable[[Event], bool] | None = None
-) -> tuple[int, list[Event], float]:
-    """Exit status, events and seconds. Standard error goes to `log`.
-
-    Killed after `limit` seconds, or at an event that `is_killed_after` picks.
-    """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    events: list[Event] = []
-    begun = time.perf_counter()
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as child,
-    ):
-        killer = threading.Timer(limit, child.kill)
-        killer.start()
-        assert child.stdout is not None
-        for line in child.stdout:
-            at = time.perf_counter() - begun
-            events.append({**json.loads(line), "at": at})
-            _echo(events[-1])
-            if is_killed_after is not None and is_killed_after(events[-1]):
-                child.kill()
-        status = child.wait()
-        killer.cancel()
-    return status, events, time.perf_counter() - begun
-
-
-def _echo(event: Event) -> None:
-    """Steps and turns as they come, so that a run that is cut short has said something."""
-    if event["event"] != "progress" or event.get("step") or event.get("done") == event.get("total"):
-        words = (f"{key}={event[key]}" for key in ("stage", "what", "clip", "step", "path") if event.get(key))
-        print(f"{event['at']:8.2f} s  {event['event']} {' '.join(words)}", flush=True)
-
-
-def count_frames(video: Path) -> int:
-    """Pictures that decode; 0 if there is no video."""
-    if not video.is_file():
-        return 0
-    with av.open(str(video)) as container:
-        return sum(1 for _ in container.decode(video=0))
-
-
-# ---- the figures ----
-
-
-def timings(events: Sequence[Event], total: float) -> dict[str, Any]:
-    """Seconds of every phase, from the events' times."""
-    loads = load_seconds(events)
-    steps = [event for event in events if event.get("stage") == "render" and event.get("step")]
-    clips = sorted({event["clip"] for event in steps})
-    times = {clip: [event["at"] for event in steps if event["clip"] == clip] for clip in clips}
-    per_step = {clip: [b - a for a, b in pairwise(at)] for clip, at in times.items()}
-    typical = {clip: statistics.median(seconds) if seconds else None for clip, seconds in per_step.items()}
-    started = next((event["at"] for event in events if event["event"] == "start"), None)
-    result = next((event["at"] for event in events if event["event"] == "result"), None)
-    loaded = max((event["at"] for event in events if _is_load(event)), default=started)
-    # What lies between the last step of one clip and the first of the next, less that step, is encoding and decoding.
-    begins = [loaded, *(times[clip][-1] for clip in clips[:-1])]
-    before = {
-        clip: times[clip][0] - begin - (typical[clip] or 0) if begin is not None else None
-        for clip, begin in zip(clips, begins, strict=False)
-    }
-    after = result - times[clips[-1]][-1] if result is not None and clips else None
-    return {
-        "until_start": started, "load": loads, "step": typical, "steps": per_step,
-        "before_first_step": before, "after_last_step": after, "total": total,
-    }  # fmt: skip
-
-
-def load_seconds(events: Sequence[Event]) -> dict[str, float]:
-    """By network: from the event before its first to its last.
-
-    So building the network is in it, and, small beside that, what the network before had to encode.
-    """
-    seconds: dict[str, float] = {}
-    for previous, event in pairwise(events):
-        if _is_load(event):
-            seconds[event["what"]] = seconds.get(event["what"], 0.0) + event["at"] - previous["at"]
-    return seconds
-
-
-def _is_load(event: Event) -> bool:
-    return event["event"] == "progress" and event.get("stage") == "load" and bool(event.get("what"))
-
-
-def table(figures: Mapping[str, Any]) -> str:
-    """The figures in Markdown."""
-    seconds = figures["seconds"]
-    written = figures["checkpoint"]
-    rows = [
-        ("command ended with", str(figures["status"])),
-        ("frames in the video / asked for", f"{figures['frames']} / {figures['frames_asked']}"),
-        ("checkpoint", f"{written['bytes'] / 1e9:.1f} GB written in {written['seconds']:.1f} s"),
-        ("start of the command until the first event", _seconds(seconds["until_start"])),
-        *((f"load {network}", _seconds(value)) for network, value in seconds["load"].items()),
-        *((f"step, clip {clip} (median)", _seconds(value)) for clip, value in seconds["step"].items()),
-        *(
-            (f"encode and decode before the first step of clip {clip}", _seconds(value))
-            for clip, value in seconds["before_first_step"].items()
-        ),
-        ("decode and write after the last step", _seconds(seconds["after_last_step"])),
-        ("whole command", _seconds(seconds["total"])),
-        ("peak device memory", f"{figures['peak_device_bytes'] / GIB:.1f} GiB"),
-        ("peak resident memory, mapped files included", f"{figures['peak_resident_bytes'] / GIB:.1f} GiB"),
-    ]
-    lines = [f"| {name} | {value} |" for name, value in rows]
-    return "\n".join([f"{figures['device']}; `{figures['command']}`", "", "| | |", "|---|---|", *lines, ""])
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} s"
-
-
-# ---- the whole ----
-
-
-def measure(options: argparse.Namespace, begun: float) -> dict[str, Any]:
-    """Write the checkpoint, run the command, put the figures together."""
-    written = write_checkpoint(options.folder, read_manifest(options.manifest), options.tokenizer)
-    print(f"{written['bytes'] / 1e9:.1f} GB written in {written['seconds']:.1f} s", flush=True)
-    video = options.folder.with_name(f"{options.folder.name}_video.mp4")
-    video.unlink(missing_ok=True)
-    arguments = command(options, video)
-    left = options.limit - (time.perf_counter() - begun)
-    with Peak() as peak:
-        status, events, seconds = run_command(arguments, options.results / "full_size.log", left)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Write the checkpoint, run everything, put the figures together."""
+    bench = Bench(options)
+    written = bench.checkpoint()
+    if options.warm_up:
+        bench.warm_up()
+    first = bench.run("first run")
+    again = [bench.run(f"run {number}") for number in range(1, options.repeat + 1)]
+    session = bench.session()
     return {
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else platform.processor() or "CPU",
         "torch": torch.__version__,
-        "command": " ".join(arguments[1:]),
-        "status": status,
-        "frames": count_frames(video),
         "frames_asked": options.frames,
         "checkpoint": written,
-        "seconds": timings(events, seconds),
-        "peak_device_bytes": peak.bytes,
-        "peak_resident_bytes": 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+        "first": first,
+        "again": again,
+        "session": session,
+        "waits": waits(first, again, session),
+        "imports": imports() if options.imports else {},
     }
 
 
-def parse_options() -> argparse.Namespace:
+def is_whole(figures: Mapping[str, Any]) -> bool:
+    """Whether every command ended well with all frames."""
+    runs = [figures["first"], *figures["again"]]
+    videos = all(run["status"] == 0 and run["frames"] == figures["frames_asked"] for run in runs)
+    return videos and figures["session"].get("status", 0) == 0
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Sizes and places."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", type=Path, required=True, help="JSON file, or a checkpoint to imitate")
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder with tokenizer.json")
-    parser.add_argument("--folder", type=Path, required=True, help="where the checkpoint is written (46 GB)")
+    parser.add_argument("--folder", type=Path, required=True, help="where the checkpoint is, or is written (46 GB)")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--name", default="full_size", help="of the files with the results")
     parser.add_argument("--size", default="480x832")
     parser.add_argument("--frames", type=int, default=157)
     parser.add_argument("--infer-frames", type=int, default=80)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--precision")
+    parser.add_argument("--attention")
+    parser.add_argument("--memory")
+    parser.add_argument("--repeat", type=int, default=1, help="commands with compiled kernels")
+    parser.add_argument("--warm-up", action="store_true", help="read all files once before")
+    parser.add_argument("--imports", action="store_true", help="add what Python imports, by package")
     parser.add_argument("--limit", type=float, default=540, help="seconds for everything; then the command is killed")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Write results, print the table; exit 1 unless the video is whole."""
-    begun = time.perf_counter()
-    options = parse_options()
-    options.results.mkdir(parents=True, exist_ok=True)
-    figures = measure(options, begun)
-    (options.results / "full_size.json").write_text(json.dumps(figures, indent=1))
-    text = table(figures)
-    (options.results / "full_size.md").write_text(text)
-    print(text)
-    if figures["status"] or figures["frames"] != options.frames:
-        print((options.results / "full_size.log").read_text()[-4000:])
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write results, print the tables; exit 1 unless every video is whole."""
+    options = parse_options(arguments)
+    figures = measure(options)
+    (options.results / f"{options.name}.json").write_text(json.dumps(figures, indent=1))
+    text = tables(figures)
+    (options.results / f"{options.name}.md").write_text(text)
+    print(f"\n{text}")
+    if not is_whole(figures):
+        for log in sorted(options.results.glob("full_size_*.log")):
+            print(f"{log.name}:\n{log.read_text()[-2000:]}")
         sys.exit(1)
 
 

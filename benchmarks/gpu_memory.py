@@ -18,9 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
-from torch import Tensor, nn
-from transformers import UMT5Config, UMT5EncoderModel
+from torch import Tensor
 
 from benchmarks.gpu import TINY, randomize
 from soundreel.engines.native.block_placement import BlockPlacement, ResidentBlocks
@@ -34,7 +32,9 @@ from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.vae import Vae
 from soundreel.models.attention import Kernel, choose_kernel
 from soundreel.models.frame_packing import MOTION_FRAMES
+from soundreel.models.text_encoder import UMT5Encoder
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.models.vae_network import WanVae
 from soundreel.planning import plan as plan_clips
 from soundreel.request import Compute, Memory, Precision, Request, Sampling, Solver, VaePrecision, Window
 from soundreel.sampling import shifted_schedule
@@ -138,7 +138,7 @@ class Bench:
             clip += sum(width * value.numel() for layer in clip_layers(block) for value in layer.parameters())
         total = sum(width * value.numel() for value in self.outline.parameters())
         with torch.device("meta"):
-            text, network = UMT5EncoderModel(UMT5Config(**self.text)), AutoencoderKLWan(**self._vae_sizes())
+            text, network = UMT5Encoder(**self.text), WanVae(**self._vae_sizes())
         blocks = [width * sum(value.numel() for value in block.parameters()) for block in text.encoder.block]
         words = width * sum(value.numel() for value in text.parameters())
         return Weights(
@@ -180,8 +180,8 @@ class Bench:
 
     def _render(self, planned: Plan, model: WanS2VTransformer3DModel, memory: MemoryPlan) -> dict[str, float]:
         request, clip = planned.request, planned.clips[1]
-        network = AutoencoderKLWan(**self._vae_sizes()).eval()
-        vae = Vae(nn.Module.to(network, vae_dtype(VaePrecision.AUTO, self.device)))  # diffusers' own warns of it
+        network = WanVae(**self._vae_sizes()).eval()
+        vae = Vae(network.to(vae_dtype(VaePrecision.AUTO, self.device)))
         randomize(vae.network)
         vae.most_at_once = memory.vae_step
         resident = ResidentBlocks(model, memory, self.device)
@@ -221,7 +221,7 @@ class Bench:
     def _encode_text(self, memory: MemoryPlan) -> None:
         home = torch.device("cpu") if memory.text_streamed else self.device
         with torch.device("meta"):
-            network: Any = UMT5EncoderModel(UMT5Config(**self.text))
+            network: Any = UMT5Encoder(**self.text)
         network.to(self.dtype).to_empty(device=home).eval()
         for value in network.parameters():
             value.zero_()
@@ -230,7 +230,7 @@ class Bench:
             network.to(self.device)
         begun = time.perf_counter()
         for _ in range(2):
-            float(network(torch.zeros(1, WORDS, dtype=torch.long, device=self.device)).last_hidden_state.sum())
+            float(network(torch.zeros(1, WORDS, dtype=torch.long, device=self.device)).sum())
         print(f"  text encoder, two prompts: {time.perf_counter() - begun:.2f} s, {self._peak() / GIB:.1f} GiB")
         del network
         gc.collect()

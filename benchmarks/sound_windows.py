@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from soundreel.engines.native.long_sound import CORE_SECONDS, encode_columns, survey
 from soundreel.engines.native.sound import SoundEncoder, frame_features
+from soundreel.models.wav2vec2 import Wav2Vec2
 from soundreel.units import MODEL_FPS
+from soundreel.weights.audio_keys import CONV_STRIDES
 from soundreel.weights.find import find_model
 
 SECONDS, RATE = 100, 16_000
@@ -27,16 +28,20 @@ NEAR_FRAMES = 8
 def full_size() -> SoundEncoder:
     """Random weights in the shape of wav2vec2-large-xlsr-53."""
     torch.manual_seed(0)
-    config = Wav2Vec2Config(
+    network = Wav2Vec2(
         hidden_size=1024,
         num_hidden_layers=24,
         num_attention_heads=16,
         intermediate_size=4096,
         do_stable_layer_norm=True,
         feat_extract_norm="layer",
+        conv_dim=[512] * 7,
+        conv_kernel=[10, 3, 3, 3, 3, 2, 2],
+        conv_stride=CONV_STRIDES,
         conv_bias=True,
+        num_conv_pos_embeddings=128,
+        num_conv_pos_embedding_groups=16,
     )
-    network = Wav2Vec2Model(config)
     network.train(mode=False)
     return SoundEncoder(network)
 

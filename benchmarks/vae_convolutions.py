@@ -33,7 +33,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor
 
 from benchmarks.gpu import FRAMES, GIB, KEPT, randomize, relative
@@ -42,6 +41,7 @@ from soundreel.engines.native.vae_memory import Sizes, decode_bytes, encode_byte
 from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.kernels import convolution_plain, dispatch
 from soundreel.models.vae import LATENT_STEP, decode, encode
+from soundreel.models.vae_network import WanVae
 
 SIZES = ("480x832", "832x1216")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -203,7 +203,7 @@ class Recorder(ModuleType):
         return x.new_zeros(call.out_shape).contiguous(memory_format=_layout(x))
 
 
-def calls_of(network: AutoencoderKLWan, height: int, width: int) -> Counter[Call]:
+def calls_of(network: WanVae, height: int, width: int) -> Counter[Call]:
     """Of a decode and an encode, and how often: of the piece that is repeated."""
     from soundreel.models import vae  # noqa: PLC0415
 
@@ -286,9 +286,9 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def build(device: torch.device, dtype: torch.dtype, *, tiny: bool) -> AutoencoderKLWan:
+def build(device: torch.device, dtype: torch.dtype, *, tiny: bool) -> WanVae:
     """The VAE with random weights, laid out as `Vae` lays them out."""
-    network = AutoencoderKLWan(**({"base_dim": 8} if tiny else {})).eval().requires_grad_(False).to(device)
+    network = WanVae(base_dim=8 if tiny else 96).eval().requires_grad_(False).to(device)
     randomize(network)
     return Vae(network.to(dtype)).to(device).network
 
@@ -379,9 +379,7 @@ def _runs(call: Call, device: torch.device, dtype: torch.dtype) -> bool:
     return True
 
 
-def _measure_video(
-    network: AutoencoderKLWan, height: int, width: int, key: dict[str, str], device: torch.device
-) -> None:
+def _measure_video(network: WanVae, height: int, width: int, key: dict[str, str], device: torch.device) -> None:
     generator = torch.Generator(device).manual_seed(1)
     weight = network.post_quant_conv.weight
     frames, before = (MOTION_LATENTS + FRAMES, 73) if device.type == "cuda" else (3, 9)

@@ -1,15 +1,18 @@
 """Benchmarks of the native engine run on sizes that a CPU has time for: their tables are whole."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
-from benchmarks import fewer_passes, gpu, gpu_memory
+from benchmarks import commands, fewer_passes, full_size, gpu, gpu_memory
 
 from weight_files import GOLDEN, needs_golden
+
+SECOND_RENDER = "second render in one process → first step done"
 
 
 def test_every_mode_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,3 +41,32 @@ def test_dials_have_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[0].endswith("equal")
     assert all(p + s == 10 for p, s in zip(passes, spared, strict=True))
     assert min(passes) < 10
+
+
+def test_what_a_user_waits_for_is_read_from_events() -> None:
+    loads = [{"event": "progress", "stage": "load", "what": "transformer", "at": at} for at in (3.0, 9.0)]
+    steps = [
+        {"event": "progress", "stage": "render", "clip": clip, "step": step, "at": at}
+        for clip, step, at in ((1, 1, 12.0), (1, 2, 14.0), (1, 3, 16.0), (2, 1, 19.5), (2, 2, 21.5))
+    ]
+    events = [{"event": "start", "at": 2.0}, *loads, *steps, {"event": "result", "at": 24.0}]
+    seconds = commands.timings(events, 25.0)
+    assert (seconds["until_start"], seconds["first_step"], seconds["after_last_step"]) == (2.0, 12.0, 2.5)
+    assert seconds["load"] == {"transformer": (3.0, 9.0)}
+    assert seconds["between_clips"] == [1.5]
+    assert full_size.waits({"seconds": seconds}, [{"seconds": seconds}], {})["last step → file"] == "2.50"
+
+
+@needs_golden
+@pytest.mark.long
+def test_what_a_user_waits_for_has_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = GOLDEN / "tiny_official"
+    sizes = ["--size", "64x64", "--frames", "9", "--infer-frames", "8", "--steps", "2"]
+    places = ["--folder", str(tmp_path / "s2v"), "--results", str(tmp_path / "results")]
+    given = ["--manifest", str(models), "--tokenizer", str(models / "google" / "umt5-xxl")]
+    full_size.main([*given, *places, *sizes])
+    told = capsys.readouterr().out
+    for name in set(full_size.GOALS) - {SECOND_RENDER}:
+        assert re.search(rf"^\| {re.escape(name)} \| [^|]* \| \d+\.\d\d", told, re.MULTILINE), name
+    assert re.search(rf"^\| {SECOND_RENDER} \| [^|]* \| (\d+\.\d\d|–)", told, re.MULTILINE)
+    assert "| frames in the video / asked for | 9 / 9 |" in told

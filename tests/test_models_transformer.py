@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from library_networks import library_network
 from official_transformer import official_transformer, official_velocity
 from parity.case import read_cases
 from parity.transformer import build_transformer, condition_case
 from parity.transformer import official_transformer as golden_transformer
 from soundreel.errors import InputError
+from soundreel.models import diffusers_model
 from soundreel.models.kernels import reference
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.weights.catalog import Component
 from soundreel.weights.precision import round_layers, step_layers
 
 FRAMES, HEIGHT, WIDTH = (
@@ -373,9 +376,15 @@ class Opaque(nn.Module):
 
 
 class TestAsDiffusersModel:
+    def test_has_the_same_defaults(self) -> None:
+        with torch.device("meta"):
+            ours = WanS2VTransformer3DModel(num_layers=0).config
+            theirs = diffusers_model.WanS2VTransformer3DModel(num_layers=0).config
+        assert {name: theirs[name] for name in ours} == ours
+
     def test_saves_and_loads(self, model: WanS2VTransformer3DModel, tmp_path: Path) -> None:
-        model.save_pretrained(tmp_path)
-        loaded = WanS2VTransformer3DModel.from_pretrained(tmp_path)
+        library_network(Component.TRANSFORMER, model, {}).save_pretrained(tmp_path)
+        loaded = diffusers_model.WanS2VTransformer3DModel.from_pretrained(tmp_path)
         weights = loaded.state_dict()
         assert weights.keys() == model.state_dict().keys()
         assert all(torch.equal(weights[name], weight) for name, weight in model.state_dict().items())
@@ -384,7 +393,7 @@ class TestAsDiffusersModel:
         torch.testing.assert_close(loaded(LATENTS, T, loaded.condition(**inputs())), expected, rtol=1e-4, atol=1e-4)
 
     def test_takes_a_lora(self, model: WanS2VTransformer3DModel) -> None:
-        merged, adapted = deepcopy(model), deepcopy(model)
+        merged, adapted = deepcopy(model), library_network(Component.TRANSFORMER, model, {})
         lora: dict[str, Tensor] = {}
         for name in (
             "blocks.0.attn1.to_q",

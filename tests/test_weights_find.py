@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 from safetensors.torch import load_file
 
 from conftest import SHARED
+from library_networks import library_network
 from soundreel.errors import InputError, WeightsError
 from soundreel.weights import catalog
 from soundreel.weights.catalog import BUNDLES, TOKENIZER_BUNDLE, Component
@@ -112,7 +113,8 @@ def test_a_diffusers_folder(tmp_path: Path) -> None:
     folders = {TRANSFORMER: "transformer", TEXT: "text_encoder", VAE: "vae", AUDIO: "audio_encoder"}
     saved = {part: load_part(source[part], torch.nn.Module, device="cpu", dtype=torch.float32) for part in Component}
     for component, network in saved.items():
-        network.save_pretrained(tmp_path / folders[component], max_shard_size="8MB")
+        as_library = library_network(component, network, source[component].config)
+        as_library.save_pretrained(tmp_path / folders[component], max_shard_size="8MB")
     shutil.copytree(source.tokenizer.parent, tmp_path / "tokenizer")
     model = find_model(tmp_path)
     assert len(model[TRANSFORMER].files) > 1

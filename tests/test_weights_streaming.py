@@ -180,7 +180,7 @@ def test_streamed_blocks_are_spread_evenly(count: int, streamed: int) -> None:
 @pytest.mark.parametrize("tokens", [1, 3, 5, 100])
 def test_feed_forward_in_pieces_is_the_same(tokens: int) -> None:
     torch.manual_seed(0)
-    layers = FusedFeedForward(24, inner_dim=40, activation_fn="gelu-approximate")
+    layers = FusedFeedForward(24, 40)
     x = torch.randn(2, 7, 24)
     expected = layers(x)
     layers.tokens_at_once = tokens

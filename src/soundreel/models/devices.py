@@ -44,6 +44,10 @@ def _best_kind() -> str:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory could not be allocated, by PyTorch, by the driver, or by the CPU's allocator."""
-    is_ours = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-    return is_ours or str(error).startswith("CUDA error: out of memory")
+    """Whether memory could not be allocated, on a GPU or on the CPU, where PyTorch raises a plain `RuntimeError`."""
+    return is_out_of_gpu_memory(error) or "DefaultCPUAllocator" in str(error)
+
+
+def is_out_of_gpu_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory could not be allocated, by PyTorch or by the driver."""
+    return isinstance(error, torch.OutOfMemoryError) or str(error).startswith("CUDA error: out of memory")

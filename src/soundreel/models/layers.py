@@ -3,10 +3,9 @@
 Legend: B batch, L tokens, D model width.
 """
 
-from typing import Any
+from typing import cast
 
 import torch
-from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +23,14 @@ class Float32Linear(nn.Linear):
         """[…, in] → float32 […, out]."""
         bias = None if self.bias is None else self.bias.float()
         return functional.linear(input.float(), self.weight.float(), bias)
+
+
+class Float32LayerNorm(nn.LayerNorm):
+    """A layer norm computed in float32."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that nn.LayerNorm gives it
+        """[…, D] → […, D] in the input's type."""
+        return super().forward(input.float()).to(input.dtype)
 
 
 class CausalConv1d(nn.Conv1d):
@@ -91,16 +98,34 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
 
 
-class FusedFeedForward(FeedForward):
-    """diffusers' feed-forward layers with GELU (tanh), fused with the product before or the rounding after it."""
+class UpProjection(nn.Module):
+    """Holds the first of the feed-forward layers, under the name that diffusers gives it."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, inner)
+
+
+class FusedFeedForward(nn.Module):
+    """Feed-forward layers with GELU (tanh), fused with the product before or the rounding after it.
+
+    Named as diffusers names them.
+
+    Args:
+        width: D.
+        inner: width of the layer between.
+    """
 
     tokens_at_once: int | None = None
     """Tokens that the inner layer is computed for at a time, where memory is short; None: all."""
 
-    def forward(self, hidden_states: Tensor | Float8Rows | NormedResidual, *_: Any, **__: Any) -> Tensor:
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([UpProjection(width, inner), nn.Identity(), nn.Linear(inner, width)])
+
+    def forward(self, given: Tensor | Float8Rows | NormedResidual) -> Tensor:
         """[B, L, D] → [B, L, D]."""
-        up = self.net[0].proj
-        x = hidden_states.read_by(up) if isinstance(hidden_states, NormedResidual) else hidden_states
+        x = given.read_by(self._up) if isinstance(given, NormedResidual) else given
         length, step = x.shape[1], self.tokens_at_once
         if step is None or step >= length:
             return self._through(x)
@@ -112,8 +137,12 @@ class FusedFeedForward(FeedForward):
         assert result is not None
         return result
 
+    @property
+    def _up(self) -> nn.Linear:
+        return cast(UpProjection, self.net[0]).proj
+
     def _through(self, x: Tensor | Float8Rows) -> Tensor:
-        up, down = self.net[0].proj, self.net[2]
+        up, down = self._up, self.net[2]
         if isinstance(x, Tensor) and _takes_gelu(up, x) and not takes_float8(down):
             flat = torch._addmm_activation(up.bias, x.flatten(0, 1), up.weight.t(), use_gelu=True)
             activated: Tensor | Float8Rows = flat.view(*x.shape[:2], -1)

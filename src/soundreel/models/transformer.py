@@ -7,14 +7,10 @@ diffusers' `WanTransformer3DModel`.
 """
 
 import math
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders.peft import PeftAdapterMixin
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,16 +18,17 @@ from soundreel.models.attention import Kernel, SelfAttention, choose_kernel
 from soundreel.models.audio_tokens import AudioEncoder, AudioTokens, with_lead
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.conditioning import Conditioning
+from soundreel.models.config import keeps_config
 from soundreel.models.frame_packing import FULL_LEVEL, FramePacker
 from soundreel.models.input_shapes import InputShapes
-from soundreel.models.layers import Float32Linear, TimeTextEmbedding
+from soundreel.models.layers import Float32LayerNorm, Float32Linear, TimeTextEmbedding
 from soundreel.models.rope import Positions, noise_positions, reference_positions, rotary_table
 
 NOISE, REFERENCE, MOTION = range(3)
 """Rows of the segment embedding."""
 
 
-class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class WanS2VTransformer3DModel(nn.Module):
     """Sound-to-video transformer.
 
     Call `condition` once per clip and guidance branch, then `forward` once per step. `forward` is pure and
@@ -55,11 +52,10 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         frame_pack_drop_mode, frame_pack_level: see `FramePacker`.
     """
 
-    _no_split_modules = ["WanS2VTransformerBlock"]  # noqa: RUF012 - the form that diffusers reads
-    _repeated_blocks = ["WanS2VTransformerBlock"]  # noqa: RUF012
-    _skip_layerwise_casting_patterns = ["embedding", "embedder", "packer", "encoder", "norm", "proj_out"]  # noqa: RUF012
+    config: Mapping[str, Any]
+    """The arguments, by name."""
 
-    @register_to_config
+    @keeps_config
     def __init__(  # noqa: PLR0913 - the signature is the config
         self,
         *,
@@ -124,9 +120,9 @@ class WanS2VTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             )
             for index in range(num_layers)
         )
-        self.norm_out = FP32LayerNorm(width, eps, elementwise_affine=False)
+        self.norm_out = Float32LayerNorm(width, eps, elementwise_affine=False)
         self.proj_out = Float32Linear(width, out_channels * math.prod(patch_size))
-        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
+        self.scale_shift_table = nn.Parameter(nn.init.normal_(torch.empty(1, 2, width), std=width**-0.5))
 
     def condition(
         self,

@@ -1,4 +1,4 @@
-"""Encoder and decoder of the Wan 2.1 VAE with several latent frames at a time, on diffusers' `AutoencoderKLWan`.
+"""Encoder and decoder of the Wan 2.1 VAE with several latent frames at a time.
 
 diffusers processes one latent frame at a time. Here a piece of several goes through at once: each causal convolution
 keeps the last two frames of its input for the next piece, so that results do not depend on how a video is cut: with our
@@ -21,17 +21,11 @@ from itertools import count
 from typing import Any, TypeAlias
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import (
-    AutoencoderKLWan,
-    WanCausalConv3d,
-    WanResample,
-    WanResidualBlock,
-    WanRMS_norm,
-)
 from torch import Tensor, nn
 
 from soundreel.models.kernels.dispatch import convolutions, operations
 from soundreel.models.vae_bands import SCALE, Rows, Span, decoder_rows, encoder_rows, even_spans
+from soundreel.models.vae_network import CausalConv3d, Resample, ResidualBlock, RmsNorm, WanVae
 from soundreel.types import Check, go_on, heard
 
 FULL_LOOK_BACK = 14
@@ -87,7 +81,7 @@ def _source(frame: int) -> int:
 
 
 def decode(
-    network: AutoencoderKLWan,
+    network: WanVae,
     latents: Tensor,
     keep: int | None = None,
     step: int = LATENT_STEP,
@@ -163,7 +157,7 @@ def quantize(pixels: Tensor) -> Tensor:
 
 
 def encode(
-    network: AutoencoderKLWan,
+    network: WanVae,
     pixels: Tensor,
     step: int = LATENT_STEP,
     bands: int = 1,
@@ -216,12 +210,12 @@ class _Pieces:
         self._before: dict[nn.Module, Tensor] = {}
 
     def convolve(
-        self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None, residual: Tensor | None = None
+        self, conv: CausalConv3d, x: Tensor, norm: RmsNorm | None = None, residual: Tensor | None = None
     ) -> Tensor:
         """A causal convolution of x, or of silu(norm(x)), that sees the piece before; plus `residual`."""
         return _convolved(conv, self._joined(conv, x, norm), residual)
 
-    def _joined(self, conv: WanCausalConv3d, x: Tensor, norm: WanRMS_norm | None = None) -> Tensor:
+    def _joined(self, conv: CausalConv3d, x: Tensor, norm: RmsNorm | None = None) -> Tensor:
         """The frames that a convolution looks back at, and x or silu(norm(x))."""
         context = conv.kernel_size[0] - 1
         if not context and norm is None:
@@ -237,7 +231,7 @@ class _Pieces:
             self._before[conv] = joined[:, :, -context:].clone(memory_format=torch.preserve_format)
         return joined
 
-    def residual(self, block: WanResidualBlock, x: Tensor) -> Tensor:
+    def residual(self, block: ResidualBlock, x: Tensor) -> Tensor:
         """A residual block: two convolutions and the shortcut. Each feature leaves when it has been read."""
         inner = self.convolve(block.conv1, x, block.norm1)
         joined = self._joined(block.conv2, inner, block.norm2)
@@ -258,7 +252,7 @@ class _Pieces:
 class _DecoderBase(_Pieces):
     """From latents to the middle block: whole pictures, as large as the latents."""
 
-    def __init__(self, network: AutoencoderKLWan) -> None:
+    def __init__(self, network: WanVae) -> None:
         super().__init__()
         self._network, self._decoder = network, network.decoder
 
@@ -271,14 +265,15 @@ class _DecoderBase(_Pieces):
 class _DecoderStages(_Pieces):
     """From the middle block's features to pixels, in one band of rows."""
 
-    def __init__(self, network: AutoencoderKLWan, starts: Starts, rows: Sequence[Rows]) -> None:
+    def __init__(self, network: WanVae, starts: Starts, rows: Sequence[Rows]) -> None:
         super().__init__()
         self._decoder, self._starts, self._rows = network.decoder, starts, rows
 
     def __call__(self, x: Tensor, first: int) -> tuple[Tensor | None, int]:
         """Pixels of a piece that begins at latent frame `first`, if any are wanted, and the index of the first one."""
         starts, decoder, at = self._starts, self._decoder, first
-        *growing, full = decoder.up_blocks
+        blocks: list[Any] = list(decoder.up_blocks)
+        *growing, full = blocks
         *growing_rows, full_rows = self._rows
         x = _cut(x, 0, growing_rows[0].computed)
         begins = starts.half_rate, starts.half_size, starts.full
@@ -298,7 +293,7 @@ class _DecoderStages(_Pieces):
         x = self.convolve(decoder.conv_out, x, decoder.norm_out)
         return _cut(x, full_rows.computed[0], full_rows.kept), at
 
-    def _double(self, resample: WanResample, x: Tensor, at: int) -> tuple[Tensor, int]:
+    def _double(self, resample: Resample, x: Tensor, at: int) -> tuple[Tensor, int]:
         """Double the frames, except the video's first one; also returns the index of the first frame."""
         if at == 0:
             return x, 0
@@ -309,7 +304,7 @@ class _DecoderStages(_Pieces):
 class _EncoderStages(_Pieces):
     """From pixels to features as large as the latents, in one band of rows."""
 
-    def __init__(self, network: AutoencoderKLWan, rows: Sequence[Rows]) -> None:
+    def __init__(self, network: WanVae, rows: Sequence[Rows]) -> None:
         super().__init__()
         self._network, self._rows = network, rows
 
@@ -324,7 +319,7 @@ class _EncoderStages(_Pieces):
             x = self._halve(resample, _cut(x, rows.kept[0] // 2, rows.made), first)
         return x
 
-    def _halve(self, resample: WanResample, x: Tensor, first: int) -> Tensor:
+    def _halve(self, resample: Resample, x: Tensor, first: int) -> Tensor:
         """Halve the frames, except the video's first one."""
         if resample.mode != "downsample3d":
             return x
@@ -340,7 +335,7 @@ class _EncoderStages(_Pieces):
 class _EncoderTop(_Pieces):
     """From features as large as the latents to the distribution's mean: whole pictures."""
 
-    def __init__(self, network: AutoencoderKLWan) -> None:
+    def __init__(self, network: WanVae) -> None:
         super().__init__()
         self._network = network
 
@@ -353,23 +348,23 @@ class _EncoderTop(_Pieces):
         return self.convolve(self._network.quant_conv, x).chunk(2, dim=1)[0]
 
 
-def _encoder_parts(network: AutoencoderKLWan) -> tuple[list[list[Any]], list[Any]]:
+def _encoder_parts(network: WanVae) -> tuple[list[list[Any]], list[Any]]:
     """The encoder's stages, each with what halves its pictures at the end, and the blocks after them."""
     stages, blocks = list[list[Any]](), list[Any]()
     for block in network.encoder.down_blocks:
         blocks.append(block)
-        if isinstance(block, WanResample):
+        if hasattr(block, "resample"):
             stages.append(blocks)
             blocks = []
     return stages, blocks
 
 
-def encoder_reaches(network: AutoencoderKLWan) -> list[int]:
+def encoder_reaches(network: WanVae) -> list[int]:
     """Convolutions of 3×3 pixels in each stage before it halves the picture; in the first one the input's, too."""
     return [2 * (len(stage) - 1) + (k == 0) for k, stage in enumerate(_encoder_parts(network)[0])]
 
 
-def _convolved(conv: WanCausalConv3d, joined: Tensor, residual: Tensor | None = None) -> Tensor:
+def _convolved(conv: CausalConv3d, joined: Tensor, residual: Tensor | None = None) -> Tensor:
     made: Tensor = convolutions(joined).convolve(joined, conv.weight, conv.bias, residual=residual)
     return made
 
@@ -386,14 +381,14 @@ def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:
     return x[:, :, skipped:], at + skipped
 
 
-def _enlarge(resample: WanResample, x: Tensor) -> Tensor:
+def _enlarge(resample: Resample, x: Tensor) -> Tensor:
     """Each pixel four times, and a convolution; diffusers repeats them in float32, which changes nothing."""
     convolution = resample.resample[1]
     made: Tensor = convolutions(x).enlarge(x, convolution.weight, convolution.bias)
     return made
 
 
-def _reduce(resample: WanResample, x: Tensor) -> Tensor:
+def _reduce(resample: Resample, x: Tensor) -> Tensor:
     """A convolution at every second row and column, with zeros at the end."""
     convolution = resample.resample[1]
     made: Tensor = convolutions(x).halve(x, convolution.weight, convolution.bias)

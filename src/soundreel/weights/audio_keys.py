@@ -25,11 +25,11 @@ rename = KeyTable(
     ],
     prefixes=("wav2vec2.",),
 )
-"""Official or ComfyUI name → name in transformers' `Wav2Vec2Model`."""
+"""Official or ComfyUI name → ours, which are those of transformers' `Wav2Vec2Model`."""
 
 
 def config_from_shapes(shapes: Shapes, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of transformers' `Wav2Vec2Config`, from tensors under our names.
+    """Arguments of `Wav2Vec2`, from tensors under our names.
 
     What no shape tells (heads, strides, order of the norms) comes from `config`, the content of config.json, or,
     where that is empty, from the published models. `KeyError` if a tensor is missing.
@@ -52,8 +52,6 @@ def config_from_shapes(shapes: Shapes, config: Mapping[str, Any]) -> dict[str, A
         "conv_bias": "feature_extractor.conv_layers.0.conv.bias" in shapes,
         "num_conv_pos_embeddings": positions,
         "num_conv_pos_embedding_groups": width // grouped_width,
-        "mask_time_prob": 0.0,
-        "mask_feature_prob": 0.0,
     }
 
 

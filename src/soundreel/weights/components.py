@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import nn
-from transformers import UMT5Config, UMT5EncoderModel, Wav2Vec2Config, Wav2Vec2Model
 
+from soundreel.models.text_encoder import UMT5Encoder
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.models.vae_network import WanVae
+from soundreel.models.wav2vec2 import Wav2Vec2
 from soundreel.weights import audio_keys, text_keys, vae_keys
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
@@ -38,16 +39,15 @@ def _fixed(
 
 
 def _build_text_encoder(shapes: Shapes, _config: Mapping[str, Any]) -> nn.Module:
-    return UMT5EncoderModel(UMT5Config(**text_keys.config_from_shapes(shapes)))
+    return UMT5Encoder(**text_keys.config_from_shapes(shapes))
 
 
 def _build_vae(shapes: Shapes, _config: Mapping[str, Any]) -> nn.Module:
-    network: nn.Module = AutoencoderKLWan(**vae_keys.config_from_shapes(shapes))
-    return network
+    return WanVae(**vae_keys.config_from_shapes(shapes))
 
 
 def _build_audio_encoder(shapes: Shapes, config: Mapping[str, Any]) -> nn.Module:
-    return Wav2Vec2Model(Wav2Vec2Config(**audio_keys.config_from_shapes(shapes, config)))
+    return Wav2Vec2(**audio_keys.config_from_shapes(shapes, config))
 
 
 def _transformer_blueprint(shapes: Shapes, config: Mapping[str, Any]) -> Blueprint:

@@ -5,13 +5,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, TypeAlias
 
 import torch
-from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter, dequantize_gguf_tensor
-from gguf import GGMLQuantizationType
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from soundreel.errors import WeightsError
 from soundreel.weights.keys import Shapes, name_some
@@ -124,13 +125,30 @@ def _build(
     try:
         blueprint = spec.blueprint(shapes, config)
         stored = _renamed(found, blueprint)
-        with torch.device("meta"):
+        with torch.device("meta"), WithoutInitialValues():
             module = blueprint.build({name: tensor.header.shape for name, tensor in stored.items()})
     except KeyError as error:
         raise WeightsError(f"{_names(files)} is no whole {spec.name}: {error.args[0]!r} is missing") from error
     except (IndexError, TypeError, ValueError, ZeroDivisionError) as error:
         raise WeightsError(f"{_names(files)} is no {spec.name} that soundreel knows ({error})") from error
     return module, stored
+
+
+class WithoutInitialValues(TorchFunctionMode):
+    """Within, layers draw no initial values, which nobody reads.
+
+    To draw them on the meta device imports torch._dynamo and a thousand modules more, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Called for every function of PyTorch; those of `torch.nn.init` return the tensor as it is."""
+        del types
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _renamed(found: Mapping[str, Stored], blueprint: Blueprint) -> dict[str, Stored]:
@@ -210,20 +228,18 @@ def _keep_quantized(module: nn.Module, stored: Mapping[str, Stored], target: _Ta
 
 
 def _quantized_linear(layer: nn.Linear, weight: Stored, target: _Target) -> nn.Module | None:
-    biased = layer.bias is not None
     if weight.is_float8 and target.keeps_float8:
         return Fp8Linear(
             layer.in_features,
             layer.out_features,
-            bias=biased,
+            bias=layer.bias is not None,
             float8=TORCH_DTYPE[weight.header.dtype],
             scale_shape=weight.scale_shape,
             device="meta",
         )
     if weight.is_quantized_gguf and type(layer) is nn.Linear:  # others compute in a type of their own
-        with torch.device("meta"):
-            packed: nn.Module = GGUFLinear(layer.in_features, layer.out_features, biased, compute_dtype=target.dtype)
-            return packed
+        made: nn.Module = _packed().packed_linear(layer, target.dtype)
+        return made
     return None
 
 
@@ -336,12 +352,17 @@ def _read_scale(weight: Stored, device: torch.device) -> Tensor:
 
 def _gguf_value(tensor: Stored, slot: _Slot, value: Tensor, target: _Target) -> Tensor:
     """Packed values for a linear layer that unpacks them for every use, else unpacked ones."""
-    quant_type = GGMLQuantizationType[tensor.header.dtype]
-    if isinstance(slot.holders[0][0], GGUFLinear):
-        packed: Tensor = GGUFParameter(value.to(target.device), quant_type=quant_type)
-        return packed
-    unpacked = dequantize_gguf_tensor(GGUFParameter(value, quant_type=quant_type)).to(target.dtype).to(target.device)
-    return _like(slot.value, unpacked.reshape(slot.value.shape))
+    gguf, kind = _packed(), tensor.header.dtype
+    if gguf.takes_packed(slot.holders[0][0]):
+        held: Tensor = gguf.packed(value.to(target.device), kind)
+        return held
+    numbers = gguf.unpacked(value, kind).to(target.dtype).to(target.device)
+    return _like(slot.value, numbers.reshape(slot.value.shape))
+
+
+def _packed() -> ModuleType:
+    """What only GGUF files need."""
+    return import_module("soundreel.weights.packed")
 
 
 def _like(empty: Tensor, value: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,8 +131,7 @@ def apply_loras(model: WanS2VTransformer3DModel, loras: Sequence[Lora], *, done:
     """Apply all `loras` to `model`; layers in `done` have been changed by `fuse_loras` already.
 
     Products are added to the weights (fused) and cost nothing per step; sums are formed in float32 and rounded once.
-    For linear layers with quantized weights they become PEFT adapters beside the weight, so that diffusers' methods
-    for adapters work on the model.
+    For linear layers with quantized weights they become PEFT adapters beside the weight.
 
     Raises:
         WeightsError: a LoRA has a whole difference for a quantized weight or a missing bias, or a file ends early.
@@ -303,20 +303,29 @@ def _attach(model: WanS2VTransformer3DModel, loras: Sequence[Lora], layers: Sequ
             _attach_one(model, lora, targets, adapter)
             strengths[adapter] = lora.source.strength
     if strengths:
-        model.set_adapters(list(strengths), weights=list(strengths.values()))
+        _set_strengths(model, strengths)
         model.requires_grad_(requires_grad=False)
 
 
 def _attach_one(model: WanS2VTransformer3DModel, lora: Lora, targets: Mapping[str, LayerChange], adapter: str) -> None:
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict  # noqa: PLC0415 - takes seconds
+
+    as_they_are: dict[str, Any] = {"adapter_name": adapter, "low_cpu_mem_usage": True}  # draws no random ones first
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are meant to be
-        model.load_lora_adapter(
-            dict(_adapter_tensors(model, lora, targets)),
-            prefix=None,
-            adapter_name=adapter,
-            metadata=_adapter_config(targets),
-            low_cpu_mem_usage=True,  # takes the tensors as they are, and draws no random ones first
-        )
+        inject_adapter_in_model(LoraConfig(**_adapter_config(targets)), model, **as_they_are)
+        set_peft_model_state_dict(model, dict(_adapter_tensors(model, lora, targets)), **as_they_are)
+
+
+def _set_strengths(model: nn.Module, strengths: Mapping[str, float]) -> None:
+    """Of each adapter, in all layers that have any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415 - takes seconds
+
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.set_adapter(list(strengths))
+            for adapter, strength in strengths.items():
+                layer.set_scale(adapter, strength)
 
 
 def _adapter_tensors(

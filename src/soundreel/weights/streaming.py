@@ -15,7 +15,6 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from diffusers.quantizers.gguf.utils import GGUFParameter
 from torch import Tensor, nn
 
 ALIGNMENT_BYTES = 256
@@ -44,9 +43,9 @@ class Place:
 
     def put(self, values: Tensor) -> None:
         """Replace the tensor by `values`, as a parameter or buffer of the same kind, quantized or not."""
-        before = self.tensor
-        if isinstance(before, GGUFParameter):
-            values = GGUFParameter(values, quant_type=before.quant_type)
+        before: Any = self.tensor
+        if is_packed(before):
+            values = type(before)(values, quant_type=before.quant_type)
         elif isinstance(before, nn.Parameter):
             values = nn.Parameter(values, requires_grad=False)
         setattr(self.holder, self.leaf, values)
@@ -77,8 +76,14 @@ def to_host(found: Iterable[Place]) -> None:
 
 def plain(tensor: Tensor) -> Tensor:
     """The tensor as a plain one, detached, not a parameter."""
-    values = tensor.as_tensor() if isinstance(tensor, GGUFParameter) else tensor
+    packed: Any = tensor
+    values: Tensor = packed.as_tensor() if is_packed(tensor) else tensor
     return values.detach()
+
+
+def is_packed(tensor: Tensor) -> bool:
+    """Whether it is diffusers' `GGUFParameter`, told by what it has: to import that takes seconds."""
+    return hasattr(tensor, "quant_type")
 
 
 def spread(count: int, streamed: int) -> list[int]:

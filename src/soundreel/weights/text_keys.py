@@ -42,7 +42,7 @@ rename = KeyTable(
 
 
 def config_from_shapes(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of transformers' `UMT5Config`, from tensors under our names; `KeyError` if one is missing."""
+    """Arguments of `UMT5Encoder`, from tensors under our names; `KeyError` if one is missing."""
     vocabulary, width = shapes["shared.weight"]
     attention = "encoder.block.0.layer.0.SelfAttention"
     buckets, heads = shapes[f"{attention}.relative_attention_bias.weight"]

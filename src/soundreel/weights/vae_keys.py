@@ -65,7 +65,7 @@ def _rename_part(words: list[str]) -> str:
 
 
 def config_from_shapes(shapes: Shapes) -> dict[str, Any]:
-    """Arguments of diffusers' `AutoencoderKLWan`, from tensors under our names; `KeyError` if one is missing."""
+    """Arguments of `WanVae`, from tensors under our names; `KeyError` if one is missing."""
     base = shapes["encoder.conv_in.weight"][0]
     stages = [shapes[f"encoder.down_blocks.{stage * DOWN_LAYERS}.conv2.weight"][0] for stage in range(STAGES)]
     return {

@@ -15,7 +15,6 @@ from typing import Any
 
 import platformdirs
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
 from soundreel.disk.durable import make_folder, write_json
@@ -27,6 +26,7 @@ from soundreel.models.attention import AUTO, Kernel, attend, choose_kernel, why_
 from soundreel.models.kernels.dispatch import operations
 from soundreel.models.kernels.float8_rows import Affine, Gate
 from soundreel.models.layers import FusedFeedForward
+from soundreel.models.vae_network import WanVae
 from soundreel.request import Precision, VaePrecision
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import find_model
@@ -278,7 +278,7 @@ def _products(sample: Sample, device: torch.device) -> Iterator[tuple[str, float
     """The transformer's own layers: a projection, and the feed-forward layers with their activation."""
     dtype, width, inner = compute_dtype(device), sample.width, sample.inner
     with torch.device(device):
-        feed_forward = FusedFeedForward(width, inner_dim=inner, activation_fn="gelu-approximate").to(dtype)
+        feed_forward = FusedFeedForward(width, inner).to(dtype)
         projection: nn.Module = nn.Linear(width, width).to(dtype)
         x = torch.randn(1, sample.tokens, width, dtype=dtype)
     flops = sample.tokens * (2 * width**2 + 4 * width * inner)
@@ -338,7 +338,7 @@ def _vae(sample: Sample, device: torch.device) -> Iterator[tuple[str, float]]:
     height, width = sample.picture
     flops = decode_flops(width, height, sample.latents)
     kinds = (VaePrecision.FP32,) if device.type == "cpu" else (VaePrecision.FP32, VaePrecision.BF16)
-    network = AutoencoderKLWan().eval().requires_grad_(False)
+    network = WanVae().eval().requires_grad_(False)
     for kind in kinds:
         for parameter in network.parameters():
             parameter.data = parameter.data.to(vae_dtype(kind, device))

@@ -8,7 +8,7 @@ import torch
 
 from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.errors import EngineError
-from soundreel.models.devices import is_out_of_memory
+from soundreel.models.devices import is_out_of_gpu_memory
 from soundreel.models.kernels.dispatch import first_line, is_convolved
 from soundreel.request import VaePrecision
 from soundreel.weights.catalog import Component
@@ -95,7 +95,7 @@ def says_what_is_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_device_error(error) or is_out_of_memory(error):
+        if not is_device_error(error) or is_out_of_gpu_memory(error):
             raise
         raise DeviceLostError(
             f"the GPU was lost ({first_line(error)}); finished clips are kept: leave this session and open another, "
@@ -124,7 +124,7 @@ def capped(device: torch.device, memory: MemoryPlan) -> Iterator[None]:
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             yield
     except RuntimeError as error:
-        if not is_out_of_memory(error) or device.type == "cpu":
+        if not is_out_of_gpu_memory(error):
             raise
         raise EngineError(
             f"{device} ran out of memory ({memory.says()}): take a smaller --memory, a smaller --width and --height "

@@ -1,4 +1,4 @@
-"""Base class of the networks from transformers and diffusers: loading, device and float type."""
+"""Base class of the networks beside the transformer: loading, device and float type."""
 
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
@@ -13,15 +13,15 @@ from soundreel.weights.load import OnLoad
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
-class LibraryNetwork(Generic[NetworkT]):
-    """A network from transformers or diffusers; subclasses add what the engine uses it for.
+class LoadedNetwork(Generic[NetworkT]):
+    """An encoder or the VAE, loaded; subclasses add what the engine uses it for.
 
     It computes in the float type of its weights.
     """
 
     component: ClassVar[Component]
     kind: ClassVar[type[nn.Module]]
-    """Class of the network in its library, the subclass's `NetworkT`."""
+    """Class of the network, the subclass's `NetworkT`."""
 
     def __init__(self, network: NetworkT) -> None:
         self.network = network

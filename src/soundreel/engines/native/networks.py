@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from soundreel.engines.native.block_placement import LoadedTransformer, load_transformer
 from soundreel.engines.native.device import compute_dtype, release_memory
-from soundreel.engines.native.network import LibraryNetwork
+from soundreel.engines.native.network import LoadedNetwork
 from soundreel.engines.native.prepared import Placement, PrintPlacement
 from soundreel.engines.native.sound import SoundEncoder
 from soundreel.engines.native.text import TextEncoder
@@ -25,7 +25,7 @@ KEPT_PROMPTS: Final = 64
 """Encoded prompts that are kept, the newest: at most 4 MB each."""
 
 T = TypeVar("T")
-NetworkT = TypeVar("NetworkT", bound=LibraryNetwork[Any])
+NetworkT = TypeVar("NetworkT", bound=LoadedNetwork[Any])
 
 Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Path, bytes, time of change and number of each file: the same as long as nobody writes to them or replaces them."""

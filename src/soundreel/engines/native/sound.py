@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from transformers import Wav2Vec2Model
 
-from soundreel.engines.native.network import LibraryNetwork
+from soundreel.engines.native.network import LoadedNetwork
 from soundreel.media.audio import MODEL_SAMPLE_RATE
+from soundreel.models.wav2vec2 import Wav2Vec2
 from soundreel.request import AvAlign
 from soundreel.units import MODEL_FPS
 from soundreel.weights.catalog import Component
@@ -30,11 +30,11 @@ FEATURE_RATE = 30
 VARIANCE_FLOOR = 1e-7
 
 
-class SoundEncoder(LibraryNetwork[Wav2Vec2Model]):
+class SoundEncoder(LoadedNetwork[Wav2Vec2]):
     """wav2vec2: mono sound at 16 kHz → features. The whole sound is one input; see `long_sound` for long ones."""
 
     component = Component.AUDIO_ENCODER
-    kind = Wav2Vec2Model
+    kind = Wav2Vec2
 
     def states(self, samples: NDArray[np.float32]) -> Tensor:
         """Samples [n] → hidden states, float32 [S, T50, C] on the network's device; T50 = 0 for less than 25 ms."""
@@ -43,13 +43,10 @@ class SoundEncoder(LibraryNetwork[Wav2Vec2Model]):
     @torch.no_grad()
     def states_of(self, normalized: NDArray[np.float32]) -> Tensor:
         """`states` of samples that are normalized already."""
-        config = self.network.config
         if self.count_states(len(normalized)) < 1:
-            return torch.zeros(config.num_hidden_layers + 1, 0, config.hidden_size, device=self.device)
+            return torch.zeros(self.network.layers + 1, 0, self.network.width, device=self.device)
         samples = torch.from_numpy(normalized).to(self.device, self.dtype)
-        output = self.network(samples.unsqueeze(0), output_hidden_states=True)
-        # only `last_hidden_state` is normed in every version of transformers
-        return torch.cat([*output.hidden_states[:-1], output.last_hidden_state]).float()
+        return torch.cat(self.network(samples.unsqueeze(0))).float()
 
     def features(self, samples: NDArray[np.float32]) -> Tensor:
         """Samples [n] → features, float32 [S, T30, C] on the network's device."""
@@ -57,8 +54,7 @@ class SoundEncoder(LibraryNetwork[Wav2Vec2Model]):
 
     def count_states(self, samples: int) -> int:
         """T50 for n samples."""
-        config = self.network.config
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        for kernel, stride in zip(self.network.kernels, self.network.strides, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
 

@@ -1,4 +1,4 @@
-"""Prompts → rows of the UMT5-XXL encoder, transformers' `UMT5EncoderModel`.
+"""Prompts → rows of the UMT5-XXL encoder.
 
 Legend: n tokens, the end token included, D width of the encoder (4096).
 """
@@ -11,10 +11,10 @@ import ftfy
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import UMT5EncoderModel
 
-from soundreel.engines.native.network import LibraryNetwork
+from soundreel.engines.native.network import LoadedNetwork
 from soundreel.engines.native.tokenizer import load_tokenizer
+from soundreel.models.text_encoder import UMT5Encoder
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.streaming import BlockStream
@@ -32,13 +32,13 @@ def clean_prompt(prompt: str) -> str:
     return re.sub(r"\s+", " ", mended.strip()).strip()
 
 
-class TextEncoder(LibraryNetwork[UMT5EncoderModel]):
+class TextEncoder(LoadedNetwork[UMT5Encoder]):
     """UMT5: prompt → one row per token."""
 
     component = Component.TEXT_ENCODER
-    kind = UMT5EncoderModel
+    kind = UMT5Encoder
 
-    def __init__(self, network: UMT5EncoderModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, network: UMT5Encoder, tokenizer: Tokenizer) -> None:
         super().__init__(network)
         self._tokenizer = tokenizer
 
@@ -65,5 +65,5 @@ class TextEncoder(LibraryNetwork[UMT5EncoderModel]):
         Padding is not computed: the reference masks it, so that it changes no row.
         """
         ids = torch.tensor([self.tokenize(prompt)], device=self.device)
-        rows: Tensor = self.network(input_ids=ids).last_hidden_state[0]
+        rows: Tensor = self.network(ids)[0]
         return rows

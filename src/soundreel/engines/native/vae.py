@@ -1,4 +1,4 @@
-"""Wan 2.1 VAE: pixels ↔ latents, with the weights of diffusers' `AutoencoderKLWan`.
+"""Wan 2.1 VAE: pixels ↔ latents.
 
 Legend: T frames, H × W pixels, F = 1 + ⌊(T − 1)/4⌋ latent frames, h × w = H/8 × W/8, c latent channels (16).
 Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w], normalized to about unit variance.
@@ -11,17 +11,17 @@ from functools import partial
 from typing import Self, TypeAlias
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from torch import Tensor, nn
 
 from soundreel.engines.base import IN_SMALLER_PIECES, ON_THE_CPU
-from soundreel.engines.native.network import LibraryNetwork
+from soundreel.engines.native.network import LoadedNetwork
 from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_on_a_cpu, encode_bytes_on_a_cpu
 from soundreel.errors import EngineError
 from soundreel.host_memory import available_memory
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
 from soundreel.models.vae_bands import SCALE
+from soundreel.models.vae_network import WanVae
 from soundreel.types import Check, go_on
 from soundreel.weights.catalog import Component
 
@@ -47,7 +47,7 @@ OnCpu: TypeAlias = Callable[[Task, int, int], object]
 """Called after each piece that the CPU makes in a GPU's place: how many are done, of how many; may raise to stop."""
 
 
-class Vae(LibraryNetwork[AutoencoderKLWan]):
+class Vae(LoadedNetwork[WanVae]):
     """Encodes and decodes videos, at most `most_at_once` latent frames at a time, in so many `bands` of rows.
 
     Where a GPU's memory runs out all the same, whatever `make_room` can let go of leaves it; then one latent frame goes
@@ -57,9 +57,9 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
     """
 
     component = Component.VAE
-    kind = AutoencoderKLWan
+    kind = WanVae
 
-    def __init__(self, network: AutoencoderKLWan) -> None:
+    def __init__(self, network: WanVae) -> None:
         super().__init__(network)
         self._mean = torch.tensor(network.config["latents_mean"]).view(-1, 1, 1, 1)
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
@@ -134,7 +134,7 @@ class Vae(LibraryNetwork[AutoencoderKLWan]):
         return said
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
-        nn.Module.to(self.network, device, dtype)  # diffusers' own warns of every type
+        self.network.to(device, dtype)
 
     def _in_pieces(self, task: Task, work: Work, sizes: Sizes) -> Tensor:
         made = self._at_home(work, rows=sizes.height // SCALE)
