@@ -213,8 +213,9 @@ def test_a_folder_that_is_removed_under_the_command(tone: Path, tmp_path: Path, 
     )
     arguments = [word.format(tone=tone, folder=tmp_path) for word in words]
     done = finish(start(removed, *arguments, program=("-c", shell)))
-    (line,) = done.err.splitlines()
+    line = done.err.splitlines()[-1]
     assert done.code in {2, 3}
+    assert line.startswith("soundreel: ")
     assert not line.endswith("shows where)")
     assert files_below(tmp_path) == ["tone.wav"]
 
@@ -340,7 +341,7 @@ def test_samples_that_are_no_sound_become_silence_and_it_is_said(
     spoil(sound)
     path, video = write_sound(tmp_path / "float.wav", sound, RATE, "pcm_f32le"), tmp_path / "a.mp4"
     drawn = soundreel.draw("generate", path, *SMALL, "--engine", "draft", "-o", video)
-    start, *_, result = map(json.loads, drawn.outcome.out.splitlines())
+    start, *_, result = drawn.outcome.events
     recipe = json.loads(soundreel("info", video, "--json").out)["recipe"]
     assert start["notes"] == result["notes"] == recipe["notes"] == notes
     assert (np.abs(read_model_sound(video)).max() < 1e-3) == is_silent
