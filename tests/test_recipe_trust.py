@@ -160,7 +160,8 @@ def test_a_path_is_not_followed(soundreel: Soundreel, place: Path) -> None:
 @pytest.mark.parametrize("said", ["..", ".", "/", "a/..", ""])
 def test_what_is_no_name_names_nothing(soundreel: Soundreel, said: str) -> None:
     done = soundreel("generate", "--recipe", video_with(recipe(audio=said)))
-    assert (done.code, "no such sound: ''" in done.err) == (2, True), done.err
+    says = "no such sound: ''" if said else "audio is '': expected a path"
+    assert (done.code, says in done.err) == (2, True), done.err
 
 
 def test_a_link_beside_the_video_is_not_followed(soundreel: Soundreel, place: Path) -> None:
