@@ -47,8 +47,8 @@ def readable_size(size: int) -> str:
 def shell_word(path: StrPath) -> str:
     """A path as a shell takes it, to be copied from a message.
 
-    What cannot be shown, or not in the encoding of messages, is written byte for byte, as `$'a\\x0ab'`: bash and zsh
-    understand that.
+    What cannot be shown, or not in the encoding of messages, is written byte for byte, as `$'a\\x0ab'`, which bash
+    understands, and by now POSIX.
     """
     name = os.fspath(path)
     if is_plain(name):

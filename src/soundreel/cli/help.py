@@ -69,7 +69,7 @@ def _sections(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for parameter in command.get_params(ctx):
         if (record := parameter.get_help_record(ctx)) is not None:
-            found.setdefault(parameter.rich_help_panel or "Options", []).append(record)
+            found.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(record)
     commands = [(name, inner.get_short_help_str(1000)) for name, inner in _commands(command).items()]
     return found | ({"Commands": commands} if commands else {})
 
