@@ -263,6 +263,8 @@ def test_it_does_if_that_is_asked_for(soundreel: Soundreel, place: Path) -> None
     again = soundreel("generate", "--recipe", "a.mp4", "--trust-recipe", "-o", "b.mp4")
     assert f"from the recipe: audio '{place}/ann-home/song.wav'" in again.err
     assert again.code == 0
+    quiet = soundreel("generate", "--recipe", "a.mp4", "--trust-recipe", "-o", "c.mp4", "--quiet")
+    assert (quiet.code, quiet.err) == (0, "")
 
 
 def test_a_video_without_a_recipe(soundreel: Soundreel) -> None:

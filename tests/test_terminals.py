@@ -14,6 +14,7 @@ import pytest
 from rich.cells import cell_len
 
 from command import SMALL, Outcome
+from command_lines import COMMANDS
 from media_files import quick_sound
 from soundreel.cli.app import app
 from soundreel.cli.guard import guard
@@ -70,6 +71,24 @@ def test_a_render_in_a_terminal(sound: Path, here: Path, columns: int) -> None:
     assert "sound and picture verified" in screen.text
     assert screen.lines[-1] == str(here / "a.mp4")
     assert probe_video("a.mp4").frames == 70
+
+
+HELP = [" ".join([*words, "-h"]) for words in ((), ("models",), *COMMANDS)]
+
+
+@pytest.mark.parametrize("words", HELP)
+def test_help_is_plain_lines_at_any_width(
+    soundreel: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """No boxes, no colours that a terminal's own may swallow, no types of Python."""
+    for columns in (40, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        done = soundreel(*words.split())
+        assert done.code == 0
+        assert done.out.startswith("usage: soundreel")
+        assert re.findall(r"[─│╭╰\x1b]|<str>|list\[|\[required|\[default|^ / |  +$", done.out, re.MULTILINE) == []
+        long = [line for line in done.out.splitlines() if len(line) > columns]
+        assert long == []
 
 
 @pytest.mark.parametrize("columns", [20, 40])

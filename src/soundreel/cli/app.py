@@ -78,7 +78,10 @@ KEEP_WORK = typer.Option(
     show_default=False,
 )
 RESUME = typer.Option(
-    "--resume/--no-resume", help="Go on with an interrupted render, or begin anew.", rich_help_panel=WORK
+    "--resume/--no-resume",
+    help="Go on with an interrupted render (default), or begin anew.",
+    rich_help_panel=WORK,
+    show_default=False,
 )
 CALIBRATE = typer.Option(
     "--calibrate", help="Measure this machine for a minute, so that plans and the time left are right from then on."
@@ -131,20 +134,20 @@ def generate(
 ) -> None:
     """Turn a sound into a video that moves with it."""
     if export_workflow is not None:
-        _export(request, export_workflow, quiet=display.quiet)
+        _export(request, export_workflow, is_silent=display.is_silent)
         return
     number = whole_number(redo_clip, "redo_clip")
     work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=number)
     render(request, display, work=work)
 
 
-def _export(request: Request, target: str, *, quiet: bool) -> None:
+def _export(request: Request, target: str, *, is_silent: bool) -> None:
     """Write a render's graph and its input files, and name them."""
     from soundreel.engines.comfyui.export import export_workflow
     from soundreel.pipeline import excerpt
 
     files = export_workflow(request, target)
-    if not quiet and (shown := excerpt(request)):
+    if not is_silent and (shown := excerpt(request)):
         say(f"note: {shown}")
     for file in files:
         answer(file)
@@ -159,12 +162,11 @@ def render(request: Request, display: DisplayOptions = AS_USUAL, *, work: WorkOp
         shown.finish(made.path, render_ends(made))
 
 
-def _show_places(request: Request, are_trusted: bool) -> None:
+def _show_places(request: Request) -> None:
     """Say which files and servers of a folder are followed, before any of them is."""
-    if are_trusted:
-        from soundreel.render.named_places import named_places
+    from soundreel.render.named_places import named_places
 
-        say(f"from the folder: {named_places(request)}")
+    say(f"from the folder: {named_places(request)}")
 
 
 @app.command()
@@ -181,7 +183,8 @@ def resume(
     from soundreel.render.unfinished import load_render
 
     request, work = load_render(folder, is_trusted=trust_folder)
-    _show_places(request, trust_folder)
+    if trust_folder and not display.is_silent:
+        _show_places(request)
     render(request, display, work=work)
 
 
@@ -215,7 +218,8 @@ def redo(
 
     clip, its_seed = whole_number(number, "clip"), whole_number(seed, "seed")
     request, work = load_redo(source, clip, seed=its_seed, work_dir=work_dir, output=output, is_trusted=trust_folder)
-    _show_places(request, trust_folder)
+    if trust_folder and not display.is_silent:
+        _show_places(request)
     render(request, display, work=work)
 
 
@@ -243,7 +247,8 @@ def reprint(
     from soundreel.render.unfinished import load_reprint
 
     request, work = load_reprint(source, encoding, work_dir=work_dir, output=output, is_trusted=trust_folder)
-    _show_places(request, trust_folder)
+    if trust_folder and not display.is_silent:
+        _show_places(request)
     render(request, display, work=work)
 
 
@@ -346,7 +351,9 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
 @app.command()
 @takes_display
 def join(
-    videos: Annotated[list[str], typer.Argument(help="At least two, in their order.", show_default=False)],
+    videos: Annotated[
+        list[str], typer.Argument(metavar="VIDEO", help="At least two, in their order.", show_default=False)
+    ],
     output: Annotated[
         str | None,
         typer.Option(

@@ -70,13 +70,18 @@ class DisplayOptions:
     quiet: bool = False  # nothing but the video's path and errors
     verbose: bool = False  # every step, unless a style says otherwise
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing but the video's path and errors is shown."""
+        return self.quiet or self.style is Style.NONE
+
 
 AS_USUAL: Final = DisplayOptions()
 
 
 def open_display(options: DisplayOptions) -> Display:
     """The display for these options, on this terminal or none."""
-    if options.quiet or options.style is Style.NONE:
+    if options.is_silent:
         return Silent()
     if options.style is Style.JSON:
         return Events()

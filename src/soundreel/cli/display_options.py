@@ -27,7 +27,8 @@ def _note_verbose(context: typer.Context, is_verbose: bool) -> bool:
 
 PROGRESS: Final = typer.Option(
     "--progress",
-    help="auto, bar, lines, json (events for programs, on standard error) or none.",
+    help="How to show it; json is events for programs, on standard error (default auto).",
+    metavar=f"[{'|'.join(Style)}]",
     rich_help_panel=PANEL,
     show_default=False,
     callback=_note_style,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, overload
 
 import typer
 
+from soundreel.cli.display import Style
 from soundreel.cli.streams import say
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, Seconds, fields_of, without_password
@@ -70,7 +71,7 @@ def _default(field: Field) -> str:
     says = field.option.default_says
     value = field.default[0] if isinstance(field.default, tuple) and field.default else field.default
     if not says and value is not None and value is not False and value != () and value is not dataclasses.MISSING:
-        says = "yes" if value is True else str(value)
+        says = "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
     return f" (default {says})" if says else ""
 
 
@@ -276,7 +277,8 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
         if audio is not None and another_audio is not None:
             raise InputError(f"there are two sounds, {audio!r} and {another_audio!r}: give one of them", field="audio")
         wanted = {name: options.pop(name) for name in {**OPTIONS, **RECIPE_OPTIONS}}
-        if wanted["trust_recipe"] and wanted["recipe"] is not None:
+        is_silent = options.get("quiet") or options.get("progress") is Style.NONE
+        if wanted["trust_recipe"] and wanted["recipe"] is not None and not is_silent:
             _show_trusted(wanted)
         command(build_request(another_audio if audio is None else audio, **wanted), **options)
 

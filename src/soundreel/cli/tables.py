@@ -4,6 +4,7 @@ Widths are columns of a terminal; a letter may take two of them.
 """
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Final
@@ -19,19 +20,32 @@ VALUE_COLUMNS: Final = 24
 NUMBER: Final = re.compile(r"[\d.,:/]+")
 
 
-def fact_lines(rows: Sequence[tuple[str, str]], width: int | None) -> Iterator[str]:
-    """Names and values, wrapped at `width`; None: not at all."""
-    longest = max((cell_len(name) for name, _ in rows), default=0)
+def fact_lines(rows: Sequence[tuple[str, str]], width: int | None, *, most: int | None = None) -> Iterator[str]:
+    """Names and values, wrapped at `width`; None: not at all.
+
+    Args:
+        most: columns for names; longer ones have their value below. None: as many as the longest one has.
+    """
+    longest = max((size for name, _ in rows if (size := cell_len(name)) <= (most or size)), default=0)
     left = None if width is None else width - longest - len(GAP)
     for name, value in rows:
         if left is None:
             yield f"{_filled(name, longest)}{GAP}{value}"
         elif left < VALUE_COLUMNS:
-            yield name
+            yield from _name_lines(name, width or 0)
             yield from (GAP + part for part in wrapped(value, longest + left))
+        elif cell_len(name) > longest:
+            yield from _name_lines(name, width or 0)
+            yield from (" " * longest + GAP + part for part in wrapped(value, left))
         else:
             beside = zip_longest([name], wrapped(value, left), fillvalue="")
             yield from (f"{_filled(label, longest)}{GAP}{part}".rstrip() for label, part in beside)
+
+
+def _name_lines(name: str, width: int) -> Iterator[str]:
+    """A name between its words; an option is never divided."""
+    for line in textwrap.wrap(name, width, break_long_words=False, break_on_hyphens=False):
+        yield from [line] if line.startswith("-") else wrapped(line, width)
 
 
 def table_lines(
