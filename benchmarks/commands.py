@@ -72,7 +72,7 @@ def run_command(
     is_killed_after: Callable[[Event], bool] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int, list[Event], float]:
-    """Exit status, events and seconds. Standard error goes to `log`.
+    """Exit status, events and seconds. What is told in words, and errors, go to `log`.
 
     Killed after `limit` seconds, or at an event that `is_killed_after` picks. `environment` is added to this process's.
     """
@@ -80,15 +80,18 @@ def run_command(
     events: list[Event] = []
     begun = time.perf_counter()
     with (
-        log.open("w") as errors,
-        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True, env=given) as child,
+        log.open("w") as words,
+        subprocess.Popen(arguments, stdout=words, stderr=subprocess.PIPE, text=True, env=given) as child,
     ):
         killer = threading.Timer(limit, child.kill)
         killer.start()
-        assert child.stdout is not None
-        for line in child.stdout:
-            at = time.perf_counter() - begun
-            events.append({**json.loads(line), "at": at})
+        assert child.stderr is not None
+        for line in child.stderr:
+            event = json.loads(line) if line.startswith("{") else {"event": "words"}
+            if event["event"] in {"words", "error"}:
+                print(line, end="", file=words, flush=True)
+                continue
+            events.append({**event, "at": time.perf_counter() - begun})
             _echo(events[-1])
             if is_killed_after is not None and is_killed_after(events[-1]):
                 child.kill()

@@ -104,8 +104,8 @@ class Bench:
         height, width = (int(side) for side in self.options.size.split("x"))
         is_fp8 = mode == FP8 or (mode != Memory.HIGH and has_float8_products(self.device))
         request = Request(
-            audio="",
-            ref_image="",
+            audio="any sound",
+            ref_image="any picture",
             width=width,
             height=height,
             window=Window(frames=2 * self.options.frames - 3),

@@ -1,4 +1,4 @@
-"""Two renders in one process, whose second finds its networks loaded: their progress as JSON lines, for full_size.py.
+"""Two renders in one process, whose second finds its networks loaded: their progress as JSON lines on standard error.
 
     python -m benchmarks.second_render REQUEST
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 def _print(event: str, number: int, begun: float, **facts: Any) -> None:
     line = {"event": event, "render": number, "own": time.perf_counter() - begun, **facts}
-    print(json.dumps(line, default=str), flush=True)
+    print(json.dumps(line, default=str), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from soundreel.cli.app import guard, render
-from soundreel.cli.display import Style
+from soundreel.cli.app import render
+from soundreel.cli.guard import guard
 from soundreel.cli.options import draw_seed, parse_size
+from soundreel.cli.streams import say
 from soundreel.errors import EngineError, InputError, SoundreelError
 from soundreel.media.image import load_plain_image
 from soundreel.planning import size_for_area
@@ -186,8 +187,8 @@ def main() -> None:
         raise
     idle = [f"--{name}" for name in WITHOUT_EFFECT if getattr(options, name) not in (None, False)]
     if idle:
-        print(f"note: without effect here: {', '.join(idle)}", file=sys.stderr)
-    render(build_request(options), Style.AUTO)
+        say(f"note: without effect here: {', '.join(idle)}")
+    render(build_request(options))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ It calls `soundreel`, and keeps the options and file names of the earlier script
 """
 
 import argparse
-import sys
 
-from soundreel.cli.app import guard, render
-from soundreel.cli.display import Style
+from soundreel.cli.app import render
+from soundreel.cli.guard import guard
 from soundreel.cli.options import draw_seed
+from soundreel.cli.streams import say
 from soundreel.errors import WeightsError
 from soundreel.interpolation.frames import check_method
 from soundreel.request import DEFAULT_SERVER_URL, EngineName, Interpolation, Output, Request, Server, Window
@@ -65,10 +65,10 @@ def possible_interpolation(wanted: Interpolation) -> Interpolation:
     try:
         check_method(wanted)
     except WeightsError as error:
-        print(f"note: {error}; taken instead", file=sys.stderr)
+        say(f"note: {error}; taken instead")
         return Interpolation.MOTION
     return wanted
 
 
 if __name__ == "__main__":
-    guard(lambda: render(parse(), Style.AUTO))
+    guard(lambda: render(parse()))

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from command import Outcome
-from soundreel.cli.app import app, guard
+from soundreel.cli.app import app
+from soundreel.cli.guard import guard
 
-DOCUMENTED = {0, 2, 3, 4, 5, 130}
+DOCUMENTED = {0, 2, 3, 4, 5, 6, 130}
 """Exit codes that README lists."""
 
 
@@ -40,13 +42,22 @@ def _written(stream: io.TextIOWrapper) -> str:
     return stream.buffer.getvalue().decode(errors="surrogateescape")
 
 
-def assert_plain(done: Outcome, about: object) -> None:
-    """The exit code is one of those that are documented, and nothing is said that is meant for programmers."""
+def assert_plain(done: Outcome, about: object, *, is_verbose: bool = False) -> None:
+    """The exit code is one of those that are documented, and nothing is said that is meant for programmers.
+
+    Args:
+        is_verbose: it was asked for how errors come.
+    """
     told = f"{about}\n{done}"
     assert done.code in DOCUMENTED, told
-    assert "Traceback" not in done.err, told
+    assert is_verbose or "Traceback" not in done.err, told
     assert "a bug" not in done.err, told
-    assert (done.code == 0) <= ("soundreel: " not in done.err.splitlines()[-1:]), told
+    assert done.code in {0, 6} or _says_what_is_wrong(done), told
+
+
+def _says_what_is_wrong(done: Outcome) -> bool:
+    *_, last = ["", *done.err.splitlines()]
+    return last.startswith("soundreel: ") or (last.startswith("{") and json.loads(last)["event"] == "error")
 
 
 def contents(place: Path) -> dict[str, str]:

@@ -1,16 +1,19 @@
 """Runs the `soundreel` command as a user does, in this process or in its own."""
 
+import json
 import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from soundreel.cli.app import app, guard
+from soundreel.cli.app import app
+from soundreel.cli.guard import guard
 
 REPO = Path(__file__).parents[1]
 HANGS_SECONDS = 300
@@ -30,6 +33,11 @@ class Outcome:
     def path(self) -> Path:
         """The video that the command named on standard output."""
         return Path(self.out.strip())
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What it told with `--progress json`, beside lines in words."""
+        return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
 
 def run_here(capsys: pytest.CaptureFixture[str], *arguments: str | os.PathLike[str]) -> Outcome:
@@ -79,6 +87,12 @@ def end_all() -> None:
     while _started:
         with _started.pop() as process:
             process.kill()
+
+
+def events_of(process: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+    """What a process tells with `--progress json`, as it tells it."""
+    assert process.stderr is not None
+    return map(json.loads, process.stderr)
 
 
 def finish(process: "subprocess.Popen[str]", *, hangs_seconds: float = HANGS_SECONDS) -> Outcome:

@@ -13,7 +13,7 @@ import typer
 from hypothesis import strategies as st
 from PIL import Image
 
-from command import finish, start
+from command import events_of, finish, start
 from media_files import tone, write_sound, write_video
 from soundreel.cli.app import app
 
@@ -57,8 +57,7 @@ def furnish(place: Path) -> None:
     ):
         assert finish(start(*words, cwd=place)).code == 0
     process = start(*render[:-1], "--output", "unmade.mp4", "--work-dir", "begun", "--progress", "json", cwd=place)
-    assert process.stdout is not None
-    next(line for line in process.stdout if '"clip": 2' in line)
+    assert any(event.get("clip") == 2 for event in events_of(process))
     process.kill()
     finish(process)
 

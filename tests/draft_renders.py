@@ -117,9 +117,8 @@ class Soundreel:
         """Run a command that renders, which must succeed."""
         done = self(*words, "--progress", "json")
         assert done.code == 0, done.err
-        events = [json.loads(line) for line in done.out.splitlines()]
-        drawn = {event["clip"] for event in events if event.get("stage") == "render"}
-        return Drawing(outcome=done, drawn=drawn, path=Path(events[-1]["path"]))
+        drawn = {event["clip"] for event in done.events if event.get("stage") == "render"}
+        return Drawing(outcome=done, drawn=drawn, path=done.path)
 
     def generate(self, *words: str | os.PathLike[str]) -> Drawing:
         """Draw the request of 5 clips, with other options where they are given."""

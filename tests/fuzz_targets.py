@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from adversary import assert_plain, type_in
-from command import Outcome, finish, start
+from command import Outcome, events_of, finish, start
 from media_files import tone, write_sound, write_video
 from mutations import Chance, mutate_bytes, mutate_document, pick, written
 from soundreel.media.video import read_frames
@@ -100,8 +100,7 @@ class WorkFolder(Target):
         """A render that nobody disturbs, and one that is killed in its last clip."""
         self.command(self.workshop, [*self.words[:-1], "whole.mp4", "--no-keep-work"])
         process = start(*self.words, "--progress", "json", cwd=self.workshop)
-        assert process.stdout is not None
-        assert any(json.loads(line).get("clip") == 3 for line in process.stdout)
+        assert any(event.get("clip") == 3 for event in events_of(process))
         process.kill()
         finish(process)
 

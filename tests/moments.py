@@ -32,7 +32,7 @@ STAGES: Final = {
     ("video.py", "SegmentWriter.write"): "encode",
     ("pipeline.py", "_write"): "write",
     ("publish.py", "publish"): "publish",
-    ("display.py", "JsonLines.finish"): "end",
+    ("display.py", "Events.finish"): "end",
     ("signals.py", "ignore_signals"): "over",
 }
 """(file, function) → the stage that begins with it."""

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -175,9 +176,75 @@ def test_a_lora_that_is_not_there_is_missed_by_every_engine(
     assert_refused(attempt(tone, *words), 4, "no such LoRA: 'nowhere.safetensors'", tmp_path)
 
 
-def test_an_output_folder_that_cannot_be_made(attempt: Callable[..., Outcome], tone: Path, tmp_path: Path) -> None:
-    done = attempt(tone, "--output-dir", tone / "below-a-file")
-    assert_refused(done, 2, "below-a-file", tmp_path)
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("generate ''", "audio is '': expected a path"),
+        ("tone.wav --ref-image ''", "ref_image is '': expected a path"),
+        ("tone.wav -o ''", "output is '': expected a path"),
+        ("tone.wav --output-dir ''", "output_dir is '': expected a path"),
+        ("info ''", "'' is no name: expected a video file"),
+        ("interpolate ''", "'' is no name: expected a video file"),
+        ("resume ''", "'' is no name: expected a folder"),
+        ("redo '' 1", "'' is no name: expected a folder"),
+        ("clean ''", "'' is no name: expected a folder"),
+        ("-", "'-' stands for no sound: standard input is not read, save it to a file first"),
+        (
+            "https://ann:hush@youtu.be/abc",
+            "'https://youtu.be/abc' is an address, and only files are read: download it first, for example with yt-dlp",
+        ),
+        ("info https://x.org/a.mp4", "'https://x.org/a.mp4' is an address, and only files are read: download it first"),
+        (
+            "tone.wav --ref-image file:///a.png",
+            "'file:///a.png' is an address, and only files are read: download it first",
+        ),
+        ("tone.wav --output-dir tone.wav", "--output-dir is 'tone.wav': 'tone.wav' is a file, expected a folder"),
+        ("tone.wav -o tone.wav/a.mp4", "--output is '{here}/tone.wav': '{here}/tone.wav' is a file, expected a folder"),
+        (
+            "tone.wav --header 'Authorization: Bearer …'",
+            "a --header is not understood: expected 'Name: value' in one line of ASCII, with no … in it",
+        ),
+        ("genrate", "no such command 'genrate'. Did you mean 'generate'?; soundreel --help says what there is"),
+        ("tone.wav --frmes 4", "no such option: --frmes (Possible options: --frames, "),
+        ("models fetch", "no such command 'fetch'; soundreel models --help says what there is"),
+        (
+            "tone.wav --progress loud",
+            "invalid value for '--progress': 'loud' is not one of 'auto', 'bar', 'lines', 'json'",
+        ),
+    ],
+)
+def test_what_was_meant_otherwise(
+    capsys: pytest.CaptureFixture[str],
+    tone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_here(capsys, *shlex.split(words))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"soundreel: {says.replace('{here}', str(tmp_path))}")
+    assert len(done.err.splitlines()) == 1
+    assert files_below(tmp_path) == ["tone.wav"]
+
+
+@pytest.mark.parametrize("option", ["--output-dir", "--output", "--work-dir"])
+@pytest.mark.parametrize("place", ["/proc/no-such-folder", "read-only"])
+def test_a_folder_that_cannot_be_written_is_the_one_that_was_named(
+    attempt: Callable[..., Outcome], tone: Path, tmp_path: Path, option: str, place: str
+) -> None:
+    """And the option that names another; never a folder of ours below it."""
+    if place.startswith("/") and not Path(place).parent.is_dir():
+        pytest.skip("there is no /proc")
+    folder = tmp_path / place
+    if place == "read-only":
+        folder.mkdir(mode=0o500)
+        if os.access(folder, os.W_OK):
+            pytest.skip("nothing is read-only for this user")
+    done = attempt(tone, "--frames", "2", option, folder / "a.mp4" if option == "--output" else folder)
+    assert_refused(done, 2, f"cannot write into '{folder}' (", tmp_path)
+    assert done.err.endswith(f"): choose another folder with {option}\n")
 
 
 @pytest.mark.parametrize("output", [["--output-dir", "below"], ["-o", "below/a.mp4"]])
@@ -186,8 +253,7 @@ def test_neither_can_it_where_clips_go_elsewhere(
 ) -> None:
     option, place = output
     done = attempt(tone, option, tone / place, "--work-dir", tmp_path / "work")
-    assert_refused(done, 2, "Not a directory", tmp_path)
-    assert str(tone / "below") in done.err
+    assert_refused(done, 2, f"{str(tone)!r} is a file, expected a folder", tmp_path)
     assert files_below(tmp_path) == ["tone.wav"]
 
 
@@ -213,8 +279,9 @@ def test_a_folder_that_is_removed_under_the_command(tone: Path, tmp_path: Path, 
     )
     arguments = [word.format(tone=tone, folder=tmp_path) for word in words]
     done = finish(start(removed, *arguments, program=("-c", shell)))
-    (line,) = done.err.splitlines()
+    line = done.err.splitlines()[-1]
     assert done.code in {2, 3}
+    assert line.startswith("soundreel: ")
     assert not line.endswith("shows where)")
     assert files_below(tmp_path) == ["tone.wav"]
 
@@ -340,7 +407,7 @@ def test_samples_that_are_no_sound_become_silence_and_it_is_said(
     spoil(sound)
     path, video = write_sound(tmp_path / "float.wav", sound, RATE, "pcm_f32le"), tmp_path / "a.mp4"
     drawn = soundreel.draw("generate", path, *SMALL, "--engine", "draft", "-o", video)
-    start, *_, result = map(json.loads, drawn.outcome.out.splitlines())
+    start, *_, result = drawn.outcome.events
     recipe = json.loads(soundreel("info", video, "--json").out)["recipe"]
     assert start["notes"] == result["notes"] == recipe["notes"] == notes
     assert (np.abs(read_model_sound(video)).max() < 1e-3) == is_silent

@@ -1,6 +1,7 @@
 """Benchmarks of the native engine run on sizes that a CPU has time for: their tables are whole."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,21 @@ def test_a_memory_mode_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     gpu_memory.main(["--tiny", "--steps", "3", "--modes", "12gb"])
     table = capsys.readouterr().out
     assert re.search(r"^12gb +\d+", table, re.MULTILINE)
+
+
+def test_a_command_is_followed_by_its_events(tmp_path: Path) -> None:
+    sound, _ = commands.write_inputs(tmp_path, 1.0)
+    words = f"{sound} --engine draft --size 64x64 --frames 8 --infer-frames 4 --progress json -o {tmp_path / 'a.mp4'}"
+    command, log = [sys.executable, "-m", "soundreel", *words.split()], tmp_path / "log"
+    status, events, seconds = commands.run_command(command, log, 300)
+    assert (status, log.read_text()) == (0, f"{tmp_path / 'a.mp4'}\n")
+    told = commands.timings(events, seconds)
+    assert 0 < told["until_start"] < told["total"]
+    assert set(told["step"]) == {1, 2, 3}
+    status, _, _ = commands.run_command([*command, "--width", "65"], log, 300)
+    assert (status, "width is 65" in log.read_text()) == (2, True)
+    status, events, _ = commands.run_command(command, log, 300, lambda event: event["event"] == "start")
+    assert (status, events[0]["event"]) == (-9, "start")
 
 
 @needs_golden

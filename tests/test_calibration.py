@@ -116,7 +116,7 @@ def test_a_later_clip_is_decoded_for_its_own_frames_only() -> None:
 
 
 def one_clip(**fields: Any) -> Plan:
-    return plan_clips(Request(**{"audio": "", "ref_image": "", "frames": 157, **fields}), 100.0)
+    return plan_clips(Request(**{"audio": "a.wav", "ref_image": "a.png", "frames": 157, **fields}), 100.0)
 
 
 def seconds(planned: Plan, clip: int = 1, **options: Any) -> ClipSeconds:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from command import files_below, finish, run_here, start
+from command import events_of, files_below, finish, run_here, start
 from soundreel.errors import InputError
 from soundreel.media.video import probe_video
 from soundreel.pipeline import generate
 from soundreel.render.cleaning import clean, parse_age
 from soundreel.request import Request, WorkOptions
 from soundreel.types import Progress
+from soundreel.wording import readable_size
 
 
 class StopHereError(Exception):
@@ -59,7 +60,7 @@ def test_finished_folders_go_and_the_rest_stays(
     size, kept = size_of(finished), files_below(unfinished)
     done = run_here(capsys, "clean", tmp_path)
     assert done.code == 0
-    assert f"freed  {size / 1e6:,.1f} MB, 1 work folder of 2" in done.out
+    assert f"freed  {readable_size(size)}, 1 work folder of 2" in done.out
     assert "left: not finished: --all removes it, too" in done.out
     assert files_below(finished.parents[1]) == ["a.mp4"]
     assert files_below(unfinished) == kept
@@ -100,8 +101,7 @@ def test_only_what_is_old_enough_goes(tmp_path: Path, tune: Path, capsys: pytest
 def test_what_a_process_holds_is_never_removed(tmp_path: Path, tune: Path) -> None:
     options = ("--engine", "draft", "--size", "64x64", "--frames", "65", "--infer-frames", "16", "--keep-work")
     process = start("generate", tune, *options, "-o", tmp_path / "a.mp4", "--progress", "json")
-    assert process.stdout is not None
-    assert any(json.loads(line).get("clip") == 2 for line in process.stdout)
+    assert any(event.get("clip") == 2 for event in events_of(process))
     process.send_signal(signal.SIGSTOP)
     try:
         (entry,) = clean(tmp_path, unfinished=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from command import REPO, SMALL, Outcome, files_below, finish, run_here, start
+from command import REPO, SMALL, Outcome, events_of, files_below, finish, run_here, start
 from soundreel import __version__
 from soundreel.media.video import probe_video
 from soundreel.planning import plan
@@ -63,8 +64,9 @@ def test_json_progress_is_one_object_per_line(soundreel: Soundreel, tune: Path, 
         "--progress",
         "json",
     )
-    events = [json.loads(line) for line in done.out.splitlines()]
+    events = done.events
     assert [events[0]["event"], events[-1]["event"]] == ["start", "result"]
+    assert done.path == tmp_path / "a.mp4"
     assert events[-1]["path"] == str(tmp_path / "a.mp4")
     steps = [event for event in events if event["event"] == "progress" and event["stage"] == "render"]
     assert {event["clip"] for event in steps} == {1, 2, 3}
@@ -164,8 +166,84 @@ def test_jobs_is_another_name_of_unfinished(
     assert soundreel("jobs", tmp_path, *options) == told
 
 
-def test_version(soundreel: Soundreel) -> None:
-    assert soundreel("--version").out == f"soundreel {__version__}\n"
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["-v"], ["--verbose"]])
+def test_version(soundreel: Soundreel, words: list[str]) -> None:
+    assert soundreel(*words).out == f"soundreel {__version__}\n"
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_verbose_tells_what_runs_and_every_step(soundreel: Soundreel, tune: Path, tmp_path: Path, place: int) -> None:
+    words = [tune, *SMALL, "--frames", "12", "--infer-frames", "4", "--engine", "draft", "-o", tmp_path / "a.mp4"]
+    quieter = soundreel(*words).err.splitlines()
+    words.insert(place, "-v")
+    first, *told = soundreel(*words, "--no-resume").err.splitlines()
+    assert re.match(rf"soundreel {__version__}, Python \d", first)
+    assert len(told) > len(quieter) + 3
+
+
+def test_verbose_tells_how_an_error_came(soundreel: Soundreel, media: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.mp3").write_bytes(bytes(range(256)) * 40)
+    *how, last = soundreel(tmp_path / "noise.mp3", "-v").err.splitlines()
+    assert last.startswith("soundreel: ")
+    assert "Traceback (most recent call last):" in how
+    assert len(soundreel(tmp_path / "noise.mp3").err.splitlines()) == 1
+
+
+def test_options_may_come_first(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    done = soundreel("--frames", "4", *SMALL, "--engine", "draft", "-o", tmp_path / "a.mp4", tune)
+    assert (done.code, done.path) == (0, tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("words", [[], ["models"]])
+def test_without_a_command_there_is_help_and_nothing_on_standard_output(soundreel: Soundreel, words: list[str]) -> None:
+    done = soundreel(*words)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("usage: soundreel")
+
+
+class TestCompletion:
+    """In bash, as `--install-completion` has it."""
+
+    @pytest.fixture
+    def bash(self, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+        program = tmp_path / "bin" / "soundreel"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m soundreel "$@"\n')
+        program.chmod(0o755)
+        environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{program.parent}:{os.environ['PATH']}"}
+        if shutil.which("bash") is None:
+            pytest.skip("there is no bash")
+
+        def run(script: str) -> subprocess.CompletedProcess[str]:
+            words = ["bash", "--norc", "-c", f"{script}\nexit $?"]  # or bash would become the command itself
+            return subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+
+        return run
+
+    def test_it_is_installed_and_completes(
+        self, bash: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
+    ) -> None:
+        assert "bash completion installed in" in bash("soundreel --install-completion").stdout
+        script = f"""
+            source {tmp_path}/.bashrc
+            complete_words() {{
+                COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+                _soundreel_completion soundreel
+                echo "${{COMPREPLY[*]}}"
+            }}
+            complete_words soundreel inter
+            complete_words soundreel song.mp3 --engine ''
+            complete_words soundreel plan song.mp3 --preset l
+            complete_words soundreel models ''
+            complete -p soundreel
+        """
+        commands, engines, presets, models, how = bash(script).stdout.splitlines()
+        assert (commands, engines, presets) == ("interpolate", "auto native comfyui draft", "long")
+        assert models == "list download verify"
+        assert "-o default" in how, "names of files are completed as ever"
+
+    def test_it_is_shown(self, bash: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
+        assert bash("soundreel --show-completion").stdout.rstrip().endswith(" soundreel")
 
 
 def test_a_misspelt_command_is_not_taken_for_a_sound(soundreel: Soundreel) -> None:
@@ -199,12 +277,13 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tune: Path, tmp_path: Path) -> None:
     for stop in (signal.SIGINT, signal.SIGTERM):
         process = start(tune, *SMALL, "--frames", "4000", "--output-dir", tmp_path, "--progress", "json")
-        assert process.stdout is not None
-        assert any('"render"' in line for line in process.stdout)
+        assert any(event.get("stage") == "render" for event in events_of(process))
         process.send_signal(stop)
         done = finish(process)
         assert done.code == 130
-        assert done.err.splitlines() == ["soundreel: cancelled, nothing was saved"]
+        assert done.events[-1] == {
+            "event": "error", "message": "cancelled, nothing was saved", "exit_code": 130, "field": None
+        }  # fmt: skip
         assert files_below(tmp_path) == []
 
 

@@ -1,11 +1,11 @@
 """Whatever is typed: a documented exit code and plain words, no input changed, nothing left that was not asked for."""
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,7 @@ def check(furnished: Path, line: CommandLine) -> None:
         shutil.copytree(furnished, place, symlinks=True)
         before = contents(place)
         done = type_in(place, line.words)
-        assert_plain(done, line.words)
+        assert_plain(done, line.words, is_verbose=not {"-v", "--verbose"}.isdisjoint(line.words))
         Traces(place, before, contents(place), line, done).check()
 
 
@@ -94,16 +94,7 @@ class Traces:
         return {path.parent for path in names if path.name.startswith("plan") and path.suffix == ".json"}
 
     def _answers(self) -> Iterator[Path]:
-        """The files that standard output names."""
-        found = json_lines(self.done.out) or self.done.out.rstrip("\n").split(f"\n{self.place}/")
-        for text in found if self.done.code == 0 else []:
-            yield Path(os.path.relpath(self.place / text, self.place))
-
-
-def json_lines(out: str) -> list[str]:
-    """The paths in lines of JSON; none where it is something else."""
-    try:
-        events = [json.loads(line) for line in out.splitlines()]
-        return [event["path"] for event in events if "path" in event]
-    except (ValueError, TypeError, KeyError):
-        return []
+        """The files that standard output names: by a line each, or by several where a name has line breaks."""
+        lines = self.done.out.rstrip("\n").split("\n") if self.done.code == 0 else []
+        for first, last in combinations_with_replacement(range(len(lines)), 2):
+            yield Path(os.path.relpath(self.place / "\n".join(lines[first : last + 1]), self.place))

@@ -482,6 +482,15 @@ class TestLocks:
         with pytest.raises(InputError, match="cannot write into .*/file/work"), locked(tmp_path / "file" / "work"):
             pass
 
+    def test_where_none_can_be_made_the_reason_is_told(self) -> None:
+        if not Path("/proc/self").is_dir():
+            pytest.skip("there is no /proc")
+        with (
+            pytest.raises(InputError, match=r"cannot write into 'my videos' \(No such file.*\): .* with --output-dir$"),
+            locked(Path("/proc/none/work"), below=Path("my videos"), option="--output-dir"),
+        ):
+            pass
+
     def test_a_file_system_without_locks_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(handle: int, *, blocking: bool) -> bool:
             raise OSError(errno.ENOLCK, "No locks available")

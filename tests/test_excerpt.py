@@ -1,6 +1,5 @@
 """Where no length is asked for, a video shows the first 77 frames of a sound: that is said before and after."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +46,7 @@ def test_it_is_said_before_and_after(soundreel: Soundreel, style: str) -> None:
 
 
 def test_programs_get_it_as_a_note(soundreel: Soundreel) -> None:
-    events = [json.loads(line) for line in soundreel("--progress", "json").out.splitlines()]
+    events = soundreel("--progress", "json").events
     told = {event["event"]: event["notes"] for event in events if "notes" in event}
     assert told == {"start": [SAID], "result": [SAID]}
 

@@ -84,6 +84,12 @@ def test_it_is_followed_when_that_is_asked_for_and_shown_first(soundreel: Soundr
     assert (made.drawn, made.frames == before) == ({CLIPS - 1, CLIPS}, True)
 
 
+@pytest.mark.parametrize("silence", [["--quiet"], ["--progress", "none"]])
+def test_quiet_shows_nothing_of_it(soundreel: Soundreel, home: Path, silence: list[str]) -> None:
+    done = soundreel("resume", ".", "--trust-folder", *silence)
+    assert (done.code, done.err) == (0, "")
+
+
 def test_from_then_on_it_is_the_user_s_own(soundreel: Soundreel, home: Path) -> None:
     assert soundreel("redo", ".", "1", "--trust-folder").code == 0
     assert soundreel("redo", ".", "2").code == 0

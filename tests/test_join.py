@@ -121,10 +121,12 @@ def test_pieces_that_follow_each_other_become_one(
     before = files_below(tmp_path)
     done = soundreel("join", *pieces, "-o", tmp_path / "j.mp4")
     assert (done.code, done.out) == (0, f"{tmp_path / 'j.mp4'}\n")
-    assert done.err.splitlines() == [
+    begins, ends = done.err.splitlines()
+    assert begins == (
         "3 videos → 64×64, 72 frames at 16 fps = 4.50 s, pictures as they are, "
         "sound read anew from song.flac, in one go"
-    ]
+    )
+    assert ends.endswith(" s: 72 frames, 4.50 s, sound and picture verified")
     assert files_below(tmp_path) == sorted([*before, "j.mp4"])
     verify(done.path, frames=3 * FRAMES, fps=16, sound=True, size=(64, 64))
     check_pictures(done.path, pieces)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from command import Outcome, files_below, finish, run_here, start
+from command import Outcome, events_of, files_below, finish, run_here, start
 from media_files import quick_sound
 from soundreel.media.video import read_frames
 
@@ -26,8 +26,7 @@ def command(tune: Path, folder: Path, *more: str) -> list[str]:
 
 def wait_for_clip(process: "subprocess.Popen[str]", clip: int) -> None:
     """Until a clip is being drawn."""
-    assert process.stdout is not None
-    assert any(json.loads(line).get("clip") == clip for line in process.stdout)
+    assert any(event.get("clip") == clip for event in events_of(process))
 
 
 def frames(path: Path) -> list[bytes]:
@@ -89,8 +88,8 @@ def test_a_stopped_render_says_how_to_go_on(
     work = work_folder(tmp_path)
     assert done.code == 130
     kept = len(list(work.glob("clip_*.json")))
-    says = f"soundreel: cancelled, {kept} of 5 clips are kept, go on with: soundreel resume {work}"
-    assert done.err.splitlines() == [says]
+    says = f"cancelled, {kept} of 5 clips are kept, go on with: soundreel resume {work}"
+    assert done.events[-1]["message"] == says
     assert kept >= 2
     assert not list(tmp_path.rglob("*.tmp"))
     assert run_here(capsys, "resume", work, "--quiet").code == 0
@@ -178,15 +177,15 @@ def test_a_disk_that_is_full_in_the_final_write_costs_no_clip_and_not_the_earlie
     (tmp_path / "a.mp4").write_bytes(b"an earlier video")
     full = with_room_for(whole.stat().st_size - 1, *command(tune, tmp_path))
     work = work_folder(tmp_path)
-    last = full.err.splitlines()[-1]
+    last = full.events[-1]["message"]
     assert full.code == 3
-    assert re.match(rf"soundreel: cannot write 'finished\.mp4' in folder '{work}': .*needed", last)
+    assert re.match(rf"cannot write 'finished\.mp4' in folder '{work}': .*needed", last)
     assert last.endswith(f"5 of 5 clips are kept, go on with: soundreel resume {work}")
     assert (tmp_path / "a.mp4").read_bytes() == b"an earlier video"
     assert not [name for name in files_below(work) if name.endswith(".tmp") or name == "finished.mp4"]
     again = run_here(capsys, *command(tune, tmp_path))
     assert again.code == 0
-    assert '"stage": "render"' not in again.out
+    assert "render" not in {event.get("stage") for event in again.events}
     assert frames(tmp_path / "a.mp4") == unbroken
     assert files_below(tmp_path) == ["a.mp4"]
 

@@ -576,7 +576,7 @@ class TestNames:
     def test_no_name_leads_to_a_network(self, protocol):
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.setblocking(False)
-            with pytest.raises(InputError, match="no such sound"):
+            with pytest.raises(InputError, match="is an address, and only files are read"):
                 probe_sound(f"{protocol}://127.0.0.1:{server.getsockname()[1]}/sound.mp3")
             with pytest.raises(BlockingIOError):  # or a connection would be waiting by now
                 server.accept()

@@ -11,7 +11,7 @@ from typing import Self
 
 import pytest
 
-from command import files_below, finish, run_here, start
+from command import Outcome, files_below, finish, run_here, start
 from media_files import quick_sound
 from moments import DRAFT_STAGES, NATIVE_STAGES, Marks, moment, read_marks
 from soundreel.media.video import read_frames
@@ -85,10 +85,10 @@ def disturb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Ren
             if chance.random() < 0.5 and cut_power(place, chance):
                 whole, sampled = set(), set()
         elif done.code != -stop:  # a SIGTERM before the first line of ours
-            assert (done.code, done.err) in may_be_said(place, render.clips, len(whole), len(sampled - whole)), told
+            assert what_was_said(done) in may_be_said(place, render.clips, len(whole), len(sampled - whole)), told
             assert not list(place.rglob("*.tmp")), told
         again = run_here(capsys, *render.command(place))
-        drawn = {event["clip"] for event in map(json.loads, again.out.splitlines()) if event.get("stage") == "render"}
+        drawn = {event["clip"] for event in again.events if event.get("stage") == "render"}
         assert again.code == 0, told
         assert frames_of(place / "a.mp4") == render.frames, told
         assert not drawn & (whole | sampled), told
@@ -100,6 +100,14 @@ def disturb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[Ren
 def numbers(place: Path, pattern: str) -> set[int]:
     """Of the clips that have such a file."""
     return {int(path.name.split("_")[1]) for path in place.rglob(pattern)}
+
+
+def what_was_said(done: Outcome) -> tuple[int, str]:
+    """The exit code, and the message in the last event; before events are told, and after, it is a line."""
+    last = (done.err.splitlines() or [""])[-1]
+    if not last.startswith("{"):
+        return done.code, last.removeprefix("soundreel: ")
+    return done.code, json.loads(last).get("message", "")
 
 
 def may_be_said(place: Path, clips: int, whole: int, sampled: int) -> list[tuple[int, str]]:
@@ -119,7 +127,7 @@ def may_be_said(place: Path, clips: int, whole: int, sampled: int) -> list[tuple
 
 
 def stopped(*what: str) -> list[tuple[int, str]]:
-    return [(130, f"soundreel: cancelled{left}\n") for left in what]
+    return [(130, f"cancelled{left}") for left in what]
 
 
 def cut_power(folder: Path, chance: random.Random) -> bool:
@@ -144,7 +152,7 @@ def test_a_stop_while_it_waits_for_a_thread_leaves_nobody_waiting(draft: Render,
     words = (tmp_path / "marks", str(signal.SIGINT.value), "lock", *draft.command(tmp_path))
     done = finish(start(*words, program=PROGRAM))
     whole = numbers(tmp_path, "clip_?????_????????.json")
-    assert (done.code, done.err) in may_be_said(tmp_path, draft.clips, len(whole), 0)
+    assert what_was_said(done) in may_be_said(tmp_path, draft.clips, len(whole), 0)
 
 
 @pytest.mark.long

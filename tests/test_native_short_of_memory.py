@@ -94,8 +94,8 @@ def test_the_cpu_stands_in_for_the_gpu_and_that_is_said(
         done = render()
     lines = done.err.splitlines()
     assert done.code == 0
-    assert "print on the CPU, the GPU has no memory left: clip 2/3" in lines
-    assert "encode on the CPU, the GPU has no memory left: clip 3/3" in lines
+    assert any(line.startswith("print on the CPU, the GPU has no memory left: clip 2/3") for line in lines)
+    assert any(line.startswith("encode on the CPU, the GPU has no memory left: clip 3/3") for line in lines)
     assert [line for line in lines if line.startswith("note: ")] == [f"note: {DECODED}", f"note: {ENCODED}"]
     assert not any("float32" in line for line in lines), "nothing but what is meant for users"
     assert frames(done.path) == whole, "the CPU was the GPU all the time"
@@ -131,7 +131,7 @@ def test_where_not_even_the_cpu_has_room_resume_goes_on_without_sampling(
         f"soundreel resume {work}"
     )
     again = run_here(capsys, "resume", work, "--progress", "json")
-    events = list(map(json.loads, again.out.splitlines()))
+    events = again.events
     assert [event["clip"] for event in events if event.get("stage") == "print"] == [2]
     assert {event["clip"] for event in events if event.get("stage") == "render"} == {3}
     assert frames(tmp_path / "a.mp4") == whole

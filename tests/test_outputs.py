@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from command import SMALL, Outcome, files_below, finish, start
+from command import SMALL, Outcome, events_of, files_below, finish, start
 from draft_renders import CLIPS, WORDS, Render, Soundreel
 from media_files import quick_sound, tone, write_video
 from soundreel.disk import locks
@@ -269,8 +269,7 @@ def test_an_exported_graph_replaces_no_input(soundreel: Soundreel, tmp_path: Pat
 def stopped_in_a_clip(tune: Path, *words: str | os.PathLike[str]) -> Iterator["subprocess.Popen[str]"]:
     """A render that stands still in its second clip; it goes on when the block is left."""
     process = start("generate", tune, *WORDS, *words, "--progress", "json")
-    assert process.stdout is not None
-    assert any('"clip": 2' in line for line in process.stdout)
+    assert any(event.get("clip") == 2 for event in events_of(process))
     process.send_signal(signal.SIGSTOP)
     try:
         yield process

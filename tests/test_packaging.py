@@ -120,6 +120,16 @@ class TestAutomation:
         assert {"check", "test", "demo"} & named
         assert named <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
+    def test_make_says_what_takes_long(self, tmp_path: Path) -> None:
+        """Before it: pip is quiet, and takes from half a minute to some minutes."""
+        if shutil.which("make") is None:
+            pytest.skip("there is no make")
+        words = ["make", "--dry-run", f"VENV={tmp_path / 'venv'}", "test"]
+        lines = subprocess.run(words, cwd=REPO, capture_output=True, check=True, text=True).stdout.splitlines()
+        takes_long = [" pip install " in line for line in lines]
+        said = [line for line, is_next in zip(lines, takes_long[1:], strict=False) if is_next and " pip " not in line]
+        assert [line.startswith('echo "installing ') for line in said] == [True, True]
+
     def test_ci_runs_every_python_that_is_promised(self) -> None:
         workflow = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
         (job,) = workflow["jobs"].values()

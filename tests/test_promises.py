@@ -21,6 +21,7 @@ from soundreel.errors import INSTALL_NATIVE, SoundreelError
 from soundreel.media.video import probe_video
 from soundreel.presets import DEFAULT_FRAMES, PRESETS
 from soundreel.render.recipe import RECIPE_KEY
+from soundreel.request import Server
 from soundreel.units import LEAD_IN_FRAMES
 
 PROMISES = REPO / "docs" / "promises.md"
@@ -89,6 +90,8 @@ COMMANDS = list(commands())
 def understand(words: list[str]) -> Any:
     """Parse the words after `soundreel` as the command does; raises what it raises for those that it does not know."""
     group: Any = typer.main.get_command(app)
+    if words[0] in {option for parameter in group.params for option in parameter.opts}:
+        return group  # which would do it at once
     if words[0] not in group.commands:
         words = ["generate", *words]
     while hasattr(group, "commands"):
@@ -99,6 +102,12 @@ def understand(words: list[str]) -> Any:
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}-{n}" for n, (page, _) in enumerate(COMMANDS)])
 def test_every_command_of_the_pages_is_understood(page: str, command: str) -> None:
     assert understand(shlex.split(command)[1:]) is not None
+
+
+def test_every_header_in_the_pages_is_understood() -> None:
+    headers = [header for page in PAGES for header in re.findall(r'--header "([^"]+)"', text_of(page))]
+    assert headers
+    assert Server(headers=tuple(headers)).headers == tuple(headers)
 
 
 def test_there_are_commands_in_the_pages() -> None:

@@ -63,6 +63,6 @@ def test_models_and_loras_are_found_where_they_were(
 
     (home / "style.safetensors").rename(home / "moved.safetensors")
     done = run_here(capsys, "plan", "--recipe", render.video)
-    assert (done.code, "no such LoRA: 'style.safetensors'" in done.err) == (2, True), done.err
+    assert (done.code, "no such LoRA: 'style.safetensors'" in done.err) == (4, True), done.err
     draft = run_here(capsys, "plan", "--recipe", render.video, "--engine", "draft")
     assert (draft.code, "no such LoRA: 'style.safetensors'" in draft.err) == (4, True), "what is asked for and missing"

@@ -160,7 +160,8 @@ def test_a_path_is_not_followed(soundreel: Soundreel, place: Path) -> None:
 @pytest.mark.parametrize("said", ["..", ".", "/", "a/..", ""])
 def test_what_is_no_name_names_nothing(soundreel: Soundreel, said: str) -> None:
     done = soundreel("generate", "--recipe", video_with(recipe(audio=said)))
-    assert (done.code, "no such sound: ''" in done.err) == (2, True), done.err
+    says = "no such sound: ''" if said else "audio is '': expected a path"
+    assert (done.code, says in done.err) == (2, True), done.err
 
 
 def test_a_link_beside_the_video_is_not_followed(soundreel: Soundreel, place: Path) -> None:
@@ -262,6 +263,8 @@ def test_it_does_if_that_is_asked_for(soundreel: Soundreel, place: Path) -> None
     again = soundreel("generate", "--recipe", "a.mp4", "--trust-recipe", "-o", "b.mp4")
     assert f"from the recipe: audio '{place}/ann-home/song.wav'" in again.err
     assert again.code == 0
+    quiet = soundreel("generate", "--recipe", "a.mp4", "--trust-recipe", "-o", "c.mp4", "--quiet")
+    assert (quiet.code, quiet.err) == (0, "")
 
 
 def test_a_video_without_a_recipe(soundreel: Soundreel) -> None:

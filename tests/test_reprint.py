@@ -1,6 +1,5 @@
 """soundreel reprint: a kept render printed again, from latents and segments alone, and refused where they are not."""
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +70,7 @@ class TestNative:
 
     def test_a_folder_and_a_name(self, kept: Render, capsys: pytest.CaptureFixture[str]) -> None:
         done = run_here(capsys, "reprint", kept.work, "--fps", "24", "-o", kept.folder / "b.mp4", "--progress", "json")
-        start, *_, result = map(json.loads, done.out.splitlines())
+        start, *_, result = done.events
         assert (start["event"], start["printed_again"], start["frames"], start["fps"]) == ("start", True, 26, 24)
         assert start["resumed"].startswith(PRINTED)
         assert (result["event"], result["path"]) == ("result", str(kept.folder / "b.mp4"))
@@ -174,10 +173,10 @@ class TestNative:
     def test_the_plain_command_says_so_as_well(self, kept: Render, capsys: pytest.CaptureFixture[str]) -> None:
         command = ("generate", str(NATIVE["audio"]), *AS_OPTIONS, "--steps", "1", "-o", kept.video)
         done = run_here(capsys, *command, "--crf", "30", "--progress", "json")
-        start = json.loads(done.out.splitlines()[0])
+        start = done.events[0]
         assert (start["printed_again"], start["resumed"].partition(" (")[0]) == (True, PRINTED)
         again = run_here(capsys, *command, "--crf", "18", "--progress", "json")
-        assert json.loads(again.out.splitlines()[0])["printed_again"] is False
+        assert again.events[0]["printed_again"] is False
 
     def test_an_unknown_option_is_named(self, kept: Render) -> None:
         with pytest.raises(InputError, match="'steps'.*color_match, crf, fps, interpolate, weights"):
@@ -198,7 +197,7 @@ class TestNativeFiles:
         for path in [path for path in models.rglob("*") if path.is_file() and "VAE" not in path.name]:
             path.unlink()
         done = run_here(capsys, "reprint", beside.video, "--crf", "30", "--progress", "json")
-        start, *_ = events = list(map(json.loads, done.out.splitlines()))
+        start, *_ = events = done.events
         assert (done.code, start["engine"], start["printed_again"]) == (0, "native", True)
         assert {event["what"] for event in events if event.get("stage") == "load"} == {"Wan VAE"}
         assert frames(Path(events[-1]["path"])) == frames(expected)
@@ -251,9 +250,8 @@ class TestDraft:
         video.unlink()
         (work,) = (video.parent / ".soundreel").iterdir()
         done = run_here(capsys, "reprint", work, "--progress", "json")
-        events = list(map(json.loads, done.out.splitlines()))
-        assert {event["stage"] for event in events if event["event"] == "progress"} == {"write"}
-        assert frames(Path(events[-1]["path"])) == expected
+        assert {event["stage"] for event in done.events if event["event"] == "progress"} == {"write"}
+        assert frames(done.path) == expected
 
     def test_another_crf_is_refused_in_one_line(self, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
         before = files_below(video.parent)

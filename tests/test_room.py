@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from command import files_below, finish, run_here, start
+from command import events_of, files_below, finish, run_here, start
 from soundreel.disk import durable
-from soundreel.disk.durable import readable_size
 from soundreel.errors import MediaError
 from soundreel.media.video import probe_video
 from soundreel.pipeline import generate, prepare
 from soundreel.render.room import disk_need, segment_bytes
 from soundreel.request import Request, WorkOptions
 from soundreel.types import Progress, Stage
+from soundreel.wording import readable_size
 
 MB = 1_000_000
 
@@ -212,8 +212,7 @@ class TestNative:
         work, filler = small_disk / "work", small_disk / "filler"
         command = self.command(renders, tmp_path / "video", work, steps=12)
         process = start(*command)
-        assert process.stdout is not None
-        for event in map(json.loads, process.stdout):
+        for event in events_of(process):
             if (event.get("stage"), event.get("clip")) == ("render", 2):
                 process.send_signal(signal.SIGSTOP)
                 if list(work.glob("carry_00001_*.safetensors")):  # clip 1 is written, clip 2 is being sampled
@@ -223,17 +222,17 @@ class TestNative:
         before = {path: path.read_bytes() for path in work.glob("clip_00001_*")}
         process.send_signal(signal.SIGCONT)
         done = finish(process)
-        (line,) = done.err.splitlines()
+        says = done.events[-1]["message"]
         assert done.code == 3
-        assert "cannot write 'clip_00002_" in line
-        assert ".latents.safetensors' in folder" in line
-        assert f"go on with: soundreel resume {work}" in line
+        assert "cannot write 'clip_00002_" in says
+        assert ".latents.safetensors' in folder" in says
+        assert f"go on with: soundreel resume {work}" in says
         assert len(before) >= 2
         assert {path: path.read_bytes() for path in before} == before
         assert not list(work.glob("*.tmp"))
         filler.unlink()
         again = finish(start("resume", work, "--progress", "json"))
-        sampled = {e["clip"] for e in map(json.loads, again.out.splitlines()) if e.get("stage") == "render"}
+        sampled = {e["clip"] for e in again.events if e.get("stage") == "render"}
         assert (again.code, sampled) == (0, {2, 3})
         unbroken = renders.Render(tmp_path / "unbroken")
         unbroken(steps=12)
@@ -248,10 +247,10 @@ class TestNative:
         before = {path: path.read_bytes() for path in [*work.glob("clip_*"), *work.glob("carry_*")]}
         command = self.command(renders, tmp_path, work, steps=1)
         done = finish(start(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))))
-        (line,) = done.err.splitlines()
+        says = done.events[-1]["message"]
         assert done.code == 3
-        assert "cannot write 'clip_00003_" in line
-        assert f"2 of 3 clips are kept, go on with: soundreel resume {work}" in line
+        assert "cannot write 'clip_00003_" in says
+        assert f"2 of 3 clips are kept, go on with: soundreel resume {work}" in says
         assert {path: path.read_bytes() for path in before} == before
         assert not list(work.glob("*.tmp"))
         assert finish(start(*command)).code == 0
@@ -287,13 +286,13 @@ class TestNative:
         with monkeypatch.context() as patch:
             patch.setattr(durable, "rename_durably", rename_if_there_is_room)
             done = run_here(capsys, *command)
-        (line,) = done.err.splitlines()
+        line = done.events[-1]["message"]
         assert done.code == 3
-        assert re.match(f"soundreel: cannot write '{name}' in folder '{work}': No space left", line)
+        assert re.match(f"cannot write '{name}' in folder '{work}': No space left", line)
         assert line.endswith(f"go on with: soundreel resume {work}") != is_sampled_again, "or there is nothing to keep"
         assert not list(work.glob("*.tmp"))
         again = run_here(capsys, *command)
-        sampled = {event["clip"] for event in map(json.loads, again.out.splitlines()) if event.get("stage") == "render"}
+        sampled = {event["clip"] for event in again.events if event.get("stage") == "render"}
         assert (again.code, 1 in sampled) == (0, is_sampled_again)
         assert renders.Render(tmp_path).frames == two_clips
         assert files_below(tmp_path) == ["a.mp4"]

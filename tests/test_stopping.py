@@ -1,6 +1,5 @@
 """Who wants to stop is heard at every moment: between steps, between frames, and while frames are made and encoded."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from command import files_below, finish, start
+from command import events_of, files_below, finish, start
 from counting import Counting
 from media_files import tone, write_sound
 from soundreel.analysis import analyse
@@ -41,9 +40,7 @@ SLOW = ("--engine", "draft", "--size", "480x832", "--interpolate", "motion", "--
 
 def wait_for(process: "subprocess.Popen[str]", stage: Stage, clip: int = 1) -> dict[str, object]:
     """The first event of a stage in which something of a clip is done; the process goes on meanwhile."""
-    assert process.stdout is not None
-    events = map(json.loads, process.stdout)
-    return next(e for e in events if e.get("stage") == stage and e["clip"] == clip and e["step"] > 0)
+    return next(e for e in events_of(process) if e.get("stage") == stage and e["clip"] == clip and e["step"] > 0)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -52,8 +49,8 @@ def test_a_signal_is_heard_while_frames_are_made_and_encoded(tune: Path, tmp_pat
     wait_for(process, Stage.INTERPOLATE)
     process.send_signal(stop)
     done = finish(process)
-    assert (done.code, done.err) == (130, "soundreel: cancelled, nothing was saved\n")
-    told = [json.loads(line) for line in done.out.splitlines()]
+    *told, last = done.events
+    assert (done.code, done.out, last["message"]) == (130, "", "cancelled, nothing was saved")
     assert all(event["step"] < event["steps"] / 2 for event in told)
     assert files_below(tmp_path) == []
 
@@ -66,7 +63,7 @@ def test_clips_before_the_one_in_hand_are_kept(tune: Path, tmp_path: Path) -> No
     done = finish(process)
     (work,) = (tmp_path / ".soundreel").iterdir()
     assert done.code == 130
-    assert done.err == f"soundreel: cancelled, 1 of 2 clips are kept, go on with: soundreel resume {work}\n"
+    assert done.events[-1]["message"] == f"cancelled, 1 of 2 clips are kept, go on with: soundreel resume {work}"
     assert not list(tmp_path.rglob("*.tmp"))
 
 

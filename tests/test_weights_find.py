@@ -194,7 +194,7 @@ def test_a_missing_part_names_file_folders_and_command(official: Path) -> None:
         find_model(official)
     assert str(caught.value) == (
         f"no VAE (Wan2.1_VAE.pth) in '{official}' and the folders diffusion_models, unet, transformer, text_encoders, "
-        f"clip, vae, audio_encoders there; get it with: soundreel models download s2v --models '{official}'"
+        f"clip, vae, audio_encoders there; get it with: soundreel models download s2v --models {official}"
     )
 
 

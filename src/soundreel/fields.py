@@ -283,7 +283,7 @@ def _text(value: Any, field: Field) -> str:
 
 
 def _path(value: Any, field: Field) -> Any:
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise field.wrong(value, "a path")
     return value
 

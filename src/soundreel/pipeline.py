@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ from soundreel.disk.durable import uninterrupted
 from soundreel.engines.base import Choice, Start, open_engine
 from soundreel.engines.opened import Engines
 from soundreel.media.audio import probe_sound
+from soundreel.progress_timer import ProgressTimer
 from soundreel.render import prepared
 from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.fingerprint import check_unchanged
@@ -83,7 +83,7 @@ def generate(
     request goes on with it, and an error's note says how. Raises the errors of `soundreel.errors`.
     """
     stop = CancelFlag() if cancel is None else cancel
-    timer = _ProgressTimer(on_progress, stop)
+    timer = ProgressTimer(on_progress, stop)
     with nullcontext(engines) if engines is not None else Engines() as opened:
         render = prepare(request, work, stop.check, opened.open)
         return _generate(render, work, timer, stop, on_start)
@@ -92,7 +92,7 @@ def generate(
 def _generate(
     render: PreparedRender,
     work: WorkOptions,
-    timer: "_ProgressTimer",
+    timer: ProgressTimer,
     stop: CancelFlag,
     on_start: Callable[[PreparedRender], None] | None,
 ) -> Result:
@@ -153,7 +153,7 @@ def reprint(
     return generate(request, on_progress, on_start=on_start, work=work)
 
 
-def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: "_ProgressTimer", stop: CancelFlag) -> None:
+def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: ProgressTimer, stop: CancelFlag) -> None:
     """Render from `start` to where the next clip is there already, or to the end."""
     render = folder.render
     with ClipWriter(folder, folder.handed_on_before(start), timer, stop, after=partial.update) as writer:
@@ -198,26 +198,3 @@ def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: 
         work_bytes=bytes_below(folder.folder) if folder.stays else 0,
         recipe=recipe,
     )
-
-
-class _ProgressTimer:
-    """Adds elapsed time and a forecast to progress."""
-
-    def __init__(self, on_progress: Report | None, stop: CancelFlag) -> None:
-        self._on_progress, self._stop = on_progress, stop
-        self._begun = time.monotonic()
-        self._stage_begun: dict[Stage, tuple[float, int]] = {}
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self._begun
-
-    def __call__(self, progress: Progress) -> None:
-        self._stop.check()
-        if self._on_progress is None:
-            return
-        begun, done_before = self._stage_begun.setdefault(progress.stage, (self.elapsed, progress.done))
-        done = progress.done - done_before  # a render that was resumed does not begin at 0
-        eta = (self.elapsed - begun) / done * (progress.total - progress.done) if done > 0 else None
-        eta = eta if progress.eta_seconds is None else progress.eta_seconds  # the engine knows better
-        self._on_progress(dataclasses.replace(progress, seconds=self.elapsed, eta_seconds=eta))

@@ -65,5 +65,6 @@ def check_header(header: str) -> None:
     name, colon, _ = header.partition(":")
     if not colon or not name.strip() or not header.isprintable() or not header.isascii():
         raise InputError(
-            "a --header is not understood: expected 'Name: value' in plain characters", field="server.headers"
+            "a --header is not understood: expected 'Name: value' in one line of ASCII, with no … in it",
+            field="server.headers",
         )

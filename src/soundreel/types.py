@@ -144,7 +144,7 @@ class RenderedClip:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One step of a render. `done` and `total` count the stage's work over the whole render."""
+    """One step of a render. `done` and `total` count the work of one stage, over the whole render."""
 
     stage: Stage
     what: str = ""  # is being loaded
@@ -156,7 +156,8 @@ class Progress:
     total: int = 0
     preview: Path | None = None  # image file of what is being rendered; the next one replaces it
     seconds: float = 0.0  # since the render began
-    eta_seconds: float | None = None
+    eta_seconds: float | None = None  # until all is sampled and written; None: not known yet
+    share: float | None = None  # of that time, what is over: 0 to 1
 
 
 class CancelFlag:

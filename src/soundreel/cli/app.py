@@ -1,66 +1,36 @@
-"""The command line: options → `Request`, errors → one message and an exit code.
+"""The command line: options → `Request`, and each command's call."""
 
-Exit codes: 0 done, 1 a fault of ours, 2 wrong input, 3 unreadable or unwritable media, 4 weights, 5 engine or server, 6
-done, but standard output did not take it all, 130 cancelled.
-"""
-
-import os
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from soundreel import __version__
-from soundreel.cli import models
-from soundreel.cli.address_space import prepare_for_limit
-from soundreel.cli.display import Style, harmless, open_display
+from soundreel.cli import group, models
+from soundreel.cli.display import AS_USUAL, DisplayOptions, open_display
+from soundreel.cli.display_options import takes_display, verbose_option
+from soundreel.cli.group import SoundreelGroup
+from soundreel.cli.guard import guard
+from soundreel.cli.help import HelpfulTyper
 from soundreel.cli.options import METAVARS, takes_encoding, takes_request, whole_number
-from soundreel.cli.signals import ignore_signals, stopped_by_signals
-from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE, answer, open_streams, what_was_lost
-from soundreel.cli.system_errors import system_errors_in_words
-from soundreel.errors import Cancelled, SoundreelError
+from soundreel.cli.signals import ignore_signals
+from soundreel.cli.statements import (
+    interpolation_begins,
+    interpolation_ends,
+    joining_begins,
+    joining_ends,
+    render_begins,
+    render_ends,
+)
+from soundreel.cli.streams import answer, report, say
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
 from soundreel.units import DEFAULT_CRF, MAX_CRF
 
-DEBUG_VARIABLE = "SOUNDREEL_DEBUG"
-"""Environment variable that, set to anything, makes unexpected errors show their traceback."""
-
-
-class SoundreelGroup(TyperGroup):
-    """Lets `soundreel song.mp3` stand for `soundreel generate song.mp3`; Ctrl-C is `Cancelled` in every command."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert `generate` where the first word is no command, but looks like a file."""
-        if args and args[0] not in self.commands and _looks_like_file(args[0]):
-            args = ["generate", *args]
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            raise _cancelled(stop) from None
-
-
-def _cancelled(stop: KeyboardInterrupt) -> Cancelled:
-    """What is said of a command that was stopped; notes tell what it has left."""
-    return Cancelled(", ".join(["cancelled", *getattr(stop, "__notes__", ())]))
-
-
-def _looks_like_file(word: str) -> bool:
-    return not word.startswith("-") and (Path(word).suffix != "" or os.sep in word or Path(word).exists())
-
-
-app = typer.Typer(
+app = HelpfulTyper(
     cls=SoundreelGroup,
-    name="soundreel",
-    no_args_is_help=True,
-    add_completion=False,
+    name=group.PROGRAM,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     # --num_clip and --num-clip are the same option
     context_settings={
@@ -81,56 +51,11 @@ def main() -> None:
         ignore_signals()
 
 
-def guard(command: Callable[[], object]) -> NoReturn:
-    """Run a command and end the process: errors become one line on standard error and an exit code, 1 if unexpected."""
-    out = open_streams()
-    with stopped_by_signals():
-        code = _run(command)
-    if code == 0 and out.is_incomplete():
-        code = LOST_OUTPUT_EXIT_CODE
-        if (lost := what_was_lost(out)) is not None:
-            _say(lost)
-    sys.exit(code)
-
-
-def _run(command: Callable[[], object]) -> int:
-    """The exit code of a command."""
-    try:
-        prepare_for_limit()
-        with nullcontext() if DEBUG_VARIABLE in os.environ else system_errors_in_words():
-            command()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except KeyboardInterrupt as stop:
-        _say(str(_cancelled(stop)))
-        return Cancelled.exit_code
-    except SoundreelError as error:
-        _say("; ".join([str(error), *getattr(error, "__notes__", ())]))
-        return error.exit_code
-    except Exception as error:
-        if DEBUG_VARIABLE in os.environ:
-            raise
-        _say(f"{type(error).__name__}: {error} (a bug; {DEBUG_VARIABLE}=1 shows where)")
-        return 1
-    return 0
-
-
-def _say(message: str) -> None:
-    sys.stderr.write(f"soundreel: {harmless(message)}\n")
-
-
 WORK, RENDER, SERVER = "Interrupted renders", "Output", "ComfyUI server"
 """Panels of the help for options that are no fields of `Request`."""
 
 WHOLE_NUMBER = METAVARS[int]
 
-QUIET = typer.Option("--quiet", "-q", help="Print nothing but the path of the video.", rich_help_panel=RENDER)
-PROGRESS = typer.Option(
-    "--progress",
-    help="auto, bar, lines, json (events for programs) or none.",
-    rich_help_panel=RENDER,
-    show_default=False,
-)
 EXPORT_WORKFLOW = typer.Option(
     "--export-workflow",
     help="Write the graph to this file and what belongs into the server's input folder beside it; render nothing.",
@@ -153,7 +78,10 @@ KEEP_WORK = typer.Option(
     show_default=False,
 )
 RESUME = typer.Option(
-    "--resume/--no-resume", help="Go on with an interrupted render, or begin anew.", rich_help_panel=WORK
+    "--resume/--no-resume",
+    help="Go on with an interrupted render (default), or begin anew.",
+    rich_help_panel=WORK,
+    show_default=False,
 )
 CALIBRATE = typer.Option(
     "--calibrate", help="Measure this machine for a minute, so that plans and the time left are right from then on."
@@ -175,25 +103,29 @@ REDO_CLIP = typer.Option(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"soundreel {__version__}")
+        report(f"{group.PROGRAM} {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
+    _verbose: Annotated[bool, verbose_option()] = False,
 ) -> None:
     """Sound in, synchronized video out. `soundreel song.mp3` is all it takes."""
+    if context.invoked_subcommand is None:
+        _show_version(True)
 
 
 @app.command()
 @takes_request
+@takes_display
 def generate(
     request: Request,
-    progress: Annotated[Style, PROGRESS] = Style.AUTO,
-    quiet: Annotated[bool, QUIET] = False,
+    display: DisplayOptions,
     work_dir: Annotated[str | None, WORK_DIR] = None,
     keep_work: Annotated[bool | None, KEEP_WORK] = None,
     resume: Annotated[bool, RESUME] = True,
@@ -202,61 +134,62 @@ def generate(
 ) -> None:
     """Turn a sound into a video that moves with it."""
     if export_workflow is not None:
-        _export(request, export_workflow, quiet=quiet)
+        _export(request, export_workflow, is_silent=display.is_silent)
         return
     number = whole_number(redo_clip, "redo_clip")
     work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=number)
-    render(request, progress, quiet=quiet, work=work)
+    render(request, display, work=work)
 
 
-def _export(request: Request, target: str, *, quiet: bool) -> None:
+def _export(request: Request, target: str, *, is_silent: bool) -> None:
     """Write a render's graph and its input files, and name them."""
     from soundreel.engines.comfyui.export import export_workflow
     from soundreel.pipeline import excerpt
 
     files = export_workflow(request, target)
-    if not quiet and (shown := excerpt(request)):
-        typer.echo(f"note: {shown}", err=True)
+    if not is_silent and (shown := excerpt(request)):
+        say(f"note: {shown}")
     for file in files:
-        answer(str(file), file)
+        answer(file)
 
 
-def render(
-    request: Request, style: Style = Style.AUTO, *, quiet: bool = False, work: WorkOptions = BESIDE_THE_OUTPUT
-) -> None:
+def render(request: Request, display: DisplayOptions = AS_USUAL, *, work: WorkOptions = BESIDE_THE_OUTPUT) -> None:
     """Render with a display."""
     from soundreel.pipeline import generate as generate_video
 
-    with open_display(style, quiet=quiet) as display:
-        display.finish(generate_video(request, display, on_start=display.start, work=work))
+    with open_display(display) as shown:
+        made = generate_video(request, shown, on_start=lambda begun: shown.start(render_begins(begun)), work=work)
+        shown.finish(made.path, render_ends(made))
 
 
-def _show_places(request: Request, are_trusted: bool) -> None:
+def _show_places(request: Request) -> None:
     """Say which files and servers of a folder are followed, before any of them is."""
-    if are_trusted:
-        from soundreel.render.named_places import named_places
+    from soundreel.render.named_places import named_places
 
-        typer.echo(harmless(f"from the folder: {named_places(request)}"), err=True)
+    say(f"from the folder: {named_places(request)}")
 
 
 @app.command()
+@takes_display
 def resume(
     folder: Annotated[
         str, typer.Argument(metavar="DIR", help="A work folder, a plan in it, or a folder with one render under way.")
     ],
-    progress: Annotated[Style, PROGRESS] = Style.AUTO,
-    quiet: Annotated[bool, QUIET] = False,
     trust_folder: Annotated[bool, TRUST_FOLDER] = False,
+    *,
+    display: DisplayOptions,
 ) -> None:
     """Go on with an interrupted render."""
     from soundreel.render.unfinished import load_render
 
     request, work = load_render(folder, is_trusted=trust_folder)
-    _show_places(request, trust_folder)
-    render(request, progress, quiet=quiet, work=work)
+    if trust_folder and not display.is_silent:
+        _show_places(request)
+    render(request, display, work=work)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is a number that is out of range, no option
+@takes_display
 def redo(
     source: Annotated[
         str,
@@ -276,21 +209,23 @@ def redo(
         str | None,
         typer.Option("--output", "-o", help="Name of the new video (default: _take2, …).", show_default=False),
     ] = None,
-    progress: Annotated[Style, PROGRESS] = Style.AUTO,
-    quiet: Annotated[bool, QUIET] = False,
     trust_folder: Annotated[bool, TRUST_FOLDER] = False,
+    *,
+    display: DisplayOptions,
 ) -> None:
     """Draw one clip of a kept or unfinished render again, and what depends on it; the earlier video stays."""
     from soundreel.render.unfinished import load_redo
 
     clip, its_seed = whole_number(number, "clip"), whole_number(seed, "seed")
     request, work = load_redo(source, clip, seed=its_seed, work_dir=work_dir, output=output, is_trusted=trust_folder)
-    _show_places(request, trust_folder)
-    render(request, progress, quiet=quiet, work=work)
+    if trust_folder and not display.is_silent:
+        _show_places(request)
+    render(request, display, work=work)
 
 
 @app.command()
 @takes_encoding
+@takes_display
 def reprint(
     source: Annotated[
         str,
@@ -304,16 +239,17 @@ def reprint(
     work_dir: Annotated[
         str | None, typer.Option("--work-dir", help="Where the clips of VIDEO are kept.", show_default=False)
     ] = None,
-    progress: Annotated[Style, PROGRESS] = Style.AUTO,
-    quiet: Annotated[bool, QUIET] = False,
     trust_folder: Annotated[bool, TRUST_FOLDER] = False,
+    *,
+    display: DisplayOptions,
 ) -> None:
     """Print a kept render again, encoded otherwise: never a pass of the model. The earlier video stays."""
     from soundreel.render.unfinished import load_reprint
 
     request, work = load_reprint(source, encoding, work_dir=work_dir, output=output, is_trusted=trust_folder)
-    _show_places(request, trust_folder)
-    render(request, progress, quiet=quiet, work=work)
+    if trust_folder and not display.is_silent:
+        _show_places(request)
+    render(request, display, work=work)
 
 
 @app.command()
@@ -365,6 +301,7 @@ def plan(
 
 
 @app.command()
+@takes_display
 def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     video: Annotated[str, typer.Argument(help="Any video, with any sound or none.", show_default=False)],
     fps: Annotated[
@@ -389,15 +326,11 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Name of the video, replaced if it is there.")
     ] = None,
-    quiet: Annotated[bool, QUIET] = False,
+    *,
+    display: DisplayOptions,
 ) -> None:
     """Make a video smoother: frames between its frames, its sound copied bit for bit."""
-    from soundreel.cli.display import interpolation_lines
-    from soundreel.interpolation.video import PreparedInterpolation, VideoInterpolation, interpolate_video
-
-    def tell(prepared: PreparedInterpolation) -> None:
-        for line in [] if quiet else interpolation_lines(prepared):
-            sys.stderr.write(f"{harmless(line)}\n")
+    from soundreel.interpolation.video import VideoInterpolation, interpolate_video
 
     request = VideoInterpolation(
         video=video,
@@ -410,13 +343,17 @@ def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
         crf=whole_number(crf, "--crf"),
         output=output,
     )
-    made = interpolate_video(request, on_start=tell)
-    answer(str(made.path), made.path)
+    with open_display(display) as shown:
+        made = interpolate_video(request, shown, on_start=lambda begun: shown.start(interpolation_begins(begun)))
+        shown.finish(made.path, interpolation_ends(made))
 
 
 @app.command()
+@takes_display
 def join(
-    videos: Annotated[list[str], typer.Argument(help="At least two, in their order.", show_default=False)],
+    videos: Annotated[
+        list[str], typer.Argument(metavar="VIDEO", help="At least two, in their order.", show_default=False)
+    ],
     output: Annotated[
         str | None,
         typer.Option(
@@ -435,15 +372,11 @@ def join(
     ] = False,
     crf: Annotated[int, typer.Option("--crf", help=f"H.264 quality then, 0 best to {MAX_CRF}.")] = DEFAULT_CRF,
     no_recipe: Annotated[bool, typer.Option("--no-recipe", help="Do not say in it what it is made of.")] = False,
-    quiet: Annotated[bool, QUIET] = False,
+    *,
+    display: DisplayOptions,
 ) -> None:
     """Make one video of several: pictures as they are, the sound going on where they follow each other."""
-    from soundreel.cli.display import joining_lines
-    from soundreel.render.joining import Joining, PreparedJoining, join_videos
-
-    def tell(prepared: PreparedJoining) -> None:
-        for line in [] if quiet else joining_lines(prepared):
-            sys.stderr.write(f"{line}\n")
+    from soundreel.render.joining import Joining, join_videos
 
     request = Joining(
         videos=tuple(videos),
@@ -453,8 +386,9 @@ def join(
         crf=crf,
         write_recipe=not no_recipe,
     )
-    made = join_videos(request, on_start=tell)
-    answer(str(made.path), made.path)
+    with open_display(display) as shown:
+        made = join_videos(request, shown, on_start=lambda begun: shown.start(joining_begins(begun)))
+        shown.finish(made.path, joining_ends(made))
 
 
 @app.command()
@@ -479,9 +413,7 @@ def doctor(
     from soundreel.cli import reports
 
     if calibrate:
-        reports.show(
-            reports.calibrate_machine(device, lambda what: sys.stderr.write(f"measuring: {what}\n")), as_json=as_json
-        )
+        reports.show(reports.calibrate_machine(device, lambda what: say(f"measuring: {what}")), as_json=as_json)
         return
     reports.show(reports.describe_machine(), as_json=as_json)
 
@@ -496,5 +428,7 @@ def demo(
     """Render the example sound, without and with a reference image."""
     from soundreel.cli.examples import example_requests
 
-    for request in example_requests(Path(output_dir), whole_number(frames, "frames")):
+    requests = example_requests(Path(output_dir), whole_number(frames, "frames"))
+    for number, (what, request) in enumerate(requests.items(), start=1):
+        say(f"{number} of {len(requests)}: {what}")
         render(request)

@@ -1,40 +1,33 @@
-"""How the command line shows a render: a progress bar, plain lines, JSON lines, or nothing.
+"""How the command line shows what is made: a progress bar, plain lines, events for programs, or nothing.
 
-The path of a finished video goes to standard output, all messages for people to standard error, so that
+The path of a finished video goes to standard output and all else to standard error, whatever is shown, so that
 `mv "$(soundreel song.mp3)" …` works.
 """
 
 import dataclasses
-import json
-import os
-import re
-import shlex
+import math
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from soundreel.cli.streams import answer
-from soundreel.durations import exactly
-from soundreel.types import Progress, Result, Stage
+from soundreel.cli.events import write_event
+from soundreel.cli.statements import Statement
+from soundreel.cli.streams import answer, say
+from soundreel.durations import duration
+from soundreel.types import Progress, Stage
+from soundreel.wording import visible
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.console import RenderableType
 
-    from soundreel.interpolation.video import PreparedInterpolation
-    from soundreel.render.joining import PreparedJoining
-    from soundreel.render.prepared import PreparedRender
+BETWEEN_LINES_SECONDS: Final = 1.0
+"""Of a log: lines about the same work are at least so far apart, and a percent."""
 
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Characters that steer a terminal, but for line breaks and tabs."""
-
-
-def harmless(text: str) -> str:
-    """A text for people in which nothing steers their terminal: some of it may be from a stranger's file."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+BAR_COLUMNS: Final = 60
+"""A terminal of fewer columns shows no bar, only the numbers."""
 
 
 class Style(StrEnum):
@@ -48,15 +41,15 @@ class Style(StrEnum):
 
 
 class Display(Protocol):
-    """Shows a render while it runs; a context manager."""
+    """Shows what is made while it is made; a context manager."""
 
-    def start(self, render: "PreparedRender") -> None:
-        """Called once, after all checks and before rendering."""
+    def start(self, says: Statement) -> None:
+        """Called once, after all checks and before anything is made."""
 
     def __call__(self, progress: Progress) -> None:
         """Called after every step."""
 
-    def finish(self, result: Result) -> None:
+    def finish(self, path: Path, says: Statement) -> None:
         """Called once the video is written and verified."""
 
     def __enter__(self) -> Self: ...
@@ -69,28 +62,52 @@ class Display(Protocol):
     ) -> None: ...
 
 
-def open_display(style: Style, *, quiet: bool) -> Display:
-    """The display for a style; with `quiet`, nothing but the video's path and errors are shown, JSON lines excepted."""
-    if style is Style.JSON:
-        return JsonLines()
-    if quiet or style is Style.NONE:
+@dataclass(frozen=True, kw_only=True)
+class DisplayOptions:
+    """How much is shown, and how."""
+
+    style: Style = Style.AUTO
+    quiet: bool = False  # nothing but the video's path and errors
+    verbose: bool = False  # every step, unless a style says otherwise
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing but the video's path and errors is shown."""
+        return self.quiet or self.style is Style.NONE
+
+
+AS_USUAL: Final = DisplayOptions()
+
+
+def open_display(options: DisplayOptions) -> Display:
+    """The display for these options, on this terminal or none."""
+    if options.is_silent:
         return Silent()
-    if style is Style.BAR or (style is Style.AUTO and sys.stderr.isatty()):
-        return Bar()
-    return Lines()
+    if options.style is Style.JSON:
+        return Events()
+    if options.verbose and options.style is Style.AUTO:
+        return Lines(seconds_between=0.0)
+    return Bar() if options.style in {Style.AUTO, Style.BAR} and can_redraw() else Lines()
+
+
+def can_redraw() -> bool:
+    """Whether standard error is a terminal where a line can be drawn anew in its place."""
+    from rich.console import Console
+
+    return sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
 
 
 class Silent:
     """Prints only the path of the video."""
 
-    def start(self, render: "PreparedRender") -> None:
+    def start(self, says: Statement) -> None:
         pass
 
     def __call__(self, progress: Progress) -> None:
         pass
 
-    def finish(self, result: Result) -> None:
-        answer(str(result.path), result.path)
+    def finish(self, path: Path, says: Statement) -> None:  # noqa: ARG002 - others print it
+        answer(path)
 
     def __enter__(self) -> Self:
         return self
@@ -105,85 +122,83 @@ class Silent:
 
 
 class Lines(Silent):
-    """Prints a line per event, for logs and pipes."""
+    """Prints lines, for logs and pipes: one when something begins, and then one a second or a percent at most.
 
-    def __init__(self) -> None:
-        self._shown: tuple[Stage, str, int] | None = None
+    Args:
+        seconds_between: 0 prints every step.
+    """
+
+    def __init__(self, seconds_between: float = BETWEEN_LINES_SECONDS) -> None:
+        self._between = seconds_between
+        self._percent: dict[tuple[Stage, str], int | None] = {}  # that was shown last, of all that has begun
+        self._shown = 0.0  # when, in seconds since the beginning
         self._preview: Path | None = None
-        self._notes: tuple[str, ...] = ()
+        self._told: list[str] = []
 
-    def start(self, render: "PreparedRender") -> None:
-        self._notes = render.notes
-        for line in start_lines(render):
-            _write(sys.stderr, line)
+    def start(self, says: Statement) -> None:
+        self._told = says.lines
+        for line in says.lines:
+            say(line)
 
     def __call__(self, progress: Progress) -> None:
-        """Print a line when a stage, a network or a clip begins."""
-        here = (progress.stage, progress.what, progress.clip)
-        if here != self._shown:
-            self._shown = here
-            _write(sys.stderr, _describe(progress))
+        if self._is_due(progress):
+            self._percent[progress.stage, progress.what] = percent(progress)
+            self._shown = progress.seconds
+            say(progress_line(progress))
         if progress.preview not in (None, self._preview):
             self._preview = progress.preview
-            _write(sys.stderr, f"preview: {progress.preview}")
+            say(f"preview: {progress.preview}")
 
-    def finish(self, result: Result) -> None:
-        """Print what came out; the path alone goes to standard output."""
-        for line in finish_lines(result, self._notes):
-            _write(sys.stderr, line)
-        super().finish(result)
+    def _is_due(self, progress: Progress) -> bool:
+        here = (progress.stage, progress.what)
+        if here not in self._percent or self._between == 0:
+            return True
+        return percent(progress) != self._percent[here] and progress.seconds - self._shown >= self._between
+
+    def finish(self, path: Path, says: Statement) -> None:
+        """Print what came out, and what the start has not told; the path alone goes to standard output."""
+        for line in says.without(self._told):
+            say(line)
+        super().finish(path, says)
 
 
 class Bar(Silent):
-    """Shows a live progress bar on standard error."""
+    """Shows one line that changes, on a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+        from rich.live import Live
 
-        self._console = Console(stderr=True, highlight=False)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=self._console,
-            transient=True,
-        )
-        self._task: TaskID | None = None
+        self._progress: Progress | None = None
         self._preview: Path | None = None
-        self._notes: tuple[str, ...] = ()
+        self._told: list[str] = []
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self._live = Live(console=self._console, get_renderable=self._line, transient=True, refresh_per_second=10)
 
-    def start(self, render: "PreparedRender") -> None:
-        self._notes = render.notes
-        for line in map(harmless, start_lines(render)):
-            self._console.print(line, markup=False, soft_wrap=True)
-        self._task = self._bar.add_task("starting", total=None, left="")
+    def start(self, says: Statement) -> None:
+        self._told = says.lines
+        self._print(*says.lines)
 
     def __call__(self, progress: Progress) -> None:
-        if self._task is None:
-            return
         if progress.preview not in (None, self._preview):
             self._preview = progress.preview
-            self._console.print(f"preview: {progress.preview}", markup=False, soft_wrap=True)
-        left = "" if progress.eta_seconds is None else f"{_duration(progress.eta_seconds)} left"
-        self._bar.update(
-            self._task,
-            description=_describe(progress),
-            completed=progress.done,
-            total=progress.total or None,
-            left=left,
-        )
+            self._print(f"preview: {progress.preview}")
+        self._progress = progress
 
-    def finish(self, result: Result) -> None:
-        self._bar.stop()
-        for line in finish_lines(result, self._notes):
-            self._console.print(line, markup=False, soft_wrap=True)
-        super().finish(result)
+    def finish(self, path: Path, says: Statement) -> None:
+        self._live.stop()
+        self._print(*says.without(self._told))
+        super().finish(path, says)
+
+    def _print(self, *lines: str) -> None:
+        for line in lines:
+            self._console.print(visible(line), soft_wrap=True)
+
+    def _line(self) -> "RenderableType":
+        return "" if self._progress is None else bar_line(self._progress, self._console.width)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._live.start()
         return self
 
     def __exit__(
@@ -192,117 +207,64 @@ class Bar(Silent):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
 
-class JsonLines(Silent):
-    """Prints every event as a JSON object in a line on standard output, for programs.
+class Events(Silent):
+    """Prints everything as events for programs, on standard error: `start`, `progress` and `result`."""
 
-    The key `event` is start, progress (with the fields of `Progress`) or result.
-    """
-
-    def start(self, render: "PreparedRender") -> None:
-        line = _event(
-            "start",
-            engine=render.engine.name,
-            why=render.choice.why,
-            frames=render.frames_written,
-            fps=render.fps,
-            clips=len(render.plan.clips),
-            memory=render.prepared.memory_mode,
-            memory_bytes=render.prepared.memory_bytes,
-            host_memory_bytes=render.prepared.host_bytes,
-            host_locked_bytes=render.prepared.host_locked_bytes,
-            resumed=render.resumed,
-            printed_again=render.is_printed_again,
-            notes=list(render.notes),
-        )
-        _write(sys.stdout, line)
+    def start(self, says: Statement) -> None:
+        write_event("start", **says.facts)
 
     def __call__(self, progress: Progress) -> None:
-        _write(sys.stdout, _event("progress", **dataclasses.asdict(progress)))
+        write_event("progress", **dataclasses.asdict(progress))
 
-    def finish(self, result: Result) -> None:
-        line = _event(
-            "result",
-            path=str(result.path),
-            engine=result.engine,
-            frames=result.frames,
-            fps=result.fps,
-            seconds=result.seconds,
-            notes=list(result.notes),
-            work_folder=result.work_folder,
-            work_bytes=result.work_bytes,
-        )
-        answer(line, result.path)
+    def finish(self, path: Path, says: Statement) -> None:
+        write_event("result", path=path, **says.facts)
+        super().finish(path, says)
 
 
-def start_lines(render: "PreparedRender") -> list[str]:
-    """What will be rendered, by which engine and why, as lines for people."""
-    plan = render.plan
-    clips = f"{len(plan.clips)} clip{'s' if len(plan.clips) > 1 else ''}"
-    return [
-        f"engine: {render.engine.name} ({render.choice.why})",
-        f"{render.request.width}×{render.request.height}, {render.frames_written} frames at {render.fps} fps = "
-        f"{exactly(plan.seconds, 2)} in {clips}, seed {render.request.seed}",
-        *([render.resumed] if render.resumed else []),
-        *(f"note: {note}" for note in render.notes),
-    ]
+def progress_line(progress: Progress) -> str:
+    """`render clip 2/9: 12 %, 1:40 left`; less where less is known."""
+    known = ", ".join(filter(None, (_share(progress), _left(progress))))
+    return f"{_describe(progress)}: {known}" if known else _describe(progress)
 
 
-def interpolation_lines(prepared: "PreparedInterpolation") -> list[str]:
-    """What `soundreel interpolate` will make, as lines for people."""
-    width, height = prepared.size
-    return [
-        f"{width}×{height}, {prepared.info.frames} frames at {float(prepared.info.fps):g} fps → {prepared.frames} at "
-        f"{float(prepared.fps):g} fps by {prepared.request.method}, sound copied",
-        *(f"note: {note}" for note in prepared.notes),
-    ]
+def bar_line(progress: Progress, width: int) -> "RenderableType":
+    """What is done, how far it is, and how long it will take, in one line of so many columns: numbers before words."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = " ".join(filter(None, (_share(progress), _left(progress))))
+    words = Text(visible(_describe(progress)))
+    words.truncate(max(0, width - len(numbers) - 2), overflow="ellipsis")
+    line = Table.grid(padding=(0, 1))
+    if width < BAR_COLUMNS:
+        line.add_row(words, numbers)
+    else:
+        done = percent(progress)
+        bar = ProgressBar(total=None if done is None else 100, completed=done or 0, width=width // 3)
+        line.add_row(words, bar, numbers)
+    return line
 
 
-def joining_lines(prepared: "PreparedJoining") -> list[str]:
-    """What `soundreel join` will make, as lines for people."""
-    (width, height), count = prepared.size, len(prepared.pieces)
-    pictures = "pictures encoded anew" if prepared.request.reencode else "pictures as they are"
-    lines = [
-        f"{count} videos → {width}×{height}, {prepared.frames} frames at {float(prepared.fps):g} fps = "
-        f"{float(prepared.frames / prepared.fps):.2f} s, {pictures}, {prepared.sound.says}",
-        *(f"note: {note}" for note in prepared.notes),
-    ]
-    return [harmless(line) for line in lines]
+def percent(progress: Progress) -> int | None:
+    """Of the whole, and before there is anything of it, of the stage; rounded down, None where that is not known."""
+    if progress.share is not None:
+        return math.floor(100 * progress.share)
+    return 100 * progress.done // progress.total if progress.total else None
 
 
-def finish_lines(result: Result, told: Sequence[str]) -> list[str]:
-    """On a finished video, on what there is to know of it beside what was `told` at the start, and on what is kept."""
-    length = f"{result.frames} frames, {exactly(result.frames / result.fps, 2)}"
-    done = [f"done in {_duration(result.seconds)}: {length}, sound and picture verified"]
-    done += [f"note: {note}" for note in result.notes if note not in told]
-    if result.excerpt:
-        done.append(result.excerpt)
-    if result.work_folder is None:
-        return done
-    folder = shlex.quote(str(result.work_folder))
-    return [*done, f"kept for redo and reprint: {folder}, {result.work_bytes / 1e6:,.1f} MB (soundreel clean {folder})"]
+def _share(progress: Progress) -> str:
+    done = percent(progress)
+    return f"{done} %" if done is not None and 0 < done < 100 else ""
+
+
+def _left(progress: Progress) -> str:
+    return f"{duration(progress.eta_seconds)} left" if progress.eta_seconds is not None and _share(progress) else ""
 
 
 def _describe(progress: Progress) -> str:
     stage = f"{progress.stage.value} {progress.what}".strip()
     return f"{stage} clip {progress.clip}/{progress.clips}" if progress.clips else stage
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _event(event: str, **fields: Any) -> str:
-    """An event as a line of JSON, in ASCII: a file's name need not be Unicode."""
-    return json.dumps({"event": event, **fields}, default=os.fspath)
-
-
-def _write(stream: TextIO, line: str) -> None:
-    stream.write(f"{harmless(line)}\n")
-    stream.flush()

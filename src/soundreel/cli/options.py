@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import reduce
 from types import NoneType, UnionType
@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, overload
 
 import typer
 
-from soundreel.cli.display import harmless
+from soundreel.cli.display import Style
+from soundreel.cli.streams import say
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, Seconds, fields_of, without_password
 from soundreel.presets import MOODS, PRESETS, mood, preset
@@ -70,7 +71,7 @@ def _default(field: Field) -> str:
     says = field.option.default_says
     value = field.default[0] if isinstance(field.default, tuple) and field.default else field.default
     if not says and value is not None and value is not False and value != () and value is not dataclasses.MISSING:
-        says = "yes" if value is True else str(value)
+        says = "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value)
     return f" (default {says})" if says else ""
 
 
@@ -94,14 +95,22 @@ def _typer_option(field: Field) -> Any:
         rich_help_panel=declared.panel,
         show_default=False,
         metavar=_metavar(kind),
+        autocompletion=_starting(kind) if _is_enumeration(kind) else None,
     )
     return Annotated[list[str] if is_repeated else bool if kind is bool else str, option]
 
 
 def _metavar(kind: Any) -> str | None:
-    if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return f"[{'|'.join(kind)}]"
-    return METAVARS.get(kind)
+    return f"[{'|'.join(kind)}]" if _is_enumeration(kind) else METAVARS.get(kind)
+
+
+def _is_enumeration(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrEnum)
+
+
+def _starting(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """What a shell completes a word to: those of `values` that start with it."""
+    return lambda incomplete: [str(value) for value in values if value.startswith(incomplete)]
 
 
 def _options() -> dict[str, Any]:
@@ -109,20 +118,24 @@ def _options() -> dict[str, Any]:
     by_panel = {panel: [field for field in declared if field.option.panel == panel] for panel in PANELS}
     options = {key_of(field): _typer_option(field) for fields in by_panel.values() for field in fields}
     return options | {
-        "preset": _shorthand(
-            "preset", "Length, size, steps and guidance; single options win over it.", WHAT, "|".join(PRESETS)
-        ),
+        "preset": _shorthand("preset", "Length, size, steps and guidance; single options win over it.", WHAT, PRESETS),
         "mood": _shorthand(
-            "mood", "A prompt for this kind of sound, in place of --prompt (default music).", WHAT, "|".join(MOODS)
+            "mood", "A prompt for this kind of sound, in place of --prompt (default music).", WHAT, MOODS
         ),
         "size": _shorthand("size", "WIDTHxHEIGHT (or WIDTH*HEIGHT) in one word.", PICTURE),
     }
 
 
-def _shorthand(name: str, text: str, panel: str, choices: str = "") -> Any:
+def _shorthand(name: str, text: str, panel: str, choices: Collection[str] = ()) -> Any:
     """The typer option of a word that stands for fields of `Request`."""
-    metavar = f"[{choices}]" if choices else None
-    option = typer.Option(f"--{name}", help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
+    option = typer.Option(
+        f"--{name}",
+        help=text,
+        metavar=f"[{'|'.join(choices)}]" if choices else None,
+        rich_help_panel=panel,
+        show_default=False,
+        autocompletion=_starting(choices) if choices else None,
+    )
     return Annotated[str, option]
 
 
@@ -264,9 +277,10 @@ def takes_request(command: Callable[..., None]) -> Callable[..., None]:
         if audio is not None and another_audio is not None:
             raise InputError(f"there are two sounds, {audio!r} and {another_audio!r}: give one of them", field="audio")
         wanted = {name: options.pop(name) for name in {**OPTIONS, **RECIPE_OPTIONS}}
-        if wanted["trust_recipe"] and wanted["recipe"] is not None:
+        is_silent = options.get("quiet") or options.get("progress") is Style.NONE
+        if wanted["trust_recipe"] and wanted["recipe"] is not None and not is_silent:
             _show_trusted(wanted)
-        command(build_request(audio or another_audio, **wanted), **options)
+        command(build_request(another_audio if audio is None else audio, **wanted), **options)
 
     sounds = {"audio": AUDIO, "another_audio": ANOTHER_AUDIO}
     first = [inspect.Parameter(name, KEYWORD, default=None, annotation=kind) for name, kind in sounds.items()]
@@ -281,7 +295,7 @@ def _show_trusted(options: Mapping[str, Any]) -> None:
     given = _by_field({name: value for name, value in options.items() if value is not None})
     request = stated_request(read_recipe(options["recipe"]), is_trusted=True)
     places = named_places(request, but={*given, "output.path", "output.dir", "recipe"})
-    typer.echo(harmless(f"from the recipe: {places}"), err=True)
+    say(f"from the recipe: {places}")
 
 
 def takes_encoding(command: Callable[..., None]) -> Callable[..., None]:

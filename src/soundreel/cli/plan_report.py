@@ -5,7 +5,6 @@ from typing import Any
 
 from soundreel import pipeline
 from soundreel.cli.reports import Findings, Rows, counted, in_brackets, some_of, what_is_shown
-from soundreel.disk.durable import readable_size
 from soundreel.durations import clock, duration, exactly, rough
 from soundreel.engines.base import Prepared
 from soundreel.planning import count_tokens
@@ -14,6 +13,7 @@ from soundreel.render.room import DiskNeed, disk_need
 from soundreel.request import Request
 from soundreel.types import Clip, Plan
 from soundreel.units import GIB, MODEL_FPS
+from soundreel.wording import readable_size
 
 CLIP_COLUMNS = ("clip", "frames", "sampled", "from s", "to s", "seed")
 

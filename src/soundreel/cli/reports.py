@@ -1,24 +1,20 @@
 """Reports of the command line: data for `--json`, tables for people; those of `unfinished`, `clean` and `doctor`."""
 
 import dataclasses
-import json
 import os
-import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeVar
 
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from soundreel import __version__
-from soundreel.cli.display import harmless
+from soundreel.cli.streams import report, report_data
+from soundreel.cli.tables import fact_lines, table_lines
 from soundreel.engines.base import why_native, why_not_comfyui, why_not_native
 from soundreel.errors import INSTALL_NATIVE, EngineError
 from soundreel.media.codecs import missing_encoders
@@ -26,9 +22,7 @@ from soundreel.render.cleaning import Cleaned
 from soundreel.render.stored_renders import StoredRender
 from soundreel.request import Request
 from soundreel.units import GIB
-
-UNWRAPPED_COLUMNS = 4096
-"""Width of a table that is not for a terminal, so that no line is wrapped."""
+from soundreel.wording import readable_size, shell_word, visible
 
 Rows = list[tuple[str, str]]
 
@@ -43,32 +37,27 @@ class Findings:
     rows: Rows  # the first table: name and value
     columns: tuple[str, ...] = ()  # headings of a second table; (): there is none
     cells: list[tuple[str, ...]] = field(default_factory=list)  # its rows
+    below: list[str] = field(default_factory=list)  # for each row a line below it, never wrapped: a command, a path
     closing: str = ""  # a line after it
 
 
-def show(report: Findings, *, as_json: bool) -> None:
+def show(findings: Findings, *, as_json: bool) -> None:
+    """Print findings on standard output."""
     if as_json:
-        sys.stdout.write(json.dumps(report.data, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
+        report_data(findings.data)
         return
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED_COLUMNS)
-    facts = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in report.rows:  # as Text, so that [brackets] are not taken for markup
-        facts.add_row(Text(harmless(name)), Text(harmless(value)))
-    console.print(facts)
-    if report.columns:
-        console.print()
-        sys.stdout.writelines(f"{line}\n" for line in table_lines(report.columns, report.cells))
-    if report.closing:
-        sys.stdout.write(f"{report.closing}\n")
-
-
-def table_lines(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table with columns as wide as they have to be, flush right."""
-    rows = [columns, *([harmless(cell) for cell in row] for row in cells)]
-    widths = [max(cell_len(row[k]) for row in rows) for k in range(len(columns))]
-    for row in rows:
-        padded = (" " * (width - cell_len(cell)) + cell for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(padded).rstrip()
+    width = Console().width if sys.stdout.isatty() else None
+    rows = [(visible(name), visible(value)) for name, value in findings.rows]
+    cells = [tuple(map(visible, row)) for row in findings.cells]
+    for line in fact_lines(rows, width):
+        report(line)
+    if findings.columns:
+        if rows:
+            report("")
+        for line in table_lines(findings.columns, cells, findings.below, width):
+            report(line)
+    if findings.closing:
+        report(findings.closing)
 
 
 def counted(count: int, what: str) -> str:
@@ -103,17 +92,19 @@ def describe_renders(found: Sequence[StoredRender]) -> Findings:
     return Findings(
         data={"renders": [dataclasses.asdict(render) | {"state": render.state} for render in found]},
         rows=[] if found else [("unfinished", "none here")],
-        columns=("clips", "state", "engine", "sound", "MB", "go on with") if found else (),
+        columns=("clips", "state", "engine", "sound", "size") if found else (),
         cells=[
             (
                 f"{render.done}/{render.clips}",
                 render.state,
                 render.engine,
                 os.path.basename(render.audio),  # noqa: PTH119 - a text for people
-                f"{render.bytes / 1e6:.1f}",
-                render.problem or f"soundreel {_verb(render)} {shlex.quote(str(render.place))}",
+                readable_size(render.bytes),
             )
             for render in found
+        ],
+        below=[
+            render.problem or f"go on with: soundreel {_verb(render)} {shell_word(render.place)}" for render in found
         ],
     )
 
@@ -145,18 +136,18 @@ def describe_cleaning(cleaned: Sequence[Cleaned], *, dry_run: bool) -> Findings:
                 for entry in cleaned
             ],
         },
-        rows=[(what, f"{freed / 1e6:,.1f} MB, {counted(removed, 'work folder')} of {len(cleaned)}")],
-        columns=("folder", "state", "sound", "MB", "") if cleaned else (),
+        rows=[(what, f"{readable_size(freed)}, {counted(removed, 'work folder')} of {len(cleaned)}")],
+        columns=("state", "sound", "size", "") if cleaned else (),
         cells=[
             (
-                str(entry.render.folder),
                 entry.render.state,
                 os.path.basename(entry.render.audio),  # noqa: PTH119 - a text for people
-                f"{entry.render.bytes / 1e6:,.1f}",
+                readable_size(entry.render.bytes),
                 f"left: {entry.left}" if entry.left else action,
             )
             for entry in cleaned
         ],
+        below=[str(entry.render.folder) for entry in cleaned],
     )
 
 
@@ -258,7 +249,7 @@ def _check_disk() -> Check:
 
 
 def _check_engines() -> list[Check]:
-    anything = Request(audio="")
+    anything = Request(audio="any sound")
     missing, no_server = why_not_native(anything), why_not_comfyui(anything)
     native = Check(name="engine native", ok=missing is None, found=missing or f"ready: {why_native(anything)}")
     comfyui = Check(name="engine comfyui", ok=no_server is None, found=no_server or "ready: a server and its models")

@@ -7,13 +7,15 @@ Of what belongs on standard output the exit code and, where it can, standard err
 import codecs
 import errno
 import io
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 from soundreel.units import StrPath
+from soundreel.wording import is_plain, shell_word, visible
 
 LOST_OUTPUT_EXIT_CODE: Final = 6
 """Everything was done, but standard output did not take it all."""
@@ -21,7 +23,12 @@ LOST_OUTPUT_EXIT_CODE: Final = 6
 STANDARD_HANDLES: Final = (0, 1, 2)
 
 ANY_TEXT: Final = "soundreel.any_text"
-"""Name of an error handler for encoding: names of files as the bytes that they are, all else escaped."""
+"""Name of an error handler for encoding: signs of our own in plain letters, all else escaped."""
+
+PLAIN_SIGNS: Final[Mapping[str, str]] = {
+    "✓": "+", "✗": "x", "×": "x", "→": "->", "…": "...", "–": "-", "−": "-", "·": "-", "“": '"', "”": '"',
+}  # fmt: skip
+"""Signs of our own texts, and what stands for them where an encoding has none: ASCII, cp1252 in part."""
 
 
 class LenientStream(io.TextIOBase):
@@ -53,6 +60,17 @@ class LenientStream(io.TextIOBase):
         with self._losing():
             self._taken().write(text)
         return len(text)
+
+    def write_name(self, name: str) -> None:
+        """Write a file's name as a line, byte for byte where names are bytes, or lose it."""
+        with self._losing():
+            stream = self._taken()
+            binary = getattr(stream, "buffer", None) if os.name == "posix" else None
+            if binary is None:
+                stream.write(f"{name}\n")
+            else:
+                stream.flush()
+                binary.write(os.fsencode(name) + b"\n")
 
     def is_incomplete(self) -> bool:
         """Whether anything was lost; what is waiting to be written is written first."""
@@ -101,9 +119,10 @@ def open_streams() -> LenientStream:
             os.fstat(handle)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest free handle, which is this one
-    codecs.register_error(ANY_TEXT, _as_bytes_or_escaped)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors=ANY_TEXT)
+    codecs.register_error(ANY_TEXT, _in_plain_signs)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ANY_TEXT)
     sys.stderr = cast(TextIO, _lenient(sys.stderr))
     out = _lenient(sys.stdout)
     sys.stdout = cast(TextIO, out)
@@ -114,19 +133,41 @@ def _lenient(stream: TextIO | LenientStream | None) -> LenientStream:
     return LenientStream(stream._stream if isinstance(stream, LenientStream) else stream)
 
 
-def _as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError), "it is registered for encoding"
+    letter = error.object[error.start]
+    return PLAIN_SIGNS.get(letter) or letter.encode("ascii", "backslashreplace").decode(), error.start + 1
 
 
-def answer(line: str, path: StrPath) -> None:
-    """Print a line on standard output that names a finished file."""
-    sys.stdout.write(f"{line}\n")
+def say(line: str) -> None:
+    """Print a line for people on standard error, hidden characters escaped."""
+    sys.stderr.write(f"{visible(line)}\n")
+    sys.stderr.flush()
+
+
+def report(line: str) -> None:
+    """Print a line of what a command was asked for on standard output, hidden characters escaped."""
+    sys.stdout.write(f"{visible(line)}\n")
+
+
+def report_data(data: Any) -> None:
+    """Print what a command was asked for as JSON, in ASCII: a file's name need not be Unicode."""
+    sys.stdout.write(json.dumps(data, indent=2, default=os.fspath) + "\n")
+
+
+def answer(path: StrPath) -> None:
+    """Print the name of a finished file on standard output.
+
+    A program gets it byte for byte; on a terminal a name that has more in it than is seen is quoted as for a shell.
+    """
+    name = os.fspath(path)
+    if sys.stdout.isatty() or not isinstance(sys.stdout, LenientStream):
+        sys.stdout.write(f"{name if is_plain(name) else shell_word(name)}\n")
+    else:
+        sys.stdout.write_name(name)
     sys.stdout.flush()
     if isinstance(sys.stdout, LenientStream) and sys.stdout.failure is not None:
-        sys.stdout.unsaid.append(os.fspath(path))
+        sys.stdout.unsaid.append(name)
 
 
 def what_was_lost(out: LenientStream) -> str | None:

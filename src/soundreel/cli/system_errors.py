@@ -2,8 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from soundreel.cli import address_space
@@ -15,30 +13,26 @@ SHORTAGES = ("can't start new thread", "allocate memory", "insufficient memory",
 """What Python and libraries say, in small letters, where there is no memory left."""
 
 
-@contextmanager
-def system_errors_in_words() -> Iterator[None]:
-    """Errors inside the block that come of the system and not of us become a `SoundreelError`.
+def in_words(error: Exception) -> Exception:
+    """An error that comes of the system and not of us as a `SoundreelError`; others as they are.
 
-    They are an `OSError` that is about a file or comes of a removed folder, and whatever is raised where there is no
-    memory left.
+    It is an `OSError` that is about a file or comes of a removed folder, or whatever is raised where there is no memory
+    left. Errors of ours get a note where little address space may be their reason.
     """
-    try:
-        yield
-    except SoundreelError as error:
+    if isinstance(error, SoundreelError):
         limit = address_space.tight_limit()
         if limit is not None and isinstance(error, EngineError | MediaError):
             error.add_note(address_space.in_words(limit))
-        raise
-    except Exception as error:
-        said = _without_memory(error) or (_in_words(error) if isinstance(error, OSError) else None)
-        if said is None:
-            raise
-        for note in getattr(error, "__notes__", ()):
-            said.add_note(note)
-        raise said from error
+        return error
+    said = _without_memory(error) or (_refused(error) if isinstance(error, OSError) else None)
+    if said is None:
+        return error
+    for note in getattr(error, "__notes__", ()):
+        said.add_note(note)
+    return said
 
 
-def _in_words(error: OSError) -> SoundreelError | None:
+def _refused(error: OSError) -> SoundreelError | None:
     """None: it is about no file, and so may be a bug of ours."""
     if _is_in_a_removed_folder():
         return InputError(IN_A_REMOVED_FOLDER)

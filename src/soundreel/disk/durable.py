@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from soundreel.errors import Cancelled, MediaError, SoundreelError
 from soundreel.units import PATIENCE
+from soundreel.wording import readable_size
 
 WINDOWS: Final = os.name == "nt"
 
@@ -38,9 +39,6 @@ _NAME_LETTERS: Final = 50
 
 _SHORT_OF_SPACE: Final = frozenset({None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Failures where it helps to know how much room there is; None: of a library that does not tell the number."""
-
-_MEGABYTE: Final = 1_000_000
-
 
 # writing
 
@@ -223,11 +221,6 @@ def cannot_write(path: Path, cause: Exception, needed_bytes: int = 0) -> str:
 def _free_bytes(path: Path) -> int:
     there = next(folder for folder in path.absolute().parents if folder.exists())
     return shutil.disk_usage(there).free
-
-
-def readable_size(size: int) -> str:
-    """`12.3 MB`; below 0.1 MB in bytes."""
-    return f"{size / _MEGABYTE:,.1f} MB" if size >= _MEGABYTE / 10 else f"{size:,} bytes"
 
 
 @contextmanager

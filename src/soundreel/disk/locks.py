@@ -27,6 +27,10 @@ ASKING_SECONDS: Final = 0.05
 
 BETWEEN_SECONDS: Final = 0.005
 
+TRIES: Final = 100
+"""To make a folder and a file in it: another process may remove the empty folder in between. Where none can be made,
+as in /proc, the error is the same at last."""
+
 HOLDER_BYTES: Final = 512
 """Of a lock's file, more than it ever has."""
 
@@ -47,19 +51,29 @@ class NoLocksError(InputError):
 
 
 @contextmanager
-def locked(folder: Path, *, what: str = "", cure: str = "name another --work-dir") -> Iterator[None]:
+def locked(
+    folder: Path,
+    *,
+    what: str = "",
+    cure: str = "name another --work-dir",
+    below: Path | None = None,
+    option: str = "",
+) -> Iterator[None]:
     """Make `folder` this process's own until the block is left; makes the folder if need be.
 
     Args:
         what: is being rendered, for the message to whoever is refused; "": what is in the folder.
         cure: what else than waiting or stopping the other process helps.
+        below: the folder that the user knows of, for messages where nothing can be written; None: `folder` itself.
+        option: by which another one of these is chosen.
 
     Raises:
         InputError: another process has it, or it cannot be made.
         NoLocksError: its file system knows no locks.
         MediaError: nothing can be written there.
     """
-    handle = _take(folder, f"is rendering {what or f'this in {str(folder)!r}'}: wait for it, stop it, or {cure}")
+    refusal = f"is rendering {what or f'this in {str(folder)!r}'}: wait for it, stop it, or {cure}"
+    handle = _take(folder, _Place(folder if below is None else below, option, refusal))
     try:
         yield
     finally:
@@ -82,12 +96,27 @@ def holder(folder: Path) -> Holder | None:
     return None
 
 
-def _take(folder: Path, refusal: str) -> int:
+@dataclass(frozen=True)
+class _Place:
+    """What messages say of a folder."""
+
+    folder: Path
+    option: str
+    refusal: str  # that another process has it
+
+    def unfit(self, what: str, error: OSError | ValueError) -> str:
+        """What cannot be done there, why, and what to do."""
+        why = getattr(error, "strerror", None) or error
+        cure = f"choose another folder{f' with {self.option}' if self.option else ''}"
+        return f"cannot {what} {str(self.folder)!r} ({why}): {cure}"
+
+
+def _take(folder: Path, place: _Place) -> int:
     path = folder / LOCK_NAME
     while True:
-        handle = _open(path)
+        handle = _open(path, place)
         try:
-            _claim(handle, folder, refusal)
+            _claim(handle, place)
             if _is(handle, path):
                 with reporting(path):
                     _sign(handle)
@@ -98,27 +127,26 @@ def _take(folder: Path, refusal: str) -> int:
         _give_back(handle)  # the process before has just finished, and removed the folder
 
 
-def _open(path: Path) -> int:
-    for _ in range(100):  # another process may remove an empty folder in between
+def _open(path: Path, place: _Place) -> int:
+    for tries_left in reversed(range(TRIES)):
         try:
             with suppress(FileExistsError):  # `exist_ok` looks at the folder again, and it may be gone by then
                 path.parent.mkdir(parents=True)
             return os.open(path, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o644)
-        except FileNotFoundError:
-            continue
         except (OSError, ValueError) as error:  # ValueError: a null character in the name
-            why = getattr(error, "strerror", None) or error
-            raise InputError(f"cannot write into {str(path.parent)!r} ({why}): choose another folder") from error
-    raise InputError(f"cannot keep the folder {str(path.parent)!r}: something removes it again and again")
+            if tries_left and isinstance(error, FileNotFoundError):
+                continue
+            raise InputError(place.unfit("write into", error)) from error
+    raise AssertionError("the last try returns or raises")
 
 
-def _claim(handle: int, folder: Path, refusal: str) -> None:
+def _claim(handle: int, place: _Place) -> None:
     try:
         is_ours = _try(handle, TAKING_SECONDS)
     except OSError as error:
-        raise NoLocksError(f"cannot lock {str(folder)!r} ({error.strerror}): choose another folder") from error
+        raise NoLocksError(place.unfit("lock", error)) from error
     if not is_ours:
-        raise InputError(f"{_read(handle)} {refusal}")
+        raise InputError(f"{_read(handle)} {place.refusal}")
 
 
 def _try(handle: int, seconds: float) -> bool:

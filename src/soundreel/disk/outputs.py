@@ -165,7 +165,8 @@ def claimed(output: Path) -> Iterator[None]:
     folder = output.absolute().parent / WORK_FOLDER / output.name
     with ExitStack() as stack:
         with suppress(NoLocksError):
-            stack.enter_context(locked(folder, what=repr(str(output)), cure="choose another --output"))
+            what, cure, place = repr(str(output)), "choose another --output", output.absolute().parent
+            stack.enter_context(locked(folder, what=what, cure=cure, below=place, option="--output"))
         try:
             yield
         finally:

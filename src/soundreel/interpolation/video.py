@@ -27,6 +27,7 @@ from soundreel.media.video import (
     read_frames,
     usual_rate,
 )
+from soundreel.progress_timer import ProgressTimer
 from soundreel.request import Interpolation
 from soundreel.types import CancelFlag, Check, Progress, Report, Stage, heard
 from soundreel.units import DEFAULT_CRF, MAX_CRF, MAX_FPS, StrPath
@@ -98,6 +99,7 @@ class InterpolatedVideo:
     path: Path
     frames: int
     fps: Fraction
+    seconds: float  # what it took
     notes: tuple[str, ...]
 
 
@@ -120,14 +122,15 @@ def interpolate_video(
     Raises:
         SoundreelError: any of `soundreel.errors`.
     """
-    check = (CancelFlag() if cancel is None else cancel).check
+    stop = CancelFlag() if cancel is None else cancel
+    check, timer = stop.check, ProgressTimer(on_progress, stop)
     prepared = _prepare(request)
     if on_start is not None:
         on_start(prepared)
     method = open_method(request.method, weights=request.weights, models=request.models, device=request.device)
     with prepared.destination.work_folder() as work:
         segment, finished = work / "pictures.mp4", work / f"finished{_ending(prepared.file_format)}"
-        _write_pictures(segment, prepared, heard(_pictures(prepared, method, on_progress, check), check))
+        _write_pictures(segment, prepared, heard(_pictures(prepared, method, timer, check), check))
         replace_pictures(
             request.video,
             segment,
@@ -147,7 +150,9 @@ def interpolate_video(
         )
         rate = f"_{float(prepared.fps):g}fps{finished.suffix}"
         path = prepared.destination.publish(finished, Path(request.video).stem, rate)
-    return InterpolatedVideo(path=path, frames=prepared.frames, fps=prepared.fps, notes=prepared.notes)
+    return InterpolatedVideo(
+        path=path, frames=prepared.frames, fps=prepared.fps, seconds=timer.elapsed, notes=prepared.notes
+    )
 
 
 def _prepare(request: VideoInterpolation) -> PreparedInterpolation:
@@ -228,17 +233,14 @@ def _write_pictures(segment: Path, prepared: PreparedInterpolation, pictures: It
             writer.write(picture[np.newaxis])
 
 
-def _pictures(
-    prepared: PreparedInterpolation, method: Method, on_progress: Report | None, check: Check
-) -> Iterator[Picture]:
+def _pictures(prepared: PreparedInterpolation, method: Method, report: Report, check: Check) -> Iterator[Picture]:
     """All output frames; one pair of source frames and one batch are in memory at a time."""
     width, height = prepared.size
     longest = None if prepared.info.constant_rate else LONGEST_FRAMES / prepared.info.fps
     converter = FrameRateConverter(prepared.fps, method, longest=longest, check=check)
     for index, (time, picture) in enumerate(_timed(prepared)):
         yield from converter.add(time, np.ascontiguousarray(picture[:height, :width]))
-        if on_progress is not None:
-            on_progress(Progress(stage=Stage.INTERPOLATE, done=index + 1, total=prepared.info.frames))
+        report(Progress(stage=Stage.INTERPOLATE, done=index + 1, total=prepared.info.frames))
     yield from converter.finish(prepared.frames)
 
 

@@ -2,21 +2,31 @@
 
 import errno
 import os
+import re
 import stat
 from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from soundreel.errors import InputError
+from soundreel.fields import without_password
 from soundreel.units import StrPath
+
+URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+STANDARD_INPUT: Final = "-"
+"""What other programs take for it."""
 
 
 def check_file(path: StrPath, kind: str) -> None:
     """Raise `InputError` unless `path` is a regular, non-empty file; `kind` is what messages call it."""
     name = repr(os.fspath(path))
+    if not os.fspath(path):
+        raise InputError(f"{name} is no name: expected a {kind} file")
     try:
         status = Path(path).stat()
     except FileNotFoundError as error:
-        raise InputError(f"no such {kind}: {name}") from error
+        raise InputError(_not_there(os.fspath(path), kind)) from error
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise InputError(f"cannot open {kind} {name}: {reason(error)}") from error
     if stat.S_ISDIR(status.st_mode):
@@ -25,6 +35,16 @@ def check_file(path: StrPath, kind: str) -> None:
         raise InputError(f"{name} is a pipe or device: expected a {kind} file")
     if status.st_size == 0:
         raise InputError(f"{name} is an empty file: expected a {kind}")
+
+
+def _not_there(name: str, kind: str) -> str:
+    """What to say of a file that does not exist, where it may have been meant for none."""
+    if URL.match(name):
+        how = ", for example with yt-dlp -x" if kind == "sound" else ""
+        return f"{without_password(name)!r} is an address, and only files are read: download it first{how}"
+    if name == STANDARD_INPUT:
+        return f"{name!r} stands for no {kind}: standard input is not read, save it to a file first"
+    return f"no such {kind}: {name!r}"
 
 
 class _MediaFile(FileIO):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +28,12 @@ from soundreel.media.video import (
     probe_video,
     read_frames,
 )
+from soundreel.progress_timer import ProgressTimer
 from soundreel.render.join_record import piece_record, recorded_sound, write_record
 from soundreel.render.joined_sound import JoinedSound, PieceSound, plan_sound
 from soundreel.render.recipe import JOIN_KEY
 from soundreel.render.sound_windows import by_recipe, find_sounds
-from soundreel.types import CancelFlag, Check, heard
+from soundreel.types import CancelFlag, Progress, Report, Stage
 from soundreel.units import DEFAULT_CRF, MAX_CRF, StrPath
 from soundreel.version import __version__
 
@@ -100,11 +102,13 @@ class JoinedVideo:
     path: Path
     frames: int
     fps: Fraction
+    seconds: float  # what it took
     notes: tuple[str, ...]
 
 
 def join_videos(
     request: Joining,
+    on_progress: Report | None = None,
     *,
     on_start: Callable[[PreparedJoining], None] | None = None,
     cancel: CancelFlag | None = None,
@@ -112,25 +116,27 @@ def join_videos(
     """Join videos into one, verified like a render; it appears under its name only when it is whole.
 
     Args:
+        on_progress: called after every frame that is encoded anew; may raise `Cancelled`.
         on_start: called once, after all checks and before the video is written.
         cancel: may be set from any thread; it is heard between frames and between packets.
 
     Raises:
         SoundreelError: any of `soundreel.errors`.
     """
-    check = (CancelFlag() if cancel is None else cancel).check
+    stop = CancelFlag() if cancel is None else cancel
+    check, timer = stop.check, ProgressTimer(on_progress, stop)
     prepared = prepare(request)
     with prepared.destination.work_folder() as work:
         if on_start is not None:
             on_start(prepared)
         pieces = [piece.pictures for piece in prepared.pieces]
         if request.reencode:
-            pieces = [_encoded(prepared, work / "pictures.mp4", check)]
+            pieces = [_encoded(prepared, work / "pictures.mp4", timer)]
         parts, finished = prepared.sound.parts, work / f"finished{ENDING}"
         join(pieces, finished, parts=parts, metadata=_metadata(prepared), check=check)
         verify_joined(pieces, finished, parts=parts, check=check)
         path = prepared.destination.publish(finished, Path(request.videos[0]).stem, f"_joined{ENDING}")
-    return JoinedVideo(path=path, frames=prepared.frames, fps=prepared.fps, notes=prepared.notes)
+    return JoinedVideo(path=path, frames=prepared.frames, fps=prepared.fps, seconds=timer.elapsed, notes=prepared.notes)
 
 
 def prepare(request: Joining) -> PreparedJoining:
@@ -230,14 +236,16 @@ def _even(side: int) -> int:
 # encoding anew
 
 
-def _encoded(prepared: PreparedJoining, segment: Path, check: Check) -> Pictures:
+def _encoded(prepared: PreparedJoining, segment: Path, report: Report) -> Pictures:
     """All pictures encoded anew, as a video of their own."""
     (width, height), fps = prepared.size, prepared.fps
+    done, total = count(1), prepared.frames
     with SegmentWriter(segment, width=width, height=height, fps=fps, crf=prepared.request.crf) as writer:
         for piece in prepared.pieces:
-            for picture in heard(_shown(piece, fps), check):
+            for picture in _shown(piece, fps):
                 alike = picture if picture.shape[:2] == (height, width) else cover(picture, width, height)
                 writer.write(alike[np.newaxis])
+                report(Progress(stage=Stage.WRITE, done=next(done), total=total))
     return read_pictures(segment, probe_video(segment))
 
 

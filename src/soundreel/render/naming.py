@@ -29,6 +29,7 @@ def check_output(request: Request, inputs: Inputs) -> None:
     What there is of the video so far has a name of its own, and replaces nothing that it is made from either.
     """
     if request.output.path is None:
+        _check_folder(Path(request.output.dir), "--output-dir", "output.dir")
         return
     output, field = Path(request.output.path), "output.path"
     says = f"--output is {str(output)!r}"
@@ -39,9 +40,17 @@ def check_output(request: Request, inputs: Inputs) -> None:
     check_name(output, field=field)
     if is_folder(output):
         raise InputError(f"{says}, which is a folder: name a file, or use --output-dir", field=field)
+    _check_folder(output.absolute().parent, "--output", field)
     inputs.refuse(output, f"{says}, which", field=field)
     so_far = partial_path(output)
     inputs.refuse(so_far, f"{says}, and what there is of it so far goes to {so_far.name!r}, which", field=field)
+
+
+def _check_folder(folder: Path, option: str, field: str) -> None:
+    """Raise `InputError` where there is no such folder and none can be made; what may not be written is found later."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"{option} is {str(folder)!r}: {str(there)!r} is a file, expected a folder", field=field)
 
 
 def check_settings(plan: Plan, engine: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.state import recall_path, remember_path
-from soundreel.errors import InputError
+from soundreel.errors import InputError, WeightsError
 from soundreel.fields import Field, fields_of, replaced
 from soundreel.render.prepared import PreparedRender
 from soundreel.request import FLAT_NAMES, EngineName, Request, split_lora
@@ -45,6 +45,7 @@ class RecipeFiles:
 
         Raises:
             InputError: a file is nowhere.
+            WeightsError: a LoRA is nowhere.
         """
         for field in fields_of(Request):
             if field.option.is_file and field.name not in given and field.of(request) is not None:
@@ -92,7 +93,7 @@ class RecipeFiles:
         places += [Path(path), self.video.parent / path] if self.is_trusted else []
         found_at = next((place for place in places if place.exists()), None)
         if found_at is None:
-            raise InputError(
+            raise WeightsError(
                 f"no such LoRA: {file_name(path)!r}, which the recipe in {str(self.video)!r} names, is not where it "
                 "was used before: give it with --lora, or its folder with --inputs",
                 field="compute.loras",

@@ -1,10 +1,11 @@
 """What is said of a work folder: what is there, what is kept, and why there is nothing to go on with."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Final
+
+from soundreel.wording import shell_word
 
 
 class Kept(Enum):
@@ -49,7 +50,7 @@ def what_is_kept(folder: Path, *, done: int, total: int, sampled: int) -> str:
         sampled: how many clips beside the whole ones have their latents there.
     """
     latents = f" and the latents of {sampled} more" if sampled else ""
-    return f"{done} of {total} clips{latents} are kept, go on with: soundreel resume {shlex.quote(str(folder))}"
+    return f"{done} of {total} clips{latents} are kept, go on with: soundreel resume {shell_word(folder)}"
 
 
 def nothing_to_go_on_with(folder: Path, changed: Sequence[str]) -> str:
@@ -74,7 +75,7 @@ def cannot_print(folder: Path, *, missing: Sequence[int], total: int, engine: st
     cure = (
         "the command that rendered them, with the new options, renders them again"
         if how is Kept.FINISHED
-        else f"the render is not finished, soundreel resume {shlex.quote(str(folder))} goes on with it"
+        else f"the render is not finished, soundreel resume {shell_word(folder)} goes on with it"
     )
     return f"the latents of {clips} are not in {str(folder)!r}: {cure}"
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from soundreel.disk.durable import readable_size
 from soundreel.disk.outputs import WORK_FOLDER
 from soundreel.errors import MediaError
 from soundreel.render.prepared import PreparedRender
 from soundreel.request import Interpolation
 from soundreel.types import Clip
+from soundreel.wording import readable_size
 
 BYTES_PER_PIXEL: Final = 0.1
 """Of an encoded picture at crf 18, guessed; 6 more halve it."""

@@ -68,6 +68,8 @@ def find_renders(folder: StrPath) -> list[StoredRender]:
 def existing(folder: StrPath) -> Path:
     """The path of a folder; `InputError` where there is none."""
     path = Path(folder)
+    if not os.fspath(folder):
+        raise InputError("'' is no name: expected a folder")
     if not is_folder(path):
         state = "a file" if path.exists() else "not there"
         raise InputError(f"{os.fspath(folder)!r} is {state}: expected a folder")

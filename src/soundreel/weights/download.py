@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import httpx
 from huggingface_hub import hf_hub_download
@@ -21,7 +21,7 @@ STAGING_FOLDER = ".download"
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadProgress:
-    """The file of a bundle that is next; the hub's own progress bar shows its bytes."""
+    """The file of a bundle that is next; a progress bar shows its bytes."""
 
     file: KnownFile
     number: int  # from 1
@@ -39,11 +39,19 @@ def missing_files(bundle: Bundle, models: Path) -> list[KnownFile]:
 
 
 def download(
-    bundle: Bundle, models: Path, on_download: OnDownload | None = None, *, endpoint: str | None = None
+    bundle: Bundle,
+    models: Path,
+    on_download: OnDownload | None = None,
+    *,
+    endpoint: str | None = None,
+    bar: type | None = None,
 ) -> None:
     """Download the missing files of a bundle into the models folder, and verify them.
 
     The same call continues an interrupted download. A file gets its name when it is complete.
+
+    Args:
+        bar: a class as `tqdm.tqdm`, in place of the hub's own bar.
 
     Raises:
         WeightsError: the hub cannot be reached, refuses, or does not have the files; the disk is full; or a file is not
@@ -61,15 +69,15 @@ def download(
                 DownloadProgress(file=file, number=number, count=len(bundle.files), is_there=file not in wanted)
             )
         if file in wanted:
-            _fetch(file, stage, bundle.place(models) / file.path, endpoint)
+            _fetch(file, stage, bundle.place(models) / file.path, endpoint, bar)
     shutil.rmtree(stage, ignore_errors=True)
 
 
-def _fetch(file: KnownFile, stage: Path, final: Path, endpoint: str | None) -> None:
+def _fetch(file: KnownFile, stage: Path, final: Path, endpoint: str | None, bar: Any) -> None:
     """Download into the staging folder, where the hub's client continues; verify; move to `final`."""
     try:
         assert file.repo is not None, "files of a wheel are not downloaded"
-        got = Path(hf_hub_download(file.repo, file.remote, local_dir=stage, endpoint=endpoint))
+        got = Path(hf_hub_download(file.repo, file.remote, local_dir=stage, endpoint=endpoint, tqdm_class=bar))
         problem = verify_file(got, file).problem
         if problem is not None:
             got.unlink()
