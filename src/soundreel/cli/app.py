@@ -7,23 +7,22 @@ from typing import Annotated, Any
 import typer
 
 from soundreel import __version__
-from soundreel.cli import group, models
+from soundreel.cli import group, many, models
 from soundreel.cli.display import AS_USUAL, DisplayOptions, open_display
 from soundreel.cli.display_options import takes_display, verbose_option
 from soundreel.cli.group import SoundreelGroup
 from soundreel.cli.guard import guard
 from soundreel.cli.help import HelpfulTyper
-from soundreel.cli.options import METAVARS, takes_encoding, takes_request, whole_number
+from soundreel.cli.options import METAVARS, takes_encoding, takes_request, takes_requests, whole_number
 from soundreel.cli.signals import ignore_signals
 from soundreel.cli.statements import (
     interpolation_begins,
     interpolation_ends,
     joining_begins,
     joining_ends,
-    render_begins,
-    render_ends,
 )
 from soundreel.cli.streams import answer, report, say
+from soundreel.errors import InputError
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
 from soundreel.units import DEFAULT_CRF, MAX_CRF
 
@@ -121,10 +120,10 @@ def root(
 
 
 @app.command()
-@takes_request
+@takes_requests
 @takes_display
 def generate(
-    request: Request,
+    requests: list[Request],
     display: DisplayOptions,
     work_dir: Annotated[str | None, WORK_DIR] = None,
     keep_work: Annotated[bool | None, KEEP_WORK] = None,
@@ -132,13 +131,21 @@ def generate(
     redo_clip: Annotated[str | None, REDO_CLIP] = None,
     export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,
 ) -> None:
-    """Turn a sound into a video that moves with it."""
+    """Turn a sound into a video that moves with it. Several sounds, or seeds, become a video each, with one loading."""
+    request, *more = requests
+    for_one = {"--work-dir": work_dir, "--redo-clip": redo_clip, "--export-workflow": export_workflow}
+    named = next((option for option, value in for_one.items() if value is not None), None)
+    if more and named is not None:
+        raise InputError(f"{named} is for one video, and {len(requests)} are asked for: give one sound and one seed")
     if export_workflow is not None:
         _export(request, export_workflow, is_silent=display.is_silent)
         return
     number = whole_number(redo_clip, "redo_clip")
     work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=number)
-    render(request, display, work=work)
+    if more:
+        many.render_all(requests, display, work)
+    else:
+        render(request, display, work=work)
 
 
 def _export(request: Request, target: str, *, is_silent: bool) -> None:
@@ -157,9 +164,7 @@ def render(request: Request, display: DisplayOptions = AS_USUAL, *, work: WorkOp
     """Render with a display."""
     from soundreel.pipeline import generate as generate_video
 
-    with open_display(display) as shown:
-        made = generate_video(request, shown, on_start=lambda begun: shown.start(render_begins(begun)), work=work)
-        shown.finish(made.path, render_ends(made))
+    many.render_with(generate_video, request, display, work)
 
 
 def _show_places(request: Request) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, overload
 import typer
 
 from soundreel.cli.display import Style
+from soundreel.cli.seeds import SEEDS, listed, named_by_seed
 from soundreel.cli.streams import say
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, Seconds, fields_of, without_password
@@ -23,6 +24,16 @@ AUDIO: Final = Annotated[
     typer.Argument(
         help="Any file with sound in it: mp3, wav, flac, m4a, ogg, opus, wma, a video. With --recipe not needed.",
         metavar="AUDIO",
+        show_default=False,
+    ),
+]
+
+AUDIOS: Final = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Any file with sound in it: mp3, wav, flac, m4a, ogg, opus, wma, a video. Several become a video "
+        "each. With --recipe not needed.",
+        metavar="AUDIO...",
         show_default=False,
     ),
 ]
@@ -188,6 +199,22 @@ def build_request(
     return Request(**reduce(_put, given.items(), fields))
 
 
+def build_requests(sounds: Sequence[str | None], seeds: str | None = None, **options: Any) -> list[Request]:
+    """A request for each sound and each of the `seeds`, a list as 1,2,3; else as `build_request`."""
+    if len(sounds) > 1 and options.get("output__path") is not None:
+        raise InputError(
+            f"--output names one video, and there are {len(sounds)} sounds: name a folder with --output-dir",
+            field="output.path",
+        )
+    if seeds is None:
+        return [build_request(audio, **options) for audio in sounds]
+    if options.get("seed") is not None:
+        raise InputError("--seed and --seeds both say the seed: give one of them", field="seed")
+    return [
+        named_by_seed(build_request(audio, **options | {"seed": seed})) for audio in sounds for seed in listed(seeds)
+    ]
+
+
 def _prompt_of(name: str, given: Mapping[str, Any]) -> dict[str, str]:
     """The prompt that a mood stands for."""
     if "prompt" in given:
@@ -271,20 +298,46 @@ def parse_size(text: str) -> dict[str, int]:
 
 def takes_request(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate a command: it gets `OPTIONS` beside its own options, and the finished request as first argument."""
-    own = list(inspect.signature(command).parameters.values())[1:]
 
     def run(audio: str | None, another_audio: str | None, **options: Any) -> None:
-        if audio is not None and another_audio is not None:
-            raise InputError(f"there are two sounds, {audio!r} and {another_audio!r}: give one of them", field="audio")
-        wanted = {name: options.pop(name) for name in {**OPTIONS, **RECIPE_OPTIONS}}
-        is_silent = options.get("quiet") or options.get("progress") is Style.NONE
-        if wanted["trust_recipe"] and wanted["recipe"] is not None and not is_silent:
-            _show_trusted(wanted)
-        command(build_request(another_audio if audio is None else audio, **wanted), **options)
+        wanted = _wanted(options)
+        command(build_request(_one_sound(audio, another_audio), **wanted), **options)
 
-    sounds = {"audio": AUDIO, "another_audio": ANOTHER_AUDIO}
-    first = [inspect.Parameter(name, KEYWORD, default=None, annotation=kind) for name, kind in sounds.items()]
-    return _as_command(run, command, first, {**OPTIONS, **RECIPE_OPTIONS}, own)
+    return _with_request(run, command, {"audio": AUDIO, "another_audio": ANOTHER_AUDIO})
+
+
+def takes_requests(command: Callable[..., None]) -> Callable[..., None]:
+    """As `takes_request` for several sounds and seeds: the first argument is a request for each pair of them."""
+
+    def run(audios: list[str] | None, another_audio: str | None, seeds: str | None, **options: Any) -> None:
+        wanted = _wanted(options)
+        sounds = [_one_sound(audio, another_audio) for audio in audios or (None,)]
+        command(build_requests(sounds, seeds, **wanted), **options)
+
+    return _with_request(run, command, {"audios": AUDIOS, "another_audio": ANOTHER_AUDIO, "seeds": SEEDS})
+
+
+def _with_request(
+    run: Callable[..., None], command: Callable[..., None], first: Mapping[str, Any]
+) -> Callable[..., None]:
+    own = list(inspect.signature(command).parameters.values())[1:]
+    parameters = [inspect.Parameter(name, KEYWORD, default=None, annotation=kind) for name, kind in first.items()]
+    return _as_command(run, command, parameters, {**OPTIONS, **RECIPE_OPTIONS}, own)
+
+
+def _wanted(options: dict[str, Any]) -> dict[str, Any]:
+    """What `build_request` takes, out of a command's options; places that a trusted recipe names are shown."""
+    wanted = {name: options.pop(name) for name in {**OPTIONS, **RECIPE_OPTIONS}}
+    is_silent = options.get("quiet") or options.get("progress") is Style.NONE
+    if wanted["trust_recipe"] and wanted["recipe"] is not None and not is_silent:
+        _show_trusted(wanted)
+    return wanted
+
+
+def _one_sound(audio: str | None, another: str | None) -> str | None:
+    if audio is not None and another is not None:
+        raise InputError(f"there are two sounds, {audio!r} and {another!r}: give one of them", field="audio")
+    return another if audio is None else audio
 
 
 def _show_trusted(options: Mapping[str, Any]) -> None:

@@ -1,0 +1,58 @@
+"""Several videos of one command, one after the other in one session: what fails does not keep the others from it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import typer
+
+from soundreel.cli.display import DisplayOptions, Style, open_display
+from soundreel.cli.events import write_error
+from soundreel.cli.guard import Failure
+from soundreel.cli.statements import render_begins, render_ends
+from soundreel.cli.streams import say
+from soundreel.errors import Cancelled
+from soundreel.request import Request, WorkOptions
+from soundreel.types import Result
+
+
+def render_with(
+    generate: Callable[..., Result], request: Request, display: DisplayOptions, work: WorkOptions
+) -> Result:
+    """Render with a display; `generate` is a function as `soundreel.generate`."""
+    with open_display(display) as shown:
+        made = generate(request, shown, on_start=lambda begun: shown.start(render_begins(begun)), work=work)
+        shown.finish(made.path, render_ends(made))
+    return made
+
+
+def render_all(requests: Sequence[Request], display: DisplayOptions, work: WorkOptions) -> None:
+    """Render each request; what fails is said, and in the end how many did.
+
+    Raises:
+        Exit: with the exit code of the first that failed.
+    """
+    from soundreel.session import Session
+
+    failures: list[Failure] = []
+    with Session() as session:
+        for number, request in enumerate(requests, start=1):
+            if not display.is_silent and display.style is not Style.JSON:
+                say(f"video {number} of {len(requests)}: {Path(request.audio).name}, seed {request.seed}")
+            try:
+                render_with(session.generate, request, display, work)
+            except Cancelled:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others are not to blame
+                failures.append(Failure.of(error))
+                _tell(failures[-1], request, display)
+    if failures:
+        if display.style is not Style.JSON:
+            say(f"soundreel: {len(failures)} of {len(requests)} videos were not made")
+        raise typer.Exit(failures[0].exit_code)
+
+
+def _tell(failure: Failure, request: Request, display: DisplayOptions) -> None:
+    if display.style is Style.JSON:
+        write_error(failure)
+    else:
+        say(f"soundreel: {Path(request.audio).name}, seed {request.seed}: {failure.message}")
