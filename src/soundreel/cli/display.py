@@ -7,11 +7,12 @@ The path of a finished video goes to standard output and all else to standard er
 import dataclasses
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from soundreel.cli.events import write_event
 from soundreel.cli.statements import Statement
@@ -28,6 +29,14 @@ BETWEEN_LINES_SECONDS: Final = 1.0
 
 BAR_COLUMNS: Final = 60
 """A terminal of fewer columns shows no bar, only the numbers."""
+
+BAR_STYLES: Final[Mapping[str, Any]] = {
+    "style": "dim",
+    "complete_style": "bold",
+    "finished_style": "bold",
+    "pulse_style": "dim",
+}
+"""Of the bar: in the terminal's own colour, which is seen on dark and on light."""
 
 
 class Style(StrEnum):
@@ -244,7 +253,8 @@ def bar_line(progress: Progress, width: int) -> "RenderableType":
         line.add_row(words, numbers)
     else:
         done = percent(progress)
-        bar = ProgressBar(total=None if done is None else 100, completed=done or 0, width=width // 3)
+        total = None if done is None else 100
+        bar = ProgressBar(total=total, completed=done or 0, width=width // 3, **BAR_STYLES)
         line.add_row(words, bar, numbers)
     return line
 

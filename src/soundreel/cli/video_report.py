@@ -91,11 +91,12 @@ def _engine(recipe: dict[str, Any]) -> str:
 
 
 def _recipe_rows(recipe: dict[str, Any]) -> Rows:
+    asked = {name: value for name, value in recipe["request"].items() if (name, value) != ("engine", recipe["engine"])}
     return [
         ("engine", _engine(recipe)),
         ("made by", f"soundreel {recipe['soundreel']}, {recipe['created']}"),
         *(("note", note) for note in recipe["notes"]),
-        *((name, says) for name, value in recipe["request"].items() if (says := _stated(value))),
+        *((name, says) for name, value in asked.items() if (says := _stated(value))),
     ]
 
 
@@ -105,4 +106,6 @@ def _stated(value: Any) -> str:
         return ", ".join(f"{name} {says}" for name, field in value.items() if (says := _stated(field)))
     if isinstance(value, list):
         return " ".join(map(str, value[:MOST_ROWS])) + (f" … ({len(value):,})" if len(value) > MOST_ROWS else "")
+    if isinstance(value, float):
+        return f"{value:g}"
     return "" if value is None or value is False else "yes" if value is True else str(value)

@@ -67,7 +67,7 @@ class Destination:
             work = tempfile.TemporaryDirectory(prefix=".soundreel-", dir=self.folder)
         except OSError as error:
             raise InputError(
-                f"cannot write into {str(self.folder)!r} ({error.strerror}): choose another place with --output"
+                f"cannot write into {str(self.folder)!r} ({error.strerror}): choose another folder with --output"
             ) from error
         try:
             with work as name, nullcontext() if self.asked is None else claimed(self.asked):

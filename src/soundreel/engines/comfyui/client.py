@@ -4,6 +4,7 @@ Known to work from ComfyUI 0.3.64 on. Unknown keys in answers are ignored. No re
 continues where the connection was lost.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -251,13 +252,12 @@ class Client:
             yield
         except httpx.ConnectError as error:
             raise UnreachableError(
-                f"no ComfyUI server answers at {self.shown_url} ({error}): {HOW_TO_START}"
+                f"no ComfyUI server answers at {self.shown_url} ({_in_words(error)}): {HOW_TO_START}"
             ) from error
         except httpx.ReadTimeout as error:
             raise BusyError(f"{self.shown_url} has not answered for {ANSWER_SECONDS:.0f} s") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            cause = str(error) or type(error).__name__
-            raise UnreachableError(f"the connection to {self.shown_url} failed: {cause}") from error
+            raise UnreachableError(f"the connection to {self.shown_url} failed: {_in_words(error)}") from error
 
 
 def describe_faults(answer: Mapping[str, Any]) -> str:
@@ -284,3 +284,8 @@ def _check_whole(part: Path, response: httpx.Response) -> None:
     if not size.isdecimal() or int(size) != part.stat().st_size:
         part.unlink()
         raise UnreachableError(f"what was downloaded of {part.stem} does not belong to it")
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says, without the number that systems have for it."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
