@@ -218,12 +218,13 @@ class ShortOfMemory:
         *,
         check: Check,
         on_piece: OnPiece,
+        pictures: Tensor | None,
     ) -> Tensor:
         by_the_cpu = on_piece is not native_vae._hear_nothing
         self.events.append((step, bands, str(z.dtype)) if by_the_cpu else (step, bands))
         if bands < self.enough and not by_the_cpu:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(network, z, keep, step, bands, check, on_piece)
+        return decode(network, z, keep, step, bands, check, on_piece, pictures)
 
     def make_room(self) -> bool:
         self.events.append("make room")

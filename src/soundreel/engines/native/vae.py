@@ -123,7 +123,9 @@ class Vae(LoadedNetwork[WanVae]):
         def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
             like = next(self.network.parameters())
             there = moments.to(like.device, like.dtype)
-            return decode(self.network, there, keep, step, bands, self.check, on_piece, pictures)
+            return decode(
+                self.network, there, keep, step, bands, check=self.check, on_piece=on_piece, pictures=pictures
+            )
 
         _, frames, rows, columns = latents.shape
         return self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
