@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.pictures import psnr, ssim
 from soundreel.errors import SoundreelError
 from soundreel.interpolation.frames import Method, interpolate, open_method
 from soundreel.interpolation.network import LARGEST_BATCH, FrameInterpolator
@@ -43,27 +44,6 @@ PUBLISHED_FILM = FilmSizes(
 )
 
 Open = dict[str, Method]
-
-
-def psnr(one: NDArray[Any], other: Picture) -> float:
-    """dB, of 8-bit pictures."""
-    error = np.mean((one.astype(np.float64) - other) ** 2)
-    return float(10 * np.log10(255**2 / max(float(error), 1e-10)))
-
-
-def ssim(one: NDArray[Any], other: Picture) -> float:
-    """Structural similarity of luma: Gaussian windows of σ 1.5, 11 wide."""
-    x, y = (cv2.cvtColor(picture.astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(float) for picture in (one, other))
-
-    def smooth(picture: NDArray[Any]) -> NDArray[Any]:
-        return cv2.GaussianBlur(picture, (11, 11), 1.5)
-
-    mean_x, mean_y = smooth(x), smooth(y)
-    var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
-    both = smooth(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    similar = (2 * mean_x * mean_y + c1) * (2 * both + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return float(similar.mean())
 
 
 def quality(film: Path, methods: Open) -> Iterator[tuple[str, float, float]]:
