@@ -64,7 +64,8 @@ class WanS2VTransformerBlock(nn.Module):
         self.attn2 = CrossAttention(width, heads, eps)
         self.norm3 = ResidualNorm(width, eps)
         self.ffn = FusedFeedForward(width, ffn_width)
-        self.scale_shift_table = nn.Parameter(nn.init.normal_(torch.empty(1, 6, width), std=width**-0.5))
+        self.scale_shift_table = nn.Parameter(torch.empty(1, 6, width))
+        nn.init.normal_(self.scale_shift_table, std=width**-0.5)
         self.audio_norm = AudioNorm(width, adaptive=adaptive_audio) if has_audio else None
         self.audio_attn = CrossAttention(width, heads, AUDIO_EPS) if has_audio else None
 

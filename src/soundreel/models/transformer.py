@@ -122,7 +122,8 @@ class WanS2VTransformer3DModel(nn.Module):
         )
         self.norm_out = Float32LayerNorm(width, eps, elementwise_affine=False)
         self.proj_out = Float32Linear(width, out_channels * math.prod(patch_size))
-        self.scale_shift_table = nn.Parameter(nn.init.normal_(torch.empty(1, 2, width), std=width**-0.5))
+        self.scale_shift_table = nn.Parameter(torch.empty(1, 2, width))
+        nn.init.normal_(self.scale_shift_table, std=width**-0.5)
 
     def condition(
         self,

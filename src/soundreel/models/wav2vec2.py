@@ -169,7 +169,8 @@ class _NormedConvolution(nn.Module):
         self.parametrizations = nn.ModuleDict({"weight": nn.Module()})
         factors = self.parametrizations["weight"]
         factors.original0 = nn.Parameter(torch.ones(1, 1, length))
-        factors.original1 = nn.Parameter(nn.init.normal_(torch.empty(width, width // groups, length)))
+        factors.original1 = nn.Parameter(torch.empty(width, width // groups, length))
+        nn.init.normal_(factors.original1)
 
     def forward(self, x: Tensor) -> Tensor:
         factors = self.parametrizations["weight"]
