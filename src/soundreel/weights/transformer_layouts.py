@@ -2,7 +2,7 @@
 
 official   as Wan-AI, ComfyUI, GGUF files and FastVideo's conversion name them; config.json, if there is one, is Wan's
 diffusers  as diffusers' pull request names them, with a config.json of its own
-ours       as `WanS2VTransformer3DModel.save_pretrained` writes them
+ours       as the class in `models.diffusers_model` saves them
 """
 
 from collections.abc import Mapping
