@@ -18,6 +18,7 @@ from soundreel.errors import WeightsError
 from soundreel.weights.keys import Shapes, name_some
 from soundreel.weights.quantized import Fp8Linear
 from soundreel.weights.read import TORCH_DTYPE, TensorFile, open_tensors
+from soundreel.weights.reading import TensorReader
 from soundreel.weights.stored import Stored, collect
 
 GGUF_AXES = 4
@@ -321,17 +322,18 @@ def _fill(
     work.sort(key=lambda pair: (parts.turn(pair[1]), str(pair[0].file.header.path), pair[0].header.offset))
     total = sum(tensor.size_bytes for tensor, _ in work)
     done = 0
-    for tensor, slot in work:
-        _put(tensor, slot, target)
-        parts.arrived(slot)
-        done += tensor.size_bytes
-        if on_load is not None:
-            on_load(LoadProgress(component=spec.name, done_bytes=done, total_bytes=total))
+    with TensorReader([tensor for tensor, _ in work], target.read_on) as reader:
+        values = iter(reader)
+        for tensor, slot in work:
+            _put(next(values), tensor, slot, target)
+            parts.arrived(slot)
+            done += tensor.size_bytes
+            if on_load is not None:
+                on_load(LoadProgress(component=spec.name, done_bytes=done, total_bytes=total))
 
 
-def _put(tensor: Stored, slot: _Slot, target: _Target) -> None:
+def _put(value: Tensor, tensor: Stored, slot: _Slot, target: _Target) -> None:
     layer, leaf = slot.holders[0]
-    value = tensor.read(target.read_on)
     if isinstance(layer, Fp8Linear) and leaf == "weight":
         layer.scale = _read_scale(tensor, target.device)
         slot.put(nn.Parameter(value.view(torch.int8), requires_grad=False))

@@ -11,6 +11,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,6 +52,14 @@ class TensorFile(Protocol):
         """One tensor as it is stored; a quantized GGUF tensor as its bytes, uint8 [rows, bytes per row]."""
         ...
 
+    def fill(self, name: str, begin: int, into: Tensor) -> None:
+        """Fill `into`, uint8 on the CPU, with the tensor's bytes from `begin` on; from any thread."""
+        ...
+
+    def shaped(self, name: str, data: Tensor) -> Tensor:
+        """All bytes of a tensor as `read` gives it."""
+        ...
+
 
 def open_tensors(path: Path) -> TensorFile:
     """Open a .safetensors, .gguf or PyTorch file; `WeightsError` where it is damaged."""
@@ -69,7 +78,17 @@ class ByteFile:
         """Read the bytes of `name` once, into memory of `device`."""
         tensor = self.header.tensors[name]
         with open_weights(self.header.path) as file:
-            data = _read_bytes(file, tensor, device)
+            return self.shaped(name, _read_bytes(file, tensor, device))
+
+    def fill(self, name: str, begin: int, into: Tensor) -> None:
+        """From the file, which is opened anew."""
+        with open_weights(self.header.path) as file:
+            file.seek(self.header.tensors[name].offset + begin)
+            _fill(file, into)
+
+    def shaped(self, name: str, data: Tensor) -> Tensor:
+        """Of the type and shape that the header says."""
+        tensor = self.header.tensors[name]
         dtype = TORCH_DTYPE.get(tensor.dtype)
         if dtype is None:
             return data.view(*_rows(tensor))
@@ -86,6 +105,16 @@ class TorchFile:
     def read(self, name: str, device: torch.device) -> Tensor:
         """Copy `name` out of the mapped file."""
         return self._tensors[name].to(device, copy=True)
+
+    def fill(self, name: str, begin: int, into: Tensor) -> None:
+        """Out of the mapped file."""
+        stored = self._tensors[name].contiguous().flatten().view(torch.uint8).numpy()
+        np.copyto(into.numpy(), stored[begin : begin + len(into)])  # unlike PyTorch's it takes this thread alone
+
+    def shaped(self, name: str, data: Tensor) -> Tensor:
+        """Of the type and shape that it has there."""
+        tensor = self._tensors[name]
+        return data.view(tensor.dtype).view(tensor.shape)
 
 
 def read_all(files: Iterable[TensorFile]) -> Mapping[str, tuple[TensorFile, TensorHeader]]:

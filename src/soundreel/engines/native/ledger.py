@@ -27,6 +27,7 @@ from soundreel.engines.native.cost import TEXT_ROWS
 from soundreel.engines.native.demand import Demand, PixelDemand, Weights
 from soundreel.engines.native.memory_plan import Encoders, MemoryPlan
 from soundreel.engines.native.vae_memory import CPU_FACTOR, Sizes, decode_bytes, encode_bytes
+from soundreel.weights.reading import AHEAD_BYTES
 from soundreel.weights.streaming import BUFFERS, spread
 
 VAE_REST = 350 * 10**6
@@ -50,7 +51,8 @@ ROUNDING_BYTES_PER_WEIGHT = 9
 
 GPU_PROCESS_BYTES = 2_750 * 10**6
 """Of the host, for Python and the libraries that compute on a GPU: whole commands on an H100 took 2.0 to 2.75 GB beside
-what is counted here (benchmarks/results/h100_cards.md)."""
+what is counted here (benchmarks/results/h100_cards.md). Since then 128 MB more are page-locked to read weights, and 200 MB
+of libraries are no longer imported."""
 
 CPU_PROCESS_BYTES = 600 * 10**6
 """The same without a GPU's libraries, measured."""
@@ -97,7 +99,7 @@ def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Mom
     yield from _encoding(weights, memory, process)
     yield Moment(
         name="load",
-        device=stays + (rounding_bytes(weights, asked) if memory.rounds else 0),
+        device=stays + arriving_bytes(weights, asked, memory),
         host=waiting + max(_streamed(weights, memory), default=0),  # one block is copied into its buffer
     )
     yield Moment(name="encode", device=stays + vae_encode_bytes(asked, memory), host=sampling)
@@ -138,6 +140,14 @@ def resident_bytes(weights: Weights, memory: MemoryPlan) -> int:
     streamed = _streamed(weights, memory)
     buffers = min(BUFFERS, len(streamed)) * max(streamed, default=0)
     return weights.others + (0 if memory.offloads else weights.clip) + sum(step) - sum(streamed) + buffers
+
+
+def arriving_bytes(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
+    """What is there of the transformer, while it is loaded, beside what will stay: read ahead, or being rounded."""
+    rounding = rounding_bytes(weights, asked) if memory.rounds else 0
+    changes = memory.rounds or memory.streamed or memory.offloads or asked.shares_host
+    total = weights.others + weights.clip + sum(weights.step)
+    return rounding + (min(AHEAD_BYTES, total) if changes else 0)
 
 
 def rounding_bytes(weights: Weights, asked: Demand) -> int:
