@@ -24,6 +24,7 @@ from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
 from soundreel.engines.native.device import DeviceLostError, capped, release_memory, says_what_is_lost
+from soundreel.engines.native.loading import TransformerLoading
 from soundreel.engines.native.memory_plan import Encoders
 from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.prepared import (
@@ -202,10 +203,12 @@ class _Sampling:
         request, loading = plan.request, report_loading(report)
         self._plan, self._report, self._check = plan, report, check
         self._schedule = plan_schedule(request)
-        if placement.memory.encoders is Encoders.ALONE:
+        if placement.memory.encoders is Encoders.ALONE and not placement.memory.loads_beside:
             decoder.vae.to("cpu")  # each encoder has the device to itself
-        scene = prepare_scene(prepared, networks, loading, check)
-        transformer = networks.transformer(placement, loading)
+        with TransformerLoading(networks, placement, loading) as arriving:
+            arriving.begin()
+            scene = prepare_scene(prepared, networks, arriving.on_load, check)
+            transformer = arriving.result()
         self._resident = transformer.resident
         decoder.vae.to(placement.device)
         self._sampler = ClipSampler(

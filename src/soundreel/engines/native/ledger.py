@@ -51,8 +51,8 @@ ROUNDING_BYTES_PER_WEIGHT = 9
 
 GPU_PROCESS_BYTES = 2_750 * 10**6
 """Of the host, for Python and the libraries that compute on a GPU: whole commands on an H100 took 2.0 to 2.75 GB beside
-what is counted here (benchmarks/results/h100_cards.md). Since then 128 MB more are page-locked to read weights, and 200 MB
-of libraries are no longer imported."""
+what is counted here (benchmarks/results/h100_cards.md). Since then 128 MB more are page-locked to read weights, and
+200 MB of libraries are no longer imported."""
 
 CPU_PROCESS_BYTES = 600 * 10**6
 """The same without a GPU's libraries, measured."""
@@ -96,7 +96,7 @@ def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Mom
     sampling, decoding = waiting + sampling_pixels(asked), waiting + decoding_pixels(asked)
     conditioned = stays + conditioning_bytes(asked)
     unpacked = UNPACKED_BYTES * weights.largest_packed
-    yield from _encoding(weights, memory, process)
+    yield from _encoding(weights, asked, memory, process)
     yield Moment(
         name="load",
         device=stays + arriving_bytes(weights, asked, memory),
@@ -109,10 +109,12 @@ def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Mom
     yield Moment(name="hand over", device=stays, host=decoding)
 
 
-def _encoding(weights: Weights, memory: MemoryPlan, process: int) -> Iterator[Moment]:
-    """Words and sound: before the transformer is loaded, or in a session beside it."""
-    is_beside = memory.encoders is not Encoders.ALONE
+def _encoding(weights: Weights, asked: Demand, memory: MemoryPlan, process: int) -> Iterator[Moment]:
+    """Words and sound: before the transformer is loaded, or while it is, or in a session beside it."""
+    is_beside = memory.loads_beside or memory.encoders is not Encoders.ALONE
     beside = resident_bytes(weights, memory) + weights.vae if is_beside else 0
+    if memory.loads_beside:
+        beside += arriving_bytes(weights, asked, memory)
     streamed = memory.text_streamed or memory.encoders is Encoders.STREAMED
     waiting = process + (waiting_bytes(weights, memory) if is_beside else 0)
     sound = weights.sound + SOUND_BYTES

@@ -17,6 +17,7 @@ from soundreel.engines.native.memory_modes import (
     fit,
     weighed,
     with_encoders,
+    with_loading_beside,
 )
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.errors import EngineError
@@ -58,7 +59,9 @@ def choose_memory(
     free, host = devices.free_memory(device, held or 0), host_room()
     found = choose(weights, asked, request, free, kept, host)
     if found is not None:
-        return found if held is None else with_encoders(weights, asked, found, budget_of(found.mode, free), host)
+        budget = budget_of(found.mode, free)
+        found = found if held is None else with_encoders(weights, asked, found, budget, host)
+        return with_loading_beside(weights, asked, found, budget, host)
     modes = [Memory.HIGH, Memory.AUTO] if request.compute.memory == Memory.AUTO else [request.compute.memory]
     ways = [fit(weights, asked, request, mode, budget_of(mode, free), kept) for mode in modes]
     fitting = [way for way in ways if way is not None]

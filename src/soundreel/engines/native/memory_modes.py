@@ -75,8 +75,7 @@ def fit(
     budget = budget_of(mode, None) if budget is None else budget
     for candidate in candidates(weights, asked, request, mode, budget, kept):
         found = weighed(weights, asked, candidate)
-        on_device = budget is None or found.peak_bytes <= budget * (1 - SLACK)
-        if on_device and (host is None or found.host_bytes <= host):
+        if _has_room(found, budget, host):
             return found
     return None
 
@@ -85,12 +84,21 @@ def with_encoders(
     weights: Weights, asked: Demand, memory: MemoryPlan, budget: int | None, host: int | None
 ) -> MemoryPlan:
     """A plan for more renders than one: with the encoders as near to the transformer as there is room."""
-    for encoders in Encoders:
-        found = weighed(weights, asked, replace(memory, encoders=encoders))
-        on_device = budget is None or found.peak_bytes <= budget * (1 - SLACK)
-        if on_device and (host is None or found.host_bytes <= host):
-            return found
-    return memory
+    ways = (weighed(weights, asked, replace(memory, encoders=encoders)) for encoders in Encoders)
+    return next((way for way in ways if _has_room(way, budget, host)), memory)
+
+
+def with_loading_beside(
+    weights: Weights, asked: Demand, memory: MemoryPlan, budget: int | None, host: int | None
+) -> MemoryPlan:
+    """A plan in which text and sound are encoded while the transformer is loaded, if there is room."""
+    found = weighed(weights, asked, replace(memory, loads_beside=True))
+    return found if _has_room(found, budget, host) else memory
+
+
+def _has_room(memory: MemoryPlan, budget: int | None, host: int | None) -> bool:
+    on_device = budget is None or memory.peak_bytes <= budget * (1 - SLACK)
+    return on_device and (host is None or memory.host_bytes <= host)
 
 
 def fit_print(vae: int, asked: PixelDemand, mode: str, free: int | None, kept: Bits | None = None) -> MemoryPlan:

@@ -46,6 +46,7 @@ class MemoryPlan:
     offloads: bool = False  # layers that are used once per clip wait there, too
     text_streamed: bool = False  # the text encoder's blocks wait there
     encoders: Encoders = Encoders.ALONE
+    loads_beside: bool = False  # text and sound are encoded while the transformer is loaded
     tokens_at_once: int | None = None  # of the feed-forward layers; None: all
     vae_step: int = VAE_STEPS[0]  # latent frames that the VAE takes at once
     vae_bands: int = 1  # of rows that the VAE goes through one after the other

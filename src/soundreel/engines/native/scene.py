@@ -39,11 +39,12 @@ def prepare_scene(
     plan, placement = prepared.plan, prepared.placement
     networks = Networks() if networks is None else networks
     request, device, encoders = plan.request, placement.device, placement.memory.encoders
-    if encoders is Encoders.ALONE or not networks.has_transformer_of(placement):
+    loads_beside = placement.memory.loads_beside
+    if not loads_beside and (encoders is Encoders.ALONE or not networks.has_transformer_of(placement)):
         networks.let_go(Component.TRANSFORMER)
 
     def encode(texts: Sequence[str]) -> list[Tensor]:
-        beside = networks.has(Component.TRANSFORMER) and encoders is Encoders.STREAMED
+        beside = encoders is Encoders.STREAMED and (loads_beside or networks.has(Component.TRANSFORMER))
         streamed = placement.memory.text_streamed or beside
         encoder = networks.text_encoder(placement, streamed=streamed, on_load=on_load)
         return [encoder.encode(text) for text in texts]

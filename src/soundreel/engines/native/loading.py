@@ -1,0 +1,88 @@
+"""The transformer on its way, in a thread of its own, while text and sound are encoded where there is room for both."""
+
+from collections import deque
+from concurrent import futures
+from contextlib import nullcontext
+from types import TracebackType
+from typing import Final, Self
+
+import torch
+
+from soundreel.disk.durable import uninterrupted
+from soundreel.engines.native.block_placement import LoadedTransformer
+from soundreel.engines.native.networks import Networks
+from soundreel.engines.native.prepared import Placement
+from soundreel.types import CancelFlag
+from soundreel.weights.catalog import Component
+from soundreel.weights.load import LoadProgress, OnLoad
+
+TURN_SECONDS: Final = 0.1
+"""Between two reports while the transformer is waited for."""
+
+
+class TransformerLoading:
+    """Loads the transformer of a placement when it is asked for, or from `begin` on where the memory plan says so.
+
+    A context manager: when it is left the thread has ended, at the next tensor if nobody has waited for it. What goes
+    wrong in the thread is raised where its result is asked for, or something else reports; reports are made in the
+    thread that renders alone.
+
+    Args:
+        on_load: hears the bytes that have come, and may raise to stop.
+    """
+
+    def __init__(self, networks: Networks, placement: Placement, on_load: OnLoad) -> None:
+        self._networks, self._placement, self._on_load = networks, placement, on_load
+        self._stop = CancelFlag()
+        self._come: deque[LoadProgress] = deque()
+        self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="load-transformer")
+        self._loading: futures.Future[LoadedTransformer] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with uninterrupted():
+            self._stop.set()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def begin(self) -> None:
+        """Begin to load it, where there is room beside the encoders, and it is not there already."""
+        is_there = self._networks.has_transformer_of(self._placement)
+        if self._placement.memory.loads_beside and not is_there:
+            self._networks.let_go(Component.TRANSFORMER)
+            with uninterrupted():
+                self._loading = self._pool.submit(self._load)
+
+    def on_load(self, progress: LoadProgress) -> None:
+        """For the networks that are loaded meanwhile: report their bytes, and the transformer's."""
+        if self._loading is not None and self._loading.done():
+            self._loading.result()
+        self._report()
+        self._on_load(progress)
+
+    def result(self) -> LoadedTransformer:
+        """The transformer; waits for it, or loads it now."""
+        while self._loading is not None:
+            with uninterrupted():
+                is_done = bool(futures.wait([self._loading], TURN_SECONDS).done)
+            self._report()
+            if is_done:
+                return self._loading.result()
+        return self._networks.transformer(self._placement, self._on_load)
+
+    @torch.inference_mode()
+    def _load(self) -> LoadedTransformer:
+        device = self._placement.device
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return self._networks.transformer(self._placement, self._hear)
+
+    def _hear(self, progress: LoadProgress) -> None:
+        self._stop.check()
+        self._come.append(progress)
+
+    def _report(self) -> None:
+        while self._come:
+            self._on_load(self._come.popleft())
