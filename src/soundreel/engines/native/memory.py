@@ -19,7 +19,7 @@ from soundreel.engines.native.memory_modes import (
     with_encoders,
     with_loading_beside,
 )
-from soundreel.engines.native.memory_plan import Bits, MemoryPlan
+from soundreel.engines.native.memory_plan import Bits, Encoders, MemoryPlan
 from soundreel.errors import EngineError
 from soundreel.host_memory import total_memory
 from soundreel.request import Memory, Precision, Request, memory_bytes
@@ -60,8 +60,11 @@ def choose_memory(
     found = choose(weights, asked, request, free, kept, host)
     if found is not None:
         budget = budget_of(found.mode, free)
-        found = found if held is None else with_encoders(weights, asked, found, budget, host)
-        return with_loading_beside(weights, asked, found, budget, host)
+        if held is None:
+            return with_loading_beside(weights, asked, found, budget, host)
+        found = with_encoders(weights, asked, found, budget, host)
+        alone = found.encoders is Encoders.ALONE
+        return found if alone else with_loading_beside(weights, asked, found, budget, host)
     modes = [Memory.HIGH, Memory.AUTO] if request.compute.memory == Memory.AUTO else [request.compute.memory]
     ways = [fit(weights, asked, request, mode, budget_of(mode, free), kept) for mode in modes]
     fitting = [way for way in ways if way is not None]
