@@ -179,7 +179,7 @@ def mode_of(model: WanS2VTransformer3DModel, mode: Mode, device: torch.device) -
     model.use_attention(mode.attention)
     before = dispatch.is_fused
     if not mode.fused:
-        dispatch.is_fused = lambda _: False  # type: ignore[assignment]
+        dispatch.is_fused = lambda _: False
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ def float8_weights() -> Weights:
 
 
 def full_plan(**fields: Any) -> Plan:
-    return plan_clips(Request(**{"audio": "", "ref_image": "", "frames": 157, **fields}), 20.0)
+    return plan_clips(Request(**{"audio": "a.wav", "ref_image": "a.png", "frames": 157, **fields}), 20.0)
 
 
 def full_demand(planned: Plan) -> Demand:

@@ -14,6 +14,7 @@ pytest.importorskip("diffusers", reason="the packages of soundreel[native] are n
 from command import finish, start
 from full_size import GB, float8_weights, full_demand, full_plan, full_weights
 from native_renders import SPEECH, native_plan, prepared, rendered
+from soundreel.engines import beginning
 from soundreel.engines.base import Prepared
 from soundreel.engines.native import networks
 from soundreel.engines.native.block_placement import LoadedTransformer
@@ -192,3 +193,65 @@ def test_both_come_at_once_only_within_the_plan(
     assert budget is not None
     assert beside.peak_bytes <= budget
     assert replace(beside, loads_beside=False, peak_bytes=0, host_bytes=0) == replace(alone, peak_bytes=0, host_bytes=0)
+
+
+def test_the_first_line_comes_before_anything_slow_and_files_are_read_meanwhile(tmp_path: Path) -> None:
+    """By a real command, told by what it had imported when it said so."""
+    program = """
+import os, sys
+from soundreel.__main__ import main
+advised, fadvise = [], os.posix_fadvise
+
+def noted(descriptor, begin, length, kind):
+    advised.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    fadvise(descriptor, begin, length, kind)
+
+os.posix_fadvise = noted
+try:
+    main()
+finally:
+    print(sorted({os.path.basename(path) for path in advised}))
+"""
+    asked = ("generate", SPEECH, "--engine", "native", "--device", "cpu", "--models", OFFICIAL, *TINY)
+    process = start(*asked, "-o", tmp_path / "video.mp4", "--progress", "lines", program=("-c", program))
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    done = finish(process)
+    assert first == "load PyTorch\n"
+    assert done.code == 0, done.err
+    read = done.out.splitlines()[-1]
+    assert all(path.name in read for path in OFFICIAL.rglob("*.safetensors"))
+    assert all(path.name in read for path in OFFICIAL.glob("*.pth"))
+
+
+def test_reading_ahead_stops_when_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.safetensors"
+    with path.open("wb") as file:
+        file.truncate(10 * beginning.CHUNK_BYTES)
+    monkeypatch.setattr(beginning, "available_memory", lambda: 100 * beginning.CHUNK_BYTES)
+    asked, is_asked, goes_on = [], threading.Event(), threading.Event()
+
+    def advise(_: int, begin: int, *__: int) -> None:
+        asked.append(begin)
+        is_asked.set()
+        assert goes_on.wait(HANGS_SECONDS)
+
+    monkeypatch.setattr("os.posix_fadvise", advise, raising=False)
+    ahead = beginning.ReadAhead([tmp_path / "missing", path])
+    assert is_asked.wait(HANGS_SECONDS)
+    threading.Timer(0.05, goes_on.set).start()
+    ahead.stop()
+    assert asked == [0]
+    assert threads() == []
+
+
+def test_no_more_is_read_ahead_than_memory_has_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path in paths:
+        with path.open("wb") as file:
+            file.truncate(3 * beginning.CHUNK_BYTES)
+    monkeypatch.setattr(beginning, "available_memory", lambda: 8 * beginning.CHUNK_BYTES)
+    asked: list[int] = []
+    monkeypatch.setattr("os.posix_fadvise", lambda _, begin, *__: asked.append(begin), raising=False)
+    beginning.ReadAhead(paths)._thread.join(HANGS_SECONDS)
+    assert asked == [0, beginning.CHUNK_BYTES, 2 * beginning.CHUNK_BYTES, 0]

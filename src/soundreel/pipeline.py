@@ -10,6 +10,7 @@ from typing import Any
 from soundreel import planning
 from soundreel.disk.durable import uninterrupted
 from soundreel.engines.base import Choice, Start, open_engine
+from soundreel.engines.beginning import Beginning
 from soundreel.engines.opened import Engines
 from soundreel.media.audio import probe_sound
 from soundreel.progress_timer import ProgressTimer
@@ -85,7 +86,8 @@ def generate(
     stop = CancelFlag() if cancel is None else cancel
     timer = ProgressTimer(on_progress, stop)
     with nullcontext(engines) if engines is not None else Engines() as opened:
-        render = prepare(request, work, stop.check, opened.open)
+        with Beginning(opened.open, timer, reads=not work.only_print) as choose:
+            render = prepare(request, work, stop.check, choose)
         return _generate(render, work, timer, stop, on_start)
 
 

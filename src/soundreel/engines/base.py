@@ -244,6 +244,13 @@ def open_engine(request: Request, load: Callable[[EngineName], Engine] = load_en
     return Choice(engine=load(EngineName.DRAFT), why=f"no model render: native: {no_native}; comfyui: {no_server}")
 
 
+def imports_torch(request: Request) -> bool:
+    """Whether PyTorch is imported to open the engine of a request, or to learn whether it can be."""
+    if not _has_native_packages():
+        return False
+    return request.engine is EngineName.NATIVE or (request.engine is EngineName.AUTO and find_gpu() is not None)
+
+
 def check_weights(request: Request) -> None:
     """Raise `WeightsError` where the native engine is asked for and its model is not here.
 

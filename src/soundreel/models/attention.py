@@ -6,7 +6,7 @@ Legend: B batch, L queries, M keys, D = H·d model width, H heads, d head width,
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -17,8 +17,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from soundreel.errors import InputError
 from soundreel.models.conditioning import KeyValue
 from soundreel.models.kernels.checks import check_attention
+from soundreel.models.kernels.compile_cache import ensure_room
 from soundreel.models.kernels.dispatch import first_line, kernel_errors, operations
 from soundreel.models.kernels.float8_rows import Float8Rows, some_tokens
+from soundreel.models.kernels.once import once
 from soundreel.models.residual import NormedResidual
 from soundreel.models.rope import Rotary
 
@@ -122,7 +124,7 @@ def _fastest(kernels: Sequence[Kernel], speeds: Mapping[Kernel, float]) -> Kerne
     return next(kernel for kernel in kernels if speeds.get(kernel, 0.0) >= enough)
 
 
-@cache
+@once
 def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:
     """Why a kernel is not used on a device, found by running it on a small input; None if it runs and is right."""
     if kernel is Kernel.SDPA:
@@ -132,6 +134,7 @@ def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width
     needed = {Kernel.SAGE: "sageattention", Kernel.FP8: "triton"}.get(kernel)
     if needed is not None and find_spec(needed) is None:
         return f"the package {needed} is missing"
+    ensure_room()
     try:
         check_attention(partial(attend, kernel=kernel), device, dtype, head_width, LARGEST_ERROR[kernel])
     except kernel_errors() as error:

@@ -46,6 +46,7 @@ from soundreel.engines.native.progress import (
     show_picture,
 )
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
+from soundreel.engines.native.warm_up import WarmUp
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
@@ -69,6 +70,7 @@ class NativeEngine:
         self.keeps = False
         self._networks = Networks()
         self._lost = ""
+        self._warm_up: WarmUp | None = None
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
@@ -79,6 +81,8 @@ class NativeEngine:
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files and memory, and decide all of `Placement`; no weight is read."""
         with self._hears_of_loss():
+            if self._warm_up is not None:
+                self._warm_up.begin(plan.request)
             return decisions.prepare(plan, kept, self._networks.bytes_on if self.keeps else None)
 
     def print_files(self, request: Request) -> Mapping[str, str]:
@@ -105,8 +109,12 @@ class NativeEngine:
         """Yield the clips from `start` on; the carry holds the motion frames."""
         device = prepared.placement.device
         try:
-            with self._hears_of_loss(), capped(device, prepared.placement.memory):
-                yield from _render(prepared, self._networks, start, report, check)
+            with (
+                self._hears_of_loss(),
+                capped(device, prepared.placement.memory),
+                TransformerLoading(self._networks, prepared.placement, report_loading(report)) as arriving,
+            ):
+                yield from _render(prepared, self._networks, arriving, start, report, check)
         except Exception as error:
             if not isinstance(error, Cancelled):
                 self._networks.close()  # nobody knows what state they are in
@@ -117,12 +125,15 @@ class NativeEngine:
                 release_memory(device)
 
     def __enter__(self) -> Self:
+        self._warm_up = WarmUp()  # what is prepared from now on is rendered
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give all memory back."""
+        if self._warm_up is not None:
+            self._warm_up.end()
         self._networks.close()
 
     @contextmanager
@@ -147,13 +158,15 @@ def _digests(files: ModelFiles) -> dict[str, str]:
 
 @torch.inference_mode()
 def _render(
-    prepared: Prepared, networks: Networks, start: Start, report: Report, check: Check
+    prepared: Prepared, networks: Networks, arriving: TransformerLoading, start: Start, report: Report, check: Check
 ) -> Iterator[RenderedClip]:
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
     assert isinstance(placement, PrintPlacement)
     request, device = plan.request, placement.device
-    vae = networks.vae(placement, report_loading(report))
+    if start.negatives.find(start.index) is None:
+        arriving.begin()
+    vae = networks.vae(placement, arriving.on_load)
     vae.check = check
     vae.make_room = networks.make_room
     vae.on_cpu = on_cpu = CpuProgress(plan, report)
@@ -166,7 +179,7 @@ def _render(
         on_cpu.clip = clip
         negative, facts = chain.find(clip), start.negatives.facts(clip.index)
         if negative is None:
-            sampling = sampling or _Sampling(prepared, networks, start, decoder, report, check)
+            sampling = sampling or _Sampling(prepared, networks, arriving, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
             facts |= _noted(ENCODED, vae.take_fallback() or for_all)
             chain.keep(clip, negative, facts)
@@ -194,21 +207,20 @@ class _Sampling:
         self,
         prepared: Prepared,
         networks: Networks,
+        arriving: TransformerLoading,
         start: Start,
         decoder: ClipDecoder,
         report: Report,
         check: Check,
     ) -> None:
         plan, placement = prepared.plan, prepared.placement
-        request, loading = plan.request, report_loading(report)
+        request = plan.request
         self._plan, self._report, self._check = plan, report, check
         self._schedule = plan_schedule(request)
         if placement.memory.encoders is Encoders.ALONE and not placement.memory.loads_beside:
             decoder.vae.to("cpu")  # each encoder has the device to itself
-        with TransformerLoading(networks, placement, loading) as arriving:
-            arriving.begin()
-            scene = prepare_scene(prepared, networks, arriving.on_load, check)
-            transformer = arriving.result()
+        scene = prepare_scene(prepared, networks, arriving.on_load, check)
+        transformer = arriving.result()
         self._resident = transformer.resident
         decoder.vae.to(placement.device)
         self._sampler = ClipSampler(

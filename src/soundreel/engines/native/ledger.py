@@ -9,10 +9,11 @@
     decode     what the passes needed has left; the VAE makes pixels
     hand over  pixels become pictures and the frames that the next clip continues, which begins with `encode`
 
-From `load` on the transformer stays, and beside it the VAE. Before `text` the VAE alone makes latents of the reference
-image. In host memory are the blocks that are streamed, the layers that are used once per clip, and pixels: those that
-the VAE reads and makes, and the pictures of the clip before, which are encoded meanwhile. What the system takes back
-when it wants to, as pages of mapped files, is not counted.
+From `load` on the transformer stays, and beside it the VAE. Before `text` the VAE alone makes latents of the
+reference image. Where there is room the transformer is loaded from the beginning on, in a thread of its own: then
+`reference`, `text` and `sound` are beside it. In host memory are the blocks that are streamed, the layers that are
+used once per clip, and pixels: those that the VAE reads and makes, and the pictures of the clip before, which are
+encoded meanwhile. What the system takes back when it wants to, as pages of mapped files, is not counted.
 
 Where the VAE runs out of memory all the same, the transformer's blocks leave for host memory, and at last the CPU does
 its work: both only where that has the room, so neither is part of the plan.
@@ -115,6 +116,8 @@ def _encoding(weights: Weights, asked: Demand, memory: MemoryPlan, process: int)
     beside = resident_bytes(weights, memory) + weights.vae if is_beside else 0
     if memory.loads_beside:
         beside += arriving_bytes(weights, asked, memory)
+        pixels = process + waiting_bytes(weights, memory) + sampling_pixels(asked)
+        yield Moment(name="reference", device=beside + vae_encode_bytes(asked, memory), host=pixels)
     streamed = memory.text_streamed or memory.encoders is Encoders.STREAMED
     waiting = process + (waiting_bytes(weights, memory) if is_beside else 0)
     sound = weights.sound + SOUND_BYTES

@@ -1,4 +1,4 @@
-"""The transformer on its way, in a thread of its own, while text and sound are encoded where there is room for both."""
+"""The transformer on its way, in a thread of its own, while picture, words and sound are encoded beside it."""
 
 from collections import deque
 from concurrent import futures
@@ -11,7 +11,7 @@ import torch
 from soundreel.disk.durable import uninterrupted
 from soundreel.engines.native.block_placement import LoadedTransformer
 from soundreel.engines.native.networks import Networks
-from soundreel.engines.native.prepared import Placement
+from soundreel.engines.native.prepared import Placement, PrintPlacement
 from soundreel.types import CancelFlag
 from soundreel.weights.catalog import Component
 from soundreel.weights.load import LoadProgress, OnLoad
@@ -31,7 +31,7 @@ class TransformerLoading:
         on_load: hears the bytes that have come, and may raise to stop.
     """
 
-    def __init__(self, networks: Networks, placement: Placement, on_load: OnLoad) -> None:
+    def __init__(self, networks: Networks, placement: PrintPlacement, on_load: OnLoad) -> None:
         self._networks, self._placement, self._on_load = networks, placement, on_load
         self._stop = CancelFlag()
         self._come: deque[LoadProgress] = deque()
@@ -50,11 +50,13 @@ class TransformerLoading:
 
     def begin(self) -> None:
         """Begin to load it, where there is room beside the encoders, and it is not there already."""
-        is_there = self._networks.has_transformer_of(self._placement)
-        if self._placement.memory.loads_beside and not is_there:
+        placement = self._placement
+        if not (isinstance(placement, Placement) and placement.memory.loads_beside):
+            return
+        if not self._networks.has_transformer_of(placement):
             self._networks.let_go(Component.TRANSFORMER)
             with uninterrupted():
-                self._loading = self._pool.submit(self._load)
+                self._loading = self._pool.submit(self._load, placement)
 
     def on_load(self, progress: LoadProgress) -> None:
         """For the networks that are loaded meanwhile: report their bytes, and the transformer's."""
@@ -71,13 +73,14 @@ class TransformerLoading:
             self._report()
             if is_done:
                 return self._loading.result()
+        assert isinstance(self._placement, Placement), "where clips are only printed nothing is sampled"
         return self._networks.transformer(self._placement, self._on_load)
 
     @torch.inference_mode()
-    def _load(self) -> LoadedTransformer:
-        device = self._placement.device
+    def _load(self, placement: Placement) -> LoadedTransformer:
+        device = placement.device
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            return self._networks.transformer(self._placement, self._hear)
+            return self._networks.transformer(placement, self._hear)
 
     def _hear(self, progress: LoadProgress) -> None:
         self._stop.check()

@@ -3,7 +3,6 @@
 import logging
 import sys
 from contextlib import nullcontext
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -14,6 +13,8 @@ from torch import Tensor
 
 from soundreel.models.kernels import convolution_plain, reference
 from soundreel.models.kernels.checks import check_convolutions, check_rows
+from soundreel.models.kernels.compile_cache import ensure_room
+from soundreel.models.kernels.once import once
 
 FUSED = "soundreel.models.kernels.fused"
 CONVOLUTION = "soundreel.models.kernels.convolution"
@@ -26,11 +27,12 @@ def operations(x: Tensor) -> ModuleType:
     return import_module(FUSED) if x.is_cuda and is_fused(x.device) else reference
 
 
-@cache
+@once
 def is_fused(device: torch.device) -> bool:
     """Whether the fused operations compile on a device and pass `check_rows`; logs a warning if not."""
     if find_spec("triton") is None:
         return False
+    ensure_room()
     try:
         with torch.cuda.device(device):
             check_rows(import_module(FUSED), device)
@@ -45,7 +47,7 @@ def convolutions(x: Tensor) -> ModuleType:
     return import_module(CONVOLUTION) if x.is_cuda and is_convolved(x.device, x.dtype) else convolution_plain
 
 
-@cache
+@once
 def is_convolved(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the convolutions compile on a device and pass `check_convolutions`; logs a warning if not.
 
@@ -53,6 +55,7 @@ def is_convolved(device: torch.device, dtype: torch.dtype) -> bool:
     """
     if find_spec("triton") is None:
         return False
+    ensure_room()
     if (error := _convolution_error(device, dtype)) is None:
         return True
     kernels: Any = sys.modules.get(CONVOLUTION)  # None: it could not even be imported

@@ -1,0 +1,65 @@
+"""Where Triton keeps compiled kernels from one process to the next; a folder that takes nothing keeps nobody waiting.
+
+Triton itself keeps them, in `~/.triton/cache` or where the environment variable says. It writes each kernel before it
+runs it, so that where it cannot write, as on a full disk, nothing would run.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from soundreel.models.kernels.once import once
+
+VARIABLE: Final = "TRITON_CACHE_DIR"
+HOME_VARIABLE: Final = "TRITON_HOME"
+
+NEEDED_BYTES: Final = 32 * 2**20
+"""That the kernels of a render take, and some more."""
+
+log = logging.getLogger(__name__)
+
+
+@once
+def ensure_room() -> None:
+    """Let Triton write elsewhere, for this process, where its folder does not take what is to be compiled."""
+    folder = cache_folder()
+    reason = why_it_takes_nothing(folder)
+    if reason is None:
+        return
+    for place in _other_places():
+        if why_it_takes_nothing(place) is None:
+            os.environ[VARIABLE] = tempfile.mkdtemp(prefix="soundreel-kernels-", dir=place)
+            log.warning(
+                "compiled kernels cannot be kept in %s (%s): the next render compiles them again", folder, reason
+            )
+            return
+
+
+def cache_folder() -> Path:
+    """Triton's."""
+    given = os.environ.get(VARIABLE)
+    return Path(given) if given else Path(os.environ.get(HOME_VARIABLE) or Path.home()) / ".triton" / "cache"
+
+
+def why_it_takes_nothing(folder: Path) -> str | None:
+    """What the system says against writing so much to a folder; None: nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, NEEDED_BYTES)
+            else:
+                file.write(b"\0" * NEEDED_BYTES)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _other_places() -> Iterator[Path]:
+    with suppress(FileNotFoundError):  # no folder for temporary files takes any
+        yield Path(tempfile.gettempdir())
+    yield Path("/dev/shm")  # noqa: S108 - a folder of its own is made there

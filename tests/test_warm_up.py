@@ -1,0 +1,148 @@
+"""Kernels are proven beside what else a render begins with, once; a folder that takes no kernels stops nobody."""
+
+import errno
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+
+import torch
+
+from native_renders import native_plan
+from soundreel.engines.native import NativeEngine, warm_up
+from soundreel.engines.native.warm_up import WarmUp
+from soundreel.models.attention import EXACT, Kernel
+from soundreel.models.kernels import compile_cache
+from soundreel.models.kernels.once import once
+from soundreel.request import Request
+from weight_files import needs_golden
+
+HANGS_SECONDS = 60
+
+
+class TestOnce:
+    def test_threads_that_ask_meanwhile_wait_for_the_first(self) -> None:
+        asked: list[int] = []
+        goes_on, begun = threading.Event(), threading.Event()
+
+        @once
+        def answer(number: int) -> int:
+            asked.append(number)
+            begun.set()
+            assert goes_on.wait(HANGS_SECONDS)
+            return 2 * number
+
+        with ThreadPoolExecutor(3) as pool:
+            first = pool.submit(answer, 1)
+            assert begun.wait(HANGS_SECONDS)
+            others = [pool.submit(answer, 1), pool.submit(answer, 1)]
+            goes_on.set()
+            assert [future.result() for future in (first, *others)] == [2, 2, 2]
+        assert asked == [1]
+        assert (answer(2), answer(2)) == (4, 4)
+        assert asked == [1, 2]
+        answer.cache_clear()  # type: ignore[attr-defined]
+        answer(1)
+        assert asked == [1, 2, 1]
+
+    def test_what_raises_is_asked_again(self) -> None:
+        errors = [OSError("once"), None]
+
+        @once
+        def answer() -> str:
+            error = errors.pop(0)
+            if error is not None:
+                raise error
+            return "there"
+
+        with pytest.raises(OSError, match="once"):
+            answer()
+        assert answer() == "there"
+
+
+class TestWarmUp:
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> set[object]:
+        """What kernels are asked for, as if there were a GPU."""
+        found: set[object] = set()
+        monkeypatch.setattr(warm_up, "pick_device", lambda _: torch.device("cuda", 0))
+        monkeypatch.setattr(warm_up, "is_fused", found.add)
+        monkeypatch.setattr(warm_up, "is_convolved", lambda _, dtype: found.add(dtype))
+        monkeypatch.setattr(warm_up, "why_not", lambda kernel, *_: found.add(kernel))
+        return found
+
+    def test_what_the_render_computes_with_is_proven(self, asked: set[object]) -> None:
+        proofs = WarmUp()
+        proofs.begin(Request(audio="a.wav", attention="fp8", vae_precision="fp32"))
+        proofs.begin(Request(audio="a.wav"))  # a second render of a session
+        proofs.end()
+        assert asked == {torch.device("cuda", 0), torch.float32, Kernel.FP8}
+
+    def test_the_fastest_exact_attention_is_looked_for_among_all_of_them(self, asked: set[object]) -> None:
+        proofs = WarmUp()
+        proofs.begin(Request(audio="a.wav"))
+        proofs.end()
+        assert asked == {torch.device("cuda", 0), torch.bfloat16, *EXACT}
+
+    def test_a_cpu_has_none(self) -> None:
+        proofs = WarmUp()
+        proofs.begin(Request(audio="a.wav", device="cpu"))
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("warm-up")]
+        proofs.end()
+
+    @needs_golden
+    def test_only_who_renders_warms_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun: list[Request] = []
+        monkeypatch.setattr(WarmUp, "begin", lambda _, request: begun.append(request))
+        planned = native_plan(width=64, height=64, frames=5, infer_frames=8, steps=1)
+        NativeEngine().prepare(planned)
+        assert begun == []
+        with NativeEngine() as engine:
+            engine.prepare(planned)
+        assert begun == [planned.request]
+
+
+class TestCompileCache:
+    @pytest.fixture(autouse=True)
+    def own_variable(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv(compile_cache.VARIABLE, str(tmp_path / "kernels"))
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setattr("tempfile.tempdir", None)
+        compile_cache.ensure_room.cache_clear()  # type: ignore[attr-defined]
+
+    def test_a_folder_with_room_stays(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        compile_cache.ensure_room()
+        assert os.environ[compile_cache.VARIABLE] == str(tmp_path / "kernels")
+        assert list((tmp_path / "kernels").iterdir()) == []
+        assert caplog.records == []
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+    def test_a_full_disk_is_left_for_another_place(
+        self, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        full, allocate = tmp_path / "kernels", os.posix_fallocate
+
+        def allocated(descriptor: int, begin: int, size: int) -> None:
+            if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith(str(full)):
+                raise OSError(number, os.strerror(number))
+            allocate(descriptor, begin, size)
+
+        monkeypatch.setattr(os, "posix_fallocate", allocated)
+        with caplog.at_level(logging.WARNING):
+            compile_cache.ensure_room()
+            compile_cache.ensure_room()
+        there = Path(os.environ[compile_cache.VARIABLE])
+        assert there.parent == tmp_path
+        assert there.is_dir()
+        (record,) = caplog.records
+        assert f"{full} ({os.strerror(number)}): the next render compiles them again" in record.getMessage()
+
+    def test_a_folder_that_cannot_be_made_is_left_too(self, tmp_path: Path) -> None:
+        (tmp_path / "kernels").write_text("a file")
+        compile_cache.ensure_room()
+        assert Path(os.environ[compile_cache.VARIABLE]).is_dir()
