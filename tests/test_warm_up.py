@@ -16,7 +16,7 @@ import torch
 from native_renders import native_plan
 from soundreel.engines.native import NativeEngine, warm_up
 from soundreel.engines.native.warm_up import WarmUp
-from soundreel.models.attention import EXACT, Kernel
+from soundreel.models.attention import Kernel
 from soundreel.models.kernels import compile_cache
 from soundreel.models.kernels.once import once
 from soundreel.request import Request
@@ -64,6 +64,40 @@ class TestOnce:
             answer()
         assert answer() == "there"
 
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_who_waits_for_one_that_fails_asks_itself(self, error: type[BaseException]) -> None:
+        asked: list[str] = []
+        goes_on, begun = threading.Event(), threading.Event()
+
+        @once
+        def answer() -> str:
+            asked.append(threading.current_thread().name)
+            if len(asked) == 1:
+                begun.set()
+                assert goes_on.wait(HANGS_SECONDS)
+                raise error
+            return "there"
+
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(answer)
+            assert begun.wait(HANGS_SECONDS)
+            second = pool.submit(answer)
+            goes_on.set()
+            with pytest.raises(error):
+                first.result()
+            assert second.result() == "there"
+        assert len(set(asked)) == 2
+
+
+def run(*requests: Request) -> None:
+    """Begin with each, and wait for the first one's proofs."""
+    proofs = WarmUp()
+    for request in requests:
+        proofs.begin(request)
+    assert proofs._pool is not None
+    proofs._pool.shutdown(wait=True)
+    proofs.end()
+
 
 class TestWarmUp:
     @pytest.fixture
@@ -77,17 +111,15 @@ class TestWarmUp:
         return found
 
     def test_what_the_render_computes_with_is_proven(self, asked: set[object]) -> None:
-        proofs = WarmUp()
-        proofs.begin(Request(audio="a.wav", attention="fp8", vae_precision="fp32"))
-        proofs.begin(Request(audio="a.wav"))  # a second render of a session
-        proofs.end()
+        run(Request(audio="a.wav", attention="fp8", vae_precision="fp32"), Request(audio="a.wav"))  # in a session
         assert asked == {torch.device("cuda", 0), torch.float32, Kernel.FP8}
 
-    def test_the_fastest_exact_attention_is_looked_for_among_all_of_them(self, asked: set[object]) -> None:
-        proofs = WarmUp()
-        proofs.begin(Request(audio="a.wav"))
-        proofs.end()
-        assert asked == {torch.device("cuda", 0), torch.bfloat16, *EXACT}
+    @pytest.mark.parametrize("attention", ["auto", "flash"])
+    def test_what_is_switched_for_the_whole_process_is_not_run_beside_anything(
+        self, asked: set[object], attention: str
+    ) -> None:
+        run(Request(audio="a.wav", attention=attention))
+        assert asked == {torch.device("cuda", 0), torch.bfloat16}
 
     def test_a_cpu_has_none(self) -> None:
         proofs = WarmUp()

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from soundreel.disk.durable import uninterrupted
 from soundreel.engines.base import Choice, imports_torch
 from soundreel.errors import SoundreelError
 from soundreel.host_memory import available_memory
@@ -62,12 +63,14 @@ class ReadAhead:
         self._paths = list(paths)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="read-ahead")
-        self._thread.start()
+        with uninterrupted():
+            self._thread.start()
 
     def stop(self) -> None:
         """Ask for no more; the thread has ended when this returns."""
-        self._stopped.set()
-        self._thread.join()
+        with uninterrupted():
+            self._stopped.set()
+            self._thread.join()
 
     def _run(self) -> None:
         if not hasattr(os, "posix_fadvise"):

@@ -10,15 +10,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import torch
-
 from soundreel.disk.durable import uninterrupted
 from soundreel.engines.native.device import compute_dtype, vae_dtype
 from soundreel.errors import SoundreelError
-from soundreel.models.attention import AUTO, EXACT, Kernel, why_not
+from soundreel.models.attention import Kernel, why_not
 from soundreel.models.devices import pick_device
 from soundreel.models.kernels.dispatch import is_convolved, is_fused
-from soundreel.request import Request
+from soundreel.request import Attention, Request
 
 HEAD_WIDTH = 128
 """Of the 14B model; for another the kernels are proven where they are chosen."""
@@ -55,10 +53,5 @@ def _proofs(request: Request) -> Iterator[Callable[[], Any]]:
         if device.type == "cuda":
             yield partial(is_fused, device)
             yield partial(is_convolved, device, vae_dtype(request.compute.vae_precision, device))
-            yield partial(_prove_attention, request.compute.attention, device)
-
-
-def _prove_attention(wanted: str, device: torch.device) -> None:
-    kernels = EXACT if wanted == AUTO else [kernel for kernel in Kernel if kernel == wanted]
-    for kernel in kernels:
-        why_not(kernel, device, compute_dtype(device), HEAD_WIDTH)
+            if request.compute.attention is Attention.FP8:  # others are switched for the whole process while they run
+                yield partial(why_not, Kernel.FP8, device, compute_dtype(device), HEAD_WIDTH)

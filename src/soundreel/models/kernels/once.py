@@ -2,12 +2,18 @@
 
 import threading
 from collections.abc import Callable, Hashable
+from concurrent import futures
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 
+from soundreel.disk.durable import uninterrupted
+
 T = TypeVar("T")
+
+TURN_SECONDS: Final = 0.1
+"""Between two looks for a signal while another thread finds out."""
 
 
 def once(function: Callable[..., T]) -> Callable[..., T]:
@@ -16,24 +22,38 @@ def once(function: Callable[..., T]) -> Callable[..., T]:
     What raises is asked again the next time. `cache_clear` forgets all. A GPU without a number is the current one.
     """
     guard = threading.Lock()
-    asking: dict[tuple[Hashable, ...], threading.Lock] = {}
+    asking: dict[tuple[Hashable, ...], futures.Future[None]] = {}
     found: dict[tuple[Hashable, ...], T] = {}
 
     @wraps(function)
     def asked(*given: Hashable) -> T:
         arguments = tuple(map(_numbered, given))
-        if arguments in found:
-            return found[arguments]
-        with guard:
-            turn = asking.setdefault(arguments, threading.Lock())
-        with turn:
-            if arguments not in found:
-                found[arguments] = function(*arguments)
-            return found[arguments]
+        while arguments not in found:
+            own: futures.Future[None] = futures.Future()
+            turn = None
+            try:
+                with uninterrupted(), guard:
+                    turn = asking.setdefault(arguments, own)
+                if turn is own:
+                    found[arguments] = function(*arguments)
+                else:
+                    _wait(turn)
+            finally:
+                if turn is own:
+                    with uninterrupted(), guard:
+                        del asking[arguments]
+                        own.set_result(None)
+        return found[arguments]
 
     made: Any = asked
     made.cache_clear = found.clear
     return asked
+
+
+def _wait(turn: "futures.Future[None]") -> None:
+    while not turn.done():
+        with uninterrupted():
+            futures.wait([turn], TURN_SECONDS)
 
 
 def _numbered(argument: Hashable) -> Hashable:
