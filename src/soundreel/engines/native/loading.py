@@ -72,7 +72,8 @@ class TransformerLoading:
                 is_done = bool(futures.wait([self._loading], TURN_SECONDS).done)
             self._report()
             if is_done:
-                return self._loading.result()
+                loading, self._loading = self._loading, None  # which would hold the transformer
+                return loading.result()
         assert isinstance(self._placement, Placement), "where clips are only printed nothing is sampled"
         return self._networks.transformer(self._placement, self._on_load)
 

@@ -57,6 +57,7 @@ def _wait(turn: "futures.Future[None]") -> None:
 
 
 def _numbered(argument: Hashable) -> Hashable:
-    if isinstance(argument, torch.device) and argument.type == "cuda" and argument.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return argument
+    has_no_number = isinstance(argument, torch.device) and argument.type == "cuda" and argument.index is None
+    return (
+        torch.device("cuda", torch.cuda.current_device()) if has_no_number and torch.cuda.is_available() else argument
+    )
