@@ -345,7 +345,7 @@ class TestWriteFailures:
         """/dev/full is a real device whose every write fails with ENOSPC."""
         (tmp_path / "full.mp4").symlink_to("/dev/full")
         with (
-            pytest.raises(MediaError, match=rf"full\.mp4.*{tmp_path}.*No space left.*MB are free") as caught,
+            pytest.raises(MediaError, match=rf"full\.mp4.*{tmp_path}.*No space left.*[MG]B are free") as caught,
             SegmentWriter(tmp_path / "full.mp4", width=WIDTH, height=HEIGHT) as writer,
         ):
             writer.write(moving_picture(200))
@@ -359,7 +359,7 @@ class TestWriteFailures:
         out = tmp_path / "out"
         out.mkdir()
         (out / "film.mp4").symlink_to("/dev/full")
-        with pytest.raises(MediaError, match=r"film\.mp4.*No space left.*about .* bytes are needed, .* MB are free"):
+        with pytest.raises(MediaError, match=r"film\.mp4.*No space left.*about .* bytes are needed, .* [MG]B are free"):
             assemble([segment], out / "film.mp4", fps=16, sound=None, metadata={})
         assert not list(out.iterdir())
 
