@@ -189,6 +189,27 @@ def test_verbose_tells_how_an_error_came(soundreel: Soundreel, media: Path, tmp_
     assert len(soundreel(tmp_path / "noise.mp3").err.splitlines()) == 1
 
 
+def test_every_command_knows_how_much_to_tell(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    """`plan` in front of a command line that renders is understood, whatever that line says of its log."""
+    video = soundreel(tune, *SMALL, "--frames", "4", "--engine", "draft", "-o", tmp_path / "a.mp4", "-q").path
+    for words in (
+        ["plan", tune, "--engine", "draft"],
+        ["info", video],
+        ["doctor"],
+        ["unfinished", tmp_path],
+        ["clean", tmp_path],
+        ["models", "list"],
+    ):
+        assert soundreel(*words, "-q").err == ""
+        (told,) = soundreel(*words, "-v").err.splitlines()
+        assert told.startswith(f"soundreel {__version__}, Python ")
+
+
+def test_a_quiet_demo_prints_its_paths(soundreel: Soundreel, tmp_path: Path) -> None:
+    done = soundreel("demo", "--frames", "2", "--output-dir", tmp_path, "-q")
+    assert (len(done.out.splitlines()), done.err) == (2, "")
+
+
 def test_options_may_come_first(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
     done = soundreel("--frames", "4", *SMALL, "--engine", "draft", "-o", tmp_path / "a.mp4", tune)
     assert (done.code, done.path) == (0, tmp_path / "a.mp4")

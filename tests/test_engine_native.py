@@ -415,7 +415,7 @@ def empty(folder: Path) -> None:
     [
         (remove_vae, "no VAE (Wan2.1_VAE.pth"),
         (replace_by_t2v, "is a Wan T2V transformer, not S2V"),
-        (empty, "no transformer ("),
+        (empty, "there are no weights of Wan 2.2 S2V in"),
     ],
 )
 def test_wrong_models_are_one_line_and_code_4(

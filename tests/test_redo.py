@@ -14,6 +14,7 @@ from command import events_of, files_below, finish, start
 from draft_renders import WORDS, Render, Soundreel, clip_files, frames_of
 from media_files import quick_sound
 from soundreel.errors import InputError
+from soundreel.media.video import probe_video
 from soundreel.pipeline import generate, redo
 from soundreel.request import WorkOptions
 from soundreel.types import Progress, Result, Stage
@@ -262,6 +263,16 @@ def test_of_two_videos_of_one_render_the_named_one_is_drawn_again(soundreel: Sou
 
 
 # what cannot be
+
+
+def test_a_smoothed_video_names_the_take_without_its_rate(soundreel: Soundreel, video: Path) -> None:
+    """What is drawn again is the render, at 16 frames per second, and its name does not say otherwise."""
+    smooth = soundreel("interpolate", video, "--quiet").path
+    assert smooth.name == "a_32fps.mp4"
+    take = soundreel("redo", smooth, "2", "--quiet").path
+    printed = soundreel("reprint", smooth, "--quiet").path
+    assert (take.name, probe_video(take).fps) == ("a_take2.mp4", 16)
+    assert (printed.name, probe_video(printed).fps) == ("a_print2.mp4", 16)
 
 
 @pytest.mark.parametrize("number", ["0", "6", "-1"])

@@ -219,5 +219,5 @@ def test_a_missing_model_is_one_line_and_code_4_before_its_packages_are_imported
     words = ("--audio", tune, "--ckpt_dir", tmp_path, "--size", "480*832")
     done = finish(start(*words, program=("-c", program)))
     assert (done.code, done.out) == (4, "[]\n")
-    assert done.err.startswith("soundreel: no transformer")
+    assert done.err.startswith("soundreel: there are no weights of Wan 2.2 S2V in")
     assert len(done.err.splitlines()) == 1

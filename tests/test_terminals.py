@@ -18,6 +18,7 @@ from command_lines import COMMANDS
 from media_files import quick_sound
 from soundreel.cli.app import app
 from soundreel.cli.guard import guard
+from soundreel.cli.reports import Findings, show
 from soundreel.cli.tables import fact_lines, table_lines
 from soundreel.media.video import probe_video
 from terminal import COLOUR, CONTROL, in_terminal
@@ -220,6 +221,15 @@ def test_odd_names_are_seen_as_they_are(odd: str, soundreel: Callable[..., Outco
         said.append(done.err)
     said.append(soundreel("resume", odd, "--trust-folder", "--quiet").err)
     assert [ascii(text) for text in said if RAW.search(text)] == []
+
+
+def test_tables_are_laid_out_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Escaped names are longer than they were: what stands right of them still begins below its heading."""
+    names = ("plain.wav", "a\x1b[31m\n.wav", "\u202eb.wav")
+    show(Findings(data={}, rows=[], columns=("sound", "size"), cells=[(name, "7 MB") for name in names]), as_json=False)
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert [row.split("  ")[0] for row in rows] == ["plain.wav", r"a\x1b[31m\n.wav", r"\u202eb.wav"]
+    assert {row.index("7 MB") for row in rows} == {heading.index("size")}
 
 
 def test_the_command_to_go_on_with_is_understood_by_a_shell(odd: str, soundreel: Callable[..., Outcome]) -> None:

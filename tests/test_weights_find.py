@@ -193,14 +193,31 @@ def test_a_missing_part_names_file_folders_and_command(official: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         find_model(official)
     assert str(caught.value) == (
-        f"no VAE (Wan2.1_VAE.pth) in '{official}' and the folders diffusion_models, unet, transformer, text_encoders, "
-        f"clip, vae, audio_encoders there; get it with: soundreel models download s2v --models {official}"
+        f"no VAE (Wan2.1_VAE.pth) in '{official}' and the model folders there; get it with: "
+        f"soundreel models download s2v --models {official}"
     )
 
 
-def test_an_empty_folder_names_all_parts(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="no transformer .*no text encoder .*no VAE .*no audio encoder .*s2v-fp8"):
+def test_an_empty_folder_is_said_in_short(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
         find_model(tmp_path)
+    assert str(caught.value) == (
+        f"there are no weights of Wan 2.2 S2V in '{tmp_path}' and the model folders there; name the folder that has "
+        f"them with --models, or get them (24.02 GB) with: soundreel models download s2v-fp8 --models {tmp_path}"
+    )
+
+
+def test_the_default_folder_need_not_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"with: soundreel models download s2v-fp8$"):
+        find_model()
+
+
+def test_several_missing_parts_are_all_named(comfy: Path) -> None:
+    for folder in ("vae", "audio_encoders"):
+        shutil.rmtree(comfy / folder)
+    with pytest.raises(WeightsError, match=r"^no VAE \(.*\), no audio encoder \(.*\) in .*; get them with: soundreel"):
+        find_model(comfy)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import typer
 from soundreel import __version__
 from soundreel.cli import group, many, models
 from soundreel.cli.display import AS_USUAL, DisplayOptions, open_display
-from soundreel.cli.display_options import takes_display, verbose_option
+from soundreel.cli.display_options import takes_display, takes_verbosity, verbose_option
 from soundreel.cli.group import SoundreelGroup
 from soundreel.cli.guard import guard
 from soundreel.cli.help import HelpfulTyper
@@ -258,6 +258,7 @@ def reprint(
 
 
 @app.command()
+@takes_verbosity
 def unfinished(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to look, folders in it included.")] = ".",
     as_json: Annotated[bool, AS_JSON] = False,
@@ -270,6 +271,7 @@ def unfinished(
 
 
 @app.command()
+@takes_verbosity
 def clean(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to look, folders in it included.")] = ".",
     everything: Annotated[bool, typer.Option("--all", help="Those of unfinished renders, too.")] = False,
@@ -294,6 +296,7 @@ app.command("jobs", hidden=True, help="Another name of `unfinished`.")(unfinishe
 
 @app.command()
 @takes_request
+@takes_verbosity
 def plan(
     request: Request,
     every_clip: Annotated[bool, EVERY_CLIP] = False,
@@ -397,6 +400,7 @@ def join(
 
 
 @app.command()
+@takes_verbosity
 def info(
     video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.")],
     every_clip: Annotated[bool, EVERY_CLIP] = False,
@@ -409,31 +413,39 @@ def info(
 
 
 @app.command()
+@takes_verbosity
 def doctor(
     as_json: Annotated[bool, AS_JSON] = False,
     calibrate: Annotated[bool, CALIBRATE] = False,
     device: Annotated[str, typer.Option("--device", help="Of --calibrate: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    *,
+    quiet: bool,
 ) -> None:
     """Show what this machine can run, and what mends what is missing."""
     from soundreel.cli import reports
 
     if calibrate:
-        reports.show(reports.calibrate_machine(device, lambda what: say(f"measuring: {what}")), as_json=as_json)
+        tell = (lambda _: None) if quiet else (lambda what: say(f"measuring: {what}"))
+        reports.show(reports.calibrate_machine(device, tell), as_json=as_json)
         return
     reports.show(reports.describe_machine(), as_json=as_json)
 
 
 @app.command()
+@takes_display
 def demo(
     output_dir: Annotated[str, typer.Option("--output-dir", help="Where the videos go.")] = "output/demo",
     frames: Annotated[
         str | None, typer.Option(help="Only so many frames.", metavar=WHOLE_NUMBER, show_default=False)
     ] = None,
+    *,
+    display: DisplayOptions,
 ) -> None:
     """Render the example sound, without and with a reference image."""
     from soundreel.cli.examples import example_requests
 
     requests = example_requests(Path(output_dir), whole_number(frames, "frames"))
     for number, (what, request) in enumerate(requests.items(), start=1):
-        say(f"{number} of {len(requests)}: {what}")
-        render(request)
+        if display.is_for_people:
+            say(f"{number} of {len(requests)}: {what}")
+        render(request, display)

@@ -84,6 +84,11 @@ class DisplayOptions:
         """Whether nothing but the video's path and errors is shown."""
         return self.quiet or self.style is Style.NONE
 
+    @property
+    def is_for_people(self) -> bool:
+        """Whether what is shown beside that is words."""
+        return not self.is_silent and self.style is not Style.JSON
+
 
 AS_USUAL: Final = DisplayOptions()
 

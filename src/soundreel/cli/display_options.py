@@ -1,7 +1,7 @@
-"""--progress, --quiet and --verbose: the same for every command that makes a video."""
+"""--quiet and --verbose, which every command has, and --progress of those that make a video."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -35,6 +35,7 @@ PROGRESS: Final = typer.Option(
     is_eager=True,  # so that errors are told as it says
 )
 QUIET: Final = typer.Option("--quiet", "-q", help="Print nothing but the path of the video.", rich_help_panel=PANEL)
+QUIET_ANSWER: Final = typer.Option("--quiet", "-q", help="Print nothing but what was asked for.")
 
 
 def verbose_option(panel: str | None = None) -> Any:
@@ -44,18 +45,41 @@ def verbose_option(panel: str | None = None) -> Any:
 
 
 def takes_display(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command: its argument `display` are these options."""
-    own = inspect.signature(command).parameters.values()
+    """Decorate a command that makes a video: its argument `display` are these options."""
 
     def run(*arguments: Any, progress: Style, quiet: bool, verbose: bool, **options: Any) -> None:
         command(*arguments, display=DisplayOptions(style=progress, quiet=quiet, verbose=verbose), **options)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = {
+        "progress": (Style.AUTO, Annotated[Style, PROGRESS]),
+        "quiet": (False, Annotated[bool, QUIET]),
+        "verbose": (False, Annotated[bool, verbose_option(PANEL)]),
+    }
+    return _as_command(run, command, instead_of="display", options=options)
+
+
+def takes_verbosity(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command that answers a question: it has --quiet, its argument `quiet` if it has one, and --verbose."""
+    listens = "quiet" in inspect.signature(command).parameters  # the others say nothing but the answer
+
+    def run(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> None:  # noqa: ARG001 - heard as it is read
+        command(*arguments, **({"quiet": quiet} if listens else {}), **options)
+
+    options = {"quiet": (False, Annotated[bool, QUIET_ANSWER]), "verbose": (False, Annotated[bool, verbose_option()])}
+    return _as_command(run, command, instead_of="quiet", options=options)
+
+
+def _as_command(
+    run: Callable[..., None], command: Callable[..., None], *, instead_of: str, options: Mapping[str, tuple[Any, Any]]
+) -> Callable[..., None]:
+    """`run` as typer is to read it: `command`, with options (default and type) in place of an argument."""
+    own = inspect.signature(command).parameters.values()
     parameters = [
-        *(parameter for parameter in own if parameter.name != "display"),
-        inspect.Parameter("progress", keyword, default=Style.AUTO, annotation=Annotated[Style, PROGRESS]),
-        inspect.Parameter("quiet", keyword, default=False, annotation=Annotated[bool, QUIET]),
-        inspect.Parameter("verbose", keyword, default=False, annotation=Annotated[bool, verbose_option(PANEL)]),
+        *(parameter for parameter in own if parameter.name != instead_of),
+        *(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+            for name, (default, kind) in options.items()
+        ),
     ]
     run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -23,3 +23,10 @@ class DownloadLog(tqdm):
         came = done - self.initial
         left = seconds * (total - done) / came if came else None
         self._lines(Progress(stage=Stage.DOWNLOAD, done=done, total=total, seconds=seconds, eta_seconds=left))
+
+
+class NoBar(tqdm):
+    """In place of the hub's bar: nothing."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings | {"disable": True})  # type: ignore[no-untyped-call]

@@ -36,7 +36,7 @@ def render_all(requests: Sequence[Request], display: DisplayOptions, work: WorkO
     failures: list[Failure] = []
     with Session() as session:
         for number, request in enumerate(requests, start=1):
-            if not display.is_silent and display.style is not Style.JSON:
+            if display.is_for_people:
                 say(f"video {number} of {len(requests)}: {Path(request.audio).name}, seed {request.seed}")
             try:
                 render_with(session.generate, request, display, work)

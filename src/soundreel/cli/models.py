@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from soundreel.cli.display import can_redraw
+from soundreel.cli.display_options import takes_verbosity
 from soundreel.cli.help import HelpfulGroup, HelpfulTyper
 from soundreel.cli.streams import answer, report, report_data, say
 from soundreel.errors import WeightsError
@@ -24,6 +25,7 @@ def _folder(models: str | None) -> Path:
 
 
 @app.command("list")
+@takes_verbosity
 def list_bundles(
     models: Annotated[str | None, MODELS] = None,
     as_json: Annotated[bool, AS_JSON] = False,
@@ -66,12 +68,15 @@ def _bundle_data(bundle: Any, folder: Path) -> dict[str, Any]:
 
 
 @app.command("download")
+@takes_verbosity
 def download_bundle(
     name: Annotated[str, typer.Argument(help="A name that `soundreel models list` shows.")],
     models: Annotated[str | None, MODELS] = None,
+    *,
+    quiet: bool,
 ) -> None:
     """Download what is missing of a model; an interrupted download goes on where it stopped."""
-    from soundreel.cli.download_log import DownloadLog
+    from soundreel.cli.download_log import DownloadLog, NoBar
     from soundreel.weights.catalog import find_bundle
     from soundreel.weights.download import DownloadProgress, download
 
@@ -80,11 +85,15 @@ def download_bundle(
         say(f"{progress.number}/{progress.count} {progress.file.path}: {state}")
 
     bundle = find_bundle(name)
-    download(bundle, _folder(models), tell, bar=None if can_redraw() else DownloadLog)
+    if quiet:
+        download(bundle, _folder(models), bar=NoBar)
+    else:
+        download(bundle, _folder(models), tell, bar=None if can_redraw() else DownloadLog)
     answer(bundle.place(_folder(models)))
 
 
 @app.command("verify")
+@takes_verbosity
 def verify_models(
     name: Annotated[str | None, typer.Argument(help="A model's name; without one, all files found.")] = None,
     models: Annotated[str | None, MODELS] = None,

@@ -148,8 +148,7 @@ def interpolate_video(
             file_format=prepared.file_format,
             check=check,
         )
-        rate = f"_{float(prepared.fps):g}fps{finished.suffix}"
-        path = prepared.destination.publish(finished, Path(request.video).stem, rate)
+        path = prepared.destination.publish(finished, Path(request.video).stem, _rate(prepared.fps) + finished.suffix)
     return InterpolatedVideo(
         path=path, frames=prepared.frames, fps=prepared.fps, seconds=timer.elapsed, notes=prepared.notes
     )
@@ -251,6 +250,17 @@ def _timed(prepared: PreparedInterpolation) -> Iterator[tuple[Fraction, Picture]
         return ((index / prepared.info.fps, picture) for index, picture in enumerate(pictures))
     times = picture_times(prepared.request.video)
     return ((time - times[0], picture) for time, picture in zip(times, pictures, strict=False))
+
+
+def name_before(video: Path) -> Path:
+    """The name of a video without the rate that `soundreel interpolate` has put behind it."""
+    made = probe_video(video).metadata.get(METADATA_KEY)
+    stem = video.stem if made is None else video.stem.removesuffix(_rate(Fraction(json.loads(made)["fps"])))
+    return video.with_stem(stem or video.stem)
+
+
+def _rate(fps: Fraction) -> str:
+    return f"_{float(fps):g}fps"
 
 
 def _metadata(prepared: PreparedInterpolation) -> dict[str, str]:

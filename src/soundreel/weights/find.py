@@ -30,6 +30,7 @@ from soundreel.weights.identify import Storage
 from soundreel.weights.keys import NAMED_IN_MESSAGE
 from soundreel.weights.scan import PART_FOLDERS, Part, layouts_in, scan
 from soundreel.weights.text_keys import SENTENCEPIECE_TENSOR
+from soundreel.wording import readable_size
 
 STORAGE_ORDER = (Storage.HALF, Storage.FULL, Storage.FP8, Storage.GGUF)
 """Which storage is taken where several are there and none is asked for: most exact first."""
@@ -39,9 +40,6 @@ TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 DIFFUSERS_FOLDERS = ("transformer", "text_encoder", "audio_encoder")
 """Folders that no other layout has."""
-
-SEARCHED = ("diffusion_models", "unet", "transformer", "text_encoders", "clip", "vae", "audio_encoders")
-"""Searched folders that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,22 +132,27 @@ class _Search:
     def _lack(self, lacking: Sequence[Component], parts: Mapping[Component, Part]) -> str:
         """The message for missing parts: what is missing, what is there instead, how to get it."""
         bundle = _bundle_like(parts)
-        names = [f"no {component} ({_expected_file(bundle, component)})" for component in lacking]
         transformer = parts.get(Component.TRANSFORMER)
         instead = [
             _why_not(part, transformer) for found in self._scans for part in found.parts if part.component in lacking
         ]
+        command = download_command(bundle, self._folder)
+        if len(lacking) == len(Component) and not instead:
+            return (
+                f"there are no weights of Wan 2.2 S2V in {self._searched}; name the folder that has them with "
+                f"--models, or get them ({readable_size(BUNDLES[bundle].size_bytes)}) with: {command}"
+            )
+        names = [f"no {component} ({_expected_file(bundle, component)})" for component in lacking]
         clauses = [
             f"{', '.join(names)} in {self._searched}",
             *dict.fromkeys(instead[:NAMED_IN_MESSAGE]),
-            f"get it with: {download_command(bundle, self._folder)}",
+            f"get {'it' if len(lacking) == 1 else 'them'} with: {command}",
         ]
         return "; ".join(clauses)
 
     @property
     def _searched(self) -> str:
-        places = ", ".join(repr(str(place)) for place in self._roots)
-        return f"{places} and the folders {', '.join(SEARCHED)} there"
+        return f"{', '.join(repr(str(place)) for place in self._roots)} and the model folders there"
 
     @property
     def _folder(self) -> Path:
