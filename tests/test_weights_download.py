@@ -249,6 +249,16 @@ def test_a_folder_is_verified_whatever_lies_in_it(tmp_path: Path) -> None:
     assert len(problems) == 3
 
 
+def test_a_folder_that_is_not_there_yet_names_what_makes_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    refused = run_here(capsys, "models", "verify")
+    assert (refused.code, refused.out) == (4, "")
+    folder = tmp_path / "soundreel" / "models"
+    assert refused.err == f"soundreel: there is no folder '{folder}': soundreel models download s2v-fp8 makes it\n"
+
+
 # what the hub does not have
 
 

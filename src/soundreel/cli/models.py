@@ -99,10 +99,12 @@ def verify_models(
     models: Annotated[str | None, MODELS] = None,
 ) -> None:
     """Check sizes, checksums where they are known, and that every file is what it should be."""
-    from soundreel.weights.catalog import find_bundle
+    from soundreel.weights.catalog import DEFAULT_BUNDLE, download_command, find_bundle
     from soundreel.weights.verify import verify_bundle, verify_folder
 
     folder = _folder(models)
+    if name is None and not folder.exists():
+        raise WeightsError(f"there is no folder {str(folder)!r}: {download_command(DEFAULT_BUNDLE, folder)} makes it")
     wrong = found = 0
     for verdict in verify_folder(folder) if name is None else verify_bundle(find_bundle(name), folder):
         found += 1
