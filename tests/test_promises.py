@@ -19,9 +19,10 @@ from soundreel.cli.app import app
 from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE
 from soundreel.errors import INSTALL_NATIVE, SoundreelError
 from soundreel.media.video import probe_video
+from soundreel.planning import count_tokens, plan
 from soundreel.presets import DEFAULT_FRAMES, PRESETS
 from soundreel.render.recipe import RECIPE_KEY
-from soundreel.request import Server
+from soundreel.request import Request, Server
 from soundreel.units import LEAD_IN_FRAMES
 
 PROMISES = REPO / "docs" / "promises.md"
@@ -171,6 +172,24 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
 def test_every_preset_is_named() -> None:
     readme = text_of(REPO / "README.md")
     assert [name for name in PRESETS if f"`{name}`" not in readme and f"--preset {name}`" not in readme] == []
+
+
+@pytest.mark.parametrize("frames", [77, 161, 241, 305])
+def test_computed_times_are_as_the_page_computes_them(frames: int) -> None:
+    """Passes × seconds of a pass over a clip's tokens, by the two numbers that docs/speed.md gives for fp8."""
+    speed = text_of(REPO / "docs" / "speed.md")
+    formula = re.search(r"^([\d.e-]+) · N \+ ([\d.e-]+) · N² seconds in fp8", speed, re.MULTILINE)
+    assert formula is not None
+    linear, square = map(float, formula.groups())
+    planned = plan(Request(audio="song.mp3", frames=frames, width=832, height=1216), 3600.0)
+    tokens = [count_tokens(planned, clip).total for clip in planned.clips]
+    one_pass_each = sum(linear * count + square * count**2 for count in tokens)
+    computed = re.search(rf"^\| {frames} frames\b.*? \| 60 \| (\d+) s \|", speed, re.MULTILINE)
+    beside = re.search(rf"^\| {frames}, .*? \| (\d+) s \| (\d+) s \|", text_of(REPO / "README.md"), re.MULTILINE)
+    assert computed is not None
+    assert beside is not None
+    assert int(computed[1]) == int(beside[1]) == pytest.approx(60 * one_pass_each, rel=0.002)
+    assert int(beside[2]) == pytest.approx(4 * one_pass_each, abs=0.6)
 
 
 def test_every_name_of_the_python_part_is_public() -> None:
