@@ -181,7 +181,7 @@ def calibrate_machine(device: str, tell: Callable[[str], object]) -> Findings:
                 (f"attention {kernel}", ", ".join(f"{_tera(speed)} at {int(n):,} tokens" for n, speed in at.items()))
                 for kernel, at in found.attention.items()
             ),
-            ("row operations", f"{found.rows / 1e9:,.0f} GB/s"),
+            ("row operations", f"{found.rows / 1e9:,.3g} GB/s"),
             *((f"VAE {name}", _tera(speed)) for name, speed in found.vae.items()),
             ("copies to the device", f"{found.to_device / 1e9:.1f} GB/s"),
             ("reading weights", "no weights here" if found.read is None else f"{found.read / 1e9:.1f} GB/s"),
