@@ -17,7 +17,7 @@ from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from safetensors.torch import save_file
 
 from command import run_here
-from soundreel.cli.download_log import DownloadLog
+from soundreel.cli.download_log import DownloadLog, NoBar
 from soundreel.errors import Cancelled, WeightsError
 from soundreel.weights.catalog import BUNDLES, Bundle, Component, KnownFile, find_bundle, known_file
 from soundreel.weights.download import STAGING_FOLDER, DownloadProgress, download, missing_files
@@ -153,6 +153,14 @@ def test_a_log_gets_percent_and_time_left(
     assert told[0] == "download"
     assert [re.sub(r", .* left", "", line) for line in told[1:]] == [f"download: {n}0 %" for n in range(1, 5)]
     assert all(line.endswith(" left") for line in told[1:])
+
+
+def test_a_quiet_download_says_nothing(
+    hub: str, bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    download(bundle, tmp_path / "models", endpoint=hub, bar=NoBar)
+    assert missing_files(bundle, tmp_path / "models") == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_connection_that_breaks_is_taken_up_again(hub: str, bundle: Bundle, tmp_path: Path) -> None:
