@@ -83,15 +83,15 @@ class ChunkFeatures:
 
 def analyse_chunk(chunk: Samples) -> ChunkFeatures:
     """Features of the middle of `chunk`, [MARGIN + CHUNK_SAMPLES + MARGIN]."""
-    power = _power(_windows(chunk, FRAME_WINDOW, hop=FRAME_SAMPLES, first=0, count=CHUNK_FRAMES))
-    levels = _levels(power)
+    power = power_spectrum(windows_of(chunk, FRAME_WINDOW, hop=FRAME_SAMPLES, first=0, count=CHUNK_FRAMES))
+    levels = levels_of(power)
     audible = levels[:, 0] > 0
     flux_db, flux_loudness = _spectral_flux(chunk)
-    onset_shift, is_sound_end = _onset_shift(chunk)
+    onset_shift, is_sound_end = onset_shifts(chunk)
     return ChunkFeatures(
         levels=_rows(levels),
         centroid_hz=_rows(_centroid(power) * audible),
-        chroma=_rows(_chroma(power) * audible[:, None]),
+        chroma=_rows(chroma_of(power) * audible[:, None]),
         flux_db=_rows(flux_db * ~is_sound_end),  # where sound stops abruptly, its spectrum spreads as at an onset
         flux_loudness=_rows(flux_loudness * ~is_sound_end),
         onset_shift=_rows(onset_shift),
@@ -102,13 +102,13 @@ def _rows(values: Values) -> Rows:
     return values.astype(np.float32, copy=False)
 
 
-def _windows(chunk: Samples, length: int, *, hop: int, first: int, count: int) -> Samples:
+def windows_of(chunk: Samples, length: int, *, hop: int, first: int, count: int) -> Samples:
     """Views [count, length] of windows centred on the hops `first`, `first` + 1, … of the chunk's middle."""
     begin = MARGIN + first * hop - length // 2
     return sliding_window_view(chunk, length)[begin : begin + count * hop : hop]
 
 
-def _power(windows: Samples) -> Values:
+def power_spectrum(windows: Samples) -> Values:
     """Power spectrum [n, K] of windows [n, length]; each row sums to 1 for a full-scale sine."""
     length = windows.shape[-1]
     taper = _hann(length)
@@ -121,14 +121,14 @@ def _hann(length: int) -> Rows:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
 
 
-def _bin_hz() -> Values:
+def bin_hz() -> Values:
     """Frequencies [K] of the bins of a frame's window."""
     return np.arange(FRAME_WINDOW // 2 + 1) * (SAMPLE_RATE / FRAME_WINDOW)
 
 
-def _levels(power: Values) -> Values:
+def levels_of(power: Values) -> Values:
     """Levels 0..1 of loudness and the three bands, [F, 4], of the power spectrum [F, K]."""
-    hz = _bin_hz()
+    hz = bin_hz()
     edges = (LOWEST_HZ, LOW_BAND_HZ, HIGH_BAND_HZ, np.inf)
     bands = [(low <= hz) & (hz < high) for low, high in pairwise(edges)]
     weights = np.stack([_loudness_weight(hz) * (hz >= LOWEST_HZ), *bands], axis=1).astype(np.float32)
@@ -153,11 +153,11 @@ def _centroid(power: Values) -> Values:
     """
     magnitude = np.sqrt(power) * (power > power.max(axis=1, keepdims=True) * 1e-6)
     total = magnitude.sum(axis=1)
-    centroid: Values = (magnitude @ _bin_hz().astype(np.float32)) / np.where(total > 0, total, 1)
+    centroid: Values = (magnitude @ bin_hz().astype(np.float32)) / np.where(total > 0, total, 1)
     return centroid
 
 
-def _chroma(power: Values) -> Values:
+def chroma_of(power: Values) -> Values:
     """Chroma [F, 12]: share of each pitch class, C first, in the magnitudes of the spectral peaks; 0 without peaks.
 
     Peaks are located between bins by quadratic interpolation of the log power (J. O. Smith, Spectral Audio Signal
@@ -194,27 +194,28 @@ def _spectral_flux(chunk: Samples) -> tuple[Values, Values]:
     neighbours' level `FLUX_LAG` hops before, so that vibrato and glides are no onsets. In dB soft onsets count as much
     as loud ones, which finds them all; in loudness those on the beat stand out.
     """
-    windows = _windows(chunk, HOP_WINDOW, hop=HOP_SAMPLES, first=-FLUX_LAG, count=CHUNK_HOPS + FLUX_LAG)
-    bands = np.add.reduceat(_power(windows), _band_edges(), axis=1)
+    windows = windows_of(chunk, HOP_WINDOW, hop=HOP_SAMPLES, first=-FLUX_LAG, count=CHUNK_HOPS + FLUX_LAG)
+    bands = np.add.reduceat(power_spectrum(windows), flux_band_edges(), axis=1)
     db = 10 * np.log10(1 + bands * np.float32(10 ** (-FLUX_FLOOR_DB / 10)))
-    return _flux(db), _flux(bands**LOUDNESS_EXPONENT)
+    return band_flux(db).mean(axis=1), band_flux(bands**LOUDNESS_EXPONENT).mean(axis=1)
 
 
-def _flux(bands: Values) -> Values:
+def band_flux(bands: Values) -> Values:
+    """How far each band exceeds itself and its neighbours `FLUX_LAG` hops before, [H, B], of [H + FLUX_LAG, B]."""
     before = np.pad(bands[:-FLUX_LAG], ((0, 0), (1, 1)), mode="edge")
     before = np.maximum(np.maximum(before[:, :-2], before[:, 1:-1]), before[:, 2:])
-    flux: Values = np.maximum(bands[FLUX_LAG:] - before, 0).mean(axis=1)
+    flux: Values = np.maximum(bands[FLUX_LAG:] - before, 0)
     return flux
 
 
-def _band_edges() -> NDArray[np.intp]:
+def flux_band_edges() -> NDArray[np.intp]:
     """First bins of the bands: one bin wide at low frequencies, an eighth of an octave at high ones."""
     hz_per_bin = SAMPLE_RATE / HOP_WINDOW
     edges_hz = LOWEST_FLUX_HZ * 2 ** np.arange(0, np.log2(SAMPLE_RATE / 2 / LOWEST_FLUX_HZ), 1 / 8)
     return np.unique(np.round(edges_hz / hz_per_bin)).astype(np.intp)
 
 
-def _onset_shift(chunk: Samples) -> tuple[Values, NDArray[np.bool_]]:
+def onset_shifts(chunk: Samples) -> tuple[Values, NDArray[np.bool_]]:
     """Seconds from each hop to the steepest rise near it, [H], and whether the sound rather stops there, [H]."""
     sharpened = _steepness(np.diff(chunk, prepend=chunk[:1]))  # high frequencies show the onset, low ones hide it
     offset = (np.argmax(sharpened, axis=1) - ONSET_SEARCH_MS) / 1000
