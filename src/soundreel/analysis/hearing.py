@@ -1,14 +1,19 @@
 """Listening to a song: `hear` puts together what the other modules find in it."""
 
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
 
-from soundreel.analysis.rhythm import find_beats, find_onsets
-from soundreel.analysis.song import ENERGY_RATE, Bar, Meter, Role, Section, Song, Tempo, VoiceSource
-from soundreel.analysis.song_spectrum import FRAMES_PER_SECOND, SongSpectrum, spectrum_of_song
-from soundreel.analysis.spectrum import SAMPLE_RATE
-from soundreel.analysis.voice import voice_in_stem
+from soundreel.analysis.accents import accents_of
+from soundreel.analysis.energy import energy_of
+from soundreel.analysis.labels import letters_of, roles_of
+from soundreel.analysis.pulse import Pulse, bars_of, find_pulse, meter_of, tempi_of, tempo_of
+from soundreel.analysis.sections import boundaries_of, cells_of, novelty_of, rests_of
+from soundreel.analysis.song import Role, Section, Song, Span, VoiceSource, mean_energy, share_of
+from soundreel.analysis.song_spectrum import SongSpectrum, spectrum_of_song
+from soundreel.analysis.spectrum import SAMPLE_RATE, Rows
+from soundreel.analysis.voice import voice_in_mix, voice_in_stem
 from soundreel.media.audio import stream_sound
 from soundreel.types import Check, go_on, heard
 from soundreel.units import StrPath
@@ -24,9 +29,9 @@ def hear(
 ) -> Song:
     """Listen to `seconds` of a song from `start` seconds on; None: to its end.
 
-    The sound is streamed: memory grows by about 10 MB per hour. `voice` is a file with the separated voice of the same
-    song (same length); with it the stretches with voice are exact, without it they are estimated from the mix. `check`
-    is called before each second of sound and may raise to stop.
+    The sound is streamed: memory grows by about 15 MB per hour. `voice` is a file with the separated voice of the same
+    song, on the same time line; without it, where a voice sings is estimated from the mix. `check` is called before
+    each second of sound and may raise to stop.
 
     Raises:
         InputError: there is no such file.
@@ -42,39 +47,54 @@ def hear(
 
 def song_of(spectrum: SongSpectrum, stem: SongSpectrum | None = None) -> Song:
     """What is heard in a song of which this is the spectrum, and that of its separated voice."""
-    onsets = find_onsets(spectrum.flux_db, spectrum.onset_shift)
-    found = find_beats(spectrum.accents.mean(axis=1), onsets)
-    beats = tuple(float(second) for second in found.seconds)
-    downbeats = beats[::4]
-    loudness = spectrum.levels[:, 0]
-    moments = np.arange(round(spectrum.seconds * ENERGY_RATE)) / ENERGY_RATE
-    energy = np.interp(moments, np.arange(len(loudness)) / FRAMES_PER_SECOND, loudness).astype(np.float32)
-    bars = tuple(
-        Bar(start=first, stop=stop, number=number, beats=4)
-        for number, (first, stop) in enumerate(pairwise(downbeats), start=1)
-    )
-    section = Section(
-        start=0.0,
-        stop=spectrum.seconds,
-        letter="A",
-        role=Role.PART,
-        number=1,
-        confidence=0.0,
-        energy=float(energy.mean()),
-        voiced=0.0,
-    )
+    rests = rests_of(spectrum)
+    accents = accents_of(spectrum)
+    pulse = find_pulse(spectrum, accents, rests)
+    voice = voice_in_mix(spectrum) if stem is None else voice_in_stem(stem)
+    energy = energy_of(spectrum)
     return Song(
         seconds=spectrum.seconds,
-        beats=beats,
-        downbeats=downbeats,
-        bars=bars,
-        meter=Meter(beats=4, division=2) if beats else None,
-        tempo_bpm=found.tempo_bpm,
-        tempi=(Tempo(start=beats[0], stop=beats[-1], bpm=found.tempo_bpm),) if beats else (),
-        beat_confidence=0.5 if beats else 0.0,
-        downbeat_confidence=0.0,
-        sections=(section,),
+        beats=tuple(pulse.seconds.tolist()),
+        downbeats=tuple(pulse.downbeats.tolist()),
+        bars=bars_of(pulse, rests),
+        meter=meter_of(pulse),
+        tempo_bpm=tempo_of(pulse.seconds),
+        tempi=tempi_of(pulse),
+        beat_confidence=pulse.confidence,
+        downbeat_confidence=pulse.downbeat_confidence,
+        sections=_sections(spectrum, accents, pulse, voice, energy),
         energy=energy,
-        voice=() if stem is None else voice_in_stem(stem),
+        voice=voice,
         voice_source=VoiceSource.SPECTRUM if stem is None else VoiceSource.STEM,
     )
+
+
+def _sections(
+    spectrum: SongSpectrum, accents: Rows, pulse: Pulse, voice: tuple[Span, ...], energy: Rows
+) -> tuple[Section, ...]:
+    cells = cells_of(spectrum, accents, pulse.downbeats, voice)
+    novelty = novelty_of(cells)
+    edges = boundaries_of(cells, novelty)
+    spans = [Span(start=start, stop=stop) for start, stop in pairwise(cells.edges[edges].tolist())]
+    energies = [mean_energy(energy, span) for span in spans]
+    voiced = [share_of(voice, span) for span in spans]
+    letters = letters_of(cells, edges)
+    roles = roles_of(letters, [span.seconds for span in spans], energies, voiced)
+    clearness = (novelty / max(float(novelty.max()), 1e-9))[edges]
+    numbers: Counter[Role] = Counter()
+    sections = []
+    for k, span in enumerate(spans):
+        numbers[roles[k]] += 1
+        sections.append(
+            Section(
+                start=span.start,
+                stop=span.stop,
+                letter=letters[k],
+                role=roles[k],
+                number=numbers[roles[k]],
+                confidence=float(np.clip(clearness[k if k else min(1, len(spans) - 1)], 0, 1)),
+                energy=energies[k],
+                voiced=voiced[k],
+            )
+        )
+    return tuple(sections)

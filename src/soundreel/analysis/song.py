@@ -4,6 +4,7 @@ All times are in seconds from the beginning of what was listened to (`hear`'s `s
 between 0 (a guess) and 1 (as clear as a metronome); they order results, they are no probabilities.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -63,13 +64,14 @@ class Role(StrEnum):
     BRIDGE = "bridge"
     OUTRO = "outro"
     PART = "part"  # none of these, or not known
+    SILENCE = "silence"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section(Span):
     """A part of the song. Sections cover it from 0 to its end, without gaps."""
 
-    letter: str  # "A", "B", …, "AA": sections that sound alike share it
+    letter: str  # "A", "B", …, "AA": sections that sound alike share it; "" of silence
     role: Role
     number: int  # of its role, from 1
     confidence: float  # 0..1 how clearly it differs from the one before (the first: from the one after)
@@ -123,11 +125,21 @@ class Song:
 
     def energy_between(self, start: float, stop: float) -> float:
         """Mean energy 0..1 between two times."""
-        first, last = int(start * ENERGY_RATE), max(int(start * ENERGY_RATE) + 1, round(stop * ENERGY_RATE))
-        part = self.energy[first:last]
-        return float(part.mean()) if len(part) else 0.0
+        return mean_energy(self.energy, Span(start=start, stop=stop))
 
     def voiced_between(self, start: float, stop: float) -> float:
         """Share 0..1 of the time between two times in which a voice is heard."""
-        heard = sum(max(0.0, min(stop, span.stop) - max(start, span.start)) for span in self.voice)
-        return min(1.0, heard / (stop - start)) if stop > start else 0.0
+        return share_of(self.voice, Span(start=start, stop=stop))
+
+
+def mean_energy(energy: NDArray[np.float32], span: Span) -> float:
+    """Mean of an energy curve (`ENERGY_RATE`) in a stretch; 0 outside the song."""
+    first = max(0, int(span.start * ENERGY_RATE))
+    part = energy[first : max(first + 1, round(span.stop * ENERGY_RATE))]
+    return float(part.mean()) if len(part) else 0.0
+
+
+def share_of(voice: Sequence[Span], span: Span) -> float:
+    """Share 0..1 of a stretch that is covered by others, which don't overlap."""
+    covered = sum(max(0.0, min(span.stop, other.stop) - max(span.start, other.start)) for other in voice)
+    return min(1.0, covered / span.seconds) if span.seconds > 0 else 0.0

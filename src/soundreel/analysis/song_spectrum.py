@@ -1,10 +1,11 @@
 """What is kept of a song while it streams by: accents, harmony, timbre and level, a few numbers for each moment.
 
-Letters: H hops (100 per second), F frames (16 per second), B bands of the flux, T bands of the timbre.
+Letters: H hops (100 per second), F frames (16 per second), B bands of the flux, T bands of the timbre, W moments of
+`wavering` (32 per second).
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from soundreel.analysis.spectrum import (
     windows_of,
 )
 from soundreel.analysis.streaming import Samples, chunks
+from soundreel.analysis.wavering import HOP, wavering_of
 
 FRAMES_PER_SECOND = SAMPLE_RATE // FRAME_SAMPLES
 
@@ -45,21 +47,30 @@ TIMBRE_FLOOR = 1e-7
 """Power in a band below which there is silence: -70 dB."""
 
 
+COLUMN_HOPS = {
+    "accents": HOP_SAMPLES,
+    "flux_db": HOP_SAMPLES,
+    "onset_shift": HOP_SAMPLES,
+    "levels": FRAME_SAMPLES,
+    "chroma": FRAME_SAMPLES,
+    "timbre": FRAME_SAMPLES,
+    "wavering": HOP,
+}
+"""Samples from one row of a column of `SongSpectrum` to the next."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SongSpectrum:
-    """A song in a few numbers for each moment; about 9 MB per hour."""
+    """A song in a few numbers for each moment; about 12 MB per hour."""
 
+    seconds: float  # length
     accents: Rows  # [H, 3] spectral flux in loudness of low, middle and high frequencies
     flux_db: Rows  # [H] spectral flux in dB, mean over bands
     onset_shift: Rows  # [H] seconds from the hop to the steepest rise of the amplitude near it
     levels: Rows  # [F, 4] 0..1: loudness, low, mid, high
     chroma: Rows  # [F, 12]
     timbre: Rows  # [F, T] level in dB of bands as wide for the ear, -70 in silence
-
-    @property
-    def seconds(self) -> float:
-        """Length, rounded up to a whole frame."""
-        return len(self.levels) / FRAMES_PER_SECOND
+    wavering: Rows  # [W] share of bands in which pitches waver, as a voice's do
 
 
 def spectrum_of_song(blocks: Iterable[Samples]) -> SongSpectrum:
@@ -72,43 +83,30 @@ def spectrum_of_song(blocks: Iterable[Samples]) -> SongSpectrum:
             samples += len(block)
             yield block
 
-    parts = [_chunk(chunk) for chunk in chunks(counted(), size=CHUNK_SAMPLES, margin=MARGIN)]
-    hops, frames = -(-samples // HOP_SAMPLES), -(-samples // FRAME_SAMPLES)
-    lengths = {"accents": hops, "flux_db": hops, "onset_shift": hops}
-    return SongSpectrum(
-        **{
-            field.name: np.concatenate([getattr(part, field.name) for part in [_NOTHING, *parts]])[
-                : lengths.get(field.name, frames)
-            ]
-            for field in fields(SongSpectrum)
-        }
-    )
+    found = (_columns(chunk) for chunk in chunks(counted(), size=CHUNK_SAMPLES, margin=MARGIN))
+    parts = list(found) or [_columns(np.zeros(MARGIN + CHUNK_SAMPLES + MARGIN, np.float32))]  # of no sound: no rows
+    columns = {
+        name: np.concatenate([part[name] for part in parts])[: -(-samples // hop)] for name, hop in COLUMN_HOPS.items()
+    }
+    return SongSpectrum(seconds=samples / SAMPLE_RATE, **columns)
 
 
-_NOTHING = SongSpectrum(
-    accents=np.empty((0, 3), np.float32),
-    flux_db=np.empty(0, np.float32),
-    onset_shift=np.empty(0, np.float32),
-    levels=np.empty((0, 4), np.float32),
-    chroma=np.empty((0, 12), np.float32),
-    timbre=np.empty((0, TIMBRE_BANDS), np.float32),
-)
-
-
-def _chunk(chunk: Samples) -> SongSpectrum:
-    """The same of the middle of a chunk, [MARGIN + CHUNK_SAMPLES + MARGIN]."""
+def _columns(chunk: Samples) -> dict[str, Rows]:
+    """The columns of `SongSpectrum` for the middle of a chunk, [MARGIN + CHUNK_SAMPLES + MARGIN]."""
     power = power_spectrum(windows_of(chunk, FRAME_WINDOW, hop=FRAME_SAMPLES, first=0, count=CHUNK_FRAMES))
     levels = levels_of(power)
     flux_db, accents = _accents(chunk)
     shift, is_sound_end = onset_shifts(chunk)
-    return SongSpectrum(
-        accents=(accents * ~is_sound_end[:, None]).astype(np.float32),
-        flux_db=(flux_db * ~is_sound_end).astype(np.float32),
-        onset_shift=shift.astype(np.float32),
-        levels=levels.astype(np.float32),
-        chroma=(chroma_of(power) * (levels[:, :1] > 0)).astype(np.float32),
-        timbre=_timbre(power).astype(np.float32),
-    )
+    columns = {
+        "accents": accents * ~is_sound_end[:, None],
+        "flux_db": flux_db * ~is_sound_end,
+        "onset_shift": shift,
+        "levels": levels,
+        "chroma": chroma_of(power) * (levels[:, :1] > 0),
+        "timbre": _timbre(power),
+        "wavering": wavering_of(chunk),
+    }
+    return {name: values.astype(np.float32, copy=False) for name, values in columns.items()}
 
 
 def _accents(chunk: Samples) -> tuple[Values, Values]:

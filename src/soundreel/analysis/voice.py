@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from soundreel.analysis.song import Span
 from soundreel.analysis.song_spectrum import FRAMES_PER_SECOND, SongSpectrum
+from soundreel.analysis.wavering import WAVERINGS_PER_SECOND
 
 STEM_RANGE = 0.5
 """A separated voice is heard where its level is within this of its loudest (0.5: 30 dB); below are its leaks."""
@@ -17,6 +18,28 @@ BREATH_SECONDS = 0.4
 
 LEAST_SECONDS = 0.15
 """Shorter stretches are no voice."""
+
+
+WAVERING_HOPS = 25
+"""Wavering is averaged over 0.8 s."""
+
+WAVERS = 0.11
+"""Mean share of wavering bands from which on there is a voice; in instruments it is 0.03, in noise 0.07."""
+
+AUDIBLE = 0.15
+"""Level of loudness below which no voice is looked for: -51 dB."""
+
+
+def voice_in_mix(spectrum: SongSpectrum) -> tuple[Span, ...]:
+    """Stretches in which a voice is heard, estimated from how pitches waver in the mix.
+
+    Strings, slide guitars and synthesizers that waver as a voice does are taken for one.
+    """
+    window = np.full(WAVERING_HOPS, 1 / WAVERING_HOPS)
+    mean = np.convolve(spectrum.wavering, window, "same")[: len(spectrum.wavering)]
+    frames = np.arange(len(spectrum.levels)) / FRAMES_PER_SECOND
+    at_frames = np.interp(frames, np.arange(len(mean)) / WAVERINGS_PER_SECOND, mean) if len(mean) else frames
+    return spans_of((at_frames > WAVERS) & (spectrum.levels[:, 0] > AUDIBLE), spectrum.seconds)
 
 
 def voice_in_stem(stem: SongSpectrum) -> tuple[Span, ...]:
