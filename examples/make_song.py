@@ -17,6 +17,7 @@ from song_band import play
 from song_score import KINDS, Wish, write_song
 
 SAMPLE_RATE = 44_100
+SAMPLES_PER_FRAME = 1152
 LICENSE = "CC0 1.0, https://creativecommons.org/publicdomain/zero/1.0/"
 CODECS = {
     ".flac": ("flac", "s16"),
@@ -52,16 +53,22 @@ def write_sound(path: Path, sound: NDArray[np.float32], sample_rate: int) -> Non
     with av.open(str(path), "w") as container:
         container.metadata.update(artist="soundreel examples", copyright=LICENSE)
         stream = container.add_stream(codec, rate=sample_rate)
+        assert isinstance(stream, av.AudioStream)
         stream.layout, stream.format = "stereo", form
-        planar = form.endswith("p")
-        samples = sound if form.startswith("flt") else np.rint(sound * 32767).astype(np.int16)
-        for start in range(0, len(samples), 1152):
-            block = samples[start : start + 1152]
-            data = np.ascontiguousarray(block.T if planar else block.reshape(1, -1))
-            frame = av.AudioFrame.from_ndarray(data, format=form, layout="stereo")
+        for start in range(0, len(sound), SAMPLES_PER_FRAME):
+            frame = to_frame(sound[start : start + SAMPLES_PER_FRAME], form)
             frame.sample_rate, frame.pts = sample_rate, start
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def to_frame(block: NDArray[np.float32], form: str) -> av.AudioFrame:
+    """Samples [n, 2] as PyAV takes them."""
+    if form == "fltp":
+        return av.AudioFrame.from_ndarray(np.ascontiguousarray(block.T), format=form, layout="stereo")
+    whole = np.rint(block * 32767).astype(np.int16)
+    data = np.ascontiguousarray(whole.T if form.endswith("p") else whole.reshape(1, -1))
+    return av.AudioFrame.from_ndarray(data, format=form, layout="stereo")
 
 
 if __name__ == "__main__":

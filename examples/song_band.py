@@ -78,9 +78,10 @@ def mix(stems: dict[str, Sound], score: Score, sample_rate: int) -> Sound:
     both += random.standard_normal((count, 2), dtype=np.float32) * np.float32(10 ** (-78 / 20)) * gate[:, None]
     if score.fade is not None:
         time = np.arange(count) / sample_rate
-        part = np.clip((time - score.fade[0]) / (score.fade[1] - score.fade[0]), 0, 1)
-        both *= (10 ** (FADED_DB * part / 20)).astype(np.float32)[:, None]
-    return both
+        faded = np.clip((time - score.fade[0]) / (score.fade[1] - score.fade[0]), 0, 1)
+        both *= (10 ** (FADED_DB * faded / 20)).astype(np.float32)[:, None]
+    mixed: Sound = both.astype(np.float32, copy=False)
+    return mixed
 
 
 def _gate(score: Score, sample_rate: int) -> Sound:
@@ -115,12 +116,14 @@ def _table(amplitudes: NDArray[np.float64]) -> Sound:
     phases = np.pi * np.arange(len(harmonics)) ** 2 / len(harmonics)  # spread, so that peaks stay low
     spectrum[1 : len(harmonics) + 1] = harmonics * np.exp(1j * phases)
     wave = np.fft.irfft(spectrum)
-    return (wave / np.sqrt((wave**2).mean() * 2)).astype(np.float32)
+    table: Sound = (wave / np.sqrt((wave**2).mean() * 2)).astype(np.float32)
+    return table
 
 
 def _look_up(table: Sound, cycles: NDArray[np.float64]) -> Sound:
     """The tone at these phases, counted in periods."""
-    return table[(cycles * TABLE).astype(np.int64) % TABLE]
+    tone: Sound = table[(cycles * TABLE).astype(np.int64) % TABLE]
+    return tone
 
 
 @lru_cache(maxsize=4096)
@@ -145,7 +148,8 @@ def _tone(part: str, pitch: int, fiftieths: int, rate: int) -> Sound:
     }[part]
     dark = _look_up(_table(1 / k**dark_power), cycles) * np.exp(-time / slow)
     bright = _look_up(_table(1 / k**bright_power), cycles) * np.exp(-time / quick)
-    return ((dark + 0.7 * bright) * np.clip(time / attack, 0, 1) * held).astype(np.float32)
+    struck: Sound = ((dark + 0.7 * bright) * np.clip(time / attack, 0, 1) * held).astype(np.float32)
+    return struck
 
 
 def _voice(note: Note, rate: int, index: int) -> Sound:
@@ -164,7 +168,8 @@ def _voice(note: Note, rate: int, index: int) -> Sound:
     breath = 0.03 * random.standard_normal(len(time)) * (1 + 4 * np.exp(-time / 0.03))
     envelope = np.clip(time / 0.04, 0, 1) * np.clip((note.seconds + 0.06 - time) / 0.07, 0, 1)
     shimmer = 1 + 0.12 * np.sin(2 * np.pi * 5.5 * time) * depth
-    return ((tone * shimmer + breath) * envelope).astype(np.float32)
+    sung: Sound = ((tone * shimmer + breath) * envelope).astype(np.float32)
+    return sung
 
 
 @lru_cache(maxsize=256)
@@ -228,4 +233,5 @@ def _room(sound: Sound, rate: int, random: np.random.Generator) -> Sound:
     wet = np.zeros(len(sound) + size, np.float32)
     for begin in range(0, len(sound), block):
         wet[begin : begin + size] += np.fft.irfft(np.fft.rfft(sound[begin : begin + block], size) * response, size)
-    return wet[: len(sound)]
+    room: Sound = wet[: len(sound)]
+    return room

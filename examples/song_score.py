@@ -28,8 +28,8 @@ PROGRESSIONS: Final = (
 MAJOR: Final = (0, 2, 4, 5, 7, 9, 11)
 MINOR: Final = (0, 2, 3, 5, 7, 8, 10)
 
-SILENT_DB: Final = -50.0
-"""Of a fade: what is softer is not counted as heard."""
+SILENT_DB: Final = -40.0
+"""Of a fade: what is faded further is not counted as heard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,9 +221,8 @@ class _Composer:
             lead = float(self.random.uniform(1.0, 4.0))
             grid += lead
             silences.append((0.0, float(grid[0])))
-            inner = (
-                self.random.choice(firsts[2:-1], size=min(2, len(firsts) - 3), replace=False) if len(form) > 2 else []
-            )
+            count = min(2, len(firsts) - 3)
+            inner = self.random.choice(firsts[2:-1], size=count, replace=False) if len(form) > 2 else firsts[:0]
             for first in sorted(int(first) for first in inner):
                 gap = float(self.random.uniform(2.0, 7.0))
                 silences.append((float(grid[first]), float(grid[first]) + gap))
@@ -237,11 +236,8 @@ class _Composer:
         depth = self.random.uniform(0.06, 0.13)
         factor = 1 + depth * (np.cos(2 * np.pi * at) * 0.5 + 0.5 * (at > 0.8))
         factor += depth * 0.9 * (np.arange(beats) % phrase == phrase - 1)
-        slow = np.interp(
-            np.arange(beats),
-            np.arange(0, beats + 16, 16),
-            self.random.normal(0, 0.03, beats // 16 + 2)[: len(np.arange(0, beats + 16, 16))],
-        )
+        knots = np.arange(0, beats + 16, 16)
+        slow = np.interp(np.arange(beats), knots, self.random.normal(0, 0.03, beats // 16 + 2)[: len(knots)])
         return np.asarray(factor * np.exp(slow))
 
     def _tempo_changes(self, firsts: NDArray[np.intp], beats: int) -> NDArray[np.float64]:
@@ -275,6 +271,8 @@ class _Composer:
         if self.band == "acoustic":
             density, comp = 0, str(random.choice(["guitar", "piano"]))
         bass = "none" if letter == "I" and density == 0 else str(random.choice(["roots", "eighths", "walk"]))
+        if figure == "offbeat" and (density == 0 or bass == "none"):
+            figure = "strum"  # chords between the beats need somebody on them
         if self.wish.kind == "rubato":
             density, comp, bass = 0, ("pad" if letter == "B" else "piano"), "roots"
             figure = "strum" if letter == "C" else "arpeggio"
@@ -438,46 +436,45 @@ class _Composer:
             self._note("bass", at(beat), 0.92 * (at(until) - at(beat)), low + interval, 1.0 if index == 0 else 0.8)
 
     def _comp(self, style: _Style, at: Any, chord: tuple[int, int, int]) -> None:
-        root, third, fifth = chord
-        voicing = [pitch + 12 if pitch < 55 else pitch for pitch in (root, third, fifth)]
+        """Accompany: chords held, in arpeggios, or struck."""
+        voicing = [pitch + 12 if pitch < 55 else pitch for pitch in chord]
         loud = 0.6 * style.loudness
         if style.comp == "pad" or style.figure == "held":
-            for pitch in voicing:
-                self._note("pad", at(0), at(self.per_bar) - at(0), pitch, loud)
-            if style.figure == "held" and self.wish.kind != "rubato":
-                for beat in range(self.per_bar):
-                    self._note("piano", at(beat), 0.9 * (at(beat + 1) - at(beat)), voicing[beat % 3] + 12, 0.5 * loud)
-                return
-        if style.figure == "arpeggio" or style.comp == "pad":
-            order = (0, 1, 2, 1, 0, 2, 1, 2)
-            for index, beat in enumerate(np.arange(0, self.per_bar, 1 / self.division)):
-                accent = 1.3 if beat == 0 else 1.1 if index % self.division == 0 else 0.8
-                pitch = voicing[order[index % 8]] + (0 if index % 4 < 3 else 12)
-                self._note(
-                    "piano" if style.comp == "pad" else style.comp,
-                    at(float(beat)),
-                    1.6 * (at(float(beat) + 1 / self.division) - at(float(beat))),
-                    pitch,
-                    loud * accent,
-                )
-            return
+            self._hold(at, voicing, loud)
+        if style.figure == "held" and self.wish.kind != "rubato":
+            for beat in range(self.per_bar):
+                length = 0.9 * (at(beat + 1) - at(beat))
+                self._note("piano", at(beat), length, voicing[beat % 3] + 12, 0.5 * loud)
+        elif style.figure == "arpeggio" or style.comp == "pad":
+            self._arpeggio("piano" if style.comp == "pad" else style.comp, at, voicing, loud)
+        else:
+            self._strike(style, at, voicing, loud)
+
+    def _hold(self, at: Any, voicing: list[int], loud: float) -> None:
+        for pitch in voicing:
+            self._note("pad", at(0), at(self.per_bar) - at(0), pitch, loud)
+
+    def _arpeggio(self, part: str, at: Any, voicing: list[int], loud: float) -> None:
+        order, step = (0, 1, 2, 1, 0, 2, 1, 2), 1 / self.division
+        for index in range(self.per_bar * self.division):
+            accent = 1.3 if index == 0 else 1.1 if index % self.division == 0 else 0.8
+            pitch = voicing[order[index % 8]] + (0 if index % 4 < 3 else 12)
+            start = at(index * step)
+            self._note(part, start, 1.6 * (at((index + 1) * step) - start), pitch, loud * accent)
+
+    def _strike(self, style: _Style, at: Any, voicing: list[int], loud: float) -> None:
         if style.figure == "waltz":
-            beats: list[float] = [1.0, 2.0]
+            beats = [1.0, 2.0]
         elif style.figure == "offbeat":
             beats = [beat + 0.5 for beat in range(self.per_bar)]
         else:
             beats = [float(beat) for beat in range(self.per_bar)]
             beats += [self.per_bar - 0.5] if self.division == 2 and self.random.random() < 0.5 else []
         for beat in sorted(beats):
+            length = 0.8 * (at(min(beat + 1, self.per_bar)) - at(beat))
             for k, pitch in enumerate(voicing):
                 late = 0.008 * k if style.comp == "guitar" else 0.0
-                self._note(
-                    style.comp,
-                    at(beat) + late,
-                    0.8 * (at(min(beat + 1, self.per_bar)) - at(beat)),
-                    pitch,
-                    loud * (1.15 if beat == 0 else 0.9),
-                )
+                self._note(style.comp, at(beat) + late, length, pitch, loud * (1.15 if beat == 0 else 0.9))
 
     def _sing(self, style: _Style, times: NDArray[np.float64], degree: int) -> None:
         positions = np.arange(len(times))

@@ -81,20 +81,20 @@ class Weights:
 WEIGHTS: Final = Weights(
     place=np.array(
         [
-            [-1.00, 1.08, 0.16, 0.08, 0.03, 0.90],  # first of four
-            [-0.69, 0.09, 0.44, 0.42, 0.04, -0.05],  # second and fourth
-            [-0.62, 0.68, 0.10, -0.00, -0.04, -0.24],  # third of four
-            [-1.02, 1.02, 0.12, 0.01, -0.03, 0.72],  # first of three
-            [-0.66, -0.03, 0.52, 0.42, 0.12, -0.18],  # second and third of three
-            [-1.14, 0.86, 0.06, -0.06, -0.13, 0.68],  # first of two (compound)
-            [-0.55, -0.07, 0.56, 0.41, 0.04, -0.42],  # second of two
+            [-1.00, 1.46, 0.22, 0.13, 0.05, 0.46, 0.46],  # first of four
+            [-0.69, 0.11, 0.59, 0.59, 0.05, -0.02, -0.03],  # second and fourth
+            [-0.63, 0.89, 0.14, -0.01, -0.04, -0.13, -0.14],  # third of four
+            [-1.02, 1.38, 0.16, 0.02, -0.02, 0.37, 0.37],  # first of three
+            [-0.66, -0.05, 0.70, 0.58, 0.13, -0.10, -0.10],  # second and third of three
+            [-1.15, 1.16, 0.10, -0.07, -0.12, 0.35, 0.35],  # first of two (compound)
+            [-0.57, -0.09, 0.76, 0.55, 0.04, -0.22, -0.22],  # second of two
         ]
     ),
-    middle=np.array([0.18, 0.12, -0.65]),
-    thirds=np.array([-0.20, -0.28, 0.60]),
-    tempo=np.array([[0.37, -0.04], [0.45, 0.07]]),
-    change=9.9,
-    surprise=6.0,
+    middle=np.array([0.24, 0.17, -0.88]),
+    thirds=np.array([-0.26, -0.37, 0.81]),
+    tempo=np.array([[0.35, -0.05], [0.47, 0.10]]),
+    change=9.90,
+    surprise=6.01,
 )
 """Fitted to songs of `examples/make_song.py`, which say where their beats are (`python -m benchmarks.fit_bars`). They
 read as a musician would put it: bass drum, bass and new harmonies on the first beat, snare and chords on the second and

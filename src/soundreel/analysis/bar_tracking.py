@@ -81,12 +81,16 @@ def _between(accents: Rows, weights: Weights) -> Iterator[tuple[int, Rows]]:
     """First hops of blocks, and what lies between each beat and the one before is worth there, [N, P, T]."""
     accent = accents[:, :4].mean(axis=1)
     tempo = weights.of_intervals()
-    parts = [np.round(part * INTERVALS).astype(int) for part in (1 / 2, 1 / 3, 2 / 3)]
     for first in range(0, len(accents), BLOCK):
         hops = np.arange(first, min(first + BLOCK, len(accents)))[:, None]
-        middle, early, late = (accent[np.maximum(hops - part, 0)][:, None] for part in parts)
+        middle, early, late = (accent[np.maximum(hops - part, 0)][:, None] for part in parts_before())
         of_meters = weights.middle[:, None] * middle + weights.thirds[:, None] * (early + late) / 2 + tempo
         yield first, of_meters.astype(np.float32)[:, METER_OF]
+
+
+def parts_before() -> tuple[NDArray[np.intp], ...]:
+    """Hops [T] from a beat back to the middle and to both thirds of the interval before it."""
+    return tuple(np.round(part * INTERVALS).astype(np.intp) for part in (1 / 2, 1 / 3, 2 / 3))
 
 
 def _one_beat_before() -> NDArray[np.intp]:

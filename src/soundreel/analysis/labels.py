@@ -31,6 +31,8 @@ def letters_of(cells: Cells, edges: Sequence[int]) -> list[str]:
     (average linkage).
     """
     sounding = [k for k, first in enumerate(edges[:-1]) if not cells.rests[first]]
+    if not sounding:
+        return [""] * (len(edges) - 1)
     distance = _distances(cells, [(edges[k], edges[k + 1]) for k in sounding])
     groups = _joined(distance)
     letters = [""] * (len(edges) - 1)
@@ -63,11 +65,10 @@ def _letter(number: int) -> str:
 
 def _distances(cells: Cells, spans: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Distances [S, S] of sections, 0 to about 1."""
-    phrases = np.stack([_phrase(cells.chroma[first:last]) for first, last in spans]) if spans else np.empty((0, 1, 12))
-    usual = phrases.mean(axis=(0, 1)) if len(spans) else 0.0
-    phrases = phrases - 0.7 * usual  # what all chords of the song have in common tells nothing
+    phrases = np.stack([_phrase(cells.chroma[first:last]) for first, last in spans])
+    phrases -= 0.7 * phrases.mean(axis=(0, 1))  # what all chords of the song have in common tells nothing
     sounds = descriptors_of(cells, 0.0)
-    means = np.stack([sounds[first:last].mean(axis=0) for first, last in spans]) if spans else np.empty((0, 1))
+    means = np.stack([sounds[first:last].mean(axis=0) for first, last in spans])
     harmony = np.min(
         [_cosine_distance(phrases, np.roll(phrases, shift, axis=1)) for shift in range(PHRASE_CELLS)], axis=0
     )

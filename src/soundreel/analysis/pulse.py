@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from soundreel.analysis.bar_model import BEFORE, FIRSTS, METER_OF, METERS, WEIGHTS
 from soundreel.analysis.bar_tracking import Beat, track
 from soundreel.analysis.rhythm import Onsets, Times, find_onsets
-from soundreel.analysis.song import Bar, Meter, Span, Tempo
+from soundreel.analysis.song import Bar, Meter, Span, Tempo, sounding
 from soundreel.analysis.song_spectrum import SongSpectrum
 from soundreel.analysis.spectrum import HOPS_PER_SECOND, Rows
 
@@ -66,18 +66,12 @@ def find_pulse(spectrum: SongSpectrum, accents: Rows, rests: list[Span]) -> Puls
     """The pulse of what lies between the silences of a song, each by itself: after a silence it begins anew."""
     onsets = find_onsets(spectrum.flux_db, spectrum.onset_shift)
     beats: list[Beat] = []
-    for stretch in _between(rests, spectrum.seconds):
+    for stretch in sounding(rests, spectrum.seconds):
         first, last = (round(second * HOPS_PER_SECOND) for second in (stretch.start, stretch.stop))
         found = track(accents[first:last], WEIGHTS)
         if len(found) >= LEAST_BEATS:
             beats += [Beat(hop=first + beat.hop, place=beat.place, interval=beat.interval) for beat in found]
     return _sure(beats, accents, onsets)
-
-
-def _between(rests: list[Span], seconds: float) -> list[Span]:
-    """The stretches that are not silent."""
-    edges = [0.0, *(second for rest in rests for second in (rest.start, rest.stop)), seconds]
-    return [Span(start=start, stop=stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if stop > start]
 
 
 def _sure(beats: list[Beat], accents: Rows, onsets: Onsets) -> Pulse:

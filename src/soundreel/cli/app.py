@@ -398,14 +398,18 @@ def join(
 
 @app.command()
 def info(
-    video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.")],
+    file: Annotated[str, typer.Argument(help="A video that soundreel made, or any other; or a song.")],
     every_clip: Annotated[bool, EVERY_CLIP] = False,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
-    """Show what is in a video: picture, sound, and the recipe it was made by."""
-    from soundreel.cli import reports, video_report
+    """Show what is in a video (picture, sound, its recipe) or in a song (its strongest parts, beat and sections)."""
+    from soundreel.cli import reports, song_report, video_report
+    from soundreel.media.video import has_pictures
 
-    reports.show(video_report.describe_video(video, every_clip=every_clip), as_json=as_json)
+    if has_pictures(file):
+        reports.show(video_report.describe_video(file, every_clip=every_clip), as_json=as_json)
+    else:
+        reports.show(song_report.describe_song(file, every_section=every_clip), as_json=as_json)
 
 
 @app.command()

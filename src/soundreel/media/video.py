@@ -287,6 +287,17 @@ def probe_video(path: StrPath) -> VideoInfo:
         )
 
 
+def has_pictures(path: StrPath) -> bool:
+    """Whether a file holds pictures other than a cover, so that it is a video.
+
+    Raises:
+        InputError: there is no such file, or it may not be read.
+        MediaError: it is no media file.
+    """
+    with opened(path) as container:
+        return any(not stream.disposition & Disposition.attached_pic for stream in container.streams.video)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PacketScan:
     """Presentation times in a video file, in exact seconds, read from its packets."""
