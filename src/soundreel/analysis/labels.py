@@ -17,10 +17,10 @@ from soundreel.analysis.spectrum import Values
 PHRASE_CELLS: Final = 4
 """Bars in a phrase: chords are compared bar by bar within it."""
 
-ALIKE: Final = 0.45
+ALIKE: Final = 0.33
 """Sections whose distance is less are alike; 1 is the distance of two that have nothing in common."""
 
-HARMONY_SHARE: Final = 0.65
+HARMONY_SHARE: Final = 0.6
 """Of the distance; the rest is timbre and rhythm. A verse may come back with other instruments, but has its chords."""
 
 

@@ -23,17 +23,20 @@ SNAP_SECONDS: Final = 0.03
 ON_GRID_SECONDS: Final = 0.035
 """An onset so near to a beat, or to a part of one, belongs to the pulse."""
 
-CONTRAST: Final = (1.5, 4.0)
+CONTRAST: Final = (2.5, 5.5)
 """Accents on beats in multiples of those anywhere: as in speech, and as in music with a drummer."""
 
-LEAST_CONFIDENCE: Final = 0.25
-"""Below it there is no beat: speech comes to 0.1, clicks at random times to 0.2."""
+LEAST_CONFIDENCE: Final = 0.35
+"""Where it is less in three quarters of a sound, there is no beat: speech comes to 0.2, clicks at random times to 0.3."""
+
+LEAST_LOCAL_CONFIDENCE: Final = 0.08
+"""In a sound that has a beat, stretches below it have none: talk between songs comes to 0.03."""
 
 LEAST_BEATS: Final = 4
 """Fewer are no beat."""
 
 LOCAL_SECONDS: Final = 30.0
-"""Stretches of this length that have no beat lose theirs, where the rest of the sound has one."""
+"""Confidence is asked of stretches of this length."""
 
 CLEAR_DOWNBEAT: Final = 0.3
 """What a beat is worth more where it stands than a beat later or earlier, when downbeats are clear."""
@@ -81,8 +84,8 @@ def _sure(beats: list[Beat], accents: Rows, onsets: Onsets) -> Pulse:
     hops, places = np.array([beat.hop for beat in beats]), np.array([beat.place for beat in beats])
     seconds = hops / HOPS_PER_SECOND
     clear = _clarity(seconds, places, accents, onsets)
-    kept = clear >= LEAST_CONFIDENCE
-    if kept.sum() < LEAST_BEATS:
+    kept = clear >= LEAST_LOCAL_CONFIDENCE
+    if np.percentile(clear, 75) < LEAST_CONFIDENCE or kept.sum() < LEAST_BEATS:
         return NO_PULSE
     return Pulse(
         seconds=_snapped(seconds[kept], onsets.seconds),

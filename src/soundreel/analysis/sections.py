@@ -23,27 +23,27 @@ REST_SECONDS: Final = 1.5
 REST_LEVEL: Final = 0.12
 """Loudness level of silence: -53 dB."""
 
-SIDES: Final = ((2, 0.0), (4, 0.85), (8, 1.0))
+SIDES: Final = ((2, 0.0), (4, 0.55), (8, 1.0))
 """Cells compared on both sides of a boundary, and how much harmony counts there: within two bars it changes anyway."""
 
-CHROMA_WEIGHT, TIMBRE_WEIGHT, ACCENT_WEIGHT, LEVEL_WEIGHT, VOICE_WEIGHT = 1.9, 1.6, 0.6, 0.5, 1.0
+CHROMA_WEIGHT, TIMBRE_WEIGHT, ACCENT_WEIGHT, LEVEL_WEIGHT, VOICE_WEIGHT = 2.9, 1.9, 0.45, 0.65, 1.6
 """How much each kind of descriptor counts, all scaled to their spread in the song."""
 
 TIMBRE_RANGE_DB: Final = 35.0
 """Bands so far below the strongest count no less: in soft passages they are noise."""
 
-BOUNDARY_COST: Final = 0.25
+BOUNDARY_COST: Final = 0.4
 """Novelty that a boundary needs, in multiples of the greatest within `AROUND_CELLS`."""
 
-AROUND_CELLS: Final = 5
+AROUND_CELLS: Final = 8
 
-LEAST_GREATEST: Final = 0.65
+LEAST_GREATEST: Final = 0.72
 """Of the greatest novelty of the song: where little changes, there are few boundaries."""
 
-ODD_COST: Final = (0.14, 0.37)
+ODD_COST: Final = (0.17, 0.25)
 """Of a section with an even number of bars that is no multiple of four, and with an odd number."""
 
-SHORT_COST, LONG_COST = 0.065, 0.027
+SHORT_COST, LONG_COST = 0.067, 0.012
 """Per bar by which a section is shorter than 8, and longer than 16."""
 
 LONGEST_CELLS: Final = 64
