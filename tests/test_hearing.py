@@ -210,6 +210,15 @@ def test_without_a_beat_there_are_no_beats(sound: Mono) -> None:
     assert (found.tempo_bpm, found.meter, found.beat_confidence, found.downbeat_confidence) == (0, None, 0, 0)
 
 
+def test_music_keeps_its_beats_beside_what_has_none() -> None:
+    sound, times = metronome(40, 120)
+    wind = (noise(60) * gusts(60)).astype(np.float32)
+    found = hear_sound(np.concatenate([wind, sound]))
+    assert not [beat for beat in found.beats if beat < 40]
+    late = [beat for beat in found.beats if beat > 62]
+    np.testing.assert_allclose(late, times[times > 2] + 60, atol=0.02)
+
+
 def test_silence_is_a_section_of_its_own_and_has_no_energy() -> None:
     found = hear_sound(np.zeros(20 * SAMPLE_RATE, np.float32))
     assert [section.role for section in found.sections] == [Role.SILENCE]

@@ -27,10 +27,10 @@ CONTRAST: Final = (2.5, 5.5)
 """Accents on beats in multiples of those anywhere: as in speech, and as in music with a drummer."""
 
 LEAST_CONFIDENCE: Final = 0.35
-"""Where it is less in three quarters of a sound, there is no beat: speech comes to 0.2, clicks at random times to 0.3."""
+"""A run of beats is one if a quarter of it is so clear: speech comes to 0.2, clicks at random times to 0.3."""
 
 LEAST_LOCAL_CONFIDENCE: Final = 0.08
-"""In a sound that has a beat, stretches below it have none: talk between songs comes to 0.03."""
+"""Where it is less, a run of beats ends: long speech comes to 0.03."""
 
 LEAST_BEATS: Final = 4
 """Fewer are no beat."""
@@ -84,8 +84,8 @@ def _sure(beats: list[Beat], accents: Rows, onsets: Onsets) -> Pulse:
     hops, places = np.array([beat.hop for beat in beats]), np.array([beat.place for beat in beats])
     seconds = hops / HOPS_PER_SECOND
     clear = _clarity(seconds, places, accents, onsets)
-    kept = clear >= LEAST_LOCAL_CONFIDENCE
-    if np.percentile(clear, 75) < LEAST_CONFIDENCE or kept.sum() < LEAST_BEATS:
+    kept = _clear_runs(clear)
+    if not kept.any():
         return NO_PULSE
     return Pulse(
         seconds=_snapped(seconds[kept], onsets.seconds),
@@ -93,6 +93,16 @@ def _sure(beats: list[Beat], accents: Rows, onsets: Onsets) -> Pulse:
         confidence=float(np.mean(clear[kept])),
         downbeat_confidence=_downbeat_confidence(hops[kept], places[kept], accents),
     )
+
+
+def _clear_runs(clear: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which beats belong to runs that are clear enough, [B]; so music keeps its beats beside talk that has none."""
+    kept = np.zeros(len(clear), bool)
+    is_some = np.concatenate([[False], clear >= LEAST_LOCAL_CONFIDENCE, [False]])
+    for first, last in np.flatnonzero(np.diff(is_some)).reshape(-1, 2):
+        run = clear[first:last]
+        kept[first:last] = len(run) >= LEAST_BEATS and np.percentile(run, 75) >= LEAST_CONFIDENCE
+    return kept
 
 
 def _clarity(seconds: Times, places: NDArray[np.intp], accents: Rows, onsets: Onsets) -> NDArray[np.float64]:
