@@ -4,8 +4,8 @@
 
 F-measures: beats and downbeats within 70 ms, section boundaries within 0.5 s (the song's beginning and end are not
 counted), letters of sections pairwise; share of time for the voice, of songs for the meter. The weights of the model of
-bars were fitted on seeds 200 to 211, and the costs of section boundaries chosen on them: take others. Where librosa is
-installed, its beat tracker is beside it.
+bars were fitted on seeds 200 to 211, the costs of section boundaries on those and on 300 to 303: take others. Where
+librosa is installed, its beat tracker is beside it.
 """
 
 import argparse

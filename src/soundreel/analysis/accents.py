@@ -69,8 +69,10 @@ def _against_usual(curve: Values, least: float) -> Values:
 
 def _blurred(curve: Values) -> Values:
     """Each hop has the greatest accent around it, weighted by `BLUR`."""
-    reach = len(BLUR) // 2
-    blurred: Values = (sliding_window_view(np.pad(curve, reach), len(BLUR)) * BLUR).max(axis=1)
+    padded = np.pad(curve, len(BLUR) // 2)
+    blurred: Values = np.zeros(len(curve))
+    for shift, weight in enumerate(BLUR):
+        np.maximum(blurred, weight * padded[shift : shift + len(curve)], out=blurred)
     return blurred
 
 
