@@ -58,7 +58,7 @@ class HeadExchange(Exchange):
 
     def _to_heads(self, x: Tensor) -> Arrival:
         """[1, L, H, d] → what waits for [R·L, η, d]."""
-        self._ranks.place.layer = self._layer
+        self._ranks.place.enter(self._layer)
         _, length, _, width = x.shape
         own = self._heads[self._ranks.rank]
         counts = [length * heads * width for heads in self._heads]

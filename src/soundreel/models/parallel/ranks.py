@@ -4,6 +4,7 @@ Each process is a rank and has one device. A `Mesh` gives them two axes: along `
 classifier-free guidance are divided, along `tokens` the tokens of each branch.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,20 +16,41 @@ from torch import distributed as dist
 
 from soundreel.errors import EngineError
 
+KEPT_MARKS = 256
+"""Of a pass: one for each block."""
+
 Arrival = Callable[[], Tensor]
 """Waits for what was asked of others."""
 
 
 class Place:
-    """Where a rank is in a pass: what an error names, and what is told when nobody goes on."""
+    """Where a rank is in its work: what an error names, and what is told when nobody goes on."""
 
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.stage = "between passes"
-        self.layer = ""
+    def __init__(self, rank: int, device: torch.device | None = None) -> None:
+        self._rank, self._on_gpu = rank, device is not None and device.type == "cuda"
+        self._stage = self._layer = ""
+        self._marks: deque[tuple[str, Any]] = deque(maxlen=KEPT_MARKS)
+
+    def begin(self, stage: str) -> None:
+        """A stage of the work begins."""
+        self._stage, self._layer = stage, ""
+        self._marks.clear()
+
+    def enter(self, layer: str) -> None:
+        """A layer of the stage begins. A GPU comes there later than the program that tells it to: it is marked."""
+        if layer == self._layer:
+            return
+        self._layer = layer
+        if self._on_gpu:
+            new_event: Any = torch.cuda.Event
+            mark = new_event()
+            mark.record()
+            self._marks.append((layer, mark))
 
     def __str__(self) -> str:
-        return f"rank {self.rank} in {self.stage}" + (f", {self.layer}" if self.layer else "")
+        reached = [layer for layer, mark in tuple(self._marks) if mark.query()]
+        layer = reached[-1] if reached else self._layer
+        return ", ".join([f"rank {self._rank}", *filter(None, (self._stage, layer))])
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,7 @@ class Ranks:
     def all_to_all(self, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
         """Begin to send consecutive elements of `send`, `counts[k]` of them to rank k; `received[k]` come from it.
 
-        The layer is named at once; what the `Arrival` returns lies in order of ranks.
+        What the `Arrival` returns lies in order of ranks.
         """
         arrived = send.new_empty(sum(received))
         with self._named():
@@ -60,10 +82,10 @@ class Ranks:
         """The tensor of every rank, in order; all have one shape."""
         if self.size == 1:
             return [x]
-        found = x.new_empty(self.size, *x.shape)
+        found = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(self.size)]
         with self._named():
-            dist.all_gather_into_tensor(found.flatten(), x.contiguous().flatten(), group=self.group)
-        return list(found)
+            dist.all_gather(found, x.contiguous(), group=self.group)
+        return found
 
     def from_first(self, x: Tensor) -> None:
         """Give `x` the values that it has on the first rank."""
@@ -97,12 +119,12 @@ def alone() -> Mesh:
     return Mesh(one, one, one)
 
 
-def connect(rank: int, guidance: int, tokens: int) -> Mesh:
+def connect(rank: int, guidance: int, tokens: int, device: torch.device | None = None) -> Mesh:
     """The mesh of `guidance` × `tokens` ranks; `torch.distributed` is set up for all of them.
 
     Every rank makes the groups of all, in one order, as `torch.distributed` wants it.
     """
-    place = Place(rank)
+    place = Place(rank, device)
 
     def axis(members: list[list[int]]) -> Ranks:
         groups = [(ranks, dist.new_group(ranks) if len(ranks) > 1 else None) for ranks in members]

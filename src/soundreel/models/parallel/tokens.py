@@ -1,6 +1,6 @@
 """A transformer whose tokens are divided among ranks: the single-device network, computing on this rank's strip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from soundreel.errors import InputError
-from soundreel.models.attention import SelfAttention
+from soundreel.models.attention import Exchange, SelfAttention
 from soundreel.models.conditioning import Conditioning
 from soundreel.models.parallel.exchange import Attended, HeadExchange
 from soundreel.models.parallel.ranks import Ranks
@@ -29,8 +29,8 @@ class SharedConditioning:
 class TokenParallel:
     """Computes what `model` computes, its tokens divided among `ranks`.
 
-    `model`'s self-attention exchanges tokens for heads from now on: it is of no more use by itself. Every rank has to
-    make the same calls.
+    `model`'s self-attention exchanges tokens for heads from now on: by itself it is of no use until `undivided`. Every
+    rank has to make the same calls.
 
     Args:
         model: the same weights on all ranks.
@@ -45,10 +45,8 @@ class TokenParallel:
         if ranks.size > heads:
             raise InputError(f"the model has {heads} attention heads: {ranks.size} ranks cannot share its tokens")
         self.model, self._ranks, self._attended = model, ranks, Attended()
-        for number, block in enumerate(model.blocks):
-            for module in block.modules():
-                if isinstance(module, SelfAttention):
-                    module.exchange = HeadExchange(ranks, heads, f"block {number}, attention", self._attended)
+        for number, layer in _self_attentions(model):
+            layer.exchange = HeadExchange(ranks, heads, f"attention of block {number}", self._attended)
 
     def condition(self, *, frames: int, height: int, width: int, **inputs: Any) -> SharedConditioning:
         """This rank's part of the model's `condition`, whose arguments it takes."""
@@ -76,6 +74,19 @@ class TokenParallel:
         self._attended.tokens = first.attended
         strip = to_strip(latents, patch, first.in_frame)
         made = self.model.forward_branches(strip, t, [known.own for known in branches])
-        self._ranks.place.layer = "the velocity"
+        self._ranks.place.enter("the velocity")
         strips = self._ranks.all_gather(torch.stack(made))
         return [from_strips([strip[k] for strip in strips], patch, height, width) for k in range(len(branches))]
+
+
+def undivided(model: WanS2VTransformer3DModel) -> WanS2VTransformer3DModel:
+    """The model itself, computing alone again."""
+    for _, layer in _self_attentions(model):
+        layer.exchange = Exchange()
+    return model
+
+
+def _self_attentions(model: WanS2VTransformer3DModel) -> Iterator[tuple[int, SelfAttention]]:
+    """Each with the number of its block, from 1."""
+    for number, block in enumerate(model.blocks, start=1):
+        yield from ((number, module) for module in block.modules() if isinstance(module, SelfAttention))
