@@ -18,7 +18,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.engines.native.device import capped

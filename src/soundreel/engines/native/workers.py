@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from torch import Tensor
 from torch import distributed as dist
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from soundreel.engines.native import device as devices
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
