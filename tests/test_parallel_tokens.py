@@ -9,7 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from official_transformer import official_transformer, official_velocity
+from parity.transformer import build_transformer
 from several_ranks import run_ranks
+from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.errors import InputError
 from soundreel.models.parallel.ranks import Mesh, Place, Ranks
 from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, to_strip
@@ -87,6 +90,41 @@ def test_velocities_are_those_of_one_process(
     for velocity in made:
         assert np.linalg.norm(velocity - expected) < LIMIT * np.linalg.norm(expected)
         assert velocity.tobytes() == made[0].tobytes(), "every rank has the same"
+
+
+OFFICIAL: dict[str, Any] = {
+    "model_type": "s2v", "dim": 96, "num_heads": 8, "ffn_dim": 200, "num_layers": 3, "audio_inject_layers": [0, 2],
+    "freq_dim": 64, "audio_dim": 24, "text_dim": 40, "text_len": 48, "cond_dim": 16, "enable_adain": True,
+    "adain_mode": "attn_norm", "zero_timestep": True, "enable_motioner": False, "enable_framepack": True,
+    "framepack_drop_mode": "padd",
+}  # fmt: skip
+
+
+def official_velocity_of_rank(mesh: Mesh, tensors: dict[str, Any], given: dict[str, Any], latents: Any) -> Any:
+    weights = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    model = LocalDenoiser(build_transformer(weights, OFFICIAL), mesh=mesh)
+    inputs = {name: torch.from_numpy(value) for name, value in given.items()}
+    text, audio = inputs.pop("text"), inputs.pop("audio")
+    _, *size = latents.shape
+    model.condition(ClipConditions(clip=1, size=tuple(size), texts=(text,) * 2, sounds=(audio,) * 2, **inputs))
+    return [velocity.numpy() for velocity in model(torch.from_numpy(latents), torch.tensor(701), 2)]
+
+
+@torch.inference_mode()
+def test_two_by_two_ranks_compute_what_the_official_code_computes(tmp_path: Path) -> None:
+    official = official_transformer(OFFICIAL, seed=5)
+    frames, *area = size = (3, 10, 14)  # 35 tokens per frame
+    inputs = {
+        "text": torch.randn(5, 40), "audio": torch.randn(25, 24, 4 * frames), "reference": torch.randn(16, 1, *area),
+        "motion": torch.randn(16, 19, *area), "pose": torch.randn(16, *size),
+    }  # fmt: skip
+    latents = torch.randn(16, *size)
+    expected = official_velocity(official, drop_motion=False, latents=latents, t=torch.tensor(701), **inputs).numpy()
+    tensors = {name: value.numpy() for name, value in official.state_dict().items()}
+    given = {name: value.numpy() for name, value in inputs.items()}
+    for velocities in run_ranks(tmp_path, 2, 2, official_velocity_of_rank, tensors, given, latents.numpy()):
+        for velocity in velocities:
+            assert np.linalg.norm(velocity - expected) < LIMIT * np.linalg.norm(expected)
 
 
 def test_more_ranks_than_heads_are_refused() -> None:

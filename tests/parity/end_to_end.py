@@ -123,7 +123,7 @@ def _run(case: Case, gpus: str | None, exits: ExitStack) -> list[Comparison]:
 def _open_denoiser(placement: Placement, exits: ExitStack) -> Denoiser:
     workers = Workers()
     exits.callback(workers.close)
-    crew = workers.crew(placement.team)
+    crew = workers.crew(placement)
     if crew is not None:
         crew.tell(Load(placement))
         crew.wait_for(READY)

@@ -178,6 +178,7 @@ def _render(
     request, device = plan.request, placement.device
     if start.negatives.find(start.index) is None:
         arriving.begin()
+        workers.begin(placement)
     vae = networks.vae(placement, arriving.on_load)
     vae.check = check
     vae.make_room = networks.make_room
@@ -232,7 +233,7 @@ class _Sampling:
         self._schedule = plan_schedule(request)
         if placement.memory.encoders is Encoders.ALONE and not placement.memory.loads_beside:
             decoder.vae.to("cpu")  # each encoder has the device to itself
-        crew = workers.crew(placement.team, check)
+        crew = workers.crew(placement, check)
         if crew is not None:
             crew.tell(Load(placement))  # while this process encodes words and sound
         scene = prepare_scene(prepared, networks, arriving.on_load, check)

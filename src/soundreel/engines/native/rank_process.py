@@ -27,7 +27,7 @@ from soundreel.engines.native.prepared import Placement
 from soundreel.engines.native.team import Team
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import is_out_of_memory
-from soundreel.models.parallel.ranks import Mesh, connect
+from soundreel.models.parallel.ranks import Mesh, NoAnswerError, connect
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -118,8 +118,8 @@ class Where:
 LATENTS: Final = "taking over the latents"
 """The place of a rank that has not got them yet."""
 
-STARTED, READY, PLACE, FAILED = "started", "ready", "place", "failed"
-"""What a worker says: pairs of one of these and a text."""
+STARTED, READY, PLACE, FAILED, LOST = "started", "ready", "place", "failed", "lost"
+"""What a worker says: pairs of one of these and a text. LOST is a failure that others are the cause of."""
 
 
 def pack(conditions: ClipConditions) -> bytes:
@@ -146,6 +146,8 @@ def serve(seat: Seat, connection: Connection) -> None:
         worker = _Worker(seat, voice)
         with torch.inference_mode():
             worker.work()
+    except NoAnswerError as error:
+        voice.say(LOST, str(error))
     except BaseException as error:  # noqa: BLE001 - the first rank is told of all of them
         voice.say(FAILED, f"rank {seat.rank} ({seat.device}): {_in_words(error)}")
     os._exit(1)  # whatever threads and devices still wait for

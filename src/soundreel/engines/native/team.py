@@ -51,7 +51,7 @@ def choose_team(request: Request, device: torch.device, heads: int) -> Team:
     """
     if request.compute.gpus is None:
         return Team(devices=(device,))
-    devices = _devices(request.compute.gpus, device)
+    devices = _devices(request.compute.gpus, device, request.compute.device)
     if len(devices) == 1:
         return Team(devices=devices)
     _check_equal(devices)
@@ -80,10 +80,14 @@ def _guidance(parallel: Parallel, count: int, *, is_guided: bool) -> int:
     return 1
 
 
-def _devices(gpus: str, device: torch.device) -> tuple[torch.device, ...]:
-    """The devices of `--gpus`, in order; on a CPU as many processes."""
+def _devices(gpus: str, device: torch.device, asked: str) -> tuple[torch.device, ...]:
+    """The devices of `--gpus`, in order; with `--device cpu` as many processes."""
     named = [int(number) for number in gpus.split(",")] if "," in gpus else None
     if device.type != "cuda":
+        if gpus == "1":
+            return (device,)
+        if device.type != "cpu" or asked != device.type:
+            raise wrong("compute.gpus", gpus, f"NVIDIA GPUs that are here: PyTorch finds none{_hidden()}")
         if named is not None or gpus == ALL_GPUS:
             raise wrong("compute.gpus", gpus, f"a number of processes, where --device is {device.type}")
         return (device,) * int(gpus)

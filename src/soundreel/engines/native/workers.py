@@ -23,11 +23,12 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from soundreel.engines.native import device as devices
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
-from soundreel.engines.native.prepared import Placement
+from soundreel.engines.native.prepared import Placement, PrintPlacement
 from soundreel.engines.native.rank_process import (
     FAILED,
     LATENTS,
     LOOPBACK,
+    LOST,
     PLACE,
     STARTED,
     Begin,
@@ -53,7 +54,7 @@ NOTICE_SECONDS: Final = 20.0
 """That this process may take to hear of a failure while it waits for others."""
 
 ANSWER_SECONDS: Final = 2.0
-"""That workers are given to say where they are."""
+"""That workers are given to say where they are, or what happened."""
 
 LOOK_SECONDS: Final = 0.2
 """Between two looks at what happens meanwhile."""
@@ -68,12 +69,18 @@ class Workers:
     def __init__(self) -> None:
         self._crew: Crew | None = None
 
-    def crew(self, team: Team, check: Check = go_on) -> "Crew | None":
-        """Workers for all ranks but this one; None for a team of one."""
+    def begin(self, placement: PrintPlacement) -> None:
+        """Begin to start what `crew` will be asked for, where clips are to be sampled by several."""
+        team = placement.team if isinstance(placement, Placement) else Team(devices=(placement.device,))
         if self._crew is not None and (self._crew.team != team or self._crew.is_closed):
             self.close()
         if self._crew is None and team.size > 1:
             self._crew = Crew(team)
+
+    def crew(self, placement: Placement, check: Check = go_on) -> "Crew | None":
+        """Workers for all ranks but this one, ready; None for a team of one."""
+        self.begin(placement)
+        if self._crew is not None:
             self._crew.start(check)
         return self._crew
 
@@ -125,6 +132,7 @@ class Crew:
         self.is_closed = False
         self._mesh: Mesh | None = None
         self._failure = ""
+        self._suspected: tuple[float, str] | None = None  # when it is taken for the failure
         self._changed = threading.Condition()
         self._noticed = threading.Event()
         self._deadline: float | None = None
@@ -143,7 +151,9 @@ class Crew:
         return self._mesh
 
     def start(self, check: Check = go_on) -> None:
-        """Wait until all have started and met."""
+        """Wait until all have started and met, if they have not."""
+        if self._mesh is not None:
+            return
         try:
             self.wait_for(STARTED, check)
             self.tell(MET)
@@ -228,14 +238,15 @@ class Crew:
     def _await_failure(self) -> None:
         """Give the watch time to find out what happened: an error of others is heard here first."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._failure), 10 * LOOK_SECONDS)
+            self._changed.wait_for(lambda: bool(self._failure), 2 * ANSWER_SECONDS)
 
     # the watch, in a thread of its own
 
     def _watch_over(self) -> None:
         while not self.is_closed:
-            by_end = {worker.process.sentinel: worker for worker in self._workers}
-            by_word = {worker.connection: worker for worker in self._workers}
+            watched = [worker for worker in self._workers if LOST not in worker.said]
+            by_end = {worker.process.sentinel: worker for worker in watched}
+            by_word = {worker.connection: worker for worker in watched}
             try:
                 happened = wait_for_any([*by_end, *by_word], LOOK_SECONDS)
             except OSError:  # a pipe that was closed here
@@ -243,8 +254,11 @@ class Crew:
             for worker in [by_word[one] for one in happened if one in by_word]:
                 self._hear(worker)
             ended = [by_end[one] for one in happened if one in by_end]
+            ended = [worker for worker in ended if LOST not in worker.said]
             if ended:
                 self._fail(ended[0].how_it_ended())
+            elif self._suspected is not None and time.monotonic() > self._suspected[0]:
+                self._fail(self._suspected[1])
             elif self._deadline is not None and time.monotonic() > self._deadline:
                 self._fail(self._says_where_all_are())
             if self._failure:
@@ -259,11 +273,13 @@ class Crew:
                     return
                 if kind == PLACE:
                     worker.place = text
+                if kind == LOST and self._suspected is None:  # its cause may be heard of later
+                    self._suspected = time.monotonic() + ANSWER_SECONDS, text
                 with self._changed:
                     worker.said.add(kind)
                     self._changed.notify_all()
         except (EOFError, OSError):
-            if not self.is_closed:
+            if not self.is_closed and LOST not in worker.said:
                 self._fail(worker.how_it_ended())
 
     def _says_where_all_are(self) -> str:

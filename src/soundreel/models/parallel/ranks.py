@@ -23,6 +23,10 @@ Arrival = Callable[[], Tensor]
 """Waits for what was asked of others."""
 
 
+class NoAnswerError(EngineError):
+    """Others did not answer: something happened to one of them, or in between."""
+
+
 class Place:
     """Where a rank is in its work: what an error names, and what is told when nobody goes on."""
 
@@ -101,7 +105,9 @@ class Ranks:
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise EngineError(f"{self.place}: the other ranks do not answer ({str(error).splitlines()[0]})") from error
+            raise NoAnswerError(
+                f"{self.place}: the other ranks do not answer ({str(error).splitlines()[0]})"
+            ) from error
 
 
 @dataclass(frozen=True)
