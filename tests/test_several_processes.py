@@ -318,6 +318,7 @@ class TestOptions:
         [
             ({"gpus": "0,1"}, "a number of processes, where --device is cpu"),
             ({"gpus": "all"}, "a number of processes, where --device is cpu"),
+            ({"parallel": "tokens"}, "several GPUs with it: --gpus 2, all, or which ones"),
             ({"gpus": "3"}, "which has 2 attention heads, can be divided among 2 at most"),
             ({"gpus": "4", "guide_scale": 1.0}, "can be divided among 2 at most"),
             ({"gpus": "2", "guide_scale": 1.0, "parallel": "guidance"}, "tokens or auto where guidance is off"),
@@ -344,3 +345,12 @@ class TestOptions:
     )
     def test_what_is_divided_is_told(self, golden: Path, fields: dict[str, Any], says: str) -> None:
         assert prepared(native_plan(**CHAIN, **fields)).devices == says
+
+    def test_the_plan_tells_it_and_what_workers_take(self, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ("plan", SPEECH, *AS_OPTIONS)
+        one, two = (json.loads(run_here(capsys, *words, "--json", *more).out) for more in ((), ("--gpus", "2")))
+        assert one["devices"] == ""
+        assert two["devices"] == "2 processes on CPU: they divide the two branches of guidance"
+        assert two["host_memory_bytes"] > one["host_memory_bytes"]
+        assert two["estimated_seconds"] <= one["estimated_seconds"]
+        assert "as if GPUs did not wait for each other" in two["estimate_basis"]

@@ -175,6 +175,7 @@ def _render(
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
     assert isinstance(placement, PrintPlacement)
+    check = partial(workers.check, check)
     request, device = plan.request, placement.device
     if start.negatives.find(start.index) is None:
         arriving.begin()

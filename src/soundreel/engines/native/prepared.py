@@ -128,7 +128,8 @@ def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.devi
     if bound is not None:
         follow_convolutions(bound, device)
     check_precision(request.compute.precision, device)
-    weights, asked = weigh(outlines, device, vae), demand(plan, sizes, device, kernel=kernel, vae=vae)
+    weights = weigh(outlines, device, vae)
+    asked = demand(plan, sizes, device, kernel=kernel, vae=vae, workers=team.size - 1)
     bits = None if bound is None else bound.bits
     memory = choose_memory(weights, asked, request, device, bits, None if held is None else held(device))
     products = _products(request, files, device, memory) if bound is None else bound.products
@@ -268,6 +269,8 @@ def forecast(plan: Plan, placement: Placement) -> tuple[Forecast, str]:
         float8=float8,
         streamed_bytes=memory.streamed_bytes,
         together=memory.together,
+        mesh=(placement.team.guidance, placement.team.tokens),
     )
     clips = tuple(seconds(clip) for clip in plan.clips)
-    return Forecast(load=speeds.start + read / speeds.read, clips=clips), basis.says
+    says = basis.says if placement.team.size == 1 else f"{basis.says}, as if GPUs did not wait for each other"
+    return Forecast(load=speeds.start + read / speeds.read, clips=clips), says

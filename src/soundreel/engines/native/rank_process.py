@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -140,6 +141,8 @@ def unpack(data: bytes, device: torch.device) -> ClipConditions:
 def serve(seat: Seat, connection: Connection) -> None:
     """The whole life of a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first rank decides what it means
+    with suppress(OSError):
+        os.dup2(2, 1)  # standard output is the command's
     prepare_environment()
     voice = _Voice(connection)
     try:

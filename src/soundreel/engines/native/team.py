@@ -49,14 +49,17 @@ def choose_team(request: Request, device: torch.device, heads: int) -> Team:
         InputError: devices that are not here, or a division that this model or these options do not allow.
         EngineError: devices of different kinds.
     """
+    parallel = request.compute.parallel
     if request.compute.gpus is None:
+        if parallel is not Parallel.AUTO:
+            raise wrong("compute.parallel", parallel, "several GPUs with it: --gpus 2, all, or which ones")
         return Team(devices=(device,))
     devices = _devices(request.compute.gpus, device, request.compute.device)
     if len(devices) == 1:
         return Team(devices=devices)
     _check_equal(devices)
     is_guided = request.sampling.guide_scale > 1
-    guidance = _guidance(request.compute.parallel, len(devices), is_guided=is_guided)
+    guidance = _guidance(parallel, len(devices), is_guided=is_guided)
     tokens = len(devices) // guidance
     if tokens > heads:
         raise InputError(

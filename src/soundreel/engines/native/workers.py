@@ -84,6 +84,12 @@ class Workers:
             self._crew.start(check)
         return self._crew
 
+    def check(self, check: Check) -> None:
+        """`check`, and raise `EngineError` once something has happened to one of them."""
+        check()
+        if self._crew is not None:
+            self._crew.check()
+
     def close(self) -> None:
         """End all of them."""
         crew, self._crew = self._crew, None
