@@ -26,6 +26,7 @@ from soundreel.engines.native.calibration import find_speeds
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Scene
 from soundreel.engines.native.cost import clip_seconds
 from soundreel.engines.native.demand import Weights, demand
+from soundreel.engines.native.denoiser import LocalDenoiser
 from soundreel.engines.native.device import capped, compute_dtype, free_memory, vae_dtype
 from soundreel.engines.native.memory_modes import budget_of, fit
 from soundreel.engines.native.memory_plan import MemoryPlan
@@ -189,7 +190,7 @@ class Bench:
         decoder = ClipDecoder(vae, torch.rand(3, 1, request.height, request.width) * 2 - 1, self.device)
         vae.make_room = resident.leave
         sampler = ClipSampler(
-            transformer=model,
+            denoiser=LocalDenoiser(model, together=memory.together),
             decoder=decoder,
             scene=Scene(
                 prompt=torch.randn(WORDS, config["text_dim"]),
@@ -198,7 +199,6 @@ class Bench:
             ),
             schedule=shifted_schedule(Solver.UNIPC, steps=request.sampling.steps, shift=3.0),
             guide_scale=request.sampling.guide_scale,
-            together=memory.together,
         )
         motion = torch.rand(3, MOTION_FRAMES, request.height, request.width) * 2 - 1
         given = ClipInput(clip=clip, first_sampled=planned.first_sampled(clip), motion=motion)
@@ -260,7 +260,6 @@ class Bench:
             steps=planned.request.sampling.steps,
             float8=is_fp8,
             streamed_bytes=memory.streamed_bytes,
-            together=memory.together,
         )
         return 500 * clip.steps[0]
 

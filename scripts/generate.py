@@ -2,13 +2,14 @@
 """Sound to video with the command line of the official Wan 2.2 script, for its task s2v-14B.
 
     python scripts/generate.py --task s2v-14B --ckpt_dir DIR --image five.png --audio talk.wav --size 480*832
+    torchrun --nproc_per_node=2 scripts/generate.py --task s2v-14B --dit_fsdp --t5_fsdp --ulysses_size 2 …
 
 It calls `soundreel`: as in the official script, `--size` is an area, and size, image and clips follow its rules.
 """
 
 import argparse
 import os
-import sys
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from soundreel.cli.app import render
 from soundreel.cli.guard import guard
 from soundreel.cli.options import draw_seed, parse_size
 from soundreel.cli.streams import say
-from soundreel.errors import EngineError, InputError, SoundreelError
+from soundreel.errors import EngineError, InputError
 from soundreel.media.image import load_plain_image
 from soundreel.planning import size_for_area
-from soundreel.request import AvAlign, ClipSplit, Compute, Guide, Output, RefFit, Request, Sampling, Window
+from soundreel.request import AvAlign, ClipSplit, Compute, Guide, Output, Parallel, RefFit, Request, Sampling, Window
 
 TASK = "s2v-14B"
 
@@ -36,7 +37,8 @@ EXAMPLE_PROMPT = (
 EXAMPLE_AUDIO, EXAMPLE_IMAGE = Path("examples/talk.wav"), Path("examples/i2v_input.JPG")
 """Defaults of the official script; the files exist only in a checkout of its repository."""
 
-WITHOUT_EFFECT = ("offload_model", "convert_model_dtype", "t5_cpu", "dit_fsdp", "t5_fsdp")
+WITHOUT_EFFECT = ("offload_model", "convert_model_dtype", "t5_cpu")
+SHARDING = ("dit_fsdp", "t5_fsdp")
 
 NOT_HERE = {
     "use_prompt_extend": "write the whole prompt into --prompt",
@@ -63,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample_guide_scale", type=float, default=4.5, help="guidance, 1 is off (default 4.5)")
     parser.add_argument("--base_seed", type=int, default=-1, help="same seed, same video; -1 draws one (default)")
     parser.add_argument("--save_file", help="name of the video")
-    parser.add_argument("--ulysses_size", type=int, default=1, help="GPUs that share a clip; only 1")
+    parser.add_argument("--ulysses_size", type=int, default=1, help="GPUs that divide the tokens of each pass")
     _add_options_without_effect(parser)
     parser.add_argument("--engine", default="native", choices=["native", "draft"], help="default native")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default auto)")
@@ -77,10 +79,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_options_without_effect(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("accepted, without effect on one GPU")
+    group = parser.add_argument_group("accepted, without effect")
     group.add_argument("--offload_model", type=_truth, metavar="BOOL")
     group.add_argument("--frame_num", type=int, help=argparse.SUPPRESS)
-    for name in WITHOUT_EFFECT[1:]:
+    for name in (*WITHOUT_EFFECT[1:], *SHARDING):
         group.add_argument(f"--{name}", action="store_true")
     for name in NOT_HERE:
         parser.add_argument(f"--{name}", action="store_true", help=argparse.SUPPRESS)
@@ -96,8 +98,8 @@ def _truth(text: str) -> bool:
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false") from None
 
 
-def build_request(options: argparse.Namespace) -> Request:
-    """The request for the command line.
+def build_request(options: argparse.Namespace, processes: int = 1) -> Request:
+    """The request for the command line; `processes` were started for it, a GPU for each.
 
     Raises:
         InputError: another task, a feature that soundreel does not have, no sound, or an image that no size fits.
@@ -131,8 +133,24 @@ def build_request(options: argparse.Namespace) -> Request:
             infer_frames=options.infer_frames,
             clip_split=ClipSplit.FULL,
         ),
-        compute=Compute(models=options.ckpt_dir, device=options.device),
+        compute=_compute(options, processes),
         output=Output(path=options.save_file or _official_name(options, datetime.now())),
+    )
+
+
+def _compute(options: argparse.Namespace, processes: int) -> Compute:
+    """As many GPUs as there are processes, or as `--ulysses_size` says where one was started."""
+    ulysses = options.ulysses_size
+    if ulysses < 1 or (processes > 1 and ulysses not in (1, processes)):
+        raise InputError(
+            f"--ulysses_size is {ulysses}, and {processes} processes were started: it should be equal to the world size"
+        )
+    count = max(processes, ulysses)
+    return Compute(
+        models=options.ckpt_dir,
+        device=options.device,
+        gpus=str(count) if count > 1 else None,
+        parallel=Parallel.TOKENS if ulysses > 1 else Parallel.AUTO,
     )
 
 
@@ -167,28 +185,39 @@ def _official_name(options: argparse.Namespace, now: datetime) -> str:
     return f"{task}_{options.size}_{options.ulysses_size}_{words}_{now:%Y%m%d_%H%M%S}.mp4"
 
 
-def check_processes(options: argparse.Namespace, processes: int) -> None:
-    """Raise `EngineError` where more than one GPU is asked for."""
-    if processes > 1 or options.ulysses_size > 1:
-        raise EngineError(
-            f"{max(processes, options.ulysses_size)} GPUs are asked for (torchrun --nproc_per_node, --ulysses_size): "
-            "this version renders on one; start one process with --ulysses_size 1"
-        )
+def count_processes(environment: Mapping[str, str]) -> int:
+    """How many torchrun started.
+
+    Raises:
+        EngineError: on several hosts.
+    """
+    processes = int(environment.get("WORLD_SIZE", "1"))
+    if int(environment.get("LOCAL_WORLD_SIZE", processes)) < processes:
+        raise EngineError(f"torchrun started {processes} processes on several hosts: one render takes the GPUs of one")
+    return processes
+
+
+def notes(options: argparse.Namespace, processes: int) -> Iterator[str]:
+    """What becomes of options and processes that are used otherwise than in the official script."""
+    idle = [f"--{name}" for name in WITHOUT_EFFECT if getattr(options, name) not in (None, False)]
+    if idle:
+        yield f"without effect here: {', '.join(idle)}"
+    sharding = [f"--{name}" for name in SHARDING if getattr(options, name)]
+    if sharding:
+        yield f"{', '.join(sharding)}: done by streaming, what does not fit a card waits in host memory"
+    if processes > 1:
+        yield f"of the {processes} processes that torchrun started the first renders, with workers of its own"
 
 
 def main() -> None:
-    """Render; of several processes that torchrun started, only the first one prints why it does not."""
-    options = build_parser().parse_args()
-    try:
-        check_processes(options, int(os.environ.get("WORLD_SIZE", "1")))
-    except SoundreelError as error:
-        if os.environ.get("RANK", "0") != "0":
-            sys.exit(error.exit_code)
-        raise
-    idle = [f"--{name}" for name in WITHOUT_EFFECT if getattr(options, name) not in (None, False)]
-    if idle:
-        say(f"note: without effect here: {', '.join(idle)}")
-    render(build_request(options))
+    """Render; of several processes that torchrun started the first one does, on the GPUs of all."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    options, processes = build_parser().parse_args(), count_processes(os.environ)
+    request = build_request(options, processes)
+    for note in notes(options, processes):
+        say(f"note: {note}")
+    render(request)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
-from benchmarks import commands, full_size, gpu, gpu_memory, lossy_modes
+from benchmarks import commands, full_size, gpu, gpu_memory, lossy_modes, several_gpus
 
 from weight_files import GOLDEN, needs_golden
 
@@ -45,6 +45,17 @@ def test_a_command_is_followed_by_its_events(tmp_path: Path) -> None:
     assert (status, "width is 65" in log.read_text()) == (2, True)
     status, events, _ = commands.run_command(command, log, 300, lambda event: event["event"] == "start")
     assert (status, events[0]["event"]) == (-9, "start")
+
+
+def test_two_processes_are_compared_with_one_and_end(capfd: pytest.CaptureFixture[str]) -> None:
+    several_gpus.main(["--tiny", "--device", "cpu", "--repeat", "1", "--modes", "exact"])
+    told = capfd.readouterr().out
+    for how in ("guidance apart", "tokens alone"):
+        found = re.search(rf"exact 64x64: {how} \S+ s per \w+, \S+ ×; error (\S+)$", told, re.MULTILINE)
+        assert found is not None
+        assert float(found[1]) < 1e-5
+    assert "communication that nothing hides" in told
+    assert told.rstrip().endswith("done")
 
 
 @needs_golden

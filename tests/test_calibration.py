@@ -146,6 +146,17 @@ def test_steps_and_guidance_multiply() -> None:
     assert (twice.before, twice.after) == (base.before, base.after)
 
 
+def test_several_gpus_divide_steps_and_nothing_else() -> None:
+    planned = one_clip(steps=4, cfg_interval=(0.0, 0.5))
+    alone = seconds(planned)
+    apart, shared, both = (seconds(planned, mesh=mesh) for mesh in ((2, 1), (1, 2), (2, 2)))
+    guided, unguided = alone.steps[0], alone.steps[-1]
+    assert apart.steps == pytest.approx((guided / 2, guided / 2, unguided, unguided))
+    assert shared.steps == pytest.approx([step / 2 for step in alone.steps])
+    assert both.steps == pytest.approx([step / 2 for step in apart.steps])
+    assert {(one.before, one.after) for one in (apart, shared, both)} == {(alone.before, alone.after)}
+
+
 def test_unguided_steps_take_one_pass() -> None:
     assert step_passes(5, guided=True) == (2, 2, 2, 2, 2)
     assert step_passes(5, guided=False) == (1, 1, 1, 1, 1)

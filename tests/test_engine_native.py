@@ -36,6 +36,7 @@ from soundreel.engines.native import NativeEngine
 from soundreel.engines.native.block_placement import BlockPlacement, load_transformer
 from soundreel.engines.native.chain import MOTION
 from soundreel.engines.native.clips import REFERENCE_MOTION_FRAMES, ClipInput, ClipSampler
+from soundreel.engines.native.denoiser import LocalDenoiser
 from soundreel.engines.native.inputs import NO_POSE
 from soundreel.engines.native.memory import MemoryPlan
 from soundreel.engines.native.prepared import find_files, plan_schedule
@@ -344,7 +345,7 @@ def test_sound_changes_its_own_clip_and_no_other(
     sound[:, :, begin : begin + clip.size] *= -1
     decoder = decoder_of(planned)
     sampler = ClipSampler(
-        transformer=transformer,
+        denoiser=LocalDenoiser(transformer),
         decoder=decoder,
         scene=dataclasses.replace(scene, sound=sound),
         schedule=plan_schedule(planned.request),

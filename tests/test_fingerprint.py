@@ -78,6 +78,8 @@ OTHER: dict[Role, dict[str, Any]] = {
         "output.color_match": True,
     },
     Role.NEITHER: {
+        "compute.gpus": "2",
+        "compute.parallel": "tokens",
         "recipe": None,  # of a video that is there: see test_recipe.py
         "server.urls": ("https://ann:hush@example.org/comfy",),
         "server.headers": ("Authorization: Bearer hush",),

@@ -32,6 +32,7 @@ SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 OTHER_PROGRAMS = {
     "--nproc_per_node": "torchrun",
+    "--dit_fsdp": "the official script",
     "--preview-method": "ComfyUI",
     "--no-deps": "pip", "--ignore-requires-python": "pip", "--only-binary": "pip", "--target": "pip",
 }  # fmt: skip

@@ -27,6 +27,7 @@ from soundreel.request import (
     Interpolation,
     Memory,
     Output,
+    Parallel,
     Precision,
     RefFit,
     Request,
@@ -94,6 +95,7 @@ ENUMERATIONS: dict[str, StrEnum] = {
     "precision": Precision.BF16,
     "vae_precision": VaePrecision.BF16,
     "memory": Memory.GB16,
+    "parallel": Parallel.TOKENS,
     "interpolate": Interpolation.MOTION,
 }
 """Another value for every field that is an enumeration."""

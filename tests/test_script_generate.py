@@ -159,11 +159,35 @@ def test_wrong_options_are_explained(script: ModuleType, line: str, message: str
         request(script, line)
 
 
-@pytest.mark.parametrize(("line", "processes"), [("", 2), ("--ulysses_size 2", 1), ("--dit_fsdp --ulysses_size 2", 2)])
-def test_several_gpus_are_refused(script: ModuleType, line: str, processes: int) -> None:
-    options = script.build_parser().parse_args(shlex.split(line))
-    with pytest.raises(EngineError, match="2 GPUs are asked for .*: this version renders on one"):
-        script.check_processes(options, processes)
+@pytest.mark.parametrize(
+    ("line", "processes", "gpus", "parallel"),
+    [
+        ("", 1, None, "auto"),
+        ("--dit_fsdp --t5_fsdp", 2, "2", "auto"),
+        ("--dit_fsdp --t5_fsdp --ulysses_size 2", 2, "2", "tokens"),
+        ("--ulysses_size 4", 1, "4", "tokens"),
+    ],
+)
+def test_as_many_gpus_as_processes(
+    script: ModuleType, line: str, processes: int, gpus: str | None, parallel: str
+) -> None:
+    options = script.build_parser().parse_args(["--audio", "a.wav", *shlex.split(line)])
+    compute = script.build_request(options, processes).compute
+    assert (compute.gpus, compute.parallel) == (gpus, parallel)
+
+
+@pytest.mark.parametrize(("size", "processes"), [(3, 2), (2, 4), (0, 1)])
+def test_ulysses_size_has_to_be_the_world_size(script: ModuleType, size: int, processes: int) -> None:
+    options = script.build_parser().parse_args(["--audio", "a.wav", "--ulysses_size", str(size)])
+    with pytest.raises(InputError, match=f"--ulysses_size is {size}, .* should be equal to the world size"):
+        script.build_request(options, processes)
+
+
+def test_processes_on_several_hosts_are_refused(script: ModuleType) -> None:
+    assert script.count_processes({}) == 1
+    assert script.count_processes({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}) == 2
+    with pytest.raises(EngineError, match="4 processes on several hosts"):
+        script.count_processes({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"})
 
 
 # whole runs
@@ -179,16 +203,16 @@ def test_the_command_line_with_the_draft_engine_needs_no_model(tune: Path, tmp_p
     assert "note: without effect here: --offload_model, --t5_cpu\n" in done.err
 
 
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_of_several_processes_only_the_first_speaks(tmp_path: Path, rank: str) -> None:
-    done = run("--audio", "a.wav", "--dit_fsdp", cwd=tmp_path, WORLD_SIZE="2", RANK=rank)
-    assert done.code == 5
-    assert len(done.err.splitlines()) == (1 if rank == "0" else 0)
+@pytest.mark.parametrize(("rank", "code", "lines"), [("0", 2, 1), ("1", 0, 0)])
+def test_of_several_processes_only_the_first_speaks(tmp_path: Path, rank: str, code: int, lines: int) -> None:
+    done = run("--audio", "a.wav", "--ulysses_size", "3", cwd=tmp_path, WORLD_SIZE="2", RANK=rank)
+    assert (done.code, len(done.err.splitlines())) == (code, lines)
 
 
 @pytest.mark.parametrize("launcher", ["python", "torchrun"])
 def test_a_model_render(golden: Path, tmp_path: Path, launcher: str, capsys: pytest.CaptureFixture[str]) -> None:
-    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=1", "--master_addr=127.0.0.1", "--master_port=0")
+    """Under torchrun on two processes, by the options that people use."""
+    torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", "--master_port=0")
     line = "--task s2v-14B --size 480*832 --num_clip 1 --infer_frames 4 --sample_steps 1 --base_seed 3 --device cpu"
     words = [
         *line.split(),
@@ -197,7 +221,9 @@ def test_a_model_render(golden: Path, tmp_path: Path, launcher: str, capsys: pyt
     ]
     if launcher == "torchrun":
         program, environment = (*torchrun, str(SCRIPT)), os.environ | {"OMP_NUM_THREADS": "1"}
-        done = finish(start(*words, program=program, env=environment))
+        divided = ("--dit_fsdp", "--t5_fsdp", "--ulysses_size", "2")
+        done = finish(start(*words, *divided, program=program, env=environment))
+        assert "note: --dit_fsdp, --t5_fsdp: done by streaming" in done.err
     else:
         done = run_script_here(capsys, SCRIPT, *words)
     assert done.code == 0, done.err

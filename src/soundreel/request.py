@@ -112,6 +112,33 @@ class Memory(StrEnum):
     GB12 = "12gb"
 
 
+class Parallel(StrEnum):
+    """How several GPUs divide the work of a clip."""
+
+    AUTO = "auto"  # guidance where it is on and they are even in number, what is left of them tokens
+    GUIDANCE = "guidance"  # two, one branch of guidance each
+    TOKENS = "tokens"  # each pass
+
+
+ALL_GPUS: Final = "all"
+
+
+MOST_GPUS: Final = 64
+"""Of one host."""
+
+
+def _names_gpus(gpus: str) -> bool:
+    """Whether it is `all`, a number of GPUs, or different numbers that they have, with commas between."""
+    if gpus == ALL_GPUS:
+        return True
+    if not re.fullmatch(r"\d{1,3}(,\d{1,3})*", gpus):
+        return False
+    numbers = [int(number) for number in gpus.split(",")]
+    if len(numbers) == 1:
+        return 1 <= numbers[0] <= MOST_GPUS
+    return len(set(numbers)) == len(numbers) <= MOST_GPUS
+
+
 def memory_bytes(memory: str) -> int | None:
     """The bytes that a size stands for; None for auto and high. `ValueError` for anything else."""
     if memory in (Memory.AUTO, Memory.HIGH):
@@ -267,6 +294,13 @@ class Compute:
         role=Role.IDENTITY, panel=MODEL, flags=("lora",), make_absolute=_absolute_lora, make_name=_lora_name,
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps", role=Role.IDENTITY, panel=MODEL)
+    gpus: str | None = option(  # on a CPU: processes
+        None, "Several GPUs: 2, all, or which ones: 0,2", role=Role.NEITHER, panel=SPEED, default_says="1"
+    )
+    parallel: Parallel = option(
+        Parallel.AUTO, "What several GPUs divide: the branches of guidance, tokens, or both",
+        role=Role.NEITHER, panel=SPEED,
+    )  # fmt: skip
     attention: Attention = option(
         Attention.AUTO, "auto is the fastest exact kernel; sage and fp8 round", role=Role.PIXELS, panel=SPEED
     )
@@ -289,6 +323,11 @@ class Compute:
         except ValueError:
             raise wrong("compute.memory", self.memory, "auto, high, or a size as 24gb, 16gb, 20.5gb") from None
         object.__setattr__(self, "memory", size)
+        if self.gpus is not None:
+            gpus = self.gpus.replace(" ", "").lower()
+            if not _names_gpus(gpus):
+                raise wrong("compute.gpus", self.gpus, "a number as 2, all, or different numbers as 0,2")
+            object.__setattr__(self, "gpus", gpus)
 
 
 DEFAULT_SERVER_URL: Final = "http://localhost:8188"

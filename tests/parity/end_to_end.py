@@ -1,6 +1,7 @@
 """Golden cases of whole renders: everything the official `generate()` computed on the way, step by step."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -10,9 +11,12 @@ from parity.case import Case, Comparison, equal, largest, relative
 from pictures import to_uint8
 from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, first_motion, next_motion
+from soundreel.engines.native.denoiser import Denoiser
 from soundreel.engines.native.prepared import Placement, plan_schedule, prepare
+from soundreel.engines.native.rank_process import READY, Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.vae import Vae
+from soundreel.engines.native.workers import Workers, open_denoiser
 from soundreel.media.audio import probe_sound
 from soundreel.media.image import probe_image
 from soundreel.planning import plan, size_for_area
@@ -23,7 +27,7 @@ VIDEO_LIMIT = 1e-3
 CPU = torch.device("cpu")
 
 
-def reference_request(case: Case) -> Request:
+def reference_request(case: Case, gpus: str | None = None) -> Request:
     """The case's arguments in our words: everything as the reference does it."""
     args, files = case.params["args"], case.params["files"]
 
@@ -58,12 +62,18 @@ def reference_request(case: Case) -> Request:
         models=case.checkpoint,
         engine="native",
         device="cpu",
+        gpus=gpus,
     )
 
 
-def run_end_to_end(case: Case) -> list[Comparison]:
-    """Render all clips and compare what the case holds of each stage."""
-    request = reference_request(case)
+def run_end_to_end(case: Case, gpus: str | None = None) -> list[Comparison]:
+    """Render all clips, on a number of processes, and compare what the case holds of each stage."""
+    with ExitStack() as exits:
+        return _run(case, gpus, exits)
+
+
+def _run(case: Case, gpus: str | None, exits: ExitStack) -> list[Comparison]:
+    request = reference_request(case, gpus)
     planned = plan(request, probe_sound(request.audio).seconds)
     prepared = prepare(planned)
     placement: Placement = prepared.placement
@@ -74,7 +84,7 @@ def run_end_to_end(case: Case) -> list[Comparison]:
     reference = read_reference(request)
     decoder = ClipDecoder(vae, reference, CPU)
     sampler = ClipSampler(
-        transformer=load_transformer(placement).network,
+        denoiser=_open_denoiser(placement, exits),
         decoder=decoder,
         scene=scene,
         schedule=schedule,
@@ -108,6 +118,16 @@ def run_end_to_end(case: Case) -> list[Comparison]:
     assert motion is not None
     checks += _compare(case, "out.motion_latents_after", vae.encode(motion)[None])
     return checks + _compare_video(case, torch.cat(video, dim=1))
+
+
+def _open_denoiser(placement: Placement, exits: ExitStack) -> Denoiser:
+    workers = Workers()
+    exits.callback(workers.close)
+    crew = workers.crew(placement)
+    if crew is not None:
+        crew.tell(Load(placement))
+        crew.wait_for(READY)
+    return open_denoiser(crew, load_transformer(placement).network, placement)
 
 
 def _compare(case: Case, name: str, ours: Tensor) -> list[Comparison]:

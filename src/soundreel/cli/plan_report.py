@@ -44,6 +44,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
             "pixels": pixels,
             "memory_bytes": estimate.memory_bytes,
             "memory_mode": render.prepared.memory_mode,
+            "devices": render.prepared.devices,
             "host_memory_bytes": render.prepared.host_bytes,
             "host_locked_bytes": render.prepared.host_locked_bytes,
             "disk_bytes": disk.total,
@@ -65,6 +66,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
                 + in_brackets(render.prepared.memory_mode),
             ),
             *_host_rows(render.prepared),
+            *([("devices", render.prepared.devices)] if render.prepared.devices else []),
             ("disk", _disk_row(disk)),
             (
                 "time",

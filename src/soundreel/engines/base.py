@@ -40,6 +40,7 @@ class Prepared:
     notes: tuple[str, ...] = ()  # what the user should know
     memory_bytes: int | None = None  # the most that is taken of the device; None: nothing is known
     memory_mode: str = ""  # what is kept where, in a few words
+    devices: str = ""  # what computes, and how it divides the work, in a few words; "": one device
     host_bytes: int | None = None  # the most that is taken of the host's memory beside it; None: nothing is known
     host_locked_bytes: int = 0  # of them that the system cannot move: they wait for the device
 

@@ -159,12 +159,17 @@ class Attention(nn.Module):
         """[B, L, D] → queries [B, L, H, d], rotated by `rotary` if it is given."""
         return self._heads(self.to_q(x), self.norm_q, rotary)
 
-    def key_value(self, context: Tensor | Float8Rows, rotary: Rotary | None = None) -> KeyValue:
-        """[B, M, D] → keys and values [B, M, H, d], the keys rotated by `rotary` if it is given."""
-        value: Tensor = self.to_v(context)
-        return KeyValue(
-            self._heads(self.to_k(context), self.norm_k, rotary), torch.unflatten(value, -1, (self.heads, -1))
-        )
+    def key(self, context: Tensor | Float8Rows, rotary: Rotary | None = None) -> Tensor:
+        """[B, M, D] → keys [B, M, H, d], rotated by `rotary` if it is given."""
+        return self._heads(self.to_k(context), self.norm_k, rotary)
+
+    def value(self, context: Tensor | Float8Rows) -> Tensor:
+        """[B, M, D] → values [B, M, H, d]."""
+        return torch.unflatten(self.to_v(context), -1, (self.heads, -1))
+
+    def key_value(self, context: Tensor) -> KeyValue:
+        """[B, M, D] → keys and values [B, M, H, d]."""
+        return KeyValue(self.key(context), self.value(context))
 
     def project(self, attended: Tensor) -> Tensor:
         """The output projection, [B, L, D] → [B, L, D]."""
@@ -177,17 +182,39 @@ class Attention(nn.Module):
         return heads
 
 
+class Exchange:
+    """What tokens and heads are exchanged for around attention: nothing, where one device has all of them.
+
+    `soundreel.models.parallel` has the one for several. What `queries` and `keys` return is called when it is needed.
+    """
+
+    def queries(self, x: Tensor) -> Callable[[], Tensor]:
+        """[B, L, H, d], the queries of the tokens at hand → those that are computed here."""
+        return lambda: x
+
+    def keys(self, x: Tensor) -> Callable[[], Tensor]:
+        """[B, M, H, d], keys or values of the tokens at hand → those that these queries attend to."""
+        return lambda: x
+
+    def outputs(self, attended: Tensor) -> Tensor:
+        """[B, L, H, d] for the queries that were computed here → for the tokens at hand."""
+        return attended
+
+
 class SelfAttention(Attention):
     """Self-attention with rotary positions."""
 
     kernel = Kernel.SDPA
+    exchange = Exchange()
 
     def forward(self, normed: NormedResidual, rotary: Rotary, queries: int | None = None) -> Tensor:
         """[B, L, D] → [B, L, D]; with `queries` only the first so many tokens attend, to all tokens."""
         x = normed.read_by(self.to_q, self.to_k, self.to_v)
-        context = self.key_value(x, rotary)
-        query = self.query(some_tokens(x, slice(queries)), rotary.first(queries))
-        return self.project(attend(query, context.key, context.value, self.kernel).flatten(-2))
+        value = self.exchange.keys(self.value(x))
+        key = self.exchange.keys(self.key(x, rotary))
+        query = self.exchange.queries(self.query(some_tokens(x, slice(queries)), rotary.first(queries)))
+        attended = attend(query(), key(), value(), self.kernel)
+        return self.project(self.exchange.outputs(attended).flatten(-2))
 
 
 class CrossAttention(Attention):

@@ -102,6 +102,10 @@ class TorchFile:
         self._tensors = _load_table(path)
         self.header = FileHeader(path, {name: _describe(tensor) for name, tensor in self._tensors.items()})
 
+    def __reduce__(self) -> tuple[type["TorchFile"], tuple[Path]]:
+        """Another process maps the file itself."""
+        return TorchFile, (self.header.path,)
+
     def read(self, name: str, device: torch.device) -> Tensor:
         """Copy `name` out of the mapped file."""
         return self._tensors[name].to(device, copy=True)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from soundreel.engines.native.denoiser import ClipConditions, Denoiser
 from soundreel.engines.native.passes import ALL_PASSES, GuidedVelocity, PassOptions
 from soundreel.engines.native.sound_store import StoredSound
 from soundreel.engines.native.vae import Vae
-from soundreel.models.conditioning import Conditioning
 from soundreel.models.frame_packing import MOTION_FRAMES
-from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.sampling import OnStep, Schedule, draw_noise, sample
 from soundreel.types import Clip
 from soundreel.units import FRAMES_PER_LATENT
@@ -80,26 +79,25 @@ class ClipDecoder:
 
 
 class ClipSampler:
-    """Samples the clips of one scene on the device where transformer and VAE are.
+    """Samples the clips of one scene on the device where the VAE is.
 
     Args:
+        denoiser: computes velocities.
         guide_scale: of classifier-free guidance, used where the scene has a negative prompt.
         passes: which forward passes to do without; `passes_saved` then says how many the last clip did without.
-        together: both branches of guidance go through each block before the next one: for blocks that are streamed.
     """
 
     def __init__(
         self,
         *,
-        transformer: WanS2VTransformer3DModel,
+        denoiser: Denoiser,
         decoder: ClipDecoder,
         scene: Scene,
         schedule: Schedule,
         guide_scale: float,
         passes: PassOptions = ALL_PASSES,
-        together: bool = False,
     ) -> None:
-        self._transformer, self._decoder, self._scene, self._together = transformer, decoder, scene, together
+        self._denoiser, self._decoder, self._scene = denoiser, decoder, scene
         self._vae, self._device = decoder.vae, decoder.vae.device
         self._schedule, self._guide_scale = schedule, guide_scale
         self._passes = passes
@@ -116,12 +114,22 @@ class ClipSampler:
         """
         motion = None if given.motion is None else self._vae.encode(given.motion).to(self._device)
         shape = (given.clip.size // FRAMES_PER_LATENT, *self._vae.latent_size(height, width))
-        velocity = self._velocity(*self._conditions(given, motion, shape))
+        conditions = self._conditions(given, motion, shape)
+        self._denoiser.condition(conditions)
+        velocity = GuidedVelocity(
+            self._denoiser,
+            branches=len(conditions.texts),
+            guide_scale=self._guide_scale,
+            steps=self._schedule.steps,
+            options=self._passes,
+        )
+        del conditions
         self._under_way = velocity
         noise = draw_noise((self._vae.channels, *shape), given.clip.seed).to(self._device)
         latents = sample(velocity, noise, self._schedule, on_step)
         self.passes_saved = velocity.passes_saved
-        self._under_way = None  # and with it what the passes needed: the decoder is about to want the room
+        self._under_way = None
+        self._denoiser.forget()  # what the passes needed: the decoder is about to want the room
         return Negative(latents=latents, motion=motion)
 
     @property
@@ -129,46 +137,19 @@ class ClipSampler:
         """What the last step took for the finished latents, [16, F, h, w]; None before the first one."""
         return None if self._under_way is None else self._under_way.picture
 
-    def _conditions(
-        self, given: ClipInput, motion: Tensor | None, shape: tuple[int, int, int]
-    ) -> tuple[Conditioning, Conditioning | None]:
+    def _conditions(self, given: ClipInput, motion: Tensor | None, shape: tuple[int, int, int]) -> ClipConditions:
         """The positive branch and, with guidance, the negative one: other words, and no sound."""
         scene, device = self._scene, self._device
         sound = scene.sound[..., given.first_sampled : given.first_sampled + given.clip.size].to(device)
-        pose = None if given.pose is None else self._vae.encode(given.pose)[:, 1:].to(device)
-        reference = None if self._decoder.reference is None else self._decoder.reference.to(device)
-        frames, rows, columns = shape
-
-        def condition(text: Tensor, audio: Tensor) -> Conditioning:
-            return self._transformer.condition(
-                text=text.to(device),
-                audio=audio,
-                frames=frames,
-                height=rows,
-                width=columns,
-                reference=reference,
-                motion=motion,
-                pose=pose,
-            )
-
-        negative = None if scene.negative is None else condition(scene.negative, torch.zeros_like(sound))
-        return condition(scene.prompt, sound), negative
-
-    def _velocity(self, positive: Conditioning, negative: Conditioning | None) -> GuidedVelocity:
-        branches = [branch for branch in (positive, negative) if branch is not None]
-
-        def network(latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:
-            batch, model = latents.unsqueeze(0), self._transformer
-            if self._together and count > 1:
-                return [velocity[0] for velocity in model.forward_branches(batch, timestep, branches[:count])]
-            return [model(batch, timestep, branch)[0] for branch in branches[:count]]
-
-        return GuidedVelocity(
-            network,
-            branches=len(branches),
-            guide_scale=self._guide_scale,
-            steps=self._schedule.steps,
-            options=self._passes,
+        texts = (scene.prompt,) if scene.negative is None else (scene.prompt, scene.negative)
+        return ClipConditions(
+            clip=given.clip.index + 1,
+            size=shape,
+            texts=tuple(text.to(device) for text in texts),
+            sounds=(sound, torch.zeros_like(sound))[: len(texts)],
+            reference=None if self._decoder.reference is None else self._decoder.reference.to(device),
+            motion=motion,
+            pose=None if given.pose is None else self._vae.encode(given.pose)[:, 1:].to(device),
         )
 
 

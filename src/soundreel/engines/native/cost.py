@@ -158,7 +158,7 @@ def decode_flops(width: int, height: int, latent_frames: int, keep: int | None =
     return done * width * height / AREA_480P * (first + further * (latent_frames - 1))
 
 
-def clip_seconds(
+def clip_seconds(  # noqa: PLR0913 - what a clip takes depends on all of it
     plan: Plan,
     clip: Clip,
     *,
@@ -168,15 +168,17 @@ def clip_seconds(
     float8: bool = False,
     streamed_bytes: float = 0.0,
     together: bool = False,
+    mesh: tuple[int, int] = (1, 1),
 ) -> ClipSeconds:
-    """What `clip` takes.
+    """What `clip` takes on a `mesh` of guidance × tokens devices, the time in which they wait for each other left out.
 
     `streamed_bytes` come to the device for every pass, or with `together` for every step; meanwhile it computes.
     """
     request = plan.request
-    one = pass_seconds(pass_cost(sizes, count_tokens(plan, clip), float8=float8), speeds)
+    one = pass_seconds(pass_cost(sizes, count_tokens(plan, clip), float8=float8), speeds) / mesh[1]
     copies = streamed_bytes / speeds.to_device
     passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)
+    in_a_row = [math.ceil(n / mesh[0]) for n in passes]
     continues = plan.continues(clip) or request.guide.start_from_ref
     encoded = encode_flops(request.width, request.height, MOTION_FRAMES) if continues else 0.0
     if request.guide.pose_video is not None:
@@ -185,7 +187,7 @@ def clip_seconds(
     latents = before + clip.size // FRAMES_PER_LATENT
     decoded = decode_flops(request.width, request.height, latents, clip.size - clip.lead_in)
     return ClipSeconds(
-        steps=tuple(max(n * one, copies) if together else n * max(one, copies) for n in passes),
+        steps=tuple(max(n * one, copies) if together else n * max(one, copies) for n in in_a_row),
         before=encoded / speeds.vae,
         after=decoded / speeds.vae,
     )

@@ -75,6 +75,7 @@ class Demand(PixelDemand):
     branches: int  # of guidance
     float8_rows: bool  # products take float8 rows
     float8_attention: bool
+    workers: int = 0  # processes beside this one that hold the transformer, too
 
 
 def weigh(outlines: Mapping[Component, Outline], device: torch.device, vae: VaePrecision) -> Weights:
@@ -135,7 +136,9 @@ def _text_bytes(encoder: Outline, dtype: torch.dtype) -> dict[str, int]:
     }
 
 
-def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel: Kernel, vae: VaePrecision) -> Demand:
+def demand(
+    plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel: Kernel, vae: VaePrecision, workers: int = 0
+) -> Demand:
     """What `plan` asks for beside weights, with a transformer of these sizes."""
     request = plan.request
     return Demand(
@@ -148,6 +151,7 @@ def demand(plan: Plan, sizes: Mapping[str, Any], device: torch.device, *, kernel
         branches=2 if request.sampling.guide_scale > 1 else 1,
         float8_rows=request.compute.precision is not Precision.BF16 and has_float8_products(device),
         float8_attention=kernel in (Kernel.FP8, Kernel.SAGE),
+        workers=workers,
     )
 
 

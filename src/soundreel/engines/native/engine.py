@@ -45,8 +45,10 @@ from soundreel.engines.native.progress import (
     report_steps,
     show_picture,
 )
+from soundreel.engines.native.rank_process import READY, Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.warm_up import WarmUp
+from soundreel.engines.native.workers import Workers, open_denoiser
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
@@ -69,6 +71,7 @@ class NativeEngine:
     def __init__(self) -> None:
         self.keeps = False
         self._networks = Networks()
+        self._workers = Workers()
         self._lost = ""
         self._warm_up: WarmUp | None = None
 
@@ -114,9 +117,10 @@ class NativeEngine:
                 capped(device, prepared.placement.memory),
                 TransformerLoading(self._networks, prepared.placement, report_loading(report)) as arriving,
             ):
-                yield from _render(prepared, self._networks, arriving, start, report, check)
+                yield from _render(prepared, self._networks, arriving, self._workers, start, report, check)
         except Exception as error:
             if not isinstance(error, Cancelled):
+                self._workers.close()
                 self._networks.close()  # nobody knows what state they are in
             raise
         finally:
@@ -131,9 +135,10 @@ class NativeEngine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give all memory back."""
+        """Give all memory back, and end the workers."""
         if self._warm_up is not None:
             self._warm_up.end()
+        self._workers.close()
         self._networks.close()
 
     @contextmanager
@@ -146,6 +151,7 @@ class NativeEngine:
                 yield
         except DeviceLostError as error:
             self._lost = str(error)
+            self._workers.close()
             self._networks.abandon()
             raise
 
@@ -158,14 +164,22 @@ def _digests(files: ModelFiles) -> dict[str, str]:
 
 @torch.inference_mode()
 def _render(
-    prepared: Prepared, networks: Networks, arriving: TransformerLoading, start: Start, report: Report, check: Check
+    prepared: Prepared,
+    networks: Networks,
+    arriving: TransformerLoading,
+    workers: Workers,
+    start: Start,
+    report: Report,
+    check: Check,
 ) -> Iterator[RenderedClip]:
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
     plan, placement = prepared.plan, prepared.placement
     assert isinstance(placement, PrintPlacement)
+    check = partial(workers.check, check)
     request, device = plan.request, placement.device
     if start.negatives.find(start.index) is None:
         arriving.begin()
+        workers.begin(placement)
     vae = networks.vae(placement, arriving.on_load)
     vae.check = check
     vae.make_room = networks.make_room
@@ -179,7 +193,7 @@ def _render(
         on_cpu.clip = clip
         negative, facts = chain.find(clip), start.negatives.facts(clip.index)
         if negative is None:
-            sampling = sampling or _Sampling(prepared, networks, arriving, start, decoder, report, check)
+            sampling = sampling or _Sampling(prepared, networks, arriving, workers, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
             facts |= _noted(ENCODED, vae.take_fallback() or for_all)
             chain.keep(clip, negative, facts)
@@ -208,6 +222,7 @@ class _Sampling:
         prepared: Prepared,
         networks: Networks,
         arriving: TransformerLoading,
+        workers: Workers,
         start: Start,
         decoder: ClipDecoder,
         report: Report,
@@ -219,18 +234,23 @@ class _Sampling:
         self._schedule = plan_schedule(request)
         if placement.memory.encoders is Encoders.ALONE and not placement.memory.loads_beside:
             decoder.vae.to("cpu")  # each encoder has the device to itself
+        crew = workers.crew(placement, check)
+        if crew is not None:
+            crew.tell(Load(placement))  # while this process encodes words and sound
         scene = prepare_scene(prepared, networks, arriving.on_load, check)
         transformer = arriving.result()
         self._resident = transformer.resident
+        if crew is not None:
+            crew.wait_for(READY, check)
+        denoiser = open_denoiser(crew, transformer.network, placement)
         decoder.vae.to(placement.device)
         self._sampler = ClipSampler(
-            transformer=transformer.network,
+            denoiser=denoiser,
             decoder=decoder,
             scene=scene,
             schedule=self._schedule,
             guide_scale=request.sampling.guide_scale,
             passes=pass_options(request),
-            together=placement.memory.together,
         )
         self._poses: Iterator[tuple[int, Tensor | None]] = iter(())
         self._left = RemainingTime(forecast(plan, placement)[0])

@@ -85,7 +85,14 @@ def device_peak(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
 def host_peak(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
     """Most that is taken at once of the host's memory."""
     found = moments(weights, asked, memory)
-    return max(moment.host + (moment.device if asked.shares_host else 0) for moment in found)
+    own = max(moment.host + (moment.device if asked.shares_host else 0) for moment in found)
+    return own + asked.workers * _worker_bytes(weights, asked, memory)
+
+
+def _worker_bytes(weights: Weights, asked: Demand, memory: MemoryPlan) -> int:
+    """That a worker takes of the host's memory: as this process, but nothing for pixels, words and sound."""
+    on_device = resident_bytes(weights, memory) + conditioning_bytes(asked) + step_bytes(asked, memory)
+    return _process_bytes(asked) + waiting_bytes(weights, memory) + (on_device if asked.shares_host else 0)
 
 
 def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Moment]:

@@ -128,7 +128,7 @@ def weighed(weights: Weights, asked: Demand, memory: MemoryPlan) -> MemoryPlan:
         streamed_bytes=streamed,
         peak_bytes=device_peak(weights, asked, memory),
         host_bytes=host_peak(weights, asked, memory),
-        locked_bytes=0 if asked.shares_host else streamed,
+        locked_bytes=0 if asked.shares_host else (1 + asked.workers) * streamed,
     )
 
 

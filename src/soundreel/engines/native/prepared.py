@@ -17,6 +17,7 @@ from soundreel.engines.native.memory import choose_memory
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import preview_note
+from soundreel.engines.native.team import Team, choose_team
 from soundreel.errors import EngineError, InputError
 from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
@@ -93,6 +94,7 @@ class Placement(PrintPlacement):
     loras: tuple[Lora, ...]  # opened; their tensors are read when the transformer is loaded
     sizes: Mapping[str, Any]  # configuration of the transformer
     arithmetic: Arithmetic
+    team: Team  # what computes the passes; the rest is `device`'s alone
 
 
 def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.device], int] | None = None) -> Prepared:
@@ -118,13 +120,16 @@ def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.devi
     outlines = outline_model(files)
     loras = _open_loras(sources, outlines[Component.TRANSFORMER])
     sizes = transformer_sizes(files[Component.TRANSFORMER])
+    team = choose_team(request, device, sizes["num_attention_heads"])
+    device = team.devices[0]
     bound = None if kept is None else Arithmetic.from_identity(kept)
     kernel = _kernel(request, device, sizes, bound)
     vae = _vae_precision(request, device) if bound is None else bound.vae
     if bound is not None:
         follow_convolutions(bound, device)
     check_precision(request.compute.precision, device)
-    weights, asked = weigh(outlines, device, vae), demand(plan, sizes, device, kernel=kernel, vae=vae)
+    weights = weigh(outlines, device, vae)
+    asked = demand(plan, sizes, device, kernel=kernel, vae=vae, workers=team.size - 1)
     bits = None if bound is None else bound.bits
     memory = choose_memory(weights, asked, request, device, bits, None if held is None else held(device))
     products = _products(request, files, device, memory) if bound is None else bound.products
@@ -142,10 +147,12 @@ def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.devi
             vae_dtype=vae_dtype(vae, device),
             sizes=sizes,
             arithmetic=arithmetic,
+            team=team,
         ),
         notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
         memory_bytes=memory.peak_bytes,
         memory_mode=memory.says(),
+        devices=team.says(),
         host_bytes=memory.host_bytes,
         host_locked_bytes=memory.locked_bytes,
     )
@@ -262,6 +269,8 @@ def forecast(plan: Plan, placement: Placement) -> tuple[Forecast, str]:
         float8=float8,
         streamed_bytes=memory.streamed_bytes,
         together=memory.together,
+        mesh=(placement.team.guidance, placement.team.tokens),
     )
     clips = tuple(seconds(clip) for clip in plan.clips)
-    return Forecast(load=speeds.start + read / speeds.read, clips=clips), basis.says
+    says = basis.says if placement.team.size == 1 else f"{basis.says}, as if GPUs did not wait for each other"
+    return Forecast(load=speeds.start + read / speeds.read, clips=clips), says

@@ -1,0 +1,356 @@
+"""The native engine on several processes: what one process renders, nothing that hangs, nobody who stays behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from command import REPO, Outcome, events_of, finish, run_here, start
+from native_renders import CHAIN, SPEECH, chain_of, native_plan, native_request, prepared, rendered
+from native_videos import AS_OPTIONS
+from parity.case import read_cases
+from parity.end_to_end import run_end_to_end
+from soundreel.engines.native import workers
+from soundreel.engines.native.rank_process import Begin
+from soundreel.engines.native.team import Team, choose_team
+from soundreel.engines.native.workers import Crew
+from soundreel.errors import EngineError, InputError
+from soundreel.media.video import read_frames
+from soundreel.session import Session
+from soundreel.types import Plan, Progress, Stage
+
+LIMIT = 1e-5
+"""Relative L2 of the difference, in float32."""
+
+SECONDS_TO_END = 30
+CPU = torch.device("cpu")
+
+
+def latents(planned: Plan, folder: Path) -> list[Any]:
+    """What a render left of each clip."""
+    chain = chain_of(planned, folder)
+    return [negative.latents.numpy() for clip in planned.clips if (negative := chain.find(clip)) is not None]
+
+
+def frames(path: Path) -> list[bytes]:
+    return [frame.tobytes() for frame in read_frames(path)]
+
+
+def assert_equal(made: list[Any], expected: list[Any]) -> None:
+    assert len(made) == len(expected)
+    for ours, theirs in zip(made, expected, strict=True):
+        assert np.linalg.norm(ours - theirs) < LIMIT * np.linalg.norm(theirs)
+
+
+FIELDS = CHAIN | {"steps": 3}
+
+
+@pytest.fixture(scope="module")
+def expected(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[float, list[Any]]:
+    """Latents of one process, by guidance scale."""
+    found = {}
+    for scale in (1.0, 4.5):
+        folder, planned = tmp_path_factory.mktemp("one"), native_plan(**FIELDS, guide_scale=scale)
+        rendered(planned, folder=folder)
+        found[scale] = latents(planned, folder)
+    return found
+
+
+class TestResult:
+    """It is that of one process."""
+
+    @pytest.mark.parametrize(
+        ("scale", "more"),
+        [
+            (4.5, {"gpus": "2"}),
+            (4.5, {"gpus": "2", "parallel": "tokens"}),
+            (1.0, {"gpus": "2"}),
+        ],
+    )
+    def test_latents(
+        self, expected: dict[float, list[Any]], tmp_path: Path, scale: float, more: dict[str, str]
+    ) -> None:
+        planned = native_plan(**FIELDS, guide_scale=scale, **more)
+        rendered(planned, folder=tmp_path)
+        assert_equal(latents(planned, tmp_path), expected[scale])
+
+    @pytest.mark.parametrize("dials", [{"cache": 1.0, "cfg_interval": (0.0, 0.5), "steps": 8}])
+    def test_passes_are_skipped_alike(self, golden: Path, tmp_path: Path, dials: dict[str, Any]) -> None:
+        made = {}
+        for gpus in (None, "2"):
+            folder, planned = tmp_path / str(gpus), native_plan(**CHAIN | {"frames": 5} | dials, gpus=gpus)
+            folder.mkdir()
+            (clip,) = rendered(planned, folder=folder)
+            made[gpus] = clip.facts["passes_spared"], latents(planned, folder)
+        assert made["2"][0] == made[None][0] > 0
+        assert_equal(made["2"][1], made[None][1])
+
+    @pytest.mark.parametrize(
+        ("name", "gpus"),
+        [
+            ("e2e_2clip_start_from_ref", "4"),
+            pytest.param("e2e_3clip_dpmpp_nocfg", "2", marks=pytest.mark.long),
+            pytest.param("e2e_2clip_pose", "2", marks=pytest.mark.long),
+        ],
+    )
+    def test_golden_renders(self, golden: Path, name: str, gpus: str) -> None:
+        (case,) = (case for case in read_cases(golden) if case.name == name)
+        for comparison in run_end_to_end(case, gpus=gpus):
+            assert comparison.passed, comparison
+
+
+class TestSession:
+    def test_workers_stay_for_the_next_render_and_go_with_the_session(self, golden: Path, tmp_path: Path) -> None:
+        fields = CHAIN | {"frames": 5, "gpus": "2"}
+        with Session() as session:
+            pids = []
+            for seed in (1, 2):
+                session.generate(native_request(**fields | {"seed": seed, "output": tmp_path / f"{seed}.mp4"}))
+                pids.append(workers_of(os.getpid()))
+            alone = session.generate(native_request(**fields | {"gpus": None, "seed": 2, "output": tmp_path / "3.mp4"}))
+        assert pids[0] == pids[1]
+        assert len(pids[0]) == 1
+        assert frames(alone.path) == frames(tmp_path / "2.mp4"), "guidance apart changes no bit"
+        assert_gone(pids[0])
+
+
+# what goes wrong
+
+
+def workers_of(pid: int) -> list[int]:
+    """Processes that this one started as ranks."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        if parent == pid and any(b"spawn_main" in word for word in words):
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def assert_gone(pids: list[int]) -> None:
+    """Within the time that a render has to come to its end."""
+    end = time.monotonic() + SECONDS_TO_END
+    while any(map(is_there, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not [pid for pid in pids if is_there(pid)]
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    return [
+        "generate", str(SPEECH), *AS_OPTIONS, "--steps", "16", "--seed", "3", "-o", str(folder / "a.mp4"),
+        "--progress", "json", *more,
+    ]  # fmt: skip
+
+
+def wait_for_step(process: "subprocess.Popen[str]", clip: int, step: int) -> None:
+    """Until a step of a clip has been taken."""
+    assert any((event.get("clip"), event.get("step")) == (clip, step) for event in events_of(process))
+
+
+def what_was_said(done: Outcome) -> str:
+    """After the last step: one message, and nothing but events."""
+    assert len(done.events) == len(done.err.splitlines()), done.err
+    message = done.events[-1]["message"]
+    assert isinstance(message, str)
+    return message
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+class TestWhoeverEnds:
+    """All others do, too."""
+
+    def test_a_worker_is_killed_and_another_number_goes_on(
+        self, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        process = start(*command(tmp_path, "--gpus", "4"), cwd=REPO)
+        wait_for_step(process, 2, 2)
+        pids = workers_of(process.pid)
+        assert len(pids) == 3
+        begun = time.monotonic()
+        os.kill(pids[-1], signal.SIGKILL)
+        done = finish(process)
+        assert time.monotonic() - begun < SECONDS_TO_END
+        assert done.code == 5
+        says = r"rank \d \(cpu\) was ended by SIGKILL .*; finished clips are kept"
+        assert re.match(says, what_was_said(done))
+        assert_gone(pids)
+        again = run_here(capsys, *command(tmp_path))
+        assert again.code == 0, again.err
+        assert {event["clip"] for event in again.events if event.get("stage") == "render"} == {2, 3}, "clip 1 is kept"
+
+    def test_the_first_rank_is_killed(self, golden: Path, tmp_path: Path) -> None:
+        process = start(*command(tmp_path, "--gpus", "2"), cwd=REPO)
+        wait_for_step(process, 1, 2)
+        pids = workers_of(process.pid)
+        process.kill()
+        assert_gone(pids)
+
+    def test_ctrl_c_reaches_all_and_is_one_line(self, golden: Path, tmp_path: Path) -> None:
+        process = start(*command(tmp_path, "--gpus", "2"), cwd=REPO, start_new_session=True)
+        wait_for_step(process, 1, 2)
+        pids = workers_of(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        done = finish(process)
+        assert done.code == 130
+        assert what_was_said(done).startswith("cancelled")
+        assert_gone(pids)
+
+    def test_a_worker_does_not_answer(self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        stopped = []
+
+        def stop(progress: Progress) -> None:
+            if progress.stage is Stage.RENDER and not stopped:
+                stopped.extend(workers_of(os.getpid()))
+                monkeypatch.setattr(workers, "TIME_LIMIT", 1.0)
+                os.kill(stopped[0], signal.SIGSTOP)
+
+        planned = native_plan(**CHAIN | {"steps": 3}, gpus="2", parallel="tokens")
+        says = (
+            "the ranks waited for each other for 1 s: rank 0, pass 2 of clip 1, taking over the latents; "
+            "rank 1 does not answer; finished clips are kept"
+        )
+        with pytest.raises(EngineError, match=says):
+            rendered(planned, report=stop, folder=tmp_path)
+        assert_gone(stopped)
+
+
+@pytest.fixture
+def crew() -> Iterator[Crew]:
+    crew = Crew(Team(devices=(CPU, CPU), guidance=2))
+    crew.start()
+    yield crew
+    crew.close()
+
+
+def test_an_error_in_a_worker_is_told_in_one_line(crew: Crew) -> None:
+    crew.tell(Begin(b"no conditions"))
+    with pytest.raises(EngineError, match=r"rank 1 \(cpu\): AssertionError.*; finished clips are kept"):
+        crew.wait_for("what it will never say")
+    assert crew.is_closed
+
+
+class TestGpus:
+    """Of a machine that has some; nothing is computed."""
+
+    @pytest.fixture(autouse=True)
+    def two_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    @pytest.mark.parametrize(
+        ("device", "gpus", "numbers"),
+        [
+            ("cuda", "2", [0, 1]),
+            ("cuda:1", "2", [1, 0]),
+            ("cuda:1", "1", [1]),
+            ("cuda", "all", [0, 1]),
+            ("cuda", "1,0", [1, 0]),
+        ],
+    )
+    def test_which_ones(self, device: str, gpus: str, numbers: list[int]) -> None:
+        team = choose_team(native_request(gpus=gpus, device="cuda"), torch.device(device), heads=40)
+        assert [one.index for one in team.devices] == numbers
+
+    @pytest.mark.parametrize("gpus", ["3", "0,2"])
+    def test_more_than_there_are(self, gpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(InputError, match="GPUs that are here: there are 2, numbers 0 to 1$"):
+            choose_team(native_request(gpus=gpus, device="cuda"), torch.device("cuda"), heads=40)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        with pytest.raises(InputError, match=r"numbers 0 to 1 \(CUDA_VISIBLE_DEVICES is '0,1'\)$"):
+            choose_team(native_request(gpus=gpus, device="cuda"), torch.device("cuda"), heads=40)
+
+    def test_none_where_they_are_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-none")
+        with pytest.raises(InputError, match=r"PyTorch finds none \(CUDA_VISIBLE_DEVICES is 'GPU-none'\)"):
+            choose_team(native_request(gpus="2", device="auto"), CPU, heads=40)
+
+    def test_different_ones(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: ["H100", "A40"][device.index])
+        with pytest.raises(EngineError, match="of different kinds .A40, H100.: take those of one kind"):
+            choose_team(native_request(gpus="all", device="cuda"), torch.device("cuda"), heads=40)
+
+    @pytest.mark.parametrize(
+        ("count", "scale", "mesh"),
+        [(2, 4.5, (2, 1)), (2, 1.0, (1, 2)), (3, 4.5, (1, 3)), (8, 4.5, (2, 4)), (7, 1, (1, 7))],
+    )
+    def test_how_they_divide_the_work(
+        self, count: int, scale: float, mesh: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+        request = native_request(gpus=str(count), device="cuda", guide_scale=scale)
+        team = choose_team(request, torch.device("cuda"), heads=40)
+        assert (team.guidance, team.tokens) == mesh
+
+
+class TestOptions:
+    @pytest.mark.parametrize("gpus", ["0", "-1", "two", "0,0", "1,", "", "1000", "0;2"])
+    def test_wrong_numbers(self, gpus: str) -> None:
+        with pytest.raises(InputError, match="gpus") as caught:
+            native_request(gpus=gpus)
+        assert caught.value.field == "compute.gpus"
+
+    @pytest.mark.parametrize(
+        ("fields", "says"),
+        [
+            ({"gpus": "0,1"}, "a number of processes, where --device is cpu"),
+            ({"gpus": "all"}, "a number of processes, where --device is cpu"),
+            ({"parallel": "tokens"}, "several GPUs with it: --gpus 2, all, or which ones"),
+            ({"gpus": "3"}, "which has 2 attention heads, can be divided among 2 at most"),
+            ({"gpus": "4", "guide_scale": 1.0}, "can be divided among 2 at most"),
+            ({"gpus": "2", "guide_scale": 1.0, "parallel": "guidance"}, "tokens or auto where guidance is off"),
+            ({"gpus": "4", "parallel": "guidance"}, "auto for 4 GPUs: guidance has two branches"),
+        ],
+    )
+    def test_what_does_not_go_together(self, golden: Path, fields: dict[str, Any], says: str) -> None:
+        with pytest.raises(InputError, match=says):
+            prepared(native_plan(**CHAIN, **fields))
+
+    @pytest.mark.parametrize(
+        ("fields", "says"),
+        [
+            ({}, ""),
+            ({"gpus": "1"}, ""),
+            ({"gpus": "2"}, "2 processes on CPU: they divide the two branches of guidance"),
+            ({"gpus": "2", "guide_scale": 1.0}, "2 processes on CPU: they divide the tokens of each pass"),
+            ({"gpus": "2", "parallel": "tokens"}, "2 processes on CPU: they divide the tokens of each pass"),
+            (
+                {"gpus": "4"},
+                "4 processes on CPU: they divide the two branches of guidance, then the tokens of each pass",
+            ),
+        ],
+    )
+    def test_what_is_divided_is_told(self, golden: Path, fields: dict[str, Any], says: str) -> None:
+        assert prepared(native_plan(**CHAIN, **fields)).devices == says
+
+    def test_the_plan_tells_it_and_what_workers_take(self, golden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ("plan", SPEECH, *AS_OPTIONS)
+        one, two = (json.loads(run_here(capsys, *words, "--json", *more).out) for more in ((), ("--gpus", "2")))
+        assert one["devices"] == ""
+        assert two["devices"] == "2 processes on CPU: they divide the two branches of guidance"
+        assert two["host_memory_bytes"] > one["host_memory_bytes"]
+        assert "as if GPUs did not wait for each other" in two["estimate_basis"]
