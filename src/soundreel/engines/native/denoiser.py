@@ -113,4 +113,4 @@ class LocalDenoiser:
     def _own_velocities(self, batch: Tensor, timestep: Tensor, branches: list[Conditioning]) -> list[Tensor]:
         if self._together and len(branches) > 1:
             return [velocity[0] for velocity in self._model.forward_branches(batch, timestep, branches)]
-        return [self._model.forward_branches(batch, timestep, [branch])[0][0] for branch in branches]
+        return [self._model(batch, timestep, branch)[0] for branch in branches]
