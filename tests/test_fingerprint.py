@@ -333,13 +333,14 @@ def test_a_work_folder_can_be_gone_on_with_from_anywhere(monkeypatch: pytest.Mon
     assert data["ref_image"] is None
 
 
-def test_names_alone_tell_no_folder(tmp_path: Path) -> None:
+def test_names_alone_tell_no_folder_and_no_gpus(tmp_path: Path) -> None:
     loras = (f"{tmp_path / 'here.safetensors'}:0.5", "/home/ann/gone.safetensors:0.5", "on_a_server/one.safetensors")
     (tmp_path / "here.safetensors").touch()
-    data = to_data(Request(audio="/home/ann/a.wav", models="/home/ann", output="b/c.mp4", loras=loras), Paths.NAMES)
+    given = {"audio": "/home/ann/a.wav", "models": "/home/ann", "output": "b/c.mp4", "loras": loras, "gpus": "0,2"}
+    data = to_data(Request(**given), Paths.NAMES)
     assert data["audio"] == "a.wav"
     assert data["compute"]["loras"] == ["here.safetensors:0.5", "gone.safetensors:0.5", "on_a_server/one.safetensors"]
-    assert {"models", "urls", "path", "dir", "recipe"}.isdisjoint(
+    assert {"models", "gpus", "parallel", "urls", "path", "dir", "recipe"}.isdisjoint(
         {*data, *data["compute"], *data["server"], *data["output"]}
     )
 

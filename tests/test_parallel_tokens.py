@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, distributed
 
 from official_transformer import official_transformer, official_velocity
 from parity.transformer import build_transformer
 from several_ranks import run_ranks
 from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.errors import InputError
-from soundreel.models.parallel.ranks import Mesh, Place, Ranks
+from soundreel.models.parallel.ranks import Mesh, NoAnswerError, Place, Ranks
 from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, to_strip
 from soundreel.models.parallel.tokens import TokenParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
@@ -125,6 +125,22 @@ def test_two_by_two_ranks_compute_what_the_official_code_computes(tmp_path: Path
     for velocities in run_ranks(tmp_path, 2, 2, official_velocity_of_rank, tensors, given, latents.numpy()):
         for velocity in velocities:
             assert np.linalg.norm(velocity - expected) < LIMIT * np.linalg.norm(expected)
+
+
+def left_alone(mesh: Mesh, size: tuple[int, int, int]) -> Any:
+    """What the first rank says when the second one goes."""
+    if mesh.tokens.rank == 1:
+        distributed.destroy_process_group()
+        return ()
+    mesh.everyone.place.begin("pass 7 of clip 3")
+    with pytest.raises(NoAnswerError) as caught:
+        velocities(TokenParallel(build(2), mesh.tokens), size, has_motion=False, has_pose=False)
+    return (str(caught.value),)
+
+
+def test_who_is_left_alone_says_where(tmp_path: Path) -> None:
+    (said, *_), _ = run_ranks(tmp_path, 1, 2, left_alone, (2, 4, 4))
+    assert said.startswith("rank 0, pass 7 of clip 3, attention of block 1: the other ranks do not answer (")
 
 
 def test_more_ranks_than_heads_are_refused() -> None:

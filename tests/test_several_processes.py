@@ -83,6 +83,19 @@ class TestResult:
         rendered(planned, folder=tmp_path)
         assert_equal(latents(planned, tmp_path), expected[scale])
 
+    def test_a_lora_reaches_every_process(self, expected: dict[float, list[Any]], tmp_path: Path) -> None:
+        lora = tmp_path / "style.pth"  # PyTorch's own format: each process maps it itself
+        torch.save({"diffusion_model.blocks.0.self_attn.q.diff": torch.full((256, 256), 0.02)}, lora)
+        made = []
+        for more in ({}, {"gpus": "2", "parallel": "tokens"}):
+            folder = tmp_path / str(len(made))
+            folder.mkdir()
+            planned = native_plan(**FIELDS, guide_scale=1.0, loras=(str(lora),), **more)
+            rendered(planned, folder=folder)
+            made.append(latents(planned, folder))
+        assert_equal(made[1], made[0])
+        assert np.abs(made[0][0] - expected[1.0][0]).max() > 0
+
     @pytest.mark.parametrize("dials", [{"cache": 1.0, "cfg_interval": (0.0, 0.5), "steps": 8}])
     def test_passes_are_skipped_alike(self, golden: Path, tmp_path: Path, dials: dict[str, Any]) -> None:
         made = {}

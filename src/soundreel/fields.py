@@ -51,6 +51,7 @@ class Option:
     is_written: bool = False  # a path that something is written to; all others are read
     is_secret: bool = False  # written nowhere
     is_address: bool = False  # a URL; the name and password in it are written nowhere
+    is_of_machine: bool = False  # what this machine has, and another may not
     make_absolute: Callable[[str], str] | None = None  # for texts with a path in them
     make_name: Callable[[str], str] | None = None  # for these, with no more of the path than the file's name
     at_least: float | None = None
@@ -60,8 +61,8 @@ class Option:
 
     @property
     def is_local(self) -> bool:
-        """Whether it says where something is for this user, and nothing of what it holds."""
-        return self.is_address or (self.is_path and not self.is_file)
+        """Whether it says where something is for this user, or on this machine, and nothing of what it holds."""
+        return self.is_address or self.is_of_machine or (self.is_path and not self.is_file)
 
 
 def option(default: T, help: str, **facts: Any) -> T:  # noqa: A002 - the word that argparse and typer use

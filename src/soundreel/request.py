@@ -295,11 +295,12 @@ class Compute:
     )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda, cuda:1, mps", role=Role.IDENTITY, panel=MODEL)
     gpus: str | None = option(  # on a CPU: processes
-        None, "Several GPUs: 2, all, or which ones: 0,2", role=Role.NEITHER, panel=SPEED, default_says="1"
-    )
+        None, "Several GPUs: 2, all, or which ones: 0,2",
+        role=Role.NEITHER, panel=SPEED, default_says="1", is_of_machine=True,
+    )  # fmt: skip
     parallel: Parallel = option(
         Parallel.AUTO, "What several GPUs divide: the branches of guidance, tokens, or both",
-        role=Role.NEITHER, panel=SPEED,
+        role=Role.NEITHER, panel=SPEED, is_of_machine=True,
     )  # fmt: skip
     attention: Attention = option(
         Attention.AUTO, "auto is the fastest exact kernel; sage and fp8 round", role=Role.PIXELS, panel=SPEED

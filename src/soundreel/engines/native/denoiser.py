@@ -69,7 +69,7 @@ class LocalDenoiser:
         self._together, self._mesh = together, mesh
         shares_tokens = mesh is not None and mesh.tokens.size > 1
         self._model: Any = TokenParallel(transformer, mesh.tokens) if mesh and shares_tokens else undivided(transformer)
-        self._step, self._steps = (mesh.guidance.rank, mesh.guidance.size) if mesh else (0, 1)
+        self._rank, self._ranks = (mesh.guidance.rank, mesh.guidance.size) if mesh else (0, 1)
         self._branches: dict[int, Any] = {}
 
     def condition(self, conditions: ClipConditions) -> None:
@@ -96,11 +96,11 @@ class LocalDenoiser:
         A rank that is not needed for them returns none.
         """
         velocities = self._own_velocities(latents.unsqueeze(0), timestep, [self._branches[k] for k in self._own(count)])
-        if self._mesh is None or count < self._steps:
+        if self._mesh is None or count < self._ranks:
             return velocities
         self._mesh.tokens.place.enter("the velocities of both branches")
         everyone = self._mesh.guidance.all_gather(torch.stack(velocities))
-        return [everyone[number % self._steps][number // self._steps] for number in range(count)]
+        return [everyone[number % self._ranks][number // self._ranks] for number in range(count)]
 
     def forget(self) -> None:
         """Give the room back that the clip's conditioning takes."""
@@ -108,9 +108,9 @@ class LocalDenoiser:
 
     def _own(self, count: int) -> range:
         """Which of `count` branches are computed here."""
-        return range(self._step, count, self._steps)
+        return range(self._rank, count, self._ranks)
 
     def _own_velocities(self, batch: Tensor, timestep: Tensor, branches: list[Conditioning]) -> list[Tensor]:
         if self._together and len(branches) > 1:
             return [velocity[0] for velocity in self._model.forward_branches(batch, timestep, branches)]
-        return [self._model.forward_branches(batch, timestep, [branch])[0][0] for branch in branches]
+        return [self._model(batch, timestep, branch)[0] for branch in branches]

@@ -236,7 +236,8 @@ class _Sampling:
             decoder.vae.to("cpu")  # each encoder has the device to itself
         crew = workers.crew(placement, check)
         if crew is not None:
-            crew.tell(Load(placement))  # while this process encodes words and sound
+            with crew.step("loading"):
+                crew.tell(Load(placement))  # while this process encodes words and sound
         scene = prepare_scene(prepared, networks, arriving.on_load, check)
         transformer = arriving.result()
         self._resident = transformer.resident

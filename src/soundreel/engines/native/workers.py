@@ -48,7 +48,10 @@ from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.types import Check, go_on
 
 TIME_LIMIT: Final = 600.0
-"""Seconds that a pass may take on all ranks: many times what the slowest card that is of use takes."""
+"""Seconds that a step may take on all ranks: many times what the slowest card that is of use takes."""
+
+MEETING_SECONDS: Final = 120.0
+"""That ranks which have started may take to find each other."""
 
 NOTICE_SECONDS: Final = 20.0
 """That this process may take to hear of a failure while it waits for others."""
@@ -141,8 +144,8 @@ class Crew:
         self._suspected: tuple[float, str] | None = None  # when it is taken for the failure
         self._changed = threading.Condition()
         self._noticed = threading.Event()
-        self._deadline: float | None = None
-        self._waits = False  # this process is waiting for others
+        self._limit = 0.0  # seconds that this process waits for others, until
+        self._deadline: float | None = None  # None: it does not wait
         self._store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
         seats = [Seat(rank=rank, team=team, port=self._store.port, time_limit=TIME_LIMIT) for rank in range(team.size)]
         self._seat = seats[0]
@@ -163,7 +166,7 @@ class Crew:
         try:
             self.wait_for(STARTED, check)
             self.tell(MET)
-            with self._waiting():
+            with self._waiting(MEETING_SECONDS):
                 self._mesh = meet(self._seat, self._store)
         except BaseException:
             self.close()
@@ -225,9 +228,9 @@ class Crew:
             self._watch.join()
 
     @contextmanager
-    def _waiting(self, seconds: float | None = None) -> Iterator[None]:
+    def _waiting(self, seconds: float) -> Iterator[None]:
         """Others are waited for: an error meanwhile may be due to one of them, and leaves all in no known state."""
-        self._waits, self._deadline = True, None if seconds is None else time.monotonic() + seconds
+        self._limit, self._deadline = seconds, time.monotonic() + seconds
         is_done = False
         try:
             yield
@@ -237,7 +240,7 @@ class Crew:
             self.check()
             raise
         finally:
-            self._waits, self._deadline = False, None
+            self._deadline = None
             if not is_done:
                 self.close()
 
@@ -265,7 +268,7 @@ class Crew:
                 self._fail(ended[0].how_it_ended())
             elif self._suspected is not None and time.monotonic() > self._suspected[0]:
                 self._fail(self._suspected[1])
-            elif self._deadline is not None and time.monotonic() > self._deadline:
+            elif (deadline := self._deadline) is not None and time.monotonic() > deadline:
                 self._fail(self._says_where_all_are())
             if self._failure:
                 return
@@ -296,10 +299,12 @@ class Crew:
         end = time.monotonic() + ANSWER_SECONDS
         for worker in self._workers:
             while PLACE not in worker.said and time.monotonic() < end:
-                if worker.connection.poll(LOOK_SECONDS):
-                    self._hear(worker)
-        places = "; ".join([str(self.mesh.everyone.place), *(worker.place for worker in self._workers)])
-        return f"the ranks waited for each other for {TIME_LIMIT:g} s: {places}"
+                with suppress(OSError):
+                    if worker.connection.poll(LOOK_SECONDS):
+                        self._hear(worker)
+        own = "rank 0" if self._mesh is None else str(self._mesh.everyone.place)
+        places = "; ".join([own, *(worker.place for worker in self._workers)])
+        return f"the ranks waited for each other for {self._limit:g} s: {places}"
 
     def _fail(self, what: str) -> None:
         """End all workers; this process hears of it when it next looks, or when what it waits for breaks off."""
@@ -310,9 +315,9 @@ class Crew:
             self._changed.notify_all()
         for worker in self._workers:
             worker.process.kill()
-        if self._waits:
+        if self._deadline is not None:
             self._leave()
-            if not self._noticed.wait(NOTICE_SECONDS) and self._waits:
+            if not self._noticed.wait(NOTICE_SECONDS) and self._deadline is not None:
                 sys.stderr.write(f"soundreel: {self._failure}\n")
                 sys.stderr.flush()
                 os._exit(EngineError.exit_code)
@@ -340,7 +345,8 @@ class SharedDenoiser:
     def condition(self, conditions: ClipConditions) -> None:
         """Begin a clip."""
         self._clip, self._passes = conditions.clip, 0
-        self._crew.tell(Begin(pack(conditions)))
+        with self._crew.step(f"the beginning of clip {self._clip}"):
+            self._crew.tell(Begin(pack(conditions)))
         self._own.condition(conditions)
 
     def __call__(self, latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:

@@ -119,12 +119,6 @@ class Mesh:
     tokens: Ranks
 
 
-def alone() -> Mesh:
-    """One process, without communication."""
-    one = Ranks(0, 1, Place(0))
-    return Mesh(one, one, one)
-
-
 def connect(rank: int, guidance: int, tokens: int, device: torch.device | None = None) -> Mesh:
     """The mesh of `guidance` × `tokens` ranks; `torch.distributed` is set up for all of them.
 

@@ -66,8 +66,12 @@ class TokenParallel:
             attended=shares.attended(device),
         )
 
+    def __call__(self, latents: Tensor, t: Tensor, conditioning: SharedConditioning) -> Tensor:
+        """The model's `forward`: every rank gets the velocity of all tokens, [1, 16, F, h, w]."""
+        return self.forward_branches(latents, t, [conditioning])[0]
+
     def forward_branches(self, latents: Tensor, t: Tensor, branches: Sequence[SharedConditioning]) -> list[Tensor]:
-        """The model's `forward_branches`: every rank gets the velocities of all tokens, [1, 16, F, h, w] each."""
+        """The model's `forward_branches`, likewise."""
         patch, (height, width) = self.model.patch_size, latents.shape[3:]
         first = branches[0]
         assert all(known.shares == first.shares for known in branches)
