@@ -95,6 +95,7 @@ class Traces:
 
     def _answers(self) -> Iterator[Path]:
         """The files that standard output names: by a line each, or by several where a name has line breaks."""
-        lines = self.done.out.rstrip("\n").split("\n") if self.done.code == 0 else []
+        is_told = self.done.code == 0 or "videos were not made" in self.done.err  # others were
+        lines = self.done.out.rstrip("\n").split("\n") if is_told else []
         for first, last in combinations_with_replacement(range(len(lines)), 2):
             yield Path(os.path.relpath(self.place / "\n".join(lines[first : last + 1]), self.place))

@@ -213,6 +213,7 @@ def test_ctrl_c_in_a_report_is_one_line(
         (plan_report, "describe_plan"), (video_report, "describe_video"), (reports, "describe_renders")
     ):  # fmt: skip
         monkeypatch.setattr(module, report, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("soundreel.media.video.has_pictures", lambda _: True)
     done = run_here(capsys, *words.split())
     assert (done.code, done.out, done.err) == (130, "", "soundreel: cancelled\n")
 
