@@ -9,16 +9,16 @@ from typing import Any
 
 from soundreel import planning
 from soundreel.disk.durable import uninterrupted
-from soundreel.engines.base import Choice, Start, open_engine
+from soundreel.engines.base import Choice, open_engine
 from soundreel.engines.beginning import Beginning
 from soundreel.engines.opened import Engines
 from soundreel.media.audio import probe_sound
 from soundreel.progress_timer import ProgressTimer
 from soundreel.render import prepared
-from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.fingerprint import check_unchanged
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
+from soundreel.render.puller import render_clips
 from soundreel.render.recipe import RECIPE_KEY, differences, what_was_made_otherwise, write_recipe
 from soundreel.render.recipe_files import remember_files
 from soundreel.render.stored_renders import bytes_below
@@ -103,11 +103,18 @@ def _generate(
             on_start(folder.render)
         partial = PartialVideo(folder)
         partial.update(stop.check)
-        while (start := folder.next_start()) is not None:
-            _render(folder, start, partial, timer, stop)
+        while (start := folder.clips.next_start()) is not None:
+            render_clips(
+                folder.clips,
+                start,
+                len(folder.render.plan.clips),
+                timer,
+                stop,
+                on_stored=lambda _, check: partial.update(check),
+            )
         timer(Progress(stage=Stage.WRITE))
         check_unchanged(folder.render.request, folder.render.asked.fingerprint)
-        recipe = write_recipe(folder.render, folder.facts())
+        recipe = write_recipe(folder.render, folder.clips.facts())
         remember_files(folder.render)
         finished = _write(folder, recipe, stop.check)
         with uninterrupted():
@@ -153,23 +160,6 @@ def reprint(
     """
     request, work = load_reprint(source, encoding, work_dir=work_dir, output=output, is_trusted=is_trusted)
     return generate(request, on_progress, on_start=on_start, work=work)
-
-
-def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: ProgressTimer, stop: CancelFlag) -> None:
-    """Render from `start` to where the next clip is there already, or to the end."""
-    render = folder.render
-    with ClipWriter(folder, folder.handed_on_before(start), timer, stop, after=partial.update) as writer:
-        for rendered in render.engine.render(render.prepared, start, writer.hear, stop.check):
-            stop.check()
-            following = rendered.clip.index + 1
-            writer.add(rendered)
-            del rendered  # or two clips would be in memory while the next is rendered
-            if following == len(render.plan.clips):
-                return
-            if folder.is_stored(following):
-                writer.wait()  # whether it counts depends on what this clip hands on
-                if folder.has(following):
-                    return
 
 
 def _write(folder: WorkFolder, recipe: Mapping[str, Any], check: Check) -> Path:

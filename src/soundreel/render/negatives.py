@@ -9,7 +9,7 @@ its file is as its record says and it was sampled after the negative that the cl
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -60,6 +60,12 @@ class NegativeStore:
         self._folder, self._plan, self._fingerprints, self._all_there = folder, plan, fingerprints, all_there
         self._records = [self._read(clip) for clip in plan.clips]
         self._intact: dict[int, bool] = {}
+
+    def look_again(self, clips: Iterable[Clip]) -> None:
+        """See what other processes have stored of these clips by now."""
+        for clip in clips:
+            self._records[clip.index] = self._read(clip)
+            self._intact.pop(clip.index, None)
 
     def digest(self, index: int) -> str:
         """Checksum of a clip's negative; "" where none counts."""

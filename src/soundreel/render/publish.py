@@ -38,7 +38,7 @@ def write_video(work: WorkFolder, metadata: Mapping[str, str], check: Check = go
 
 
 def _join(work: WorkFolder, target: Path, metadata: Mapping[str, str], check: Check) -> None:
-    request, segments = work.render.request, work.segments()
+    request, segments = work.render.request, work.clips.segments()
     seconds = min(work.render.plan.audio_seconds, work.render.plan.clips[len(segments) - 1].stop / MODEL_FPS)
     sound = SoundTrack(path=request.audio, start=request.window.start, seconds=seconds)
     assemble(segments, target, fps=work.render.fps, sound=sound, metadata=metadata, check=check)
@@ -62,7 +62,7 @@ class PartialVideo:
 
         `check` may raise to stop.
         """
-        begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.render.plan.clips)
+        begun, clips, total = time.monotonic(), len(self._work.clips.segments()), len(self._work.render.plan.clips)
         share = max(FREE_SECONDS, SHARE * (begun - self._begun))
         if self._is_of_others or clips in {0, total} or self._spent + self._last > share:
             return
