@@ -118,6 +118,8 @@ class ClipWriter:
         clips.keep(clip, encode, handed_on, facts)
         if is_continued and self._has_negatives and not clips.negatives.has(clip.index + 1):
             clips.negatives.keep_carry(clip.index, rendered.carry.tensors)
+        if not is_continued:
+            clips.negatives.end_shot(clip.index)
         self._handed_on = handed_on
         self._after(clip, self._check)
 

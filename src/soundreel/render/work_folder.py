@@ -35,6 +35,7 @@ from soundreel.engines.base import Identity
 from soundreel.errors import InputError
 from soundreel.fields import Paths, to_data
 from soundreel.render import remarks
+from soundreel.render.claims import Claims
 from soundreel.render.folder_files import ENGINE_FOLDER, refuse_foreign, refuse_without_plan, remove_work
 from soundreel.render.naming import output_folder
 from soundreel.render.plan_file import (
@@ -154,6 +155,7 @@ class WorkFolder:
         self.render = render
         self.video: Path | None = None  # once it has its name
         self._remove_halves()
+        Claims(folder).remove_those_of_the_dead()
         self.clips = StoredClips(folder, render, all_there=options.only_print)
         if not options.resume:
             self._throw_away()
