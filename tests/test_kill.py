@@ -113,6 +113,22 @@ def test_a_signal_in_the_middle_of_a_write_waits_for_its_end() -> None:
     assert finish(start(program=("-c", program))).out.split() == ["written", "stopped"]
 
 
+def test_a_signal_in_a_write_that_fails_is_not_lost() -> None:
+    program = """if True:
+        import os, signal
+        from soundreel.disk.durable import uninterrupted
+        try:
+            with uninterrupted():
+                os.kill(os.getpid(), signal.SIGINT)
+                raise OSError
+        except OSError:
+            print("went on")
+        except KeyboardInterrupt:
+            print("stopped")
+    """
+    assert finish(start(program=("-c", program))).out.split() == ["stopped"]
+
+
 def test_a_second_process_is_refused_with_the_pid_of_the_first(
     tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

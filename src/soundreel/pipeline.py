@@ -9,23 +9,24 @@ from typing import Any
 
 from soundreel import planning
 from soundreel.disk.durable import uninterrupted
-from soundreel.engines.base import Choice, Start, open_engine
+from soundreel.engines.base import Choice, open_engine
 from soundreel.engines.beginning import Beginning
 from soundreel.engines.opened import Engines
 from soundreel.media.audio import probe_sound
 from soundreel.progress_timer import ProgressTimer
 from soundreel.render import prepared
-from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.fingerprint import check_unchanged
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
+from soundreel.render.puller import render_clips
 from soundreel.render.recipe import RECIPE_KEY, differences, what_was_made_otherwise, write_recipe
 from soundreel.render.recipe_files import remember_files
+from soundreel.render.shot_processes import render_shots
 from soundreel.render.stored_renders import bytes_below
 from soundreel.render.unfinished import load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
-from soundreel.types import CancelFlag, Check, Plan, Progress, Report, Result, Stage, go_on
+from soundreel.types import CancelFlag, Check, Clip, Plan, Progress, Report, Result, Stage, go_on
 from soundreel.units import StrPath
 from soundreel.version import __version__
 
@@ -88,6 +89,8 @@ def generate(
     with nullcontext(engines) if engines is not None else Engines() as opened:
         with Beginning(opened.open, timer, reads=not work.only_print) as choose:
             render = prepare(request, work, stop.check, choose)
+        if render.division.is_divided:
+            opened.let_go()  # the devices are other processes'
         return _generate(render, work, timer, stop, on_start)
 
 
@@ -103,18 +106,17 @@ def _generate(
             on_start(folder.render)
         partial = PartialVideo(folder)
         partial.update(stop.check)
-        while (start := folder.next_start()) is not None:
-            _render(folder, start, partial, timer, stop)
+        noted = _render(folder, work, partial, timer, stop)
         timer(Progress(stage=Stage.WRITE))
         check_unchanged(folder.render.request, folder.render.asked.fingerprint)
-        recipe = write_recipe(folder.render, folder.facts())
+        recipe = write_recipe(folder.render, folder.clips.facts())
         remember_files(folder.render)
         finished = _write(folder, recipe, stop.check)
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()
             folder.finish(path)
-    return _result(folder, path, recipe, timer.elapsed)
+    return _result(folder, path, recipe, timer.elapsed, noted)
 
 
 def redo(
@@ -155,21 +157,20 @@ def reprint(
     return generate(request, on_progress, on_start=on_start, work=work)
 
 
-def _render(folder: WorkFolder, start: Start, partial: PartialVideo, timer: ProgressTimer, stop: CancelFlag) -> None:
-    """Render from `start` to where the next clip is there already, or to the end."""
-    render = folder.render
-    with ClipWriter(folder, folder.handed_on_before(start), timer, stop, after=partial.update) as writer:
-        for rendered in render.engine.render(render.prepared, start, writer.hear, stop.check):
-            stop.check()
-            following = rendered.clip.index + 1
-            writer.add(rendered)
-            del rendered  # or two clips would be in memory while the next is rendered
-            if following == len(render.plan.clips):
-                return
-            if folder.is_stored(following):
-                writer.wait()  # whether it counts depends on what this clip hands on
-                if folder.has(following):
-                    return
+def _render(
+    folder: WorkFolder, work: WorkOptions, partial: PartialVideo, timer: ProgressTimer, stop: CancelFlag
+) -> tuple[str, ...]:
+    """Render all that is missing, here or in other processes; returns what the user should know of it."""
+    clips, end = folder.clips, len(folder.render.plan.clips)
+
+    def on_stored(_: Clip, check: Check) -> None:
+        partial.update(check)
+
+    if folder.render.division.is_divided:
+        return render_shots(folder, work, timer, stop, on_stored)
+    while (start := clips.next_start()) is not None:
+        render_clips(clips, start, end, timer, stop, on_stored)
+    return ()
 
 
 def _write(folder: WorkFolder, recipe: Mapping[str, Any], check: Check) -> Path:
@@ -185,7 +186,9 @@ def _write(folder: WorkFolder, recipe: Mapping[str, Any], check: Check) -> Path:
     return write_video(folder, metadata, check)
 
 
-def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: float) -> Result:
+def _result(
+    folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: float, noted: tuple[str, ...]
+) -> Result:
     render = folder.render
     return Result(
         path=path,
@@ -194,7 +197,7 @@ def _result(folder: WorkFolder, path: Path, recipe: Mapping[str, Any], seconds: 
         frames=render.frames_written,
         fps=render.fps,
         seconds=seconds,
-        notes=(*render.notes, *what_was_made_otherwise(recipe["plan"]["clips"])),
+        notes=(*render.notes, *noted, *what_was_made_otherwise(recipe["plan"]["clips"])),
         excerpt=render.excerpt,
         work_folder=folder.folder if folder.stays else None,
         work_bytes=bytes_below(folder.folder) if folder.stays else 0,

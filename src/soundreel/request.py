@@ -113,9 +113,10 @@ class Memory(StrEnum):
 
 
 class Parallel(StrEnum):
-    """How several GPUs divide the work of a clip."""
+    """What several GPUs divide."""
 
-    AUTO = "auto"  # guidance where it is on and they are even in number, what is left of them tokens
+    AUTO = "auto"  # shots where all stay busy, else guidance where it is on and they are even in number, and tokens
+    SHOTS = "shots"  # one GPU each
     GUIDANCE = "guidance"  # two, one branch of guidance each
     TOKENS = "tokens"  # each pass
 
@@ -299,7 +300,7 @@ class Compute:
         role=Role.NEITHER, panel=SPEED, default_says="1", is_of_machine=True,
     )  # fmt: skip
     parallel: Parallel = option(
-        Parallel.AUTO, "What several GPUs divide: the branches of guidance, tokens, or both",
+        Parallel.AUTO, "What several GPUs divide: shots, the branches of guidance, or tokens",
         role=Role.NEITHER, panel=SPEED, is_of_machine=True,
     )  # fmt: skip
     attention: Attention = option(

@@ -170,6 +170,11 @@ class CancelFlag:
         """Ask to stop."""
         self._event.set()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether it is asked."""
+        return self._event.is_set()
+
     def check(self) -> None:
         """Raise `Cancelled` once it is set."""
         if self._event.is_set():

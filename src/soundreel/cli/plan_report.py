@@ -8,6 +8,7 @@ from soundreel.cli.reports import Findings, Rows, counted, in_brackets, some_of,
 from soundreel.durations import clock, duration, exactly, rough
 from soundreel.engines.base import Prepared
 from soundreel.planning import count_tokens
+from soundreel.render.division import Schedule, schedule_of
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.room import DiskNeed, disk_need
 from soundreel.request import Request
@@ -22,7 +23,8 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
     """The plan of a request, and what it takes on this machine. Raises the errors of preparing its render."""
     render = pipeline.prepare(request)
     plan, estimate, disk = render.plan, render.engine.estimate(render.prepared), disk_need(render)
-    seconds = None if estimate.seconds is None else rough(estimate.seconds)
+    divided = schedule_of(render.plan, render.division, estimate)
+    seconds = None if estimate.seconds is None else rough(estimate.seconds - divided.saved_seconds)
     pixels = request.width * request.height * plan.frames
     tokens = ("tokens",) if _has_tokens(render) else ()
     shown = plan.clips if every_clip else some_of(plan.clips)
@@ -45,6 +47,11 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
             "memory_bytes": estimate.memory_bytes,
             "memory_mode": render.prepared.memory_mode,
             "devices": render.prepared.devices,
+            "processes": [
+                {"devices": list(devices), "shots": shots}
+                for devices, shots in zip(render.division.processes, divided.shots, strict=True)
+            ],
+            "speedup": divided.speedup,
             "host_memory_bytes": render.prepared.host_bytes,
             "host_locked_bytes": render.prepared.host_locked_bytes,
             "disk_bytes": disk.total,
@@ -66,7 +73,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
                 + in_brackets(render.prepared.memory_mode),
             ),
             *_host_rows(render.prepared),
-            *([("devices", render.prepared.devices)] if render.prepared.devices else []),
+            *_devices_rows(render, divided),
             ("disk", _disk_row(disk)),
             (
                 "time",
@@ -119,6 +126,21 @@ def _host_rows(prepared: Prepared) -> Rows:
     locked = prepared.host_locked_bytes
     says = f"{locked / GIB:.2f} GiB of it locked, for streamed blocks" if locked else ""
     return [("host memory", _about(prepared.host_bytes, lambda count: f"{count / GIB:.2f} GiB") + in_brackets(says))]
+
+
+def _devices_rows(render: PreparedRender, divided: Schedule) -> Rows:
+    """What computes, where it is more than one device, and what is gained by it."""
+    each, division = render.prepared.devices, render.division
+    if not division.is_divided:
+        return [("devices", each)] if each else []
+    shots = " + ".join(map(str, divided.shots))
+    gain = (
+        "all compute on the same cores"
+        if divided.speedup is None
+        else f"{divided.speedup:.2f}× as quick as one of them"
+    )
+    inside = f"; in each, {each}" if each else ""
+    return [("devices", f"{division.says()}, for nothing passes a cut: {shots} shots, {gain}{inside}")]
 
 
 def _disk_row(need: DiskNeed) -> str:

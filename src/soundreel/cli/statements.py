@@ -38,6 +38,7 @@ def render_begins(render: "PreparedRender") -> Statement:
         "memory_bytes": render.prepared.memory_bytes,
         "host_memory_bytes": render.prepared.host_bytes,
         "host_locked_bytes": render.prepared.host_locked_bytes,
+        "devices": render.division.says() or render.prepared.devices,
         "resumed": render.resumed,
         "printed_again": render.is_printed_again,
         "notes": list(render.notes),
@@ -67,6 +68,7 @@ def start_lines(render: "PreparedRender") -> list[str]:
         f"engine: {render.engine.name} ({render.choice.why})",
         f"{render.request.width}×{render.request.height}, {render.frames_written} frames at {render.fps} fps = "
         f"{exactly(plan.seconds, 2)} in {clips}, seed {render.request.seed}",
+        *([render.division.says()] if render.division.is_divided else []),
         *([render.resumed] if render.resumed else []),
         *(f"note: {note}" for note in render.notes),
     ]

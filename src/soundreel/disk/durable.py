@@ -246,5 +246,5 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
+        if came:  # also where the block failed
+            signal.raise_signal(came[0])

@@ -1,6 +1,6 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -94,6 +94,7 @@ class Estimate:
     seconds: float | None  # None: nothing is known
     memory_bytes: int | None
     seconds_basis: str = ""  # what the seconds are known from
+    clip_seconds: tuple[float, ...] = ()  # of them those of each clip; (): nothing is known of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +112,19 @@ class Engine(Protocol):
     equal_clips: bool  # several clips of a shot must have one size
     reach: int | None  # frames before a clip that are made from negatives where they are not kept; None: it has none
     chains_clips: bool  # a clip is rendered from the one before it in its shot
+    divides_clips: bool  # several devices can compute one clip together
     keeps: bool  # set where more renders are to follow: it may hold more than one needs
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""
+        ...
+
+    def devices(self, request: Request) -> Sequence[str]:
+        """The devices that `request` asks for with `--gpus`; none where that means nothing to this engine.
+
+        Raises:
+            InputError: they are not here.
+        """
         ...
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:

@@ -32,6 +32,11 @@ class Engines:
             self._engines[name] = self._exits.enter_context(engine)
         return engine
 
+    def let_go(self) -> None:
+        """Close all that are open: whoever needs one opens it anew."""
+        self._engines.clear()
+        self._exits.close()
+
     def __enter__(self) -> Self:
         return self
 

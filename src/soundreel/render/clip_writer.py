@@ -13,7 +13,7 @@ from soundreel.disk.durable import uninterrupted
 from soundreel.errors import Cancelled
 from soundreel.media.video import SegmentWriter
 from soundreel.render.post_processing import ProcessedClip, post_process
-from soundreel.render.work_folder import WorkFolder
+from soundreel.render.stored_clips import StoredClips
 from soundreel.request import Interpolation
 from soundreel.types import CancelFlag, Check, Clip, Progress, RenderedClip, Report, Stage, heard
 
@@ -31,20 +31,20 @@ class ClipWriter:
 
     Args:
         before: what the clip before the first one handed on, by name.
-        after: called in the thread after each clip, with what is to be called in its loops.
+        after: called in the thread with each clip that is stored, and with what is to be called in its loops.
     """
 
     def __init__(
         self,
-        folder: WorkFolder,
+        clips: StoredClips,
         before: Mapping[str, Any],
         report: Report,
         stop: CancelFlag,
-        after: Callable[[Check], object],
+        after: Callable[[Clip, Check], object],
     ) -> None:
-        self._folder, self._report, self._after = folder, report, after
+        self._clips, self._report, self._after = clips, report, after
         self._outer, self._stop = stop, CancelFlag()
-        self._has_negatives = folder.render.engine.reach is not None
+        self._has_negatives = clips.render.engine.reach is not None
         self._handed_on: Mapping[str, Any] = before
         self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="clip-writer")
         self._writing: futures.Future[None] | None = None
@@ -101,10 +101,10 @@ class ClipWriter:
                 self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _write(self, rendered: RenderedClip) -> None:
-        folder, clip = self._folder, rendered.clip
-        plan = folder.render.plan
+        clips, clip = self._clips, rendered.clip
+        plan = clips.render.plan
         before = self._handed_on if plan.continues(clip) else {}
-        processed = post_process(folder.render, rendered, before, self._check)
+        processed = post_process(clips.render, rendered, before, self._check)
         facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
         if processed.correction is not None:
             facts["correction"] = processed.correction.values.tolist()
@@ -115,14 +115,16 @@ class ClipWriter:
         def encode(path: Path, needed_bytes: int) -> None:
             self._encode(processed, rendered, path, needed_bytes)
 
-        folder.keep(clip, encode, handed_on, facts)
-        if is_continued and self._has_negatives and not folder.negatives.has(clip.index + 1):
-            folder.negatives.keep_carry(clip.index, rendered.carry.tensors)
+        clips.keep(clip, encode, handed_on, facts)
+        if is_continued and self._has_negatives and not clips.negatives.has(clip.index + 1):
+            clips.negatives.keep_carry(clip.index, rendered.carry.tensors)
+        if not is_continued:
+            clips.negatives.end_shot(clip.index)
         self._handed_on = handed_on
-        self._after(self._check)
+        self._after(clip, self._check)
 
     def _encode(self, processed: ProcessedClip, rendered: RenderedClip, path: Path, needed_bytes: int) -> None:
-        render = self._folder.render
+        render = self._clips.render
         request, clip = render.request, rendered.clip
         with SegmentWriter(
             path,
@@ -138,7 +140,7 @@ class ClipWriter:
 
     def _progress(self, clip: Clip, done: int) -> Progress:
         """So many frames of a clip are encoded."""
-        render = self._folder.render
+        render = self._clips.render
         return Progress(
             stage=Stage.WRITE if render.interpolation is Interpolation.NONE else Stage.INTERPOLATE,
             clip=clip.index + 1,

@@ -13,13 +13,14 @@ from soundreel.disk.durable import TEMPORARY_PATTERN, WINDOWS
 from soundreel.disk.locks import LOCK_NAME
 from soundreel.disk.outputs import WORK_FOLDER, is_folder
 from soundreel.errors import InputError
+from soundreel.render.claims import CLAIM_PATTERN
 from soundreel.render.plan_file import PLAN_PATTERN, is_plan
 
 ENGINE_FOLDER: Final = "engine"
 
 _CLIP_FILE: Final = re.compile(r"(clip|carry)_\d{5}(_[0-9a-f]{8})?(\.latents)?\.(mp4|safetensors|json)")
 _OURS: Final = re.compile(
-    rf"({LOCK_NAME}|{ENGINE_FOLDER}|{PLAN_PATTERN}|(finished|partial)\.mp4|{_CLIP_FILE.pattern})"
+    rf"({LOCK_NAME}|{ENGINE_FOLDER}|{PLAN_PATTERN}|(finished|partial)\.mp4|{_CLIP_FILE.pattern}|{CLAIM_PATTERN})"
     rf"({TEMPORARY_PATTERN})?"
 )
 _BEFORE_THE_PLAN: Final = re.compile(rf"{LOCK_NAME}|.*{TEMPORARY_PATTERN}")

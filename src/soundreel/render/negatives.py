@@ -2,14 +2,14 @@
 
     clip_00001_5a6b7c8d.latents.safetensors    what the engine prints the first clip from
     clip_00001_5a6b7c8d.latents.json           its fingerprint and checksum, and the negative that it was sampled after
-    carry_00001_5a6b7c8d.safetensors           what the clip after it continues, of the newest clip only
+    carry_00001_5a6b7c8d.safetensors           what the clip after it continues, of a shot's newest clip only
 
 The digits are the beginning of a fingerprint of the clip's pixels: encoding has no part in it. A negative counts when
 its file is as its record says and it was sampled after the negative that the clip before it in its shot has now.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +61,12 @@ class NegativeStore:
         self._records = [self._read(clip) for clip in plan.clips]
         self._intact: dict[int, bool] = {}
 
+    def look_again(self, clips: Iterable[Clip]) -> None:
+        """See what other processes have stored of these clips by now."""
+        for clip in clips:
+            self._records[clip.index] = self._read(clip)
+            self._intact.pop(clip.index, None)
+
     def digest(self, index: int) -> str:
         """Checksum of a clip's negative; "" where none counts."""
         record = self._records[index]
@@ -109,12 +115,12 @@ class NegativeStore:
         self._intact[index] = True
 
     def keep_carry(self, index: int, tensors: Tensors) -> None:
-        """Store what the clip after the one with this index continues, in place of every other carry in the folder."""
+        """Store what the clip after the one with this index continues, in place of every other carry of its shot."""
         arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         path, size = self._carry_path(index), sum(array.nbytes for array in arrays.values())
         metadata = {DIGEST_KEY: _digest(arrays), "negative": self.digest(index)}
         write_durably(path, lambda temporary: save_file(arrays, temporary, metadata), needed_bytes=size)
-        self._forget_carries(path)
+        self._forget_carries(index, path)
 
     def carry_after(self, index: int) -> Tensors | None:
         """What the clip after the one with this index continues; None: it is not kept, or not of this negative."""
@@ -150,13 +156,19 @@ class NegativeStore:
 
     def forget_carries(self) -> None:
         """Remove what only goes on: when all clips are there nothing does."""
-        self._forget_carries()
-
-    def _forget_carries(self, but: Path | None = None) -> None:
-        """Also those of other takes and renders: every carry can be made again from negatives."""
         for path in self._folder.glob("carry_*.safetensors"):
-            if path != but:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+    def end_shot(self, index: int) -> None:
+        """The last clip of a shot, which has this index, is there: nothing goes on from the others."""
+        self._forget_carries(index)
+
+    def _forget_carries(self, index: int, but: Path | None = None) -> None:
+        """Of the shot of a clip; also those of other takes and renders: all can be made again from negatives."""
+        for clip in self._plan.shots[self._plan.clips[index].shot].clips:
+            for path in self._folder.glob(f"carry_{clip.index + 1:05d}_*.safetensors"):
+                if path != but:
+                    path.unlink(missing_ok=True)
 
     def _read(self, clip: Clip) -> NegativeRecord | None:
         try:

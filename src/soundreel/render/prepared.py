@@ -1,7 +1,7 @@
 """A request that has passed every check: what will be rendered, by which engine, and what the user should know."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from math import log10
@@ -17,6 +17,7 @@ from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
 from soundreel.media.downmix import left_out
 from soundreel.media.image import probe_image
 from soundreel.render import naming
+from soundreel.render.division import Division, divide, fitting
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import AvAlign, Interpolation, Request, files_read
 from soundreel.types import Check, Clip, Plan, go_on
@@ -75,6 +76,7 @@ class PreparedRender:
 
     asked: Asked
     prepared: Prepared  # the engine's decisions
+    division: Division = field(default_factory=Division)  # among processes
     networks: Mapping[str, str]  # digests of the interpolation's weights, by name
     notes: tuple[str, ...]
     excerpt: str = ""  # which part of the sound it shows, where no length was asked for and there is more; a note, too
@@ -220,15 +222,19 @@ def prepare(
     """
     request = what.request
     check_method(what.interpolation, weights=request.output.weights, models=request.compute.models)
-    prepared = what.engine.prepare_print(what.plan, kept) if only_print else what.engine.prepare(what.plan, kept)
+    division = divide(what.plan, what.engine)
+    plan = division.plan_of(what.plan)
+    prepared = what.engine.prepare_print(plan, kept) if only_print else what.engine.prepare(plan, kept)
+    division = fitting(division, prepared.host_bytes)
     notes = (
         *_sound_notes(what.plan, what.sound, check),
         *_reference_notes(request),
         *prepared.notes,
+        *division.notes,
         *_interpolation_notes(request, what.interpolation),
     )
     networks = method_files(what.interpolation, weights=request.output.weights, models=request.compute.models)
-    return PreparedRender(asked=what, prepared=prepared, networks=networks, notes=notes)
+    return PreparedRender(asked=what, prepared=prepared, division=division, networks=networks, notes=notes)
 
 
 def _interpolation(request: Request, engine: Engine) -> Interpolation:

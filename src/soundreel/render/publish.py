@@ -38,7 +38,7 @@ def write_video(work: WorkFolder, metadata: Mapping[str, str], check: Check = go
 
 
 def _join(work: WorkFolder, target: Path, metadata: Mapping[str, str], check: Check) -> None:
-    request, segments = work.render.request, work.segments()
+    request, segments = work.render.request, work.clips.segments()
     seconds = min(work.render.plan.audio_seconds, work.render.plan.clips[len(segments) - 1].stop / MODEL_FPS)
     sound = SoundTrack(path=request.audio, start=request.window.start, seconds=seconds)
     assemble(segments, target, fps=work.render.fps, sound=sound, metadata=metadata, check=check)
@@ -56,22 +56,23 @@ class PartialVideo:
         self._is_of_others = _is_of_others(self.path)
         self._begun = time.monotonic()
         self._spent = self._last = 0.0
+        self._clips = 0
 
     def update(self, check: Check = go_on) -> None:
         """Write it anew where there is anything, unless that would take more than its share of the time.
 
         `check` may raise to stop.
         """
-        begun, clips, total = time.monotonic(), len(self._work.segments()), len(self._work.render.plan.clips)
+        begun, clips, total = time.monotonic(), len(self._work.clips.segments()), len(self._work.render.plan.clips)
         share = max(FREE_SECONDS, SHARE * (begun - self._begun))
-        if self._is_of_others or clips in {0, total} or self._spent + self._last > share:
+        if self._is_of_others or clips in {0, total, self._clips} or self._spent + self._last > share:
             return
         metadata = {"comment": f"{OURS}{__version__}, unfinished: clips 1 to {clips} of {total}"}
         staged = self._work.staging / "partial.mp4"
         with suppress(MediaError, OSError):  # no room for a look is no reason to stop
             _join(self._work, staged, metadata, check)
             durable.publish(staged, self.path, replace=True)
-        self._last = time.monotonic() - begun
+        self._clips, self._last = clips, time.monotonic() - begun
         self._spent += self._last
 
     def remove(self) -> None:

@@ -20,7 +20,7 @@ SOUND_BYTES_PER_SECOND: Final = 25_000
 """Of the finished file's sound track, about: stereo at 48 kHz."""
 
 CARRIES: Final = 2
-"""That are on the disk at once: the one before goes when the newest is there."""
+"""That a process has on the disk at once: the one before goes when the newest is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def disk_need(
     video = sum(segments.values()) + round(SOUND_BYTES_PER_SECOND * plan.seconds)
     return DiskNeed(
         latents=sum(size for index, size in enumerate(keeps.negatives) if index not in {*sampled, *encoded}),
-        carries=min(carries, CARRIES) * keeps.carry,
+        carries=min(carries, CARRIES * max(1, len(render.division.processes))) * keeps.carry,
         segments=contexts + sum(segments[clip.index] for clip in missing),
         video=video * (2 if len(plan.clips) > 1 else 1),
     )

@@ -11,48 +11,36 @@
     lock                               pid and host of the process that renders
 
 The digits are the beginning of a clip's fingerprint: a clip of another seed, or encoded otherwise, has files of its own
-beside it. A clip counts when its files are as its record says and it was rendered from the carry that the clip before
-it in its shot has now. Nothing that counts for another request is ever deleted.
+beside it; which of them count is in `soundreel.render.stored_clips`. Nothing that counts for another request is ever
+deleted.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
-from soundreel.disk.digests import data_digest, file_digest
+from soundreel.disk.digests import data_digest
 from soundreel.disk.durable import (
     TEMPORARY,
     make_folder,
-    uninterrupted,
-    write_durably,
-    write_json,
-    write_tensors,
 )
 from soundreel.disk.locks import locked
 from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, claimed, is_folder, is_same_folder
 from soundreel.disk.state import seal
-from soundreel.engines.base import Identity, Start
+from soundreel.engines.base import Identity
 from soundreel.errors import InputError
 from soundreel.fields import Paths, to_data
 from soundreel.render import remarks
-from soundreel.render.clip_records import ClipRecord, read_record
+from soundreel.render.claims import Claims
 from soundreel.render.folder_files import ENGINE_FOLDER, refuse_foreign, refuse_without_plan, remove_work
 from soundreel.render.naming import output_folder
-from soundreel.render.negatives import NegativeStore
 from soundreel.render.plan_file import (
-    CLIP_DIGITS,
     FoundPlans,
     PlanData,
-    clip_file,
     damaged_plans,
     is_of_earlier_version,
     read_plans,
@@ -60,15 +48,13 @@ from soundreel.render.plan_file import (
     write_plans,
 )
 from soundreel.render.prepared import Asked, PreparedRender
-from soundreel.render.room import check_room, disk_need, segment_bytes
+from soundreel.render.room import check_room, disk_need
+from soundreel.render.stored_clips import StoredClips
 from soundreel.request import Request, WorkOptions
-from soundreel.types import Carry, Clip
 from soundreel.version import __version__
 
 FOLDER_DIGITS: Final = 16
 """Of the fingerprint of what was asked, in the name of its folder."""
-
-Tensors = Mapping[str, NDArray[Any]]
 
 
 @contextmanager
@@ -168,19 +154,16 @@ class WorkFolder:
         self.staging = staging_folder(render.asked, options)
         self.render = render
         self.video: Path | None = None  # once it has its name
-        self._fingerprints = render.clip_fingerprints
         self._remove_halves()
+        Claims(folder).remove_those_of_the_dead()
+        self.clips = StoredClips(folder, render, all_there=options.only_print)
         if not options.resume:
             self._throw_away()
-        found = FoundPlans.read(folder, render.asked.fingerprint.digest, self._fingerprints)
+        found = FoundPlans.read(folder, render.asked.fingerprint.digest, render.clip_fingerprints)
         self._others = found.others
         self._taken = found.taken | {clip.seed for clip in render.plan.clips}
         self._redo = self._pending_redo(found, options)
         self.is_kept = _keeps(render, options, found)
-        clips = render.plan.clips
-        self.negatives = NegativeStore(folder, render.plan, render.pixel_fingerprints, all_there=options.only_print)
-        self._records = [self._read_record(clip) for clip in clips]
-        self._intact = {clip.index for clip in clips if self._check_segment(clip)}
         self._refuse(options, found)
         self._check_room()
         self.render = replace(
@@ -190,15 +173,16 @@ class WorkFolder:
         )
         make_folder(self.staging, error=InputError, cure="choose another folder")
         self._write_plan()
-        make_folder(self.scratch)
+        make_folder(self.clips.scratch)
 
     def _refuse(self, options: WorkOptions, found: FoundPlans) -> None:
         """Raise `InputError` where the folder does not hold what was said to be there; nothing is changed yet."""
         if (options.only_resume or options.only_print) and not found.takes:
             raise InputError(remarks.nothing_to_go_on_with(self.folder, _changes(self.render, found.latest)))
-        unsampled = [index + 1 for index in self._missing() if not self.negatives.has(index)]
+        clips = self.clips
+        unsampled = [index + 1 for index in clips.missing() if not clips.negatives.has(index)]
         if options.only_print and unsampled:
-            engine, total = self.render.engine, len(self._records)
+            engine, total = self.render.engine, self._total
             how = remarks.Kept.FINISHED if found.is_finished(self.render.pixel_fingerprints) else remarks.Kept.BEGUN
             how = how if engine.reach is not None else remarks.Kept.ENCODED
             raise InputError(
@@ -207,146 +191,27 @@ class WorkFolder:
 
     def _check_room(self) -> None:
         """Raise `MediaError` where the disk has no room for what is missing."""
-        whole = [index for index in range(len(self._records)) if self.has(index)]
-        sampled = [index for index in range(len(self._records)) if self.negatives.has(index)]
-        need = disk_need(self.render, encoded=whole, sampled=sampled, bytes_of=self._guess_bytes(len(self._records)))
+        clips = self.clips
+        whole = [index for index in range(self._total) if clips.has(index)]
+        sampled = [index for index in range(self._total) if clips.negatives.has(index)]
+        need = disk_need(self.render, encoded=whole, sampled=sampled, bytes_of=clips.bytes_of(self._total))
         check_room(need, self.folder, self.staging)
 
-    # where things are
-
     @property
-    def scratch(self) -> Path:
-        """The engine's own folder, for this request."""
-        return self.folder / ENGINE_FOLDER / self.render.asked.fingerprint.digest[:CLIP_DIGITS]
-
-    def segments(self) -> list[Path]:
-        """The encoded clips, as many of the first ones as are whole."""
-        whole = len(self._records) if self.missing is None else self.missing
-        return [self._path(index, ".mp4") for index in range(whole)]
-
-    def facts(self) -> list[Mapping[str, Any]]:
-        """What was noted of each clip in `segments`."""
-        return [record.facts for record in self._records[: len(self.segments())] if record is not None]
-
-    def _path(self, index: int, ending: str) -> Path:
-        return clip_file(self.folder, index, self._fingerprints[index], ending)
-
-    # what is there
-
-    @property
-    def done(self) -> int:
-        """How many clips are whole."""
-        return len(self._records) - len(self._missing())
-
-    def _missing(self) -> list[int]:
-        return [index for index in range(len(self._records)) if not self.has(index)]
+    def _total(self) -> int:
+        """How many clips the render has."""
+        return len(self.render.plan.clips)
 
     @property
     def _is_printed_again(self) -> bool:
         """Whether clips are missing, and all that are have their negatives."""
-        missing = self._missing()
-        return bool(missing) and all(map(self.negatives.has, missing))
+        missing = self.clips.missing()
+        return bool(missing) and all(map(self.clips.negatives.has, missing))
 
     def says_what_is_kept(self) -> str:
         """What is left after an error, and how to go on."""
-        sampled = sum(map(self.negatives.has, self._missing()))
-        return remarks.what_is_kept(self.folder, done=self.done, total=len(self._records), sampled=sampled)
-
-    @property
-    def missing(self) -> int | None:
-        """The first clip that is not whole; None: all are."""
-        return next((index for index in range(len(self._records)) if not self.has(index)), None)
-
-    def has(self, index: int) -> bool:
-        """Whether clip `index` is whole and follows from the one before."""
-        record = self._records[index]
-        if record is None or index not in self._intact or record.before != self._carry_before(index):
-            return False
-        return self.negatives.digest(index) in ("", record.negative)
-
-    def is_stored(self, index: int) -> bool:
-        """Whether clip `index` is whole; whether it counts depends on the one before."""
-        return self._records[index] is not None and index in self._intact
-
-    def next_start(self) -> Start | None:
-        """The first clip to render and the carry for it; None: all are there. A damaged carry is rendered again."""
-        index, clips = self.missing, self.render.plan.clips
-        while index is not None and self.render.plan.continues(clips[index]):
-            try:
-                return self._start_at(index)
-            except (OSError, SafetensorError, ValueError):
-                index -= 1
-                self._intact.discard(index)
-        return None if index is None else Start(index=index, scratch=self.scratch, negatives=self.negatives)
-
-    def _start_at(self, index: int) -> Start:
-        """Raises `ValueError` where what the clip continues is neither kept nor can be made again."""
-        handed_on, reach = self._read_carry(index - 1), self.render.engine.reach
-        carry: Carry | None = Carry(tensors=handed_on)
-        if reach is not None:
-            kept = self.negatives.carry_after(index - 1)
-            if kept is None and not self.negatives.can_begin(index, reach):
-                raise ValueError(f"the negatives before clip {index + 1} are not there")
-            carry = None if kept is None else Carry(tensors={**kept, **handed_on})
-        return Start(index=index, carry=carry, scratch=self.scratch, negatives=self.negatives)
-
-    def handed_on_before(self, start: Start) -> Tensors:
-        """What post-processing handed on to the clip that a render begins with."""
-        clip = self.render.plan.clips[start.index]
-        return self._read_carry(clip.index - 1) if self.render.plan.continues(clip) else {}
-
-    def _carry_before(self, index: int) -> str | None:
-        if not self.render.plan.continues(self.render.plan.clips[index]):
-            return ""
-        record = self._records[index - 1]
-        return None if record is None else record.carry
-
-    def _read_carry(self, index: int) -> Tensors:
-        record, path = self._records[index], self._path(index, ".safetensors")
-        assert record is not None
-        if not record.carry:
-            return {}
-        if file_digest(path) != record.carry:
-            raise ValueError(f"{str(path)!r} is damaged")
-        return load_file(path)
-
-    # what comes in
-
-    def keep(self, clip: Clip, fill: Callable[[Path, int], object], carry: Tensors, facts: Mapping[str, Any]) -> None:
-        """Store a rendered clip: `fill` writes the segment to a path, given about how many bytes it will take.
-
-        `carry` is what the next clip needs, `facts` what the recipe tells of this one. Signals wait until it is done.
-        """
-        before = self._carry_before(clip.index)
-        assert before is not None
-        self._intact.discard(clip.index)
-        segment, carried = self._path(clip.index, ".mp4"), self._path(clip.index, ".safetensors")
-        needed = self._guess_bytes(clip.index)(clip)
-        with uninterrupted():
-            write_durably(segment, lambda path: fill(path, needed), needed_bytes=needed)
-            if carry:
-                write_tensors(carried, carry)
-            record = ClipRecord(
-                fingerprint=self._fingerprints[clip.index],
-                seed=clip.seed,
-                before=before,
-                segment=file_digest(segment),
-                carry=file_digest(carried) if carry else "",
-                negative=self.negatives.digest(clip.index),
-                facts=facts,
-            )
-            write_json(self._path(clip.index, ".json"), vars(record))
-        self._records[clip.index] = record
-        self._intact.add(clip.index)
-
-    def _guess_bytes(self, before: int) -> Callable[[Clip], int]:
-        """What the segment of a clip takes: as many bytes per frame as those before an index, where there are any."""
-        stored = [(clip.frames, self._path(clip.index, ".mp4")) for clip in self.render.plan.clips[:before]]
-        known = [(frames, path.stat().st_size) for frames, path in stored if path.exists()]
-        if not known:
-            return partial(segment_bytes, self.render)
-        frames, size = map(sum, zip(*known, strict=True))
-        return lambda clip: clip.frames * size // frames
+        sampled = sum(map(self.clips.negatives.has, self.clips.missing()))
+        return remarks.what_is_kept(self.folder, done=self.clips.done, total=self._total, sampled=sampled)
 
     # opening and closing
 
@@ -356,11 +221,10 @@ class WorkFolder:
 
     def _throw_away(self) -> None:
         """Begin anew, as the user has asked: the clips of this request go, and all of a version before this one."""
-        store = NegativeStore(self.folder, self.render.plan, self.render.pixel_fingerprints)
-        for index in range(len(self._fingerprints)):
-            store.forget(index)
-            self._remove(index)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        for index in range(self._total):
+            self.clips.negatives.forget(index)
+            self.clips.forget(index)
+        shutil.rmtree(self.clips.scratch, ignore_errors=True)
         if is_of_earlier_version(self.folder):
             for path in [*self.folder.glob("clip_*"), self.folder / PLAN_NAME]:
                 path.unlink()
@@ -383,9 +247,9 @@ class WorkFolder:
     @property
     def holds_anything(self) -> bool:
         """Whether there is something of this render to go on with: a clip, what the engine left, or a seed."""
-        clips = any(self._path(index, ".json").exists() for index in range(len(self._records)))
-        sampled = any(map(self.negatives.has, range(len(self._records))))
-        return clips or sampled or self._redo is not None or any(self.scratch.rglob("*"))
+        stored = any(self.clips.path(index, ".json").exists() for index in range(self._total))
+        sampled = any(map(self.clips.negatives.has, range(self._total)))
+        return stored or sampled or self._redo is not None or any(self.clips.scratch.rglob("*"))
 
     @property
     def stays(self) -> bool:
@@ -395,7 +259,7 @@ class WorkFolder:
     def finish(self, video: Path) -> None:
         """The video has its name: let go of the folder, or note that nothing is left to do in it."""
         self.video = video
-        self.negatives.forget_carries()
+        self.clips.negatives.forget_carries()
         if self.stays:
             self._write_plan(finished=True)
         else:
@@ -410,7 +274,7 @@ class WorkFolder:
             remove_work(self.folder)
             return
         if not any(map(self._is_take, kept)):
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            shutil.rmtree(self.clips.scratch, ignore_errors=True)
         for name in ("finished.mp4", "partial.mp4"):
             (self.folder / name).unlink(missing_ok=True)
         noted = [plan | {"taken": sorted(self._taken)} if self._is_take(plan) else plan for plan in kept]
@@ -426,24 +290,20 @@ class WorkFolder:
         }
         for index, pixels in enumerate(self.render.pixel_fingerprints):
             if (index, pixels) not in theirs:
-                self.negatives.forget(index)
-        for index, fingerprint in enumerate(self._fingerprints):
+                self.clips.negatives.forget(index)
+        for index, fingerprint in enumerate(self.render.clip_fingerprints):
             if (index, fingerprint) not in theirs:
-                self._remove(index)
+                self.clips.forget(index)
 
     def _is_take(self, plan: PlanData) -> bool:
         return bool(plan["asked"] == self.render.asked.fingerprint.digest)
-
-    def _remove(self, index: int) -> None:
-        for ending in (".json", ".mp4", ".safetensors"):
-            self._path(index, ending).unlink(missing_ok=True)
 
     def _write_plan(self, *, finished: bool = False) -> None:
         render, request = self.render, to_data(self.render.request, Paths.ABSOLUTE)
         clips = [
             vars(clip) | {"fingerprint": fingerprint, "pixels": pixels}
             for clip, fingerprint, pixels in zip(
-                render.plan.clips, self._fingerprints, render.pixel_fingerprints, strict=True
+                render.plan.clips, render.clip_fingerprints, render.pixel_fingerprints, strict=True
             )
         ]
         plan = {
@@ -465,23 +325,13 @@ class WorkFolder:
         }
         write_plans(self.folder, plan, self._others)
 
-    def _read_record(self, clip: Clip) -> ClipRecord | None:
-        """What is noted of a clip of this render; None where nothing is, or nothing that can be read."""
-        record = read_record(self._path(clip.index, ".json"))
-        return record if record is not None and record.fingerprint == self._fingerprints[clip.index] else None
-
-    def _check_segment(self, clip: Clip) -> bool:
-        """Whether a segment is as its record says; carries are looked at when they are needed."""
-        record, path = self._records[clip.index], self._path(clip.index, ".mp4")
-        return record is not None and path.is_file() and file_digest(path) == record.segment
-
     def _say_what_is_there(self, found: Mapping[str, Any] | None) -> str:
-        missing = self._missing()
+        clips, missing = self.clips, self.clips.missing()
         return remarks.what_is_there(
             missing=[index + 1 for index in missing],
-            total=len(self._records),
-            sampled=[index + 1 for index in missing if self.negatives.has(index)],
-            damaged=[index + 1 for index in missing if self._path(index, ".json").exists()],
+            total=self._total,
+            sampled=[index + 1 for index in missing if clips.negatives.has(index)],
+            damaged=[index + 1 for index in missing if clips.path(index, ".json").exists()],
             changed=_changes(self.render, found),
         )
 

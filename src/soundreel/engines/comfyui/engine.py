@@ -6,7 +6,7 @@ needs is in its scratch folder: the record of the prompt, and the pictures downl
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
@@ -38,6 +38,12 @@ class ComfyUIEngine(PrintsNothing):
     equal_clips = True
     reach = None
     chains_clips = True
+    divides_clips = False
+
+    def devices(self, request: Request) -> Sequence[str]:
+        """None: the server has its own."""
+        del request
+        return ()
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None: the files are on the server, which does not tell their digests."""

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Protocol
@@ -27,6 +27,8 @@ from soundreel.request import Request
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames
 from soundreel.weights.lora_files import LoraSource, lora_file
+
+CPU = "cpu"
 
 BYTES_PER_PIXEL = 3
 """uint8 RGB."""
@@ -68,6 +70,15 @@ class DraftEngine(PrintsNothing):
     equal_clips = False
     reach = None
     chains_clips = False
+    divides_clips = False
+
+    def __init__(self) -> None:
+        self._heard: tuple[Plan, SoundFeatures] | None = None
+
+    def devices(self, request: Request) -> Sequence[str]:
+        """As many processes as are asked for on the CPU; GPUs are of no use to a draft."""
+        gpus = request.compute.gpus or "1"
+        return [CPU] * int(gpus) if request.compute.device == CPU and gpus.isdecimal() else []
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None: the engine has no model."""
@@ -112,7 +123,7 @@ class DraftEngine(PrintsNothing):
         """Yield the clips from `start` on; the carries are empty, since no frame depends on another."""
         plan, request = prepared.plan, prepared.plan.request
         report(Progress(stage=Stage.ANALYSE))
-        features = DrivingSound.of(plan).features(plan.frames, check)
+        features = self._features(plan, check)
         picture, size = _load_reference(request), (request.width, request.height)
 
         @lru_cache(maxsize=2)  # for this shot, and for a clip in it with a seed of its own
@@ -123,6 +134,12 @@ class DraftEngine(PrintsNothing):
             for clip in plan.clips[start.index :]:
                 renderer = renderer_of(_drawn_with(clip))
                 yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
+
+    def _features(self, plan: Plan, check: Check) -> SoundFeatures:
+        """Of the sound, which is heard once for all shots of a plan."""
+        if self._heard is None or self._heard[0] is not plan:
+            self._heard = plan, DrivingSound.of(plan).features(plan.frames, check)
+        return self._heard[1]
 
 
 def _drawn_with(clip: Clip) -> int:

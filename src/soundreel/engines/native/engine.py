@@ -1,7 +1,7 @@
 """The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -47,6 +47,7 @@ from soundreel.engines.native.progress import (
 )
 from soundreel.engines.native.rank_process import READY, Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
+from soundreel.engines.native.team import asked_devices
 from soundreel.engines.native.warm_up import WarmUp
 from soundreel.engines.native.workers import Workers, open_denoiser
 from soundreel.errors import Cancelled, EngineError
@@ -67,6 +68,7 @@ class NativeEngine:
     equal_clips = False
     reach = MOTION_FRAMES
     chains_clips = True
+    divides_clips = True
 
     def __init__(self) -> None:
         self.keeps = False
@@ -80,6 +82,10 @@ class NativeEngine:
         sources = enumerate(map(LoraSource.parse, request.compute.loras), start=1)
         loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
         return {**_digests(find_files(request)), **{name: sampled_digest(path) for name, path in loras.items()}}
+
+    def devices(self, request: Request) -> Sequence[str]:
+        """Of `--device` and `--gpus`."""
+        return [str(device) for device in asked_devices(request)]
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files and memory, and decide all of `Placement`; no weight is read."""
@@ -101,7 +107,12 @@ class NativeEngine:
         """From the plan's arithmetic and what this machine was measured to attain."""
         placement: Placement = prepared.placement
         seconds, basis = forecast(prepared.plan, placement)
-        return Estimate(seconds=seconds.total, memory_bytes=prepared.memory_bytes, seconds_basis=basis)
+        return Estimate(
+            seconds=seconds.total,
+            memory_bytes=prepared.memory_bytes,
+            seconds_basis=basis,
+            clip_seconds=tuple(clip.total for clip in seconds.clips),
+        )
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """The latents of each clip, those of the motion frames before it, and the motion frames for one."""

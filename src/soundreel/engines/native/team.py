@@ -8,6 +8,7 @@ import torch
 
 from soundreel.errors import EngineError, InputError
 from soundreel.fields import wrong
+from soundreel.models.devices import pick_device
 from soundreel.request import ALL_GPUS, Parallel, Request
 
 BRANCHES: Final = 2
@@ -37,6 +38,17 @@ class Team:
         )
         names = ", ".join(map(str, self.devices)) if self.devices[0].type == "cuda" else "CPU"
         return f"{self.size} processes on {names}: they divide {how}"
+
+
+def asked_devices(request: Request) -> tuple[torch.device, ...]:
+    """The devices that `request` names with `--device` and `--gpus`.
+
+    Raises:
+        InputError: they are not here.
+    """
+    compute = request.compute
+    device = pick_device(compute.device)
+    return (device,) if compute.gpus is None else _devices(compute.gpus, device, compute.device)
 
 
 def choose_team(request: Request, device: torch.device, heads: int) -> Team:

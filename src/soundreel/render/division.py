@@ -1,0 +1,168 @@
+"""Among which processes the shots of a render are divided: nothing passes a cut, so each is one process's own."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from soundreel.engines.base import Engine, Estimate
+from soundreel.host_memory import available_memory
+from soundreel.request import Parallel, Request
+from soundreel.types import Plan, Shot
+from soundreel.wording import readable_size
+
+CPU: Final = "cpu"
+
+BUSY_SHARE: Final = 0.9
+"""Of the GPUs' time that shots have to fill: otherwise GPUs that divide each shot are as quick, or quicker."""
+
+ONE_SHOT: Final = "--parallel shots: there is one shot, which one process renders; --cut makes more of them"
+TOO_LITTLE_MEMORY: Final = (
+    "each process takes {each} of the host's memory, and {free} are free: there is room for {count} of them; a larger "
+    "--memory takes less of it"
+)
+NO_EFFECT: Final = "--gpus has no effect on {engine}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The processes of a render beside this one, each with devices of its own."""
+
+    processes: tuple[tuple[str, ...], ...] = ()  # the devices of each; (): this process renders
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether other processes render."""
+        return len(self.processes) > 1
+
+    def request_of(self, request: Request, process: int) -> Request:
+        """What the process with a number, from 0, is asked: the same, on its own devices.
+
+        They are named, and more than one of them the engine divides further.
+        """
+        if not self.is_divided:
+            by_shots = request.compute.gpus is not None and request.compute.parallel is Parallel.SHOTS
+            return request.replace(gpus=None, parallel=Parallel.AUTO) if by_shots else request
+        devices = self.processes[process]
+        return request.replace(device=devices[0], gpus=_gpus(devices), parallel=Parallel.AUTO)
+
+    def plan_of(self, plan: Plan) -> Plan:
+        """As the first process renders it."""
+        return replace(plan, request=self.request_of(plan.request, 0))
+
+    def says(self) -> str:
+        """In a few words; "" where nothing is divided."""
+        if not self.is_divided:
+            return ""
+        names = ", ".join(" + ".join(devices) for devices in self.processes)
+        where = "the CPU" if self.shares_cores else names
+        return f"{len(self.processes)} processes on {where}, a shot at a time each"
+
+    @property
+    def shares_cores(self) -> bool:
+        """Whether all compute on the same processor."""
+        return all(device == CPU for devices in self.processes for device in devices)
+
+
+def _gpus(devices: Sequence[str]) -> str | None:
+    """What `--gpus` is for them; None: one device."""
+    if len(devices) == 1:
+        return None
+    numbers = [device.partition(":")[2] for device in devices]
+    return ",".join(numbers) if all(numbers) else str(len(devices))
+
+
+def divide(plan: Plan, engine: Engine) -> Division:
+    """What `--gpus` and `--parallel` say: shots, where that keeps the GPUs busy, in processes of one GPU or of several.
+
+    Raises:
+        InputError: devices that are not here.
+    """
+    compute = plan.request.compute
+    if compute.gpus is None:
+        return Division()
+    devices = engine.devices(plan.request)
+    if not devices:
+        return Division(notes=(NO_EFFECT.format(engine=f"the engine {engine.name}"),))
+    if compute.parallel not in {Parallel.AUTO, Parallel.SHOTS} or len(devices) == 1:
+        return Division()
+    by_shots = compute.parallel is Parallel.SHOTS
+    if len(plan.shots) == 1:
+        return Division(notes=(ONE_SHOT,) if by_shots else ())
+    if engine.divides_clips and not by_shots:
+        return _busy_division(plan, devices)
+    count = min(len(devices), len(plan.shots))
+    idle = len(devices) - count
+    return Division(processes=_groups(devices, count, each=1), notes=_says_idle(idle, len(plan.shots)) if idle else ())
+
+
+def _busy_division(plan: Plan, devices: Sequence[str]) -> Division:
+    """As many processes as leave the devices hardly idle; none where they had better divide each shot."""
+    frames = [clip.frames for clip in plan.clips]
+    for count in range(min(len(devices), len(plan.shots)), 1, -1):
+        each = len(devices) // count
+        busy, _ = _loads(plan, frames, count)
+        if sum(busy) * each >= BUSY_SHARE * max(busy) * len(devices):
+            return Division(processes=_groups(devices, count, each))
+    return Division()
+
+
+def _groups(devices: Sequence[str], count: int, each: int) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(devices[k * each : (k + 1) * each]) for k in range(count))
+
+
+def _says_idle(count: int, shots: int) -> tuple[str, ...]:
+    has = "GPU has" if count == 1 else "GPUs have"
+    return (f"{count} {has} nothing to do: there are {shots} shots",)
+
+
+def fitting(division: Division, host_bytes: int | None) -> Division:
+    """With no more processes than the host's memory holds, where each takes so much of it; None: that is not known."""
+    free = available_memory()
+    if not division.is_divided or not host_bytes or free is None:
+        return division
+    most = max(1, free // host_bytes)
+    if most >= len(division.processes):
+        return division
+    note = TOO_LITTLE_MEMORY.format(each=readable_size(host_bytes), free=readable_size(free), count=most)
+    return Division(processes=division.processes[:most], notes=(note,))
+
+
+def longest_first(shots: Iterable[Shot]) -> list[Shot]:
+    """The order in which shots are begun: what is left to the end is short, so that nobody waits long for others."""
+    return sorted(shots, key=lambda shot: (-shot.frames, shot.index))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How the shots of a render are expected to come to its processes."""
+
+    shots: tuple[int, ...] = ()  # how many each has
+    speedup: float | None = None  # how many times as quick as one process; None: not at all, or not known
+    saved_seconds: float = 0.0
+
+
+def schedule_of(plan: Plan, division: Division, estimate: Estimate) -> Schedule:
+    """Each process takes the longest shot that is left as soon as it has nothing to do.
+
+    Where the seconds of clips are not known, their frames are taken for them. On the same cores nothing is gained.
+    """
+    if not division.is_divided:
+        return Schedule()
+    known = estimate.clip_seconds
+    costs = known or tuple(float(clip.frames) for clip in plan.clips)
+    busy, counts = _loads(plan, costs, len(division.processes))
+    if division.shares_cores:
+        return Schedule(shots=tuple(counts))
+    saved = sum(busy) - max(busy) if known else 0.0
+    return Schedule(shots=tuple(counts), speedup=sum(busy) / max(busy), saved_seconds=saved)
+
+
+def _loads(plan: Plan, costs: Sequence[float], processes: int) -> tuple[list[float], list[int]]:
+    """What each of so many processes has to do, and how many shots, by the costs of clips."""
+    busy, counts = [0.0] * processes, [0] * processes
+    for shot in longest_first(plan.shots):
+        first = busy.index(min(busy))
+        busy[first] += sum(costs[clip.index] for clip in shot.clips)
+        counts[first] += 1
+    return busy, counts

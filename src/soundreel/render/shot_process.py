@@ -1,0 +1,178 @@
+"""A process that renders shots for another one, the first: it is told what by a pipe, and ends with it.
+
+It prepares the render as the first one has, has to come to the same fingerprints, and pulls shots until none is left.
+What it says are pickled objects on what was its standard output: `Progress`, and the messages below.
+"""
+
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO, Final
+
+from soundreel.engines.base import Identity
+from soundreel.engines.opened import Engines
+from soundreel.errors import Cancelled, EngineError
+from soundreel.render.claims import Claims
+from soundreel.render.prepared import ask, prepare
+from soundreel.render.puller import pull_shots
+from soundreel.render.stored_clips import StoredClips
+from soundreel.request import Request
+from soundreel.types import CancelFlag, Progress
+
+STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+
+STOP_SECONDS: Final = 10.0
+"""That a process is given to end by itself when it is to stop: a pass of the model cannot be broken off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a process is to do."""
+
+    request: Request  # on this process's own devices
+    folder: Path  # the work folder
+    identity: Identity  # what was decided by the first process
+    fingerprints: tuple[str, ...]  # of the clips
+    only_print: bool  # from negatives that are all there
+    printed_models: Mapping[str, str] | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A clip is on the disk."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error that would come again in any process."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Done:
+    """All shots are there."""
+
+
+class _Pipe:
+    """To the first process and from it. Whatever else is printed here goes to standard error."""
+
+    def __init__(self) -> None:
+        self._orders: BinaryIO = os.fdopen(os.dup(0), "rb")
+        self._words: BinaryIO = os.fdopen(os.dup(1), "wb")
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+
+    def job(self) -> Job:
+        """The first thing that comes."""
+        job = pickle.load(self._orders)  # noqa: S301 - from the process that started this one
+        assert isinstance(job, Job)
+        return job
+
+    def say(self, what: object) -> None:
+        """Tell the first process."""
+        data = pickle.dumps(what)
+        with self._lock, suppress(OSError):  # it is gone: the other end of the pipe is watched
+            self._words.write(data)
+            self._words.flush()
+
+    def wait_for_end(self) -> None:
+        """Until the first process wants no more, or is gone."""
+        with suppress(OSError):
+            self._orders.read()
+
+
+def main() -> None:
+    """The whole life of the process."""
+    code = Cancelled.exit_code
+    with suppress(KeyboardInterrupt):
+        code = _serve(_Pipe(), CancelFlag())
+    os._exit(code)  # whatever threads and devices still wait for
+
+
+def _serve(pipe: _Pipe, stop: CancelFlag) -> int:
+    """Do a job, and say how it went; returns the exit code."""
+    try:
+        _stop_on_signals(stop)
+        job = pipe.job()
+        threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+        _work(job, pipe, stop)
+    except (Cancelled, EOFError):  # EOFError: the first process had no job any more
+        return Cancelled.exit_code
+    except Exception as error:  # noqa: BLE001 - the first process is told of all of them
+        pipe.say(Failed(_portable(error)))
+        return 1
+    pipe.say(Done())
+    return 0
+
+
+def _work(job: Job, pipe: _Pipe, stop: CancelFlag) -> None:
+    _choose_gpu(job.request.compute.device)
+    with Engines() as engines:
+        what = ask(job.request, job.printed_models, engines.open)
+        render = prepare(what, job.identity, stop.check, only_print=job.only_print)
+        if tuple(render.clip_fingerprints) != job.fingerprints:
+            raise EngineError(
+                "a process of this render would make other pictures than the first: has a file changed since it began?"
+            )
+
+        def hear(progress: Progress) -> None:
+            stop.check()
+            pipe.say(progress)
+
+        clips = StoredClips(job.folder, render, all_there=job.only_print)
+        pull_shots(clips, Claims(job.folder), hear, stop, lambda clip, _: pipe.say(Stored(clip.index)))
+
+
+def _choose_gpu(device: str) -> None:
+    """Make it the current one, or something would come onto the first GPU as well."""
+    if device.startswith("cuda:"):
+        import_module("torch").cuda.set_device(device)
+
+
+def _stop_on_signals(stop: CancelFlag) -> None:
+    """A signal, from whomever, is a `KeyboardInterrupt` once; Ctrl-C comes to all processes of a terminal.
+
+    Those that came while this process started have been held back.
+    """
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        is_first = not stop.is_set
+        stop.set()
+        if is_first:
+            raise KeyboardInterrupt
+
+    for number in STOPS:
+        signal.signal(number, hear)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def _end_with(pipe: _Pipe) -> None:
+    """Stop this process when the first one wants no more or is gone, and see to it that it ends."""
+    pipe.wait_for_end()
+    threading.Timer(STOP_SECONDS, os._exit, [Cancelled.exit_code]).start()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself, with its notes, where it can be sent."""
+    try:
+        copy: Any = pickle.loads(pickle.dumps(error))  # noqa: S301 - written by this line
+    except Exception:  # noqa: BLE001 - of other libraries, anything may happen
+        return EngineError(f"{type(error).__name__}: {error}")
+    assert isinstance(copy, Exception)
+    return error

@@ -1,0 +1,238 @@
+"""The processes that render the shots of a render, as the first process sees them: this one.
+
+It renders nothing itself. It starts them, hears what they have stored and how far they are, and ends them. One that is
+killed costs no more than the clip in its hands: the others take its shot over. An error ends all of them, for it would
+come again. Should this process be gone, they end by themselves.
+"""
+
+import dataclasses
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Final, Self
+
+from soundreel.disk.durable import uninterrupted
+from soundreel.errors import EngineError
+from soundreel.progress_timer import KINDS
+from soundreel.render.claims import Claims
+from soundreel.render.prepared import PreparedRender
+from soundreel.render.puller import OnStored
+from soundreel.render.shot_process import STOP_SECONDS, STOPS, Done, Failed, Job, Stored
+from soundreel.render.work_folder import WorkFolder
+from soundreel.request import WorkOptions
+from soundreel.types import CancelFlag, Plan, Progress, Report, Stage
+
+LOOK_SECONDS: Final = 0.2
+"""Between two looks whether to stop."""
+
+PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from soundreel.render.shot_process import main; main()"
+"""Modules are looked for where this process looks, and not in whatever folder is the current one."""
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A process has said its last."""
+
+
+def render_shots(
+    work: WorkFolder, options: WorkOptions, report: Report, stop: CancelFlag, on_stored: OnStored
+) -> tuple[str, ...]:
+    """Render what is missing, in as many processes as the render is divided among; returns what the user should know.
+
+    Raises:
+        SoundreelError: what went wrong in one of them, or that all have been killed.
+    """
+    clips, plan = work.clips, work.render.plan
+    unfinished = sum(bool(clips.missing(shot.clips)) for shot in plan.shots)
+    if unfinished == 0:
+        return ()
+    jobs = _jobs(work, options)[:unfinished]
+    progress = SharedProgress(plan, clips.missing(), report)
+    report(Progress(stage=Stage.LOAD, what=f"{len(jobs)} processes"))
+    processes = ShotProcesses(jobs, _names(work.render))
+    try:
+        with processes:
+            while clips.missing():
+                stop.check()
+                message = processes.next_message()
+                if isinstance(message, Progress):
+                    progress(message)
+                elif isinstance(message, Stored):
+                    clip = plan.clips[message.index]
+                    clips.look_again([clip])
+                    progress.is_stored(message.index)
+                    on_stored(clip, stop.check)
+    finally:
+        clips.look_again([plan.clips[index] for index in clips.missing()])  # what was stored last, and not told of
+        Claims(work.folder).remove_those_of_the_dead()
+    return processes.notes
+
+
+def _jobs(work: WorkFolder, options: WorkOptions) -> list[Job]:
+    render = work.render
+    return [
+        Job(
+            request=render.division.request_of(render.request, number).replace(engine=render.engine.name),
+            folder=work.folder,
+            identity=render.identity,
+            fingerprints=tuple(render.clip_fingerprints),
+            only_print=options.only_print,
+            printed_models=options.printed_models,
+        )
+        for number in range(len(render.division.processes))
+    ]
+
+
+def _names(render: PreparedRender) -> list[str]:
+    return [" + ".join(devices) for devices in render.division.processes]
+
+
+class ShotProcesses:
+    """Processes that do jobs, from the beginning of a block to its end."""
+
+    def __init__(self, jobs: Sequence[Job], names: Sequence[str]) -> None:
+        self._jobs, self._names = jobs, names
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._listeners: list[threading.Thread] = []
+        self._messages: SimpleQueue[tuple[int, object]] = SimpleQueue()
+        self._running: set[int] = set()
+        self._killed: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What happened that the user should know."""
+        return tuple(f"{says}: the others rendered its shots" for says in self._killed)
+
+    def next_message(self) -> object:
+        """What one of them says next; None where none says anything for a moment.
+
+        Raises:
+            EngineError: all of them have been killed.
+            Exception: what went wrong in one of them.
+        """
+        try:
+            with uninterrupted():
+                number, message = self._messages.get(timeout=LOOK_SECONDS)
+        except Empty:
+            return None
+        if isinstance(message, Failed):
+            raise message.error
+        if isinstance(message, Done):
+            self._running.discard(number)
+        if isinstance(message, _Ended) and number in self._running:
+            self._running.discard(number)
+            self._killed.append(self._how_it_ended(number))
+        if isinstance(message, _Ended) and not self._running:
+            raise EngineError("; ".join(self._killed) or "the processes have ended, and clips are missing")
+        return message
+
+    def _how_it_ended(self, number: int) -> str:
+        code = self._processes[number].wait()
+        name = f"process {number + 1} of {len(self._jobs)} ({self._names[number]})"
+        if code >= 0:
+            return f"{name} ended with status {code}"
+        why = " (the system does so where memory runs out)" if -code == signal.SIGKILL else ""
+        return f"{name} was ended by {signal.Signals(-code).name}{why}"
+
+    def __enter__(self) -> Self:
+        try:
+            for number, job in enumerate(self._jobs):
+                with uninterrupted():
+                    self._start(number, job)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _start(self, number: int, job: Job) -> None:
+        program = [sys.executable, "-c", PROGRAM.format(path=sys.path)]
+        with _signals_held_back():
+            process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - our own
+        self._processes.append(process)
+        self._running.add(number)
+        listener = threading.Thread(target=self._listen, args=(number, process), daemon=True)
+        self._listeners.append(listener)
+        listener.start()
+        assert process.stdin is not None
+        try:
+            pickle.dump(job, process.stdin)
+            process.stdin.flush()
+        except BrokenPipeError:
+            return  # it has been killed already, which is heard of as of any other
+
+    def _listen(self, number: int, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        with process.stdout as words, suppress(Exception):  # nothing comes any more, or half a word that is anything
+            while True:
+                self._messages.put((number, pickle.load(words)))  # noqa: S301 - from a process of our own
+        self._messages.put((number, _Ended()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with uninterrupted():
+            self._end()
+
+    def _end(self) -> None:
+        """End all of them: by themselves where they do so in time."""
+        for process in self._processes:
+            assert process.stdin is not None
+            with suppress(OSError):  # what could not be written to one that is gone
+                process.stdin.close()
+        end = time.monotonic() + STOP_SECONDS
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for listener in self._listeners:
+            listener.join()
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Also in a process that is started meanwhile, until it can hear them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class SharedProgress:
+    """Progress of several processes as that of one render: how much of all clips is sampled, and how much written."""
+
+    def __init__(self, plan: Plan, missing: Sequence[int], report: Report) -> None:
+        self._plan, self._report = plan, report
+        self._done = [float(clip.index not in missing) for clip in plan.clips]
+        self._shares: dict[str, list[float]] = {}  # of each clip, by kind of work
+
+    def __call__(self, progress: Progress) -> None:
+        """Report what one of them says."""
+        kind = KINDS.get(progress.stage)
+        if kind is None or not progress.clip:
+            self._report(progress)
+            return
+        shares = self._shares.setdefault(kind, list(self._done))
+        if progress.steps:
+            index = progress.clip - 1
+            shares[index] = max(shares[index], progress.step / progress.steps)
+        done = sum(share * clip.frames for share, clip in zip(shares, self._plan.clips, strict=True))
+        self._report(dataclasses.replace(progress, done=round(done), total=self._plan.frames, eta_seconds=None))
+
+    def is_stored(self, index: int) -> None:
+        """A clip is on the disk, whatever was told of it before."""
+        for shares in (self._done, *self._shares.values()):
+            shares[index] = 1.0
