@@ -43,6 +43,26 @@ def wait_for(process: "subprocess.Popen[str]", stage: Stage, clip: int = 1) -> d
     return next(e for e in events_of(process) if e.get("stage") == stage and e["clip"] == clip and e["step"] > 0)
 
 
+INTERRUPTED = """
+import sys
+from soundreel.cli.guard import guard
+
+def command():
+    try:
+        exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+guard(command)
+"""
+
+
+def test_a_stop_while_a_library_is_imported_ends_with_its_exit_code(tmp_path: Path) -> None:
+    """Libraries execute strings then; `python -m`, interrupted in one, would be killed by SIGINT at its end."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    assert finish(start(program=("-m", "interrupted"), cwd=tmp_path)).code == 130
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_heard_while_frames_are_made_and_encoded(tune: Path, tmp_path: Path, stop: signal.Signals) -> None:
     process = start("generate", tune, *SLOW, "--frames", "77", "-o", tmp_path / "a.mp4", "--progress", "json")

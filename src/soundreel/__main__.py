@@ -9,6 +9,7 @@ def main() -> None:
         from soundreel.cli.app import main as run
     except KeyboardInterrupt:
         sys.stderr.write("soundreel: cancelled\n")
+        exec("")  # noqa: S102 - see `soundreel.cli.signals.forget_interrupt`, which may not be loaded
         sys.exit(130)
     run()
 

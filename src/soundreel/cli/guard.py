@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from soundreel.cli.address_space import prepare_for_limit
-from soundreel.cli.signals import stopped_by_signals
+from soundreel.cli.signals import forget_interrupt, stopped_by_signals
 from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE, open_streams, say, what_was_lost
 from soundreel.cli.system_errors import in_words
 from soundreel.errors import Cancelled, SoundreelError
@@ -56,6 +56,7 @@ def guard(command: Callable[[], object]) -> NoReturn:
         code = LOST_OUTPUT_EXIT_CODE
         if (lost := what_was_lost(out)) is not None:
             _complain(lost)
+    forget_interrupt()
     sys.exit(code)
 
 

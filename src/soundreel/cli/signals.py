@@ -42,3 +42,12 @@ def ignore_signals() -> None:
     """Nothing is left to be stopped: a signal would only show where the interpreter is."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def forget_interrupt() -> None:
+    """Let the process end with its own exit code after a `KeyboardInterrupt` that was caught.
+
+    At its end CPython kills a `python -m` by SIGINT if one has passed through `exec` of a string, as dataclasses use it
+    when a library is imported. It forgets that when another string is executed.
+    """
+    exec("")  # noqa: S102
