@@ -22,10 +22,10 @@ from native_renders import native_plan, native_request, prepared, rendered
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.demand import weigh
-from soundreel.engines.native.ledger import activation_bytes, device_peak, resident_bytes, vae_decode_bytes
+from soundreel.engines.native.ledger import activation_bytes, device_peak, moments, resident_bytes, vae_decode_bytes
 from soundreel.engines.native.memory import choose_memory
-from soundreel.engines.native.memory_modes import CONTEXT_BYTES, choose, fit, fit_print
-from soundreel.engines.native.memory_plan import Bits, MemoryPlan
+from soundreel.engines.native.memory_modes import CONTEXT_BYTES, choose, fit, fit_print, with_encoders
+from soundreel.engines.native.memory_plan import Bits, Encoders, MemoryPlan
 from soundreel.engines.native.prepared import Placement, find_files
 from soundreel.engines.native.text import TextEncoder
 from soundreel.errors import EngineError
@@ -397,3 +397,34 @@ def test_what_does_not_fit_says_what_would(monkeypatch: pytest.MonkeyPatch) -> N
         EngineError, match=r"832×1216 in clips of 80 needs at least \d+\.\d GB of the GPU, --memory is 9gb: take "
     ):
         choose_memory(full_weights(), full_demand(planned), planned.request, CPU)
+
+
+def test_a_session_has_its_encoders_as_near_as_there_is_room() -> None:
+    planned = full_plan(memory="auto")
+    weights, asked, request = float8_weights(), full_demand(planned), planned.request
+    found = {}
+    for budget in range(8, 60):
+        memory = fit(weights, asked, request, "auto", budget * GB)
+        if memory is not None:
+            with_them = with_encoders(weights, asked, memory, budget * GB, None)
+            found[budget] = with_them.encoders
+            assert with_them.peak_bytes <= budget * GB
+            moments_of = {moment.name: moment.device for moment in moments(weights, asked, with_them)}
+            beside = 0 if with_them.encoders is Encoders.ALONE else weights.others
+            assert moments_of["text"] >= weights.text_streamed + beside
+    assert list(dict.fromkeys(found.values()))[-1] is Encoders.STAY
+    near = [list(Encoders).index(encoders) for _, encoders in sorted(found.items())]
+    assert near == sorted(near, reverse=True), "more room never sends them farther away"
+    assert {Encoders.STAY, Encoders.COME} <= set(found.values())
+
+
+def test_encoders_that_stay_are_in_the_plan_all_the_time() -> None:
+    planned = full_plan(memory="high")
+    weights, asked = float8_weights(), full_demand(planned)
+    alone = fit(weights, asked, planned.request, "high")
+    assert alone is not None
+    stay = with_encoders(weights, asked, alone, None, None)
+    assert stay.encoders is Encoders.STAY
+    assert stay.peak_bytes == alone.peak_bytes + weights.text + weights.sound
+    host = stay.host_bytes - 1
+    assert with_encoders(weights, asked, alone, stay.peak_bytes, host).encoders is not Encoders.STAY
