@@ -71,6 +71,13 @@ def test_what_fails_is_said_and_the_others_are_made(soundreel: Soundreel, tune: 
     assert done.code == alone.code != 0
 
 
+def test_verbose_shows_how_each_error_came(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
+    words = (tmp_path / "gone.mp3", tune, *SHORT, "--output-dir", tmp_path)
+    told, verbose = soundreel(*words), soundreel(*words, "--verbose")
+    assert ["Traceback" in done.err for done in (told, verbose)] == [False, True]
+    assert len(verbose.out.splitlines()) == 1
+
+
 def test_programs_hear_of_each(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:
     done = soundreel(tmp_path / "gone.mp3", tune, *SHORT, "--output-dir", tmp_path, "--progress", "json")
     told = [event["event"] for event in done.events if event["event"] != "progress"]

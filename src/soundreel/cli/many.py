@@ -7,6 +7,7 @@ import typer
 
 from soundreel.cli.display import DisplayOptions, Style, open_display
 from soundreel.cli.events import write_error
+from soundreel.cli.group import tell_where
 from soundreel.cli.guard import Failure
 from soundreel.cli.statements import render_begins, render_ends
 from soundreel.cli.streams import say
@@ -43,6 +44,8 @@ def render_all(requests: Sequence[Request], display: DisplayOptions, work: WorkO
             except Cancelled:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the others are not to blame
+                if display.verbose:
+                    tell_where(error)
                 failures.append(Failure.of(error))
                 _tell(failures[-1], request, display)
     if failures:
