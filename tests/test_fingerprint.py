@@ -83,6 +83,7 @@ OTHER: dict[Role, dict[str, Any]] = {
         "recipe": None,  # of a video that is there: see test_recipe.py
         "server.urls": ("https://ann:hush@example.org/comfy",),
         "server.headers": ("Authorization: Bearer hush",),
+        "server.ca_file": "proxy.pem",
         "server.timeout": 9.0,
         "output.path": "other.mp4",
         "output.dir": "elsewhere",

@@ -362,6 +362,6 @@ _PATHS: Final[Mapping[Paths, Callable[[Path], str]]] = {
 
 
 def without_password(url: str) -> str:
-    """A URL as messages and files may show it."""
+    """A URL as messages and files may show it: without the password, and without the query, which may hold another."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

@@ -348,6 +348,10 @@ class Server:
         (), "'Name: value' for a proxy that asks who you are",
         role=Role.NEITHER, panel=SERVER, flags=("header",), is_secret=True,
     )  # fmt: skip
+    ca_file: StrPath | None = option(
+        None, "Certificates of https servers to trust, in PEM format, beside the well-known ones",
+        role=Role.NEITHER, panel=SERVER, is_path=True,
+    )  # fmt: skip
     timeout: float | None = option(
         None, "Longest time without progress, in seconds",
         role=Role.NEITHER, panel=SERVER, default_says="by the size of the render", above=0,

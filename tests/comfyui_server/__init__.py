@@ -1,6 +1,6 @@
 """A ComfyUI server for tests: real HTTP and WebSocket, the captured shapes, no model."""
 
 from comfyui_server.graphs import read_label
-from comfyui_server.server import ContractServer
+from comfyui_server.server import ContractServer, Odd
 
-__all__ = ["ContractServer", "read_label"]
+__all__ = ["ContractServer", "Odd", "read_label"]

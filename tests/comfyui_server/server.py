@@ -8,10 +8,11 @@ import asyncio
 import copy
 import json
 import socket
+import ssl
 import struct
 import threading
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -51,9 +52,33 @@ class Prompt:
     asked_for: bool = False  # whether its client has looked into the queue since
 
 
+PAGE = b"<!doctype html><html><body>One moment, please</body></html>"
+"""What a gateway shows to people."""
+
+
+@dataclass
+class Odd:
+    """An answer in place of the server's, so many times."""
+
+    body: bytes = PAGE
+    status: int = 200
+    content_type: str = "text/html"
+    times: int = 1
+
+
 @dataclass
 class Faults:
-    """What goes wrong; set before or while a prompt runs. Counts go down as they are used."""
+    """What goes wrong; set before or while a prompt runs. Counts go down as they are used.
+
+    Routes are named as in "GET /view".
+    """
+
+    answers: dict[str, Odd] = field(default_factory=dict)  # route → what something in between answers
+    loses_answers: dict[str, int] = field(default_factory=dict)  # route → so many times it is done, and not answered
+    shortens_downloads: int = 0  # so many bodies are cut short, as if that were all
+    without_length: bool = False  # these bodies come in chunks, whose end is the end
+    forgets_results: bool = False  # the history of a finished prompt is empty
+    tells_states_only: bool = False  # progress comes as progress_state alone
 
     raises: dict[str, tuple[str, str]] = field(default_factory=dict)  # kind of node → exception type and message
     hangs_at: str | None = None  # kind of node that never ends
@@ -80,11 +105,14 @@ class ContractServer:
 
     Args:
         listens: pictures show the numbers that they hear in a sound of `numbered`, not their own.
+        trace: messages that a real server sent about a prompt, which are sent instead of those made here.
+        certificate: file with certificate and key; the server is then one of https.
 
     Attributes:
         prompts: all that were queued, in order.
         uploads: content of the input folder.
         requests: "METHOD path" of every request.
+        queries: the query of each.
         faults: what goes wrong.
         holds: number of a step → what must be before it is taken.
     """
@@ -99,6 +127,8 @@ class ContractServer:
         header: tuple[str, str] | None = None,
         max_upload_bytes: int = 100 * 2**20,
         listens: bool = False,
+        trace: Sequence[dict[str, Any]] = (),
+        certificate: Path | None = None,
     ) -> None:
         self.version, self.faults = version, Faults()
         self.info = copy.deepcopy(info) | {"SaveImage": graphs.SAVE_IMAGE}
@@ -106,14 +136,19 @@ class ContractServer:
         self.prompts: list[Prompt] = []
         self.uploads: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.queries: list[dict[str, str]] = []
         self.holds: dict[int, Callable[[], bool]] = {}
-        self._listens = listens
+        self._listens, self._trace = listens, trace
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._tls.load_cert_chain(certificate)
         self._folder, self._prefix, self._header, self._max_upload = folder, prefix, header, max_upload_bytes
         self._port_holder = socket.socket()  # keeps the port while the server is away
         self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._port_holder.bind(("127.0.0.1", 0))
         self._port = self._port_holder.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}{prefix}"
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}{prefix}"
         self._count = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -207,9 +242,12 @@ class ContractServer:
             method, _, route = path.partition(" ")
             app.router.add_route(method, self._prefix + route, handler)
             app.router.add_route(method, self._prefix + "/api" + route, handler)
+        if not self.version.startswith("0.3."):
+            app.router.add_get(self._prefix + "/api/jobs/{id}", self._job)
+            app.router.add_post(self._prefix + "/api/jobs/{id}/cancel", self._cancel_job)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_port=True).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_port=True, ssl_context=self._tls).start()
         self._worker = asyncio.ensure_future(self._work())
 
     async def _stop(self) -> None:
@@ -224,7 +262,7 @@ class ContractServer:
         return [
             ("GET /system_stats", self._stats),
             ("GET /features", self._features),
-            ("GET /object_info/{name}", self._object_info),
+            ("GET /object_info", self._object_info),
             ("POST /upload/image", self._upload),
             ("POST /prompt", self._prompt),
             ("GET /queue", self._queue),
@@ -239,7 +277,9 @@ class ContractServer:
     async def _gate(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        self.requests.append(f"{request.method} {request.path.removeprefix(self._prefix)}")
+        called = f"{request.method} {request.path.removeprefix(self._prefix)}"
+        self.requests.append(called)
+        self.queries.append(dict(request.query))
         if request.transport is not None:
             self._transports.add(request.transport)
         if self._header is not None and request.headers.get(self._header[0]) != self._header[1]:
@@ -248,8 +288,18 @@ class ContractServer:
             self.faults.error_answers -= 1
             self._changed()
             return web.Response(status=502, text="Bad Gateway")
+        odd = _named(self.faults.answers, called)
+        if odd is not None and self.faults.answers[odd].times > 0:
+            answer = self.faults.answers[odd]
+            answer.times -= 1
+            return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
         try:
-            return await handler(request)
+            done = await handler(request)
+            lost = _named(self.faults.loses_answers, called)
+            if lost is not None and self.faults.loses_answers[lost] > 0 and request.transport is not None:
+                self.faults.loses_answers[lost] -= 1
+                request.transport.abort()
+            return done
         finally:
             self._changed()
 
@@ -259,19 +309,15 @@ class ContractServer:
     async def _features(self, _: web.Request) -> web.Response:
         return web.json_response({"supports_preview_metadata": True, "max_upload_size": self._max_upload})
 
-    async def _object_info(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in self.info:
-            return web.json_response({})
-        node = copy.deepcopy(self.info[name])
+    async def _object_info(self, _: web.Request) -> web.Response:
+        info = copy.deepcopy(self.info)
         for (kind, input_name), names in self.models.items():
-            if kind == name:
-                spec = node["input"]["required"][input_name]
-                if isinstance(spec[0], list):
-                    spec[0] = names
-                else:
-                    spec[1]["options"] = names
-        return web.json_response({name: node})
+            spec = info[kind]["input"]["required"][input_name] if kind in info else [None]
+            if isinstance(spec[0], list):
+                spec[0] = names
+            elif kind in info:
+                spec[1]["options"] = names
+        return web.json_response(info)
 
     async def _upload(self, request: web.Request) -> web.Response:
         fields = await request.post()
@@ -331,10 +377,37 @@ class ContractServer:
             return web.json_response({})
         return web.json_response({prompt_id: self._history[prompt_id]} if prompt_id in self._history else {})
 
+    async def _job(self, request: web.Request) -> web.Response:
+        prompt_id = request.match_info["id"]
+        running = [self._running] if self._running else []
+        for state, prompts in (("in_progress", running), ("pending", self._pending)):
+            for prompt in prompts:
+                prompt.asked_for = True
+                if prompt.id == prompt_id:
+                    return web.json_response({"id": prompt_id, "status": state, "outputs_count": 0})
+        entry = self._history.get(prompt_id)
+        if entry is None or self.faults.late_history > 0:
+            self.faults.late_history -= entry is not None
+            return web.json_response({"error": "Job not found"}, status=404)
+        state = "completed" if entry["status"]["completed"] else "failed"
+        told = {"outputs": entry["outputs"], "execution_status": entry["status"]}
+        return web.json_response({"id": prompt_id, "status": state, **told})
+
+    async def _cancel_job(self, request: web.Request) -> web.Response:
+        prompt_id = request.match_info["id"]
+        found = prompt_id in self.queued_ids
+        self._delete([prompt_id])
+        if self._running and self._running.id == prompt_id:
+            self._running.interrupted = True
+        return web.json_response({"cancelled": found})
+
     async def _view(self, request: web.Request) -> web.StreamResponse:
         path = self._folder / request.query["subfolder"] / request.query["filename"]
         if not path.is_file():
             return web.Response(status=404)
+        if self.faults.shortens_downloads > 0:
+            self.faults.shortens_downloads -= 1
+            return await self._shortened(request, path.read_bytes())
         cut = self.faults.downloads_cut_at
         if self.faults.ignores_range:
             return web.Response(body=path.read_bytes(), content_type="video/mp4")
@@ -349,6 +422,17 @@ class ContractServer:
         await response.write(content[first : first + cut])
         if request.transport is not None and first + cut < len(content):
             request.transport.close()
+        return response
+
+    async def _shortened(self, request: web.Request, content: bytes) -> web.StreamResponse:
+        """An answer in order, except that it has only half of the bytes."""
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        if self.faults.without_length:
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = len(content) // 2
+        await response.prepare(request)
+        await response.write(content[: len(content) // 2])
         return response
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
@@ -381,7 +465,8 @@ class ContractServer:
             status = {"status_str": "error" if failed else "success", "completed": not failed, "messages": messages}
             row = [prompt.number, prompt.id, prompt.graph, {"client_id": prompt.client_id}, ["save"]]
             self._running = None
-            self._history[prompt.id] = {"prompt": row, "outputs": outputs, "status": status, "meta": {}}
+            if not self.faults.forgets_results:
+                self._history[prompt.id] = {"prompt": row, "outputs": outputs, "status": status, "meta": {}}
             self._changed()
             await self._tell(prompt.client_id, "status", status=self._queue_status)
             await self._tell(prompt.client_id, "executing", node=None, prompt_id=prompt.id)
@@ -393,6 +478,8 @@ class ContractServer:
             messages.append([kind, {"prompt_id": prompt.id, **data}])
             await self._tell(prompt.client_id, kind, prompt_id=prompt.id, **data)
 
+        if self._trace:
+            return await self._replay(prompt)
         await note("execution_start", timestamp=0)
         known = self._finished.get(json.dumps(prompt.graph))
         await note("execution_cached", nodes=list(prompt.graph) if known else [], timestamp=0)
@@ -419,6 +506,22 @@ class ContractServer:
         await note("execution_success", timestamp=0)
         return outputs, messages
 
+    async def _replay(self, prompt: Prompt) -> tuple[dict[str, Any], list[list[Any]]]:
+        """Send what a real server sent about a prompt with the same node ids."""
+        outputs = {
+            node_id: await asyncio.to_thread(self._save, prompt.graph, node_id)
+            for node_id, node in prompt.graph.items()
+            if node["class_type"] == "SaveVideo"
+        }
+        for message in self._trace:
+            data = dict(message["data"])
+            if "prompt_id" in data:
+                data["prompt_id"] = prompt.id
+            if message["type"] == "executed":
+                data["output"] = outputs[data["node"]]
+            await self._tell(prompt.client_id, message["type"], **data)
+        return outputs, [["execution_success", {"prompt_id": prompt.id}]]
+
     async def _sample(self, prompt: Prompt, node_id: str) -> None:
         steps = prompt.graph[node_id]["inputs"]["steps"]
         for step in range(1, steps + 1):
@@ -436,7 +539,11 @@ class ContractServer:
                     await connection.close(code=WSCloseCode.GOING_AWAY)
             if prompt.extra.get("preview_method"):
                 await self._preview(prompt, node_id)
-            await self._tell(prompt.client_id, "progress", value=step, max=steps, prompt_id=prompt.id, node=node_id)
+            count = {"value": step, "max": steps}
+            states = {node_id: {**count, "state": "running", "node_id": node_id, "prompt_id": prompt.id}}
+            await self._tell(prompt.client_id, "progress_state", prompt_id=prompt.id, nodes=states)
+            if not self.faults.tells_states_only:
+                await self._tell(prompt.client_id, "progress", **count, prompt_id=prompt.id, node=node_id)
 
     async def _preview(self, prompt: Prompt, node_id: str) -> None:
         out = BytesIO()
@@ -496,6 +603,11 @@ class ContractServer:
     def _number(self) -> int:
         self._count += 1
         return self._count
+
+
+def _named(by_route: Mapping[str, Any], called: str) -> str | None:
+    """The key that names the route of a request, "GET /history" for "GET /history/7"."""
+    return next((route for route in by_route if called == route or called.startswith(route + "/")), None)
 
 
 async def _as_coroutine(work: Awaitable[None]) -> None:

@@ -13,10 +13,11 @@ from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, Prin
 from soundreel.engines.comfyui.execution import PromptExecution
 from soundreel.engines.comfyui.input_files import make_input_files, placeholders
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
+from soundreel.engines.comfyui.patience import Patience
 from soundreel.engines.comfyui.pictures import clips_of
 from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
-from soundreel.engines.comfyui.servers import open_server
+from soundreel.engines.comfyui.servers import ReadyServer, open_server
 from soundreel.engines.comfyui.user_graph import read_graph
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.media.image import load_image
@@ -99,10 +100,18 @@ def _render_shot(
     alone = shot_plan(plan, shot)
     files = make_input_files(alone, scratch, first_frame=shot.start, check=check)
     record = PromptRecord.read(scratch)
-    with open_server(alone.request, preferred=None if record is None else record.url) as server:
-        prompt = Prompt(plan=alone, files=files, capabilities=server.capabilities)
-        prompt.check(server.inventory)
-        pictures = PromptExecution(server.client, prompt, scratch, report, check).pictures()
+
+    def prompt_for(server: ReadyServer) -> Prompt:
+        return Prompt(plan=alone, files=files, capabilities=server.capabilities)
+
+    with open_server(
+        alone.request,
+        lambda server: prompt_for(server).check(server.inventory),
+        patience=Patience.of_render(report, check),
+        preferred=None if record is None else record.url,
+    ) as server:
+        prompt = prompt_for(server)
+        pictures = PromptExecution(server, prompt, scratch, report, check).pictures()
     first = max(0, start - shot.clips[0].index)
     for own, frames in clips_of(pictures, alone, first, skip=prompt.skip, check=check):
         yield shot.clips[own.index], frames
@@ -153,10 +162,13 @@ def _find_models(plan: Plan) -> ModelNames | None:
 
     All graphs are checked first, so that an error in the last one is not found hours after the first has started.
     """
-    with open_server(plan.request) as server:
+
+    def takes_all_shots(server: ReadyServer) -> None:
         for shot in plan.shots:
             alone = shot_plan(plan, shot)
             Prompt(plan=alone, files=placeholders(alone), capabilities=server.capabilities).check(server.inventory)
+
+    with open_server(plan.request, takes_all_shots) as server:
         return server.capabilities.models
 
 

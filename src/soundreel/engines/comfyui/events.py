@@ -5,13 +5,14 @@ Messages are JSON `{"type", "data"}`, or binary: a big-endian uint32 event, 1 = 
 """
 
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
 from websockets.sync.client import ClientConnection, connect
@@ -61,9 +62,11 @@ class EventSocket:
     ComfyUI forgets the id and sends nothing more to the newer one.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], client_id: str) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], client_id: str, trust: ssl.SSLContext | None = None
+    ) -> None:
         self._url = _socket_url(url, client_id)
-        self._headers = dict(headers)
+        self._headers, self._trust = dict(headers), trust
         self._connection: ClientConnection | None = None
         self.was_lost = False  # at any time so far
         self._stack = ExitStack()
@@ -104,6 +107,7 @@ class EventSocket:
                     ping_interval=None,
                     max_size=MAX_MESSAGE_BYTES,
                     create_connection=_SteadyConnection,
+                    ssl=self._trust,
                 )
             )
             self._connection.send(_WANT_METADATA)
@@ -131,7 +135,8 @@ class EventSocket:
 def _socket_url(url: str, client_id: str) -> str:
     parts = urlsplit(url)
     scheme = "wss" if parts.scheme == "https" else "ws"
-    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", f"clientId={client_id}", ""))
+    query = "&".join(filter(None, (parts.query, urlencode({"clientId": client_id}))))
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", query, ""))
 
 
 def _parse(message: str | bytes) -> Event | None:
@@ -139,17 +144,25 @@ def _parse(message: str | bytes) -> Event | None:
         return _parse_picture(message)
     try:
         content = json.loads(message)
-        data = content.get("data") or {}
-        return Event(kind=content["type"], prompt_id=data.get("prompt_id"), data=data)
-    except (ValueError, KeyError, AttributeError):  # some extensions send messages in other formats
+    except ValueError:
         return None
+    if not isinstance(content, dict) or not isinstance(content.get("type"), str):
+        return None  # some extensions send messages in other formats
+    return _event(content["type"], content.get("data") or {})
+
+
+def _event(kind: str, data: Any, picture: bytes = b"") -> Event | None:
+    if not isinstance(data, dict):
+        return None
+    prompt_id = data.get("prompt_id")
+    return Event(kind=kind, prompt_id=prompt_id if isinstance(prompt_id, str) else None, data=data, picture=picture)
 
 
 def _parse_picture(message: bytes) -> Event | None:
     kind = int.from_bytes(message[:_UINT32_BYTES])
     body = message[_UINT32_BYTES:]
     if kind == _IMAGE:
-        return Event(kind="preview", prompt_id=None, data={}, picture=body[_UINT32_BYTES:])
+        return _event("preview", {}, body[_UINT32_BYTES:])
     if kind != _IMAGE_WITH_METADATA:
         return None
     length = int.from_bytes(body[:_UINT32_BYTES])
@@ -157,6 +170,4 @@ def _parse_picture(message: bytes) -> Event | None:
         metadata = json.loads(body[_UINT32_BYTES : _UINT32_BYTES + length])
     except ValueError:
         return None
-    return Event(
-        kind="preview", prompt_id=metadata.get("prompt_id"), data=metadata, picture=body[_UINT32_BYTES + length :]
-    )
+    return _event("preview", metadata, body[_UINT32_BYTES + length :])

@@ -1,18 +1,24 @@
 """Execution of one prompt on one server: upload, queue, wait, download; resumed after a crash or a lost prompt."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from soundreel.engines.comfyui.client import Client, FileGoneError, Graph, UnreachableError
+from soundreel.engines.comfyui.answers import State
+from soundreel.engines.comfyui.client import Graph, ServerFile
+from soundreel.engines.comfyui.downloads import BrokenFilesError, download_whole
 from soundreel.engines.comfyui.events import EventSocket
+from soundreel.engines.comfyui.failures import FileGoneError, UnreachableError
 from soundreel.engines.comfyui.outcome import check_outcome
-from soundreel.engines.comfyui.pictures import Pictures, check_count, download, output_files
+from soundreel.engines.comfyui.patience import Patience
+from soundreel.engines.comfyui.pictures import Pictures, check_count, output_files
 from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
+from soundreel.engines.comfyui.saved_files import saved_files
+from soundreel.engines.comfyui.servers import ReadyServer
 from soundreel.engines.comfyui.watch import VanishedError, Watch
 from soundreel.errors import Cancelled, EngineError, InputError
 from soundreel.types import Check, Plan, Progress, Report, Stage, go_on
@@ -29,9 +35,12 @@ FOLDER: Final = "soundreel"
 class PromptExecution:
     """One prompt on one server, and the scratch folder with its record and pictures."""
 
-    def __init__(self, client: Client, prompt: Prompt, scratch: Path, report: Report, check: Check = go_on) -> None:
-        self._client, self._prompt, self._scratch = client, prompt, scratch
+    def __init__(
+        self, server: ReadyServer, prompt: Prompt, scratch: Path, report: Report, check: Check = go_on
+    ) -> None:
+        self._client, self._inventory, self._prompt, self._scratch = server.client, server.inventory, prompt, scratch
         self._report, self._check_stop = report, check
+        self._patience = Patience.of_render(report, check)
 
     def pictures(self) -> Pictures:
         """All pictures, downloaded and counted; a prompt that an earlier process queued is continued.
@@ -47,7 +56,12 @@ class PromptExecution:
         while True:
             try:
                 return self._fetch(self._run(record))
-            except (VanishedError, FileGoneError) as lost:
+            except VanishedError as lost:
+                saved = self._fetch_without_history(record)
+                if saved is not None:
+                    return saved
+                record = self._requeue(record, lost)
+            except FileGoneError as lost:
                 record = self._requeue(record, lost)
 
     def _earlier_record(self) -> PromptRecord | None:
@@ -60,16 +74,15 @@ class PromptExecution:
 
     def _run(self, record: PromptRecord) -> Mapping[str, Any]:
         """Queue the prompt, unless an earlier process did, and wait for its entry in the history."""
-        with EventSocket(self._client.url, self._client.headers, record.client_id) as socket:
+        client = self._client
+        with EventSocket(client.url, client.headers, record.client_id, client.trust) as socket:
             socket.open()  # before the prompt runs, so that no message is missed
             if not record.found:
                 record = self._queue(record)
             try:
                 return self._wait(record, socket)
             except (KeyboardInterrupt, Cancelled):
-                with suppress(EngineError):
-                    self._client.cancel(record.prompt_id)
-                PromptRecord.forget(self._scratch)
+                self._cancel(record)
                 raise
 
     def _queue(self, record: PromptRecord) -> PromptRecord:
@@ -78,17 +91,36 @@ class PromptExecution:
         record = replace(record, uploads=names)
         record.write(self._scratch)
         with self._discarding_on_failure():
+            self._send_prompt(record)
+        return record
+
+    def _send_prompt(self, record: PromptRecord) -> None:
+        """Put the prompt into the queue once, even if answers are lost on the way."""
+        was_sent = False
+
+        def send() -> None:
+            nonlocal was_sent
+            if was_sent and self._client.status(record.prompt_id).state is not State.ABSENT:
+                return  # only the answer was lost
+            was_sent = True
             self._client.queue_prompt(
                 self._graph(record),
                 prompt_id=record.prompt_id,
                 client_id=record.client_id,
                 preview=self._prompt.plan.request.output.preview,
             )
-        return record
+
+        self._patience.bear(send)
+
+    def _cancel(self, record: PromptRecord) -> None:
+        """Take the prompt from the server, and forget it; if the server does not answer, a later process finds it."""
+        with suppress(EngineError):
+            Patience.brief().bear(lambda: self._client.cancel(record.prompt_id))
+            PromptRecord.forget(self._scratch)
 
     def _upload(self) -> dict[str, str]:
         """Upload the input files; returns our names → the server's."""
-        limit = self._client.max_upload_bytes()
+        limit = self._patience.bear(self._client.max_upload_bytes)
         for file in self._prompt.files:
             if len(file.content) > limit:
                 raise InputError(
@@ -99,7 +131,9 @@ class PromptExecution:
         names = {}
         for number, file in enumerate(files):
             self._report(Progress(stage=Stage.LOAD, what="upload", done=number, total=len(files)))
-            names[file.name] = self._client.upload(file.name, file.content)
+            names[file.name] = self._patience.bear(
+                lambda file=file: self._client.upload(file.name, file.content)  # type: ignore[misc]
+            )
         return names
 
     def _requeue(self, record: PromptRecord, lost: VanishedError | FileGoneError) -> PromptRecord:
@@ -108,12 +142,15 @@ class PromptExecution:
         Raises:
             EngineError: the prompt was lost a second time, or without an explanation.
         """
-        expected = isinstance(lost, FileGoneError) or lost.restarted or record.found
+        expected = isinstance(lost, FileGoneError) or lost.is_explained or record.found
         if record.queued_again or not expected:
             PromptRecord.forget(self._scratch)
             why = "again" if record.queued_again else "and it was there all the time: somebody took it from the queue"
             raise EngineError(f"{lost}, {why}. The same command queues it anew") from lost
-        why = "its file is gone" if isinstance(lost, FileGoneError) else "the server was restarted"
+        if isinstance(lost, FileGoneError):
+            why = "its file is gone"
+        else:
+            why = "the server was restarted" if lost.restarted else "the server no longer knows of it"
         self._report_queue(f"{why}: queued once more")
         return replace(PromptRecord.new(record.url, record.graph_hash), queued_again=True)
 
@@ -136,9 +173,22 @@ class PromptExecution:
     def _fetch(self, entry: Mapping[str, Any]) -> Pictures:
         with self._discarding_on_failure():
             files = output_files(entry)
-        pictures = download(self._client, files, self._pictures_folder, self._report)
         with self._discarding_on_failure():
-            self._check(pictures)
+            return self._download(files)
+
+    def _fetch_without_history(self, record: PromptRecord) -> Pictures | None:
+        """What the prompt saved before the server forgot it, by the names that it gives; None where that is not there.
+
+        A server that was killed may have left a file that is not whole.
+        """
+        files = saved_files(self._graph(record), self._prompt.saved_pictures)
+        try:
+            return self._download(files) if files else None
+        except (FileGoneError, BrokenFilesError):
+            return None
+
+    def _download(self, files: Sequence[ServerFile]) -> Pictures:
+        pictures = download_whole(self._client, files, self._pictures_folder, self._patience, self._check)
         record = PromptRecord.read(self._scratch)
         if record is not None:
             replace(record, is_fetched=True).write(self._scratch)
@@ -162,11 +212,11 @@ class PromptExecution:
     def _discarding_on_failure(self) -> Iterator[None]:
         """Discard record and pictures on errors in the `with` block that would recur, so that a retry starts anew.
 
-        A lost connection or prompt is no such error.
+        A lost connection, prompt or file is no such error.
         """
         try:
             yield
-        except (UnreachableError, VanishedError):
+        except (UnreachableError, VanishedError, FileGoneError):
             raise
         except EngineError:
             PromptRecord.forget(self._scratch)
@@ -174,7 +224,7 @@ class PromptExecution:
             raise
 
     def _graph(self, record: PromptRecord) -> Graph:
-        return self._prompt.graph(f"{FOLDER}/{record.prompt_id}", record.uploads)
+        return self._inventory.complete(self._prompt.graph(f"{FOLDER}/{record.prompt_id}", record.uploads))
 
     def _report_queue(self, what: str) -> None:
         self._report(Progress(stage=Stage.QUEUE, what=what))

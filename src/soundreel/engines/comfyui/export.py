@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from soundreel import planning
 from soundreel.disk.durable import make_folder, write_durably
 from soundreel.disk.outputs import Inputs, is_folder
-from soundreel.engines.comfyui.client import UnreachableError
 from soundreel.engines.comfyui.engine import check_options
+from soundreel.engines.comfyui.failures import UnreachableError
 from soundreel.engines.comfyui.input_files import make_input_files
 from soundreel.engines.comfyui.prompt import Capabilities, Prompt
 from soundreel.engines.comfyui.servers import open_server

@@ -1,4 +1,4 @@
-"""A server's node classes with their inputs, and its model files, read from /object_info class by class."""
+"""A server's node classes with their inputs, and its model files, as /object_info tells of them."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
-from soundreel.engines.comfyui.client import Client, Graph
+from soundreel.engines.comfyui.answers import NodeClasses
+from soundreel.engines.comfyui.client import Graph
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.request import Request
 
@@ -33,17 +34,14 @@ class ModelNames:
 
 
 class Inventory:
-    """The node classes of one server; each is requested once."""
+    """The node classes of one server, which messages call `name`."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._nodes: dict[str, dict[str, Any] | None] = {}
+    def __init__(self, name: str, nodes: NodeClasses) -> None:
+        self._name, self._nodes = name, nodes
 
     def node(self, class_type: str) -> dict[str, Any] | None:
         """The server's description of a node class; None where it has no such class."""
-        if class_type not in self._nodes:
-            self._nodes[class_type] = self._client.node(class_type)
-        return self._nodes[class_type]
+        return self._nodes.get(class_type)
 
     def inputs(self, class_type: str) -> dict[str, Any]:
         """Input name → type and options as the server gives them, of required and optional inputs."""
@@ -61,7 +59,9 @@ class Inventory:
             return []
         if isinstance(described[0], list):
             return [str(option) for option in described[0]]
-        options = described[1].get("options", []) if len(described) > 1 else []
+        options = described[1].get("options") if len(described) > 1 else None
+        if not isinstance(options, list):
+            return []
         return [str(option.get("key")) if isinstance(option, Mapping) else str(option) for option in options]
 
     def video_format(self) -> dict[str, Any]:
@@ -77,18 +77,45 @@ class Inventory:
         missing = sorted(kind for kind in set(kinds) if self.node(kind) is None)
         if missing:
             raise EngineError(
-                f"{self._client.shown_url} (ComfyUI {version}) lacks the node{'s' if len(missing) > 1 else ''} "
+                f"{self._name} (ComfyUI {version}) lacks the node{'s' if len(missing) > 1 else ''} "
                 f"{', '.join(missing)}: update it to {OLDEST_VERSION} or newer, or add the nodes that have them"
             )
 
     def check_graph(self, graph: Graph, version: str) -> None:
-        """Raise `EngineError` for node classes that the server lacks, missing inputs, and numbers out of range."""
+        """Check that the server will take a graph.
+
+        Raises:
+            EngineError: it lacks node classes, inputs are missing, or numbers are out of range.
+            WeightsError: it lacks a model file.
+        """
         self.check_nodes((node["class_type"] for node in graph.values()), version)
         faults = [fault for node in graph.values() for fault in self._faults(node)]
         if faults:
-            raise EngineError(
-                f"{self._client.shown_url} (ComfyUI {version}) would refuse the graph: {'; '.join(faults)}"
-            )
+            raise EngineError(f"{self._name} (ComfyUI {version}) would refuse the graph: {'; '.join(faults)}")
+        for node in graph.values():
+            self._check_models(node)
+
+    def complete(self, graph: Graph) -> Graph:
+        """The graph with the server's defaults for required inputs that it lacks, as a newer version may have."""
+        return {node_id: self._complete(node) for node_id, node in graph.items()}
+
+    def _complete(self, node: dict[str, Any]) -> dict[str, Any]:
+        required = (self.node(node["class_type"]) or {}).get("input", {}).get("required", {})
+        missing = {name: spec for name, spec in required.items() if name not in node["inputs"]}
+        defaults: dict[str, Any] = {}
+        for name, spec in missing.items():
+            defaults |= _defaults(name, spec)
+        return {**node, "inputs": {**node["inputs"], **defaults}} if defaults else node
+
+    def _check_models(self, node: Mapping[str, Any]) -> None:
+        kind = node["class_type"]
+        for name, value in node["inputs"].items():
+            if not isinstance(value, str) or not value.lower().endswith(MODEL_ENDINGS):
+                continue
+            there = self.options(kind, name)
+            if value not in there and (there or kind in LOADER_FOLDERS):
+                has = f"it has {', '.join(there)}" if there else "it has none there"
+                raise WeightsError(f"{self._name} has no {value} for {kind}: {has}")
 
     def _faults(self, node: Mapping[str, Any]) -> list[str]:
         kind, given = node["class_type"], node["inputs"]
@@ -177,6 +204,9 @@ BEST_VIDEO: Final = ("mp4", "h264", "re-encode")
 PLAIN_VIDEO: Final = MappingProxyType({"format": "mp4", "codec": "h264"})
 """Inputs of SaveVideo that every version accepts."""
 
+MODEL_ENDINGS: Final = (".safetensors", ".gguf", ".sft", ".ckpt", ".pt", ".pth", ".bin")
+"""Of files of models, in lower case."""
+
 LOADER_FOLDERS: Final = {
     "UNETLoader": ("diffusion_models", "--diffusion-model"),
     "CLIPLoader": ("text_encoders", "--text-encoder"),
@@ -232,7 +262,26 @@ def _best_settings(inputs: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return settings
 
 
-def _limits(described: Any) -> tuple[float, float]:
-    if not described or len(described) < 2 or not isinstance(described[1], Mapping):
-        return -math.inf, math.inf
-    return described[1].get("min", -math.inf), described[1].get("max", math.inf)
+def _limits(described: Sequence[Any] | None) -> tuple[float, float]:
+    given = described[1] if described and len(described) > 1 else {}
+    low, high = given.get("min"), given.get("max")
+    return (
+        low if isinstance(low, int | float) else -math.inf,
+        high if isinstance(high, int | float) else math.inf,
+    )
+
+
+def _defaults(name: str, described: Sequence[Any]) -> dict[str, Any]:
+    """The default of an input, with those of the inputs that its choice brings; {} where it has none."""
+    kind, more = described[0], described[1] if len(described) > 1 else {}
+    options = kind if isinstance(kind, list) else more.get("options")
+    if not isinstance(options, list) or not options:
+        return {name: more["default"]} if "default" in more else {}
+    by_key = {option.get("key") if isinstance(option, Mapping) else option: option for option in options}
+    chosen = more.get("default", next(iter(by_key)))
+    defaults = {name: chosen}
+    brings = by_key.get(chosen)
+    if isinstance(brings, Mapping):
+        for inner, spec in ((brings.get("inputs") or {}).get("required") or {}).items():
+            defaults |= _defaults(f"{name}.{inner}", spec)
+    return defaults

@@ -14,17 +14,24 @@ LESS_MEMORY: Final = "the server ran out of memory: lower --width and --height, 
 
 def check_outcome(entry: Mapping[str, Any], graph: Graph) -> None:
     """Raise `EngineError` unless the prompt of this history entry succeeded."""
-    status = entry.get("status") or {}
-    if status.get("status_str", "success") == "success":
+    status = entry.get("status")
+    if not isinstance(status, Mapping) or status.get("status_str", "success") == "success":
         return
-    messages = dict(status.get("messages", []))
+    messages = _messages(status.get("messages"))
     if "execution_error" in messages:
         raise EngineError(describe_error(messages["execution_error"]))
     if "execution_interrupted" in messages:
         node = messages["execution_interrupted"].get("node_id")
-        where = f" at {graph[node]['class_type']}" if node in graph else ""
+        where = f" at {graph[node]['class_type']}" if isinstance(node, str) and node in graph else ""
         raise EngineError(f"the render was stopped on the server{where}: the same command starts it again")
     raise EngineError(f"the render failed on the server, which does not say why ({status.get('status_str')})")
+
+
+def _messages(pairs: Any) -> dict[str, Mapping[str, Any]]:
+    """The messages of a history entry, [kind, data] each, by kind; those of another form are left out."""
+    given = pairs if isinstance(pairs, list) else []
+    found = (pair for pair in given if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str))
+    return {kind: data for kind, data in found if isinstance(data, Mapping)}
 
 
 def describe_error(error: Mapping[str, Any]) -> str:

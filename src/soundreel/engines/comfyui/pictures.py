@@ -1,6 +1,6 @@
-"""The pictures that a prompt has made: found in its outputs, downloaded, counted, and split into clips."""
+"""The pictures that a prompt has made: found in its outputs, counted, and split into clips."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from soundreel.engines.comfyui.client import Client, ServerFile
+from soundreel.engines.comfyui.client import ServerFile
 from soundreel.errors import EngineError, MediaError
 from soundreel.media.image import load_plain_image
 from soundreel.media.video import probe_video, read_swscale_frames
-from soundreel.types import Check, Clip, Plan, Progress, Report, Stage, go_on, heard
+from soundreel.types import Check, Clip, Plan, go_on, heard
 from soundreel.units import Frames
 
 VIDEO_ENDINGS: Final = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi"})
@@ -32,8 +33,12 @@ class Pictures:
         return bool(self.files) and self.files[0].suffix in VIDEO_ENDINGS
 
     def count(self) -> int:
-        """Number of pictures. Raises `MediaError` where the video cannot be read."""
-        return probe_video(self.files[0]).frames if self.is_video else len(self.files)
+        """Number of pictures. Raises `MediaError` where a file cannot be read or is not whole."""
+        if self.is_video:
+            return probe_video(self.files[0]).frames
+        for file in self.files:
+            _check_picture(file)
+        return len(self.files)
 
     def read(self) -> Iterator[NDArray[np.uint8]]:
         """Yield the pictures, uint8 RGB [H, W, 3]."""
@@ -42,41 +47,23 @@ class Pictures:
 
 def output_files(entry: Mapping[str, Any]) -> tuple[ServerFile, ...]:
     """The video, or else the pictures, of a prompt's history entry. Raises `EngineError` where it has neither."""
-    items = chain.from_iterable(lists for node in entry.get("outputs", {}).values() for lists in node.values())
+    nodes = [node for node in _values(entry.get("outputs")) if isinstance(node, Mapping)]
+    lists = [items for node in nodes for items in node.values() if isinstance(items, list)]
     files = [
-        ServerFile(filename=item["filename"], subfolder=item.get("subfolder", ""), type=item.get("type", "output"))
-        for item in items
-        if isinstance(item, Mapping) and "filename" in item
+        ServerFile(
+            filename=item["filename"], subfolder=str(item.get("subfolder", "")), type=str(item.get("type", "output"))
+        )
+        for item in chain.from_iterable(lists)
+        if isinstance(item, Mapping) and isinstance(item.get("filename"), str)
     ]
     kept = [file for file in files if file.type == "output"] or files
-    videos = [file for file in kept if _ending(file) in VIDEO_ENDINGS]
+    videos = [file for file in kept if ending(file) in VIDEO_ENDINGS]
     if videos:
         return (videos[-1],)
-    pictures = tuple(file for file in kept if _ending(file) in PICTURE_ENDINGS)
+    pictures = tuple(file for file in kept if ending(file) in PICTURE_ENDINGS)
     if not pictures:
         raise EngineError("the graph ran, but saved neither a video nor pictures: end it with SaveVideo or SaveImage")
     return pictures
-
-
-def download(client: Client, files: tuple[ServerFile, ...], folder: Path, report: Report) -> Pictures:
-    """Download `files` into `folder`, except those that are there already.
-
-    Raises:
-        FileGoneError: the server no longer has one.
-        UnreachableError: the connection is lost again and again.
-    """
-    folder.mkdir(exist_ok=True)
-    paths = tuple(folder / f"{number:05d}{_ending(file)}" for number, file in enumerate(files, start=1))
-    for number, (file, path) in enumerate(zip(files, paths, strict=True)):
-        if path.exists():
-            continue
-
-        def on_bytes(done: int, total: int, number: int = number) -> None:
-            done_files, files_total = (done, total) if len(files) == 1 else (number, len(files))
-            report(Progress(stage=Stage.DOWNLOAD, done=done_files, total=files_total))
-
-        client.download(file, path, on_bytes)
-    return Pictures(files=paths)
 
 
 def check_count(pictures: Pictures, expected: int, *, exactly: bool) -> None:
@@ -118,5 +105,19 @@ def clips_of(
         yield clip, frames
 
 
-def _ending(file: ServerFile) -> str:
+def ending(file: ServerFile) -> str:
+    """`.mp4`, in lower case."""
     return PurePosixPath(file.filename).suffix.lower()
+
+
+def _check_picture(file: Path) -> None:
+    """Raise `MediaError` unless a picture's container is whole; its pixels are not decoded."""
+    try:
+        with Image.open(file) as picture:
+            picture.verify()
+    except (OSError, SyntaxError) as error:  # PIL's for what is no PNG after all
+        raise MediaError(f"{file.name!r} is no whole picture: {error}") from error
+
+
+def _values(given: object) -> Iterable[Any]:
+    return given.values() if isinstance(given, Mapping) else ()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from soundreel.engines.comfyui.client import Client, Graph
+from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.graph import (
     FIRST_CHUNK,
     LARGEST_BATCH,
@@ -34,14 +34,13 @@ class Capabilities:
     video: Mapping[str, Any]  # format inputs of SaveVideo at the best quality
 
     @classmethod
-    def query(cls, client: Client, inventory: Inventory, request: Request) -> Self:
-        """Query the server for what `request` needs.
+    def of(cls, version: str, inventory: Inventory, request: Request) -> Self:
+        """What a server of this version has for `request`.
 
         Raises:
-            EngineError: no ComfyUI server, or one without the nodes.
-            WeightsError: model files are missing there.
+            EngineError: it lacks the nodes.
+            WeightsError: it lacks model files.
         """
-        version = client.version()
         if request.server.workflow is None:
             inventory.check_nodes(S2V_NODES, version)
             models = find_models(inventory, request)
@@ -94,12 +93,24 @@ class Prompt:
         return 0 if self.own_graph is not None else dropped_by_client(self.plan)
 
     @property
+    def saved_pictures(self) -> int | None:
+        """Number of pictures that the server saves; None where that is not known."""
+        if not self.is_cut_there:
+            return None
+        return self.skip + self.plan.frames
+
+    @property
     def is_cut_there(self) -> bool:
         """Whether the server saves exactly the pictures of the plan, and no more."""
         return self.own_graph is None and self.plan.frames <= LARGEST_BATCH
 
     def check(self, inventory: Inventory) -> None:
-        """Raise `EngineError` where the server would refuse the graph, `InputError` where the graph saves nothing."""
-        graph = self.graph("soundreel")
+        """Check that the server will take the graph, and that the graph saves something.
+
+        Raises:
+            EngineError, WeightsError: the server would refuse it.
+            InputError: there is no output node.
+        """
+        graph = inventory.complete(self.graph("soundreel"))
         inventory.check_graph(graph, self.capabilities.version)
         check_outputs(graph, inventory)

@@ -1,7 +1,8 @@
 """A server's messages about nodes as progress of clips."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.events import Event
@@ -54,15 +55,22 @@ class Steps:
         self._kinds = {node_id: node["class_type"] for node_id, node in graph.items()}
         self._clips = {node_id: place for place, node_id in enumerate(samplers_in_order(graph), start=1)}
         self._steps = 0
+        self._furthest = (0, 0)  # clip and step of what was reported last
         self.preview: Path | None = None
 
     def progress(self, event: Event) -> Progress | None:
         """The progress that a message reports; None where it reports none."""
+        if event.kind == "progress_state":
+            return self._state(event.data.get("nodes"))
         node = event.data.get("node")
-        if event.kind == "progress" and node in self._clips:
-            return self._step(node, int(event.data["value"]), int(event.data["max"]))
-        if event.kind != "executing" or node is None:
+        if not isinstance(node, str):
             return None
+        if event.kind == "progress":
+            return self._counted(node, event.data)
+        return self._begun(node) if event.kind == "executing" else None
+
+    def _begun(self, node: str) -> Progress | None:
+        """The progress of a node that begins to run."""
         if node in self._clips:
             return self._step(node, 0, self._steps)
         stage, what = _STAGES.get(self._kinds.get(node, ""), (None, ""))
@@ -71,8 +79,24 @@ class Steps:
         total = len(self._clips) * self._steps
         return Progress(stage=stage, what=what, done=total, total=total)
 
+    def _state(self, nodes: Any) -> Progress | None:
+        """The furthest sampler of all that run or have ended; what was missed without a connection is in it."""
+        states = nodes if isinstance(nodes, Mapping) else {}
+        begun = [node for node in states if node in self._clips and isinstance(states[node], Mapping)]
+        last = max(begun, key=self._clips.__getitem__, default=None)
+        return None if last is None else self._counted(last, states[last])
+
+    def _counted(self, node: str, count: Mapping[str, Any]) -> Progress | None:
+        """The progress of a sampler at step `value` of `max`; None where that is no news."""
+        step, steps = count.get("value"), count.get("max")
+        if node not in self._clips or not isinstance(step, int | float) or not isinstance(steps, int | float):
+            return None
+        if step < 1 or (self._clips[node], step) <= self._furthest:  # at first it has not said how many it will do
+            return None
+        return self._step(node, int(step), int(steps))
+
     def _step(self, node: str, step: int, steps: int) -> Progress:
-        self._steps = steps
+        self._steps, self._furthest = steps, (self._clips[node], step)
         clip, clips = self._clips[node], len(self._clips)
         return Progress(
             stage=Stage.RENDER,

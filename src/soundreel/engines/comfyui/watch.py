@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel.disk.durable import write_whole
-from soundreel.engines.comfyui.client import BusyError, Client, Graph, PromptStatus, State, UnreachableError
+from soundreel.engines.comfyui.answers import PromptStatus, State
+from soundreel.engines.comfyui.client import Client, Graph
 from soundreel.engines.comfyui.events import Event, EventSocket
+from soundreel.engines.comfyui.failures import BusyError, NoServerError, UnreachableError
+from soundreel.engines.comfyui.patience import OUTAGE_SECONDS
 from soundreel.engines.comfyui.steps import Steps
 from soundreel.errors import EngineError
 from soundreel.types import Check, Progress, Report, Stage, go_on
@@ -27,11 +30,11 @@ FINISHING_POLL_SECONDS: Final = 0.1  # after its last message
 SILENT_SECONDS: Final = 20.0
 """Time without a message after which the WebSocket is opened anew, since the server may have forgotten it."""
 
-OUTAGE_SECONDS: Final = 120.0
-"""Longest time for which the server may be unreachable: a restart takes up to 30 s, a machine's reboot longer."""
-
 ABSENT_SECONDS: Final = 3.0
 """Longest time for which a prompt may be in neither queue nor history: between the two it is up to 0.5 s."""
+
+LATE_HISTORY_SECONDS: Final = 30.0
+"""The same after its success was heard: then it is certain to come."""
 
 NO_MESSAGES_FACTOR: Final = 10
 """Factor on the longest time without progress for a prompt about which no message has ever come."""
@@ -43,12 +46,13 @@ class VanishedError(EngineError):
     """The server no longer knows the prompt.
 
     Attributes:
-        restarted: the server or the connection was lost before, so that the server may have been restarted.
+        restarted: nothing listened at its address meanwhile.
+        is_explained: the server may have forgotten it; False: it waited in a queue that was there all the time.
     """
 
-    def __init__(self, message: str, *, restarted: bool) -> None:
+    def __init__(self, message: str, *, restarted: bool, is_explained: bool) -> None:
         super().__init__(message)
-        self.restarted = restarted
+        self.restarted, self.is_explained = restarted, is_explained
 
 
 class Watch:
@@ -81,9 +85,9 @@ class Watch:
         self._progress_at = self._message_at = now
         self._poll_at = now
         self._has_own_message = False
-        self._ending = False
+        self._ending = self._has_succeeded = False
         self._unreachable_since: float | None = None
-        self._was_unreachable = False
+        self._was_unreachable = self._was_down = False
         self._absent_since: float | None = None
 
     def wait(self) -> Mapping[str, Any]:
@@ -119,6 +123,7 @@ class Watch:
         self._progress_at = self._message_at
         self._has_own_message = True
         self._state = State.RUNNING
+        self._has_succeeded |= event.kind == "execution_success"
         over = event.kind == "executing" and event.data.get("node") is None
         self._ending |= event.kind in _ENDINGS or over
         progress = self._steps.progress(event)
@@ -164,6 +169,7 @@ class Watch:
         now = time.monotonic()
         self._poll_at = now + FALLBACK_POLL_SECONDS
         self._was_unreachable = True
+        self._was_down |= isinstance(error, NoServerError)
         self._unreachable_since = self._unreachable_since or now
         if now - self._unreachable_since > OUTAGE_SECONDS:
             raise error
@@ -172,10 +178,11 @@ class Watch:
     def _on_absent(self) -> None:
         now = time.monotonic()
         self._absent_since = self._absent_since or now
-        if now - self._absent_since > ABSENT_SECONDS:
+        if now - self._absent_since > (LATE_HISTORY_SECONDS if self._has_succeeded else ABSENT_SECONDS):
             raise VanishedError(
                 f"{self._client.shown_url} no longer knows of the prompt",
-                restarted=self._was_unreachable or self._socket.was_lost,
+                restarted=self._was_down,
+                is_explained=self._was_unreachable or self._socket.was_lost or self._state is State.RUNNING,
             )
 
     def _poll_seconds(self) -> float:
