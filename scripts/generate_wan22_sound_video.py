@@ -36,6 +36,10 @@ def parse(arguments: list[str] | None = None) -> Request:
         "--timeout", type=float, help="of the comfyui engine: longest time without progress, in seconds"
     )
     parser.add_argument("--url", default=DEFAULT_SERVER_URL, help="server of the comfyui engine (default %(default)s)")
+    parser.add_argument(
+        "--header", action="append", default=[], help="'Name: value' for a proxy that asks who you are; several times"
+    )
+    parser.add_argument("--ca-file", help="certificates of https servers to trust, in PEM format")
     parser.add_argument("--engine", help="auto, native, comfyui or draft (default auto, with another --url comfyui)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same video; -1 draws one (default 0)")
     options = parser.parse_args(arguments)
@@ -55,7 +59,9 @@ def parse(arguments: list[str] | None = None) -> Request:
             interpolate=possible_interpolation(Interpolation(options.interpolate)),
             crf=options.crf,
         ),
-        server=Server(urls=(options.url,), timeout=options.timeout),
+        server=Server(
+            urls=(options.url,), headers=tuple(options.header), ca_file=options.ca_file, timeout=options.timeout
+        ),
         seed=int(draw_seed(options.seed)),
     )
 

@@ -1,11 +1,15 @@
 """Renders with the comfyui engine, on whatever server a request names, and ways in which they end."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from comfyui_server import ContractServer, read_label
+from comfyui_server.nodes import Info
+from conftest import SHARED
 from soundreel import planning
 from soundreel.engines.base import Identity, Prepared
 from soundreel.engines.comfyui import ComfyUIEngine
@@ -15,6 +19,14 @@ from soundreel.request import Request
 from soundreel.types import Check, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames
 from starts import start_at
+
+CAPTURES = SHARED / "comfyui" / "samples"
+VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}
+
+Serve = Callable[..., ContractServer]
+
+NEVER = 60.0
+"""Seconds: where a test waits for so long, something hangs."""
 
 
 class CrashError(Exception):
@@ -61,3 +73,14 @@ def crash_at(stage: Stage, step: int = 1) -> Report:
             raise CrashError
 
     return report
+
+
+def captured(version: str) -> Info:
+    """What a server of this version did answer."""
+    info: Info = json.loads((CAPTURES / VERSIONS[version]).read_text(encoding="utf-8"))
+    return info
+
+
+def labels(request: Request, scratch: Path, report: Report = ignore) -> list[int]:
+    """The labels of all frames."""
+    return [read_label(frame) for frame in pictures(request, scratch, report)]

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfyui_renders import CrashError, crash_at, ignore, nodes, pictures, plan, prepare
+from comfyui_renders import CAPTURES, NEVER, VERSIONS, CrashError, Serve, captured, crash_at, nodes, plan, prepare
+from comfyui_renders import labels as render
 from comfyui_renders import render as render_clips
 from comfyui_server import ContractServer, graphs, read_label
-from comfyui_server.nodes import Info, object_info
+from comfyui_server.nodes import object_info
 from command import run_here
-from conftest import SHARED
 from counting import Counting
 from no_server import NO_OTHER_SERVER, NO_SERVER
 from numbered_sound import SILENT, write_numbered_sound
 from soundreel import pipeline
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.comfyui import ComfyUIEngine, downloads, execution, patience, watch
+from soundreel.engines.comfyui import ComfyUIEngine, execution, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.graph import FIRST_FRAME_FIX_DROPS
 from soundreel.engines.comfyui.input_files import make_input_files
@@ -36,64 +36,12 @@ from soundreel.media.video import SegmentWriter, probe_video, read_frames
 from soundreel.pipeline import generate, reprint
 from soundreel.render.work_folder import work_folder
 from soundreel.request import AvAlign, Request, Server, WorkOptions
-from soundreel.types import CancelFlag, Progress, Report, Stage
+from soundreel.types import CancelFlag, Progress, Stage
 from starts import start_at
 
-CAPTURES = SHARED / "comfyui" / "samples"
-VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}
+pytest_plugins = ("comfyui_fixtures",)
 
-Serve = Callable[..., ContractServer]
-
-NEVER = 60.0
-"""Seconds: where a test waits for so long, something hangs."""
-
-
-@pytest.fixture(autouse=True)
-def no_patience_wasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Questions that come in hundredths of a second, and nothing that depends on when they are answered.
-
-    While messages come nothing is asked, an outage is not given up, and a prompt is gone when it is missed twice.
-    """
-    for name, seconds in {
-        "TICK_SECONDS": 0.05,
-        "FINISHING_POLL_SECONDS": 0.02,
-        "QUEUE_POLL_SECONDS": 0.02,
-        "RUNNING_POLL_SECONDS": NEVER,
-        "FALLBACK_POLL_SECONDS": 0.02,
-        "ABSENT_SECONDS": 0.0,
-        "OUTAGE_SECONDS": NEVER,
-        "NO_MESSAGES_FACTOR": 1,
-    }.items():
-        monkeypatch.setattr(watch, name, seconds)
-    for module, names in {
-        patience: ("BRIEF_SECONDS", "FIRST_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS"),
-        downloads: ("PAUSE_SECONDS",),
-    }.items():
-        for name in names:
-            monkeypatch.setattr(module, name, 0.01)
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts servers that end with the test."""
-    running: list[ContractServer] = []
-
-    def start(version: str = "0.33.0", **options: Any) -> ContractServer:
-        info = captured(version) if CAPTURES.is_dir() else object_info(version)
-        server = ContractServer(info, tmp_path / f"server{len(running)}", version=version, **options)
-        running.append(server.__enter__())
-        return server
-
-    yield start
-    for server in running:
-        server.release()
-        server.__exit__(None, None, None)
-
-
-def captured(version: str) -> Info:
-    """What a server of this version did answer."""
-    info: Info = json.loads((CAPTURES / VERSIONS[version]).read_text(encoding="utf-8"))
-    return info
+pytestmark = pytest.mark.usefixtures("no_patience_wasted")
 
 
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="../shared/comfyui is not here")
@@ -117,38 +65,6 @@ def known(spec: list[Any]) -> set[Any]:
     names = {choice["key"] if isinstance(choice, dict) else choice for choice in choices}
     limits = {(key, value) for key, value in (spec[1:] or [{}])[0].items() if key in {"min", "max"}}
     return names | limits | {"list" if isinstance(spec[0], list) else spec[0]}
-
-
-@pytest.fixture
-def server(serve: Serve) -> ContractServer:
-    """A server of the newer version."""
-    return serve()
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    """The folder that outlives a crash."""
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def ask(tune: Path, server: ContractServer) -> Callable[..., Request]:
-    """A small request to `server`; fields of `Server` go into it."""
-
-    def make(**fields: Any) -> Request:
-        options = {name: fields.pop(name) for name in list(fields) if name in Server.__dataclass_fields__}
-        small = {"width": 64, "height": 64, "frames": 9, "steps": 2, "engine": "comfyui"}
-        there = {"audio": tune, "server": Server(**{"urls": (server.url,), "timeout": NEVER} | options)}
-        return Request(**there | small | fields)
-
-    return make
-
-
-def render(request: Request, scratch: Path, report: Report = ignore) -> list[int]:
-    """The labels of all frames."""
-    return [read_label(frame) for frame in pictures(request, scratch, report)]
 
 
 class TestWhatComesOut:

@@ -115,6 +115,8 @@ class ContractServer:
         queries: the query of each.
         faults: what goes wrong.
         holds: number of a step → what must be before it is taken.
+        odd_messages: kind and data of messages that are sent before each step.
+        folder: its output folder.
     """
 
     def __init__(
@@ -138,12 +140,13 @@ class ContractServer:
         self.requests: list[str] = []
         self.queries: list[dict[str, str]] = []
         self.holds: dict[int, Callable[[], bool]] = {}
+        self.odd_messages: list[tuple[str, dict[str, Any]]] = []
         self._listens, self._trace = listens, trace
         self._tls: ssl.SSLContext | None = None
         if certificate is not None:
             self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             self._tls.load_cert_chain(certificate)
-        self._folder, self._prefix, self._header, self._max_upload = folder, prefix, header, max_upload_bytes
+        self.folder, self._prefix, self._header, self._max_upload = folder, prefix, header, max_upload_bytes
         self._port_holder = socket.socket()  # keeps the port while the server is away
         self._port_holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._port_holder.bind(("127.0.0.1", 0))
@@ -402,7 +405,7 @@ class ContractServer:
         return web.json_response({"cancelled": found})
 
     async def _view(self, request: web.Request) -> web.StreamResponse:
-        path = self._folder / request.query["subfolder"] / request.query["filename"]
+        path = self.folder / request.query["subfolder"] / request.query["filename"]
         if not path.is_file():
             return web.Response(status=404)
         if self.faults.shortens_downloads > 0:
@@ -539,6 +542,8 @@ class ContractServer:
                     await connection.close(code=WSCloseCode.GOING_AWAY)
             if prompt.extra.get("preview_method"):
                 await self._preview(prompt, node_id)
+            for kind, data in self.odd_messages:
+                await self._tell(prompt.client_id, kind, **{"prompt_id": prompt.id} | data)
             count = {"value": step, "max": steps}
             states = {node_id: {**count, "state": "running", "node_id": node_id, "prompt_id": prompt.id}}
             await self._tell(prompt.client_id, "progress_state", prompt_id=prompt.id, nodes=states)
@@ -567,12 +572,13 @@ class ContractServer:
             name = next(node["inputs"]["audio"] for node in graph.values() if node["class_type"] == "LoadAudio")
             shown = [heard_frame(self.uploads[name], label) for label in shown]
         subfolder, _, stem = inputs["filename_prefix"].rpartition("/")
-        folder = self._folder / subfolder
+        folder = self.folder / subfolder
         folder.mkdir(parents=True, exist_ok=True)
         if graph[node_id]["class_type"] == "SaveImage":
             names = [f"{stem}_{number:05d}_.png" for number in range(1, len(shown) + 1)]
             for name, label in zip(names, shown, strict=True):
                 Image.fromarray(graphs.draw(label, width, height)).save(folder / name)
+            self._lose(folder / names[-1])
             return {"images": [{"filename": name, "subfolder": subfolder, "type": "output"} for name in names]}
         path = folder / f"{stem}_00001_.mp4"
         crf = next((value for name, value in inputs.items() if name.endswith("crf")), 23)
@@ -580,11 +586,14 @@ class ContractServer:
             writer.write(np.stack([graphs.draw(label, width, height) for label in shown]))
         if self.faults.output is not None:
             path.write_bytes(self.faults.output)
+        self._lose(path)
+        listed = {"filename": path.name, "subfolder": subfolder, "type": "output"}
+        return {"images": [listed], "animated": [True]}
+
+    def _lose(self, path: Path) -> None:
         if self.faults.loses_files > 0:
             self.faults.loses_files -= 1
             path.unlink()
-        listed = {"filename": path.name, "subfolder": subfolder, "type": "output"}
-        return {"images": [listed], "animated": [True]}
 
     async def _tell(self, client_id: str | None, kind: str, **data: Any) -> None:
         connection = self._sockets.get(client_id or "")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from soundreel.engines.comfyui.client import ServerFile
-from soundreel.errors import EngineError, MediaError
+from soundreel.errors import EngineError, InputError, MediaError
 from soundreel.media.image import load_plain_image
 from soundreel.media.video import probe_video, read_swscale_frames
 from soundreel.types import Check, Clip, Plan, go_on, heard
@@ -19,6 +19,9 @@ from soundreel.units import Frames
 
 VIDEO_ENDINGS: Final = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi"})
 PICTURE_ENDINGS: Final = frozenset({".png", ".webp", ".jpg", ".jpeg"})
+
+
+_BOX_HEAD_BYTES: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,7 @@ class Pictures:
     def count(self) -> int:
         """Number of pictures. Raises `MediaError` where a file cannot be read or is not whole."""
         if self.is_video:
+            _check_boxes(self.files[0])
             return probe_video(self.files[0]).frames
         for file in self.files:
             _check_picture(file)
@@ -70,7 +74,7 @@ def check_count(pictures: Pictures, expected: int, *, exactly: bool) -> None:
     """Raise `EngineError` unless there are exactly `expected` pictures, or, unless `exactly`, at least as many."""
     try:
         found = pictures.count()
-    except MediaError as error:
+    except (MediaError, InputError) as error:  # an empty file is an input error
         raise EngineError(f"what the server made cannot be used: {error}") from error
     if found < expected or (exactly and found != expected):
         raise EngineError(f"the server made {found} frames, {expected} were expected")
@@ -117,6 +121,23 @@ def _check_picture(file: Path) -> None:
             picture.verify()
     except (OSError, SyntaxError) as error:  # PIL's for what is no PNG after all
         raise MediaError(f"{file.name!r} is no whole picture: {error}") from error
+
+
+def _check_boxes(file: Path) -> None:
+    """Raise `MediaError` for an mp4 file that ends within one of its boxes, even if its pictures can be read."""
+    if file.suffix not in (".mp4", ".mov"):
+        return
+    end = file.stat().st_size
+    with file.open("rb") as content:
+        start = 0
+        while start < end:
+            content.seek(start)
+            head = content.read(16)
+            size = int.from_bytes(head[:4])
+            size = int.from_bytes(head[8:]) if size == 1 else size or end - start  # 0: as far as the file goes
+            if size < _BOX_HEAD_BYTES or start + size > end:
+                raise MediaError(f"{file.name!r} is not whole: a part of {size} bytes begins at {start} of {end}")
+            start += size
 
 
 def _values(given: object) -> Iterable[Any]:
