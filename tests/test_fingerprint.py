@@ -18,7 +18,7 @@ from soundreel.pipeline import generate
 from soundreel.render.fingerprint import request_parts
 from soundreel.render.prepared import PreparedRender, ask, prepare
 from soundreel.request import Request, Server, Solver, WorkOptions
-from soundreel.request_data import from_data
+from soundreel.request.data import from_data
 
 OTHER: dict[Role, dict[str, Any]] = {
     Role.PIXELS: {
