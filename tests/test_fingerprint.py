@@ -56,6 +56,7 @@ OTHER: dict[Role, dict[str, Any]] = {
     Role.PLAN: {
         "clip_seeds": (9,),
         "cuts": (1.0,),
+        "shots": ({"prompt": "red"},),
         "window.frames": 20,
         "window.full": True,
         "window.num_clip": 1,
@@ -169,7 +170,8 @@ def test_the_plan_changes_what_was_asked_or_a_clip(
     other = prepared(changed(request_, name, value, tmp_path))
     assert other.clip_fingerprints != base.clip_fingerprints
     differences = base.asked.fingerprint.differences(other.asked.fingerprint.parts)
-    assert ("clips" in differences) is (name != "clip_seeds"), "seeds are the clips' own: the folder stays"
+    changes_folder = not {"clips", "shots"}.isdisjoint(differences)
+    assert changes_folder is (name != "clip_seeds"), "seeds are the clips' own: the folder stays"
 
 
 @pytest.mark.parametrize(("name", "value"), cases(Role.ENCODING), ids=str)
@@ -280,10 +282,10 @@ def test_a_moved_cut_leaves_the_shots_before_it(request_: Request) -> None:
 
 
 def everything(request: Request, folder: Path) -> Request:
-    """A request in which every field has another value than its default, but for `full`: it has another length."""
+    """A request in which every field has another value than its default, but for `full` and `cuts`: others say that."""
     for role in Role:
         for name, value in OTHER[role].items():
-            if name != "window.full" and name not in {"audio", "ref_image", "recipe"}:
+            if name not in {"window.full", "cuts", "audio", "ref_image", "recipe"}:
                 request = changed(request, name, value, folder)
     return request.replace(recipe=folder / "a.mp4")
 

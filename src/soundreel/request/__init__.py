@@ -27,7 +27,8 @@ from soundreel.request.compute import (
 )
 from soundreel.request.groups import Guide, Output, Sampling, Window
 from soundreel.request.panels import LENGTH, MODEL, OUTPUT, PICTURE, SERVER, SPEED, WHAT
-from soundreel.request.request import FLAT_NAMES, RENAMED, Request, files_read, grouped, members
+from soundreel.request.request import FLAT_NAMES, RENAMED, SHOT_FIELDS, Request, files_read, grouped, members
+from soundreel.request.shots import NOTHING_OF_ITS_OWN, Cut, ShotRequest
 from soundreel.request.work_options import BESIDE_THE_OUTPUT, WorkOptions
 
 __all__ = [
@@ -38,16 +39,19 @@ __all__ = [
     "LENGTH",
     "MODEL",
     "MOST_GPUS",
+    "NOTHING_OF_ITS_OWN",
     "OUTPUT",
     "PICTURE",
     "RENAMED",
     "SERVER",
+    "SHOT_FIELDS",
     "SPEED",
     "WHAT",
     "Attention",
     "AvAlign",
     "ClipSplit",
     "Compute",
+    "Cut",
     "EngineName",
     "Guide",
     "Interpolation",
@@ -59,6 +63,7 @@ __all__ = [
     "Request",
     "Sampling",
     "Server",
+    "ShotRequest",
     "Solver",
     "VaePrecision",
     "Window",

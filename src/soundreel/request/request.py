@@ -10,11 +10,12 @@ from typing import Any, Final, TypeVar
 
 from soundreel.errors import InputError
 from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle
-from soundreel.request.checks import check_lengths, check_side
+from soundreel.request.checks import check_lengths, check_shots, check_side
 from soundreel.request.choices import AvAlign, EngineName
 from soundreel.request.compute import Compute, Server, split_lora
 from soundreel.request.groups import Guide, Output, Sampling, Window
 from soundreel.request.panels import LENGTH, MODEL, PICTURE, WHAT
+from soundreel.request.shots import ShotRequest
 from soundreel.units import MAX_SECONDS, StrPath
 
 T = TypeVar("T", bound=type)
@@ -64,6 +65,9 @@ class Request:
         (), "Hard cut at this time of the sound, in seconds or as 1:23.5; several times if need be",
         role=Role.PLAN, panel=LENGTH, flags=("cut",), above=0, at_most=MAX_SECONDS,
     )  # fmt: skip
+    shots: tuple[ShotRequest, ...] = option(  # every clip's fingerprint has what its shot says
+        (), "The shots of a storyboard, in order; they replace cuts", role=Role.PLAN
+    )
     engine: EngineName = option(EngineName.AUTO, "What renders", role=Role.IDENTITY, panel=MODEL)
     recipe: StrPath | None = option(  # what differs from it by now is said
         None, "A finished video to render again; single options win over its recipe",
@@ -82,8 +86,14 @@ class Request:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return Request(**grouped(given, fields))
 
+    def of_shot(self, shot: ShotRequest) -> "Request":
+        """What is asked of one shot: its own words, pictures and sound over those of the whole; the window is all's."""
+        own = {name: value for name in SHOT_FIELDS if (value := getattr(shot, name)) is not None}
+        return self.replace(cuts=(), shots=(), **own)
+
     def __post_init__(self) -> None:
         settle(self)
+        check_shots(self.shots, self.cuts)
         window, is_heard_apart = self.window, self.guide.av_align is AvAlign.REFERENCE
         check_lengths(frames=window.frames, duration=window.duration, full=window.full, is_heard_apart=is_heard_apart)
         for name in ("width", "height"):
@@ -109,6 +119,14 @@ FLAT_NAMES: Final[Mapping[str, str]] = RENAMED | {
     if "." in field.name and not field.name.startswith("server.") and field.name not in RENAMED.values()
 }
 """Names under which the fields of the groups may be given to `Request`; not those of `Server`, which never were."""
+
+
+SHOT_FIELDS: Final = tuple(
+    name
+    for name in ("prompt", "negative_prompt", "ref_image", "pose_video", "drive")
+    if name in {field.leaf for field in fields_of(Request)}
+)
+"""What a shot has of its own in place of the request's, by names that both know."""
 
 
 def grouped(given: Mapping[str, Any], before: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
@@ -142,3 +160,7 @@ def files_read(request: Request) -> Iterator[tuple[str, StrPath]]:
         path, _ = split_lora(lora)
         if path:
             yield "the --lora", path
+    for field in fields_of(ShotRequest):
+        if field.option.is_path:
+            named = dict.fromkeys(field.of(shot) for shot in request.shots)
+            yield from ((f"the {field.leaf} of a shot", path) for path in named if path is not None)

@@ -1,6 +1,6 @@
-"""The comfyui engine: each shot of a plan is rendered by one prompt on a ComfyUI server and split into clips here.
+"""The comfyui engine: each chain of shots is rendered by one prompt on a ComfyUI server and split into clips here.
 
-All clips of a shot are in one prompt, because only within a prompt can a clip continue the latents of the one before.
+All clips of a chain are in one prompt, because only within a prompt can a clip continue the latents of the one before.
 The carry is the last frame of a clip; it only shows whether a clip rendered again is the same. What a resumed render
 needs is in its scratch folder: the record of the prompt, and the pictures downloaded so far.
 """
@@ -22,9 +22,9 @@ from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.media.image import load_image
 from soundreel.media.pose import PoseMatch, missing_pose_seconds
 from soundreel.media.video import probe_video
-from soundreel.planning import shot_plan
+from soundreel.planning import chain_plan
 from soundreel.request import AvAlign, RefFit, Request
-from soundreel.types import Carry, Check, Clip, Plan, Progress, RenderedClip, Report, Shot, go_on
+from soundreel.types import Carry, Chain, Check, Clip, Plan, Progress, RenderedClip, Report, go_on
 from soundreel.units import Frames
 
 LAST_FRAME = "last_frame"
@@ -66,7 +66,7 @@ class ComfyUIEngine(PrintsNothing):
         return Prepared(
             plan=plan,
             identity=identity,
-            placement=_with_models(plan.request, identity),  # the same models on whichever server renders a shot
+            placement=_with_models(plan.request, identity),  # the same models on whichever server renders a chain
             notes=tuple(_notes(plan)),
         )
 
@@ -80,49 +80,49 @@ class ComfyUIEngine(PrintsNothing):
         return KeptBytes(negatives=(0,) * len(plan.clips))
 
     def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
-        """Yield the clips from `start` on; those of a shot once the whole shot is rendered and downloaded."""
+        """Yield the clips from `start` on; those of a chain once all of it is rendered and downloaded."""
         plan = dataclasses.replace(prepared.plan, request=prepared.placement)
-        for shot in plan.shots[plan.clips[start.index].shot :]:
-            scratch = start.scratch / f"shot_{shot.index + 1:05d}" if len(plan.shots) > 1 else start.scratch
+        for chain in plan.chains[plan.chain_of(plan.clips[start.index]).index :]:
+            scratch = start.scratch / f"chain_{chain.index + 1:05d}" if len(plan.chains) > 1 else start.scratch
             scratch.mkdir(parents=True, exist_ok=True)
-            hear = _shot_report(report, plan, shot)
-            for clip, frames in _render_shot(plan, shot, start.index, scratch, hear, check):
+            hear = _chain_report(report, plan, chain)
+            for clip, frames in _render_chain(plan, chain, start.index, scratch, hear, check):
                 carry = Carry(tensors={LAST_FRAME: frames[-1]})  # if it changes, so does the next clip
                 yield RenderedClip(clip=clip, frames=frames, carry=carry)
                 del frames
 
 
-def _render_shot(
-    plan: Plan, shot: Shot, start: int, scratch: Path, report: Report, check: Check
+def _render_chain(
+    plan: Plan, chain: Chain, start: int, scratch: Path, report: Report, check: Check
 ) -> Iterator[tuple[Clip, Frames]]:
-    """The clips of a shot from clip index `start` on, each with its frames."""
-    alone = shot_plan(plan, shot)
-    files = make_input_files(alone, scratch, first_frame=shot.start, check=check)
+    """The clips of a chain from clip index `start` on, each with its frames."""
+    alone = chain_plan(plan, chain)
+    files = make_input_files(alone, scratch, first_frame=chain.start, check=check)
     record = PromptRecord.read(scratch)
     with open_server(alone.request, preferred=None if record is None else record.url) as server:
         prompt = Prompt(plan=alone, files=files, capabilities=server.capabilities)
         prompt.check(server.inventory)
         pictures = PromptExecution(server.client, prompt, scratch, report, check).pictures()
-    first = max(0, start - shot.clips[0].index)
+    first = max(0, start - chain.clips[0].index)
     for own, frames in clips_of(pictures, alone, first, skip=prompt.skip, check=check):
-        yield shot.clips[own.index], frames
+        yield chain.clips[own.index], frames
         del frames
 
 
-def _shot_report(report: Report, plan: Plan, shot: Shot) -> Report:
-    """A report that turns the progress of one shot into progress of the plan, in frames of the video."""
-    before = shot.clips[0].index
+def _chain_report(report: Report, plan: Plan, chain: Chain) -> Report:
+    """A report that turns the progress of one chain into progress of the plan, in frames of the video."""
+    before = chain.clips[0].index
 
     def tell(progress: Progress) -> None:
         if progress.clips:  # the user's own graph may sample more clips than the plan has
-            clip = min(progress.clip, len(shot.clips)) + before
+            clip = min(progress.clip, len(chain.clips)) + before
             progress = dataclasses.replace(progress, clip=clip, clips=len(plan.clips))
         if progress.total:
-            done = shot.start + shot.frames * progress.done // progress.total
+            done = chain.start + chain.frames * progress.done // progress.total
             progress = dataclasses.replace(progress, done=done, total=plan.frames)
         report(progress)
 
-    return report if len(plan.shots) == 1 else tell
+    return report if len(plan.chains) == 1 else tell
 
 
 def check_request(request: Request) -> None:
@@ -149,13 +149,13 @@ def _check_files(request: Request) -> None:
 
 
 def _find_models(plan: Plan) -> ModelNames | None:
-    """Check that a server accepts the graphs of all shots; returns its names of the models, None for the user's graph.
+    """Check that a server accepts the graphs of all chains; returns its names of the models, None for the user's graph.
 
     All graphs are checked first, so that an error in the last one is not found hours after the first has started.
     """
     with open_server(plan.request) as server:
-        for shot in plan.shots:
-            alone = shot_plan(plan, shot)
+        for chain in plan.chains:
+            alone = chain_plan(plan, chain)
             Prompt(plan=alone, files=placeholders(alone), capabilities=server.capabilities).check(server.inventory)
         return server.capabilities.models
 

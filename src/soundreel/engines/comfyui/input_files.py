@@ -73,9 +73,9 @@ def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0, check: 
     """Make the input files of `plan`.
 
     Args:
-        plan: the plan of one shot.
+        plan: the plan of one chain.
         scratch: folder for temporary files.
-        first_frame: frame of the video at which the shot begins, which determines its part of the pose video.
+        first_frame: frame of the video at which the chain begins, which determines its part of the pose video.
         check: called between frames and between blocks of sound; may raise to stop.
 
     Raises:

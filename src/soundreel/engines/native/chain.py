@@ -82,7 +82,7 @@ class Chain:
 
     def handed_on(self, clip: Clip, pixels: Tensor) -> Carry:
         """What the clip after `clip` continues; `pixels` are the clip's own frames."""
-        if self.plan.is_last_of_shot(clip):
+        if self.plan.is_last_of_chain(clip):
             self._motion = None
             return Carry()
         enough = pixels.shape[1] >= MOTION_FRAMES
