@@ -20,10 +20,11 @@ from soundreel.engines.comfyui.servers import open_server
 from soundreel.engines.comfyui.user_graph import read_graph
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.media.image import load_image
-from soundreel.media.pose import PoseMatch, missing_pose_seconds
+from soundreel.media.pose import PoseMatch
 from soundreel.media.video import probe_video
 from soundreel.planning import chain_plan
 from soundreel.request import AvAlign, RefFit, Request
+from soundreel.shot_poses import missing_poses
 from soundreel.types import Carry, Chain, Check, Clip, Plan, Progress, RenderedClip, Report, go_on
 from soundreel.units import Frames
 
@@ -54,6 +55,7 @@ class ComfyUIEngine(PrintsNothing):
         """Check options and files, and that a server can render the plan. The identity is the names of its models."""
         request = plan.request if kept is None else _with_models(plan.request, kept)
         _check_files(request)
+        _check_shots(plan)
         try:
             models = _find_models(dataclasses.replace(plan, request=request))
         except WeightsError as error:
@@ -148,6 +150,16 @@ def _check_files(request: Request) -> None:
         read_graph(request.server.workflow)
 
 
+def _check_shots(plan: Plan) -> None:
+    """Check the files that shots have of their own."""
+    for picture in dict.fromkeys(shot.asked.ref_image for shot in plan.shots):
+        if picture is not None:
+            load_image(picture)
+    for video in dict.fromkeys(shot.asked.pose_video for shot in plan.shots):
+        if video is not None:
+            probe_video(video)
+
+
 def _find_models(plan: Plan) -> ModelNames | None:
     """Check that a server accepts the graphs of all chains; returns its names of the models, None for the user's graph.
 
@@ -186,12 +198,8 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield f"{', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on a ComfyUI server"
     if request.server.workflow is not None:
         yield "models, steps, guidance and sampler are the workflow's own"
-    if request.guide.pose_video is not None:
-        missing = missing_pose_seconds(
-            request.guide.pose_video, plan.sampled_frames, match=PoseMatch.TIME, lead_in=plan.lead_in
-        )
-        if missing > 0:
-            yield f"the pose video is {missing:.2f} s shorter than the render: for that long its last pose is held"
+    for video, what, missing in missing_poses(plan, PoseMatch.TIME):
+        yield f"{video} is {missing:.2f} s shorter than the {what}: for that long its last pose is held"
 
 
 def check_options(request: Request) -> None:
