@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.gpu import TINY, randomize
 from soundreel.engines.native.block_placement import BlockPlacement, ResidentBlocks
 from soundreel.engines.native.calibration import find_speeds
-from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Scene
+from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Scene, Words
 from soundreel.engines.native.cost import clip_seconds
 from soundreel.engines.native.demand import Weights, demand
 from soundreel.engines.native.denoiser import LocalDenoiser
@@ -193,8 +193,11 @@ class Bench:
             denoiser=LocalDenoiser(model, together=memory.together),
             decoder=decoder,
             scene=Scene(
-                prompt=torch.randn(WORDS, config["text_dim"]),
-                negative=torch.randn(WORDS, config["text_dim"]),
+                words=(
+                    Words(
+                        prompt=torch.randn(WORDS, config["text_dim"]), negative=torch.randn(WORDS, config["text_dim"])
+                    ),
+                ),
                 sound=torch.randn(config["num_audio_states"], config["audio_dim"], sum(c.size for c in planned.clips)),
             ),
             schedule=shifted_schedule(Solver.UNIPC, steps=request.sampling.steps, shift=3.0),

@@ -104,7 +104,7 @@ class TestWindow:
     def test_shots_hear_the_whole_between_them(self, numbered: Path) -> None:
         plan = make_plan(numbered, audio_start=1.0, frames=90, cuts=(2.25, 6.4))
         whole = DrivingSound.of(plan).samples(plan.seconds)
-        shots = [planning.shot_plan(plan, shot) for shot in plan.shots]
+        shots = [planning.chain_plan(plan, shot) for shot in plan.chains]
         parts = [DrivingSound.of(shot).samples(shot.seconds)[: shot.frames * SAMPLES_PER_FRAME] for shot in shots]
         np.testing.assert_array_equal(np.concatenate(parts), whole[: 90 * SAMPLES_PER_FRAME])
 

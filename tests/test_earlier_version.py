@@ -14,7 +14,7 @@ from soundreel.media.mux import assemble
 from soundreel.media.video import SegmentWriter
 from soundreel.planning import shot_bounds
 from soundreel.request import FLAT_NAMES
-from soundreel.request_data import from_data
+from soundreel.request.data import from_data
 
 pytestmark = pytest.mark.usefixtures("few_partial_videos")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from comfyui_renders import CAPTURES, NEVER, VERSIONS, CrashError, Serve, captured, crash_at, nodes, plan, prepare
 from comfyui_renders import labels as render
@@ -307,6 +308,62 @@ class TestCuts:
         assert done.err == (
             "soundreel: --cut: a graph renders one shot; export each by --audio-start and --audio-duration\n"
         )
+
+
+class TestStoryboard:
+    """A chain of shots is one prompt, in which each clip has the words and the picture of its shot."""
+
+    @pytest.fixture
+    def listener(self, serve: Serve) -> ContractServer:
+        return serve(listens=True)
+
+    @pytest.fixture
+    def numbered(self, tmp_path: Path) -> Path:
+        return write_numbered_sound(tmp_path / "numbered.wav", 300)
+
+    def test_frames_and_sound_stay_together_whatever_lengths_the_shots_have(
+        self, listener: ContractServer, ask: Callable[..., Request], scratch: Path, numbered: Path
+    ) -> None:
+        shots = [shot(0), shot(90, cut="continue"), shot(101), shot(130, cut="continue"), shot(137, cut="continue")]
+        request = ask(audio=numbered, urls=(listener.url,), frames=140, shots=shots)
+        assert [one.start for one in plan(request).shots] == [0, 89, 101, 130, 138]
+        assert render(request, scratch) == list(range(140))
+
+    def test_each_shot_has_its_own_words_pictures_and_seeds(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, cover: Path, tmp_path: Path
+    ) -> None:
+        blue = tmp_path / "blue.png"
+        Image.new("RGB", (64, 64), (0, 0, 200)).save(blue)
+        shots = [
+            shot(0, prompt="sun", seed=5),
+            shot(21, prompt="rain", cut="continue", ref_image=blue, seed=8),
+            shot(41, prompt="sun", cut="continue", seed=9),
+        ]
+        render(ask(frames=60, shots=shots, ref_image=cover, negative_prompt="text"), scratch)
+        graph = server.prompts[0].graph
+        assert [node["text"] for node in nodes(graph, "CLIPTextEncode")] == ["sun", "rain", "text"]
+        assert len(nodes(graph, "LoadImage")) == 2
+        chunks = [*nodes(graph, "WanSoundImageToVideo"), *nodes(graph, "WanSoundImageToVideoExtend")]
+        said = [graph[chunk["positive"][0]]["inputs"]["text"] for chunk in chunks]
+        seen = [graph[chunk["ref_image"][0]]["inputs"]["image"] for chunk in chunks]
+        assert said == ["sun", "rain", "sun"]
+        assert seen[0] == seen[2] != seen[1]
+        assert [sampler["seed"] for sampler in nodes(graph, "KSampler")] == [5, 8, 9]
+
+    def test_a_shot_s_own_poses_begin_with_it(
+        self, server: ContractServer, ask: Callable[..., Request], scratch: Path, tmp_path: Path
+    ) -> None:
+        pose = tmp_path / "pose.mp4"
+        with SegmentWriter(pose, width=64, height=64) as writer:
+            writer.write(np.stack([graphs.draw(label, 64, 64) for label in range(60)]))
+        render(ask(frames=40, shots=[shot(0), shot(21, cut="continue", pose_video=pose)]), scratch)
+        shown = [poses_shown(server, node["file"], tmp_path) for node in nodes(server.prompts[0].graph, "LoadVideo")]
+        assert shown == [list(range(17))]
+
+
+def shot(frame: int, **own: Any) -> dict[str, Any]:
+    """A shot from a frame on."""
+    return {"start": frame / 16, **own}
 
 
 def poses_shown(server: ContractServer, name: str, folder: Path) -> list[int]:
@@ -1014,6 +1071,13 @@ class TestUsersOwnGraph:
         labels = render(ask(workflow=own, frames=60, seed=40, cuts=(1.0,), ref_image=cover), scratch)
         assert labels == [*range(-1, 15), *range(-1, 43)], "its own shift of one frame, in both shots"
         assert [nodes(prompt.graph, "KSampler")[0]["seed"] for prompt in server.prompts] == [40, 41]
+
+    def test_it_takes_no_shots_that_continue_each_other(
+        self, server: ContractServer, ask: Callable[..., Request], own: Path
+    ) -> None:
+        with pytest.raises(InputError, match="give these shots hard cuts"):
+            prepare(ask(workflow=own, frames=40, shots=[shot(0), shot(21, cut="continue")]))
+        assert not server.prompts
 
     def test_too_few_chunks_for_a_later_shot_is_found_before_the_first(
         self, server: ContractServer, ask: Callable[..., Request], own: Path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from soundreel.errors import InputError
 from soundreel.fields import Paths, Role, fields_of, group, option, settle, to_data
@@ -18,7 +19,7 @@ from soundreel.pipeline import generate
 from soundreel.render.fingerprint import request_parts
 from soundreel.render.prepared import PreparedRender, ask, prepare
 from soundreel.request import Request, Server, Solver, WorkOptions
-from soundreel.request_data import from_data
+from soundreel.request.data import from_data
 
 OTHER: dict[Role, dict[str, Any]] = {
     Role.PIXELS: {
@@ -56,6 +57,7 @@ OTHER: dict[Role, dict[str, Any]] = {
     Role.PLAN: {
         "clip_seeds": (9,),
         "cuts": (1.0,),
+        "shots": ({"prompt": "red"},),
         "window.frames": 20,
         "window.full": True,
         "window.num_clip": 1,
@@ -170,7 +172,8 @@ def test_the_plan_changes_what_was_asked_or_a_clip(
     other = prepared(changed(request_, name, value, tmp_path))
     assert other.clip_fingerprints != base.clip_fingerprints
     differences = base.asked.fingerprint.differences(other.asked.fingerprint.parts)
-    assert ("clips" in differences) is (name != "clip_seeds"), "seeds are the clips' own: the folder stays"
+    changes_folder = not {"clips", "shots"}.isdisjoint(differences)
+    assert changes_folder is (name != "clip_seeds"), "seeds are the clips' own: the folder stays"
 
 
 @pytest.mark.parametrize(("name", "value"), cases(Role.ENCODING), ids=str)
@@ -277,14 +280,82 @@ def test_a_moved_cut_leaves_the_shots_before_it(request_: Request) -> None:
     assert not all(same)
 
 
+# shots of a storyboard
+
+
+def board(request: Request, *shots: dict[str, Any], **fields: Any) -> PreparedRender:
+    """Three shots, of which the second continues the first, with what is given of each beside that."""
+    places = ({"start": 0, "name": "a"}, {"start": 0.75, "name": "b", "cut": "continue"}, {"start": 1.5, "name": "c"})
+    own = [*shots, *[{}] * (3 - len(shots))]
+    return prepared(request.replace(shots=[place | more for place, more in zip(places, own, strict=True)], **fields))
+
+
+def changed_shots(one: PreparedRender, other: PreparedRender) -> set[str]:
+    """Names of the shots with a clip whose fingerprint is another one."""
+    pairs = zip(one.plan.clips, one.clip_fingerprints, other.clip_fingerprints, strict=True)
+    return {one.plan.shot_of(clip).name for clip, mine, theirs in pairs if mine != theirs}
+
+
+@pytest.mark.parametrize("own", [{"prompt": "red"}, {"negative_prompt": "x"}, {"seed": 9}], ids=str)
+def test_another_shot_is_drawn_anew_and_no_other(request_: Request, own: dict[str, Any]) -> None:
+    base = board(request_)
+    assert changed_shots(base, board(request_, {}, own)) == {"b"}
+    assert changed_shots(base, board(request_, own)) == {"a"}, "frames of a draft do not depend on each other"
+
+
+def test_what_continues_a_shot_is_drawn_anew_with_it(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soundreel.engines.draft.engine.DraftEngine.chains_clips", True)
+    base = board(request_)
+    assert changed_shots(base, board(request_, {"prompt": "red"})) == {"a", "b"}
+    assert changed_shots(base, board(request_, {}, {}, {"prompt": "red"})) == {"c"}
+
+
+def test_files_of_shots_count_by_their_content(request_: Request, cover: Path, tmp_path: Path) -> None:
+    copy, other = tmp_path / "copy.png", tmp_path / "other.png"
+    copy.write_bytes(cover.read_bytes())
+    Image.new("RGB", (64, 64), "red").save(other)
+    base = board(request_, {}, {"ref_image": cover})
+    assert changed_shots(base, board(request_, {}, {"ref_image": copy})) == set()
+    assert changed_shots(base, board(request_, {}, {"ref_image": other})) == {"b"}
+
+
+def test_what_all_shots_have_of_their_own_changes_none_of_them(request_: Request) -> None:
+    own: list[dict[str, Any]] = [{"prompt": "sun", "seed": 1}] * 3
+    assert changed_shots(board(request_, *own), board(request_, *own, prompt="rain", seed=7)) == set()
+    assert changed_shots(board(request_, own[0]), board(request_, own[0], prompt="rain")) == {"b", "c"}
+
+
+def test_a_shot_divided_in_two_leaves_the_others(request_: Request) -> None:
+    """Their clips have other numbers by then."""
+    three = board(request_)
+    shots = [vars(shot) for shot in three.request.shots]
+    four = prepared(request_.replace(shots=[shots[0], shots[0] | {"start": 0.4, "name": "a2"}, *shots[1:]]))
+    kept = [
+        [print_ for clip, print_ in zip(one.plan.clips, one.clip_fingerprints, strict=True)
+         if one.plan.shot_of(clip).name in {"b", "c"}]
+        for one in (three, four)
+    ]  # fmt: skip
+    assert kept[0] == kept[1]
+    assert len(four.plan.clips) > len(three.plan.clips)
+
+
+def test_colours_are_matched_to_the_shot_s_own(request_: Request) -> None:
+    """A shot that continues another begins with its correction, and ends with none."""
+    base = board(request_, color_match=True)
+    b_changed = board(request_, {}, {"prompt": "red"}, color_match=True)
+    assert changed_shots(base, b_changed) == {"b"}
+    a_changed = board(request_, {"prompt": "red"}, color_match=True)
+    assert changed_shots(base, a_changed) == {"a", "b"}, "its first clip glides from the correction before"
+
+
 # there and back
 
 
 def everything(request: Request, folder: Path) -> Request:
-    """A request in which every field has another value than its default, but for `full`: it has another length."""
+    """A request in which every field has another value than its default, but for `full` and `cuts`: others say that."""
     for role in Role:
         for name, value in OTHER[role].items():
-            if name != "window.full" and name not in {"audio", "ref_image", "recipe"}:
+            if name not in {"window.full", "cuts", "audio", "ref_image", "recipe"}:
                 request = changed(request, name, value, folder)
     return request.replace(recipe=folder / "a.mp4")
 

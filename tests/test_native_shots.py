@@ -20,7 +20,7 @@ from soundreel.engines.native.clips import first_motion
 from soundreel.engines.native.prepared import find_files
 from soundreel.engines.native.scene import encode_sound, poses
 from soundreel.media.video import SegmentWriter
-from soundreel.planning import shot_plan
+from soundreel.planning import chain_plan
 from soundreel.types import Carry, Plan, RenderedClip
 from soundreel.units import LEAD_IN_FRAMES, MODEL_FPS
 from weight_files import needs_golden
@@ -65,7 +65,7 @@ def test_a_shot_is_what_it_is_as_a_render_of_its_own(
 ) -> None:
     """Given the same columns of the sound: what it hears of the whole window reaches into every column."""
     second = planned.shots[1]
-    own = shot_plan(planned, second)
+    own = chain_plan(planned, planned.chains[1])
     begin = planned.first_sampled(second.clips[0])
     columns = encode_sound(planned, find_files(planned.request), torch.device("cpu"))[..., begin:]
     monkeypatch.setattr(native_scene, "encode_sound", lambda *_: columns)

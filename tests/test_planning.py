@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soundreel.errors import InputError
-from soundreel.planning import count_tokens, plan, shot_bounds, shot_plan
+from soundreel.planning import chain_plan, count_tokens, plan, shot_bounds
 from soundreel.request import ClipSplit, Request
 from soundreel.types import Plan
 from soundreel.units import LEAD_IN_FRAMES, MAX_CLIPS, MODEL_FPS
@@ -222,7 +222,7 @@ def assert_is_whole(planned: Plan, *, equal_clips: bool) -> None:
         assert shot.frames == sum(clip.frames for clip in shot.clips)
         assert [clip.lead_in for clip in shot.clips] == [lead_in, *[0] * (len(shot.clips) - 1)]
         assert [planned.continues(clip) for clip in shot.clips] == [False, *[True] * (len(shot.clips) - 1)]
-        assert [planned.is_last_of_shot(clip) for clip in shot.clips] == [*[False] * (len(shot.clips) - 1), True]
+        assert [planned.is_last_of_chain(clip) for clip in shot.clips] == [*[False] * (len(shot.clips) - 1), True]
         for before, clip in pairwise([None, *shot.clips]):
             assert clip is not None
             assert (clip.shot, clip.start) == (shot.index, shot.start if before is None else before.stop)
@@ -258,8 +258,8 @@ def test_any_cuts_give_whole_shots_and_exact_totals(asked: tuple[Request, list[i
 @settings(max_examples=30, deadline=None)
 def test_a_shot_alone_is_the_same_shot(asked: tuple[Request, list[int]], equal_clips: bool) -> None:
     planned = plan(asked[0], HOUR, equal_clips=equal_clips)
-    for shot in planned.shots:
-        alone = shot_plan(planned, shot)
+    for shot in planned.chains:
+        alone = chain_plan(planned, shot)
         assert [clip.size for clip in alone.clips] == [clip.size for clip in shot.clips]
         assert [clip.seed for clip in alone.clips] == [clip.seed for clip in shot.clips]
         begin = planned.request.window.start + shot.start / MODEL_FPS

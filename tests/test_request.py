@@ -38,7 +38,7 @@ from soundreel.request import (
     WorkOptions,
     memory_bytes,
 )
-from soundreel.request_data import from_data
+from soundreel.request.data import from_data
 
 
 @pytest.mark.parametrize(

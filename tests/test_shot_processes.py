@@ -129,7 +129,7 @@ def test_what_a_shot_goes_on_from_is_kept_while_another_one_is_rendered(tmp_path
         store.keep_carry(clip.index, carries)
     kept = [path.name[:11] for path in sorted(tmp_path.glob("carry_*"))]
     assert kept == ["carry_00002", f"carry_{second.clips[0].index + 1:05d}"]
-    store.end_shot(first.clips[-1].index)
+    store.end_chain(first.clips[-1].index)
     assert [path.name[:11] for path in tmp_path.glob("carry_*")] == kept[1:]
 
 

@@ -196,7 +196,8 @@ def wrong(name: str, value: Any, expected: str, *, shown: str = "") -> InputErro
 def coerce(value: Any, hint: Any, field: Field) -> Any:
     """`value` as the type that a field declares.
 
-    Numbers may be written as text, enumerations as their values, tuples as lists or as text with commas.
+    Numbers may be written as text, enumerations as their values, tuples as lists or as text with commas, groups in them
+    as mappings.
 
     Raises:
         InputError: it is none.
@@ -205,6 +206,9 @@ def coerce(value: Any, hint: Any, field: Field) -> Any:
         return _coerce_union(value, get_args(hint), field)
     if get_origin(hint) is tuple:
         return _coerce_tuple(value, get_args(hint), field)
+    if dataclasses.is_dataclass(hint):
+        kind = typing.cast(type, hint)
+        return value if isinstance(value, kind) else build(kind, value, field.name)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _coerce_enum(value, hint, field)
     return _SCALARS[hint](value, field)
@@ -344,8 +348,12 @@ def plain(value: Any, declared: Option, paths: Paths = Paths.AS_GIVEN) -> Any:
         return [plain(entry, declared, paths) for entry in value]
     if value is None:
         return None
-    if declared.is_address:
-        return without_password(value)
+    if dataclasses.is_dataclass(value):
+        return to_data(value, paths)
+    return without_password(value) if declared.is_address else _plain_text(value, declared, paths)
+
+
+def _plain_text(value: Any, declared: Option, paths: Paths) -> Any:
     rewrite = {Paths.ABSOLUTE: declared.make_absolute, Paths.NAMES: declared.make_name}.get(paths)
     if rewrite is not None:
         return rewrite(value)

@@ -12,7 +12,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from soundreel.errors import Cancelled
-from soundreel.request import Request
+from soundreel.request import NOTHING_OF_ITS_OWN, Request, ShotRequest
 from soundreel.units import MODEL_FPS, Frames
 
 if TYPE_CHECKING:  # numpy takes a third of the time in which `soundreel --help` has to answer
@@ -53,10 +53,22 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """What lies between two hard cuts. Its clips continue each other; nothing passes from one shot to the next."""
+    """What is seen in one go: clips that continue each other, with the same words and pictures."""
 
     index: int
     clips: tuple[Clip, ...]
+    continues: bool = False  # its first clip continues the shot before; else a hard cut, or the beginning, precedes it
+    asked: ShotRequest = NOTHING_OF_ITS_OWN  # what it has of its own
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.asked.name or f"shot-{self.index + 1}"
+
+    @property
+    def section(self) -> str:
+        """The part of the song that it shows; "" where that is not known."""
+        return self.asked.section
 
     @property
     def start(self) -> int:
@@ -67,6 +79,34 @@ class Shot:
     def stop(self) -> int:
         """First output frame after the shot."""
         return self.clips[-1].stop
+
+    @property
+    def frames(self) -> int:
+        """Output frames."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """What lies between two hard cuts: shots that continue each other. Nothing passes from one chain to the next."""
+
+    index: int
+    shots: tuple[Shot, ...]
+
+    @cached_property
+    def clips(self) -> tuple[Clip, ...]:
+        """The clips of its shots, in order."""
+        return tuple(clip for shot in self.shots for clip in shot.clips)
+
+    @property
+    def start(self) -> int:
+        """First output frame."""
+        return self.shots[0].start
+
+    @property
+    def stop(self) -> int:
+        """First output frame after the chain."""
+        return self.shots[-1].stop
 
     @property
     def frames(self) -> int:
@@ -87,18 +127,49 @@ class Plan:
         """The clips of all shots, in order."""
         return tuple(clip for shot in self.shots for clip in shot.clips)
 
+    @cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        """The shots between hard cuts, in order: what one process renders at a time."""
+        groups: list[list[Shot]] = []
+        for shot in self.shots:
+            if shot.continues:
+                groups[-1].append(shot)
+            else:
+                groups.append([shot])
+        return tuple(Chain(index=number, shots=tuple(shots)) for number, shots in enumerate(groups))
+
+    @cached_property
+    def _chain_of_shot(self) -> tuple[Chain, ...]:
+        return tuple(chain for chain in self.chains for _ in chain.shots)
+
+    @cached_property
+    def _requests(self) -> tuple[Request, ...]:
+        return tuple(self.request.of_shot(shot.asked) for shot in self.shots)
+
+    def shot_of(self, clip: Clip) -> Shot:
+        """The shot that `clip` belongs to."""
+        return self.shots[clip.shot]
+
+    def chain_of(self, clip: Clip) -> Chain:
+        """The chain that `clip` belongs to."""
+        return self._chain_of_shot[clip.shot]
+
+    def request_of(self, shot: Shot) -> Request:
+        """The request as this shot is asked for: its own words, pictures and driving sound over those of the whole."""
+        return self._requests[shot.index]
+
     @property
     def lead_in(self) -> int:
-        """Decoded frames that the first clip of every shot drops."""
+        """Decoded frames that the first clip of every chain drops."""
         return self.clips[0].lead_in
 
     def continues(self, clip: Clip) -> bool:
-        """Whether `clip` continues the one before: all do but the first of each shot."""
-        return clip.index != self.shots[clip.shot].clips[0].index
+        """Whether `clip` continues the one before: all do but the first of each chain."""
+        return clip.index != self.chain_of(clip).clips[0].index
 
-    def is_last_of_shot(self, clip: Clip) -> bool:
-        """Whether a cut, or the end, follows `clip`."""
-        return clip.stop == self.shots[clip.shot].stop
+    def is_last_of_chain(self, clip: Clip) -> bool:
+        """Whether a hard cut, or the end, follows `clip`."""
+        return clip.stop == self.chain_of(clip).stop
 
     def first_sampled(self, clip: Clip) -> int:
         """The first frame that the model samples for `clip`, on a count in which output frame 0 is frame `lead_in`."""

@@ -94,9 +94,9 @@ def _run(case: Case, gpus: str | None, exits: ExitStack) -> list[Comparison]:
         equal("clips", len(planned.clips), case.params["clips"]),
         equal("size", (request.height, request.width), (case.params["H"], case.params["W"])),
     ]
-    checks += _compare(case, "out.context", scene.prompt)
-    if scene.negative is not None:
-        checks += _compare(case, "out.context_null", scene.negative)
+    checks += _compare(case, "out.context", scene.words[0].prompt)
+    if scene.words[0].negative is not None:
+        checks += _compare(case, "out.context_null", scene.words[0].negative)
     assert decoder.reference is not None
     checks += _compare(case, "out.ref_latents", decoder.reference[None])
     if "out.audio_emb" in case.tensors:

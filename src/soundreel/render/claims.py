@@ -1,6 +1,6 @@
-"""Who renders which shot: a claim per shot in the work folder, which one process has at a time.
+"""Who renders which chain of shots: a claim for each in the work folder, which one process has at a time.
 
-    claim_00003_000.json    of the third shot: host, process, when it was started, heartbeat
+    claim_00003_000.json    of the third chain: host, process, when it was started, heartbeat
     claim_00003_001.json    of the process that took it over
 
 A claim is had by who makes its file, which only one process can. One that is taken over gets the next number, so that
@@ -39,7 +39,7 @@ MOST_BYTES: Final = 4096
 
 
 class ClaimLostError(Exception):
-    """Another process has taken the shot over, because this one had not been heard of for too long."""
+    """Another process has taken the chain over, because this one had not been heard of for too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,20 +85,20 @@ class Claims:
         self._folder, self._clock = folder, clock
         self._seen: dict[Path, tuple[bytes, float]] = {}  # what each said, and since when
 
-    def take(self, shot: int) -> "Claim | None":
-        """Claim the shot with an index; None while another process has it."""
-        there = _numbers(self._folder, shot)
-        if there and not self._is_over(_path(self._folder, shot, there[-1])):
+    def take(self, chain: int) -> "Claim | None":
+        """Claim the chain with an index; None while another process has it."""
+        there = _numbers(self._folder, chain)
+        if there and not self._is_over(_path(self._folder, chain, there[-1])):
             return None
         number = there[-1] + 1 if there else 0
-        path = _path(self._folder, shot, number)
+        path = _path(self._folder, chain, number)
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o644)
         except FileExistsError:
             return None
         with os.fdopen(handle, "wb") as file:
             file.write(Claimant.of_this_process().data)
-        claim = Claim(self._folder, shot, number)
+        claim = Claim(self._folder, chain, number)
         if not claim.is_held():  # this process slept since it looked, and another one was quicker
             claim.release()
             return None
@@ -132,11 +132,11 @@ class Claims:
 
 
 class Claim:
-    """A shot that is this process's own until the block is left; meanwhile it is heard of every few seconds."""
+    """A chain that is this process's own until the block is left; meanwhile it is heard of every few seconds."""
 
-    def __init__(self, folder: Path, shot: int, number: int) -> None:
-        self._folder, self._shot, self._number = folder, shot, number
-        self._path = _path(folder, shot, number)
+    def __init__(self, folder: Path, chain: int, number: int) -> None:
+        self._folder, self._chain, self._number = folder, chain, number
+        self._path = _path(folder, chain, number)
         self._claimant = Claimant.of_this_process()
         self._is_lost = False
         self._released = threading.Event()
@@ -144,7 +144,7 @@ class Claim:
 
     def is_held(self) -> bool:
         """Whether no other process has taken it over."""
-        return _numbers(self._folder, self._shot)[-1:] == [self._number]
+        return _numbers(self._folder, self._chain)[-1:] == [self._number]
 
     def check(self) -> None:
         """Raise `ClaimLostError` where another process has taken it over."""
@@ -167,10 +167,10 @@ class Claim:
     def release(self) -> None:
         """Give it back, with what earlier processes have left of it."""
         self._released.set()
-        for number in _numbers(self._folder, self._shot):
+        for number in _numbers(self._folder, self._chain):
             if number <= self._number:
                 with suppress(OSError):
-                    _path(self._folder, self._shot, number).unlink(missing_ok=True)
+                    _path(self._folder, self._chain, number).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         self._heart.start()
@@ -186,13 +186,13 @@ class Claim:
             self.beat()
 
 
-def _path(folder: Path, shot: int, number: int) -> Path:
-    return folder / f"claim_{shot + 1:05d}_{number:03d}.json"
+def _path(folder: Path, chain: int, number: int) -> Path:
+    return folder / f"claim_{chain + 1:05d}_{number:03d}.json"
 
 
-def _numbers(folder: Path, shot: int) -> list[int]:
-    """Of the claims of a shot that are there, the one that counts last."""
-    names = (path.stem for path in folder.glob(f"claim_{shot + 1:05d}_*.json"))
+def _numbers(folder: Path, chain: int) -> list[int]:
+    """Of the claims of a chain that are there, the one that counts last."""
+    names = (path.stem for path in folder.glob(f"claim_{chain + 1:05d}_*.json"))
     return sorted(int(number) for name in names if (number := name.rpartition("_")[2]).isdecimal())
 
 

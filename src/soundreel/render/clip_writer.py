@@ -108,7 +108,7 @@ class ClipWriter:
         facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
         if processed.correction is not None:
             facts["correction"] = processed.correction.values.tolist()
-        is_continued = not plan.is_last_of_shot(clip)
+        is_continued = not plan.is_last_of_chain(clip)
         carry = rendered.carry.tensors if is_continued and not self._has_negatives else {}
         handed_on = {**carry, **processed.handed_on} if is_continued else {}
 
@@ -119,7 +119,7 @@ class ClipWriter:
         if is_continued and self._has_negatives and not clips.negatives.has(clip.index + 1):
             clips.negatives.keep_carry(clip.index, rendered.carry.tensors)
         if not is_continued:
-            clips.negatives.end_shot(clip.index)
+            clips.negatives.end_chain(clip.index)
         self._handed_on = handed_on
         self._after(clip, self._check)
 

@@ -7,7 +7,7 @@ from typing import Final
 from soundreel.engines.base import Engine, Estimate
 from soundreel.host_memory import available_memory
 from soundreel.request import Parallel, Request
-from soundreel.types import Plan, Shot
+from soundreel.types import Chain, Plan
 from soundreel.wording import readable_size
 
 CPU: Final = "cpu"
@@ -87,19 +87,19 @@ def divide(plan: Plan, engine: Engine) -> Division:
     if compute.parallel not in {Parallel.AUTO, Parallel.SHOTS} or len(devices) == 1:
         return Division()
     by_shots = compute.parallel is Parallel.SHOTS
-    if len(plan.shots) == 1:
+    if len(plan.chains) == 1:
         return Division(notes=(ONE_SHOT,) if by_shots else ())
     if engine.divides_clips and not by_shots:
         return _busy_division(plan, devices)
-    count = min(len(devices), len(plan.shots))
+    count = min(len(devices), len(plan.chains))
     idle = len(devices) - count
-    return Division(processes=_groups(devices, count, each=1), notes=_says_idle(idle, len(plan.shots)) if idle else ())
+    return Division(processes=_groups(devices, count, each=1), notes=_says_idle(idle, len(plan.chains)) if idle else ())
 
 
 def _busy_division(plan: Plan, devices: Sequence[str]) -> Division:
     """As many processes as leave the devices hardly idle; none where they had better divide each shot."""
     frames = [clip.frames for clip in plan.clips]
-    for count in range(min(len(devices), len(plan.shots)), 1, -1):
+    for count in range(min(len(devices), len(plan.chains)), 1, -1):
         each = len(devices) // count
         busy, _ = _loads(plan, frames, count)
         if sum(busy) * each >= BUSY_SHARE * max(busy) * len(devices):
@@ -128,9 +128,9 @@ def fitting(division: Division, host_bytes: int | None) -> Division:
     return Division(processes=division.processes[:most], notes=(note,))
 
 
-def longest_first(shots: Iterable[Shot]) -> list[Shot]:
-    """The order in which shots are begun: what is left to the end is short, so that nobody waits long for others."""
-    return sorted(shots, key=lambda shot: (-shot.frames, shot.index))
+def longest_first(chains: Iterable[Chain]) -> list[Chain]:
+    """The order in which chains are begun: what is left to the end is short, so that nobody waits long for others."""
+    return sorted(chains, key=lambda chain: (-chain.frames, chain.index))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +161,8 @@ def schedule_of(plan: Plan, division: Division, estimate: Estimate) -> Schedule:
 def _loads(plan: Plan, costs: Sequence[float], processes: int) -> tuple[list[float], list[int]]:
     """What each of so many processes has to do, and how many shots, by the costs of clips."""
     busy, counts = [0.0] * processes, [0] * processes
-    for shot in longest_first(plan.shots):
+    for chain in longest_first(plan.chains):
         first = busy.index(min(busy))
-        busy[first] += sum(costs[clip.index] for clip in shot.clips)
+        busy[first] += sum(costs[clip.index] for clip in chain.clips)
         counts[first] += 1
     return busy, counts

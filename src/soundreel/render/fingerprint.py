@@ -5,8 +5,9 @@ fingerprint: what all clips share, what it has for itself, and what it continues
 another cut or another seed draws anew only what depends on it, and another `--crf` stands beside what is there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +15,17 @@ from soundreel.disk.digests import data_digest, file_digest
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, fields_of, plain
 from soundreel.media.files import check_file, reason
-from soundreel.request import Interpolation, Request
+from soundreel.request import FLAT_NAMES, SHOT_FIELDS, Interpolation, Request, ShotRequest
 from soundreel.types import Clip, Plan
 from soundreel.version import PIXELS_VERSION
 
 _FILES: Final = frozenset(field.name for field in fields_of(Request) if field.option.is_file)
+_SHOT_FIELDS: Final = fields_of(ShotRequest)
+_OF_SHOTS: Final = frozenset(FLAT_NAMES.get(name, name) for name in SHOT_FIELDS)
+"""Fields of `Request` that a shot may have of its own."""
+
+SHOTS: Final = "shots"
+"""The part that holds what the shots of a storyboard have of their own; there is none without a storyboard."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,35 @@ def request_parts(request: Request, role: Role) -> dict[str, Any]:
     Raises:
         InputError: a file is not there or cannot be read.
     """
-    parts: dict[str, Any] = {}
-    for field in fields_of(Request):
-        value = field.of(request)
-        if field.option.role is role and not (field.option.is_file and value is None):
-            parts[field.name] = _content(field, Path(value)) if field.option.is_file else plain(value, field.option)
-    return parts
+    return {field.name: _part(field, request) for field in fields_of(Request) if _counts(field, request, role)}
+
+
+def _counts(field: Field, owner: Any, role: Role) -> bool:
+    return field.option.role is role and not (field.option.is_file and field.of(owner) is None)
+
+
+def _part(field: Field, owner: Any, content: Callable[[Field, Path], str] | None = None) -> Any:
+    value = field.of(owner)
+    return (content or _content)(field, Path(value)) if field.option.is_file else plain(value, field.option)
+
+
+def shot_parts(request: Request) -> list[dict[str, Any]]:
+    """What each shot of a storyboard has of its own that is seen, by name; of files their content.
+
+    A file that several shots have is read once.
+
+    Raises:
+        InputError: as `request_parts`.
+    """
+    content = cache(_content)
+    return [
+        {
+            field.leaf: _part(field, shot, content)
+            for field in _SHOT_FIELDS
+            if field.option.role is Role.PIXELS and field.of(shot) is not None
+        }
+        for shot in request.shots
+    ]
 
 
 def _content(field: Field, path: Path) -> str:
@@ -66,7 +96,7 @@ def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprin
     clips = [[clip.shot, clip.start, clip.frames, clip.size, clip.lead_in] for clip in plan.clips]
     return Fingerprint(
         {
-            **request_parts(plan.request, Role.PIXELS),
+            **_seen(plan.request),
             "pixels version": PIXELS_VERSION,
             "engine": engine,
             "model files": dict(model_files),
@@ -76,9 +106,15 @@ def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprin
     )
 
 
+def _seen(request: Request) -> dict[str, Any]:
+    """All fields that decide pictures by themselves, those of shots among them."""
+    shots = {SHOTS: shot_parts(request)} if request.shots else {}
+    return {**request_parts(request, Role.PIXELS), **shots}
+
+
 def check_unchanged(request: Request, what_was_asked: Fingerprint) -> None:
     """Raise `InputError` where a file that the pictures were made from is by now another one."""
-    changed = [name for name in what_was_asked.differences(request_parts(request, Role.PIXELS)) if name in _FILES]
+    changed = [name for name in what_was_asked.differences(_seen(request)) if name in _FILES | {SHOTS}]
     if changed:
         raise InputError(
             f"{', '.join(changed)} changed while the video was rendered: put back what was there and resume, or give "
@@ -95,14 +131,34 @@ def pixel_fingerprints(
         are_chained: the engine renders a clip from the one before it in its shot, so the digest of one that continues
             another holds the other's.
     """
-    shared = {name: part for name, part in what_was_asked.parts.items() if name != "clips"}
+    parts = what_was_asked.parts
+    shared = {name: part for name, part in parts.items() if name not in {"clips", "seed", SHOTS, *_OF_SHOTS}}
     common = data_digest([shared, dict(identity), plan.frames])
+    of_shots = [data_digest(own) for own in _parts_of_shots(plan, parts)]
     digests: list[str] = []
     for clip in plan.clips:
-        own = [clip.shot, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed]  # a draft's look: by the shot
+        shot = plan.shot_of(clip)
+        place = clip.index - shot.clips[0].index if plan.request.shots else [clip.index, clip.shot]  # a draft's look
+        own = [of_shots[shot.index], place, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed]
         before = digests[-1] if are_chained and plan.continues(clip) else ""
         digests.append(data_digest([common, own, before]))
     return digests
+
+
+def _parts_of_shots(plan: Plan, parts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What each shot of a plan is drawn from that another may have otherwise: its own, else the request's.
+
+    A pose video of its own begins with the shot, the request's with the video.
+    """
+    whole = {name: parts[name] for name in sorted(_OF_SHOTS) if name in parts}
+    own = dict(zip(plan.request.shots, parts.get(SHOTS, ()), strict=True))
+    for shot in plan.shots:
+        mine = own.get(shot.asked, {})
+        yield {
+            **whole,
+            **{FLAT_NAMES.get(name, name): part for name, part in mine.items()},
+            **({"poses from": shot.start} if "pose_video" in mine else {}),
+        }
 
 
 def clip_fingerprints(plan: Plan, pixels: Sequence[str], encoding: Mapping[str, Any]) -> list[str]:
@@ -112,7 +168,7 @@ def clip_fingerprints(plan: Plan, pixels: Sequence[str], encoding: Mapping[str, 
             [
                 pixels[clip.index],
                 dict(encoding),
-                [plan.is_last_of_shot(clip), clip.stop == plan.frames],
+                [plan.is_last_of_chain(clip), clip.stop == plan.frames],
                 [pixels[index] for index in _looks_back_at(plan, clip, encoding)],
             ]
         )
@@ -125,5 +181,5 @@ def _looks_back_at(plan: Plan, clip: Clip, encoding: Mapping[str, Any]) -> list[
     if not plan.continues(clip):
         return []
     if encoding["output.color_match"]:  # glides from the clip before to the colours of the shot's first one
-        return [clip.index - 1, plan.shots[clip.shot].clips[0].index]
+        return [clip.index - 1, plan.shot_of(clip).clips[0].index]
     return [] if encoding["output.interpolate"] == Interpolation.NONE else [clip.index - 1]

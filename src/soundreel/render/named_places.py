@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Container, Iterator
 
 from soundreel.fields import Field, fields_of, plain
-from soundreel.request import Request
+from soundreel.request import Request, ShotRequest
 
 
 def places_in(request: Request) -> Iterator[tuple[Field, str]]:
@@ -15,6 +15,10 @@ def places_in(request: Request) -> Iterator[tuple[Field, str]]:
         leads_somewhere = declared.is_path or declared.is_address or declared.make_absolute is not None
         if leads_somewhere and value != usual:
             yield from ((field, entry) for entry in (value if isinstance(value, list) else [value]))
+    for field in fields_of(ShotRequest, "shots."):
+        if field.option.is_path:
+            named = (getattr(shot, field.leaf) for shot in request.shots)
+            yield from ((field, str(path)) for path in dict.fromkeys(named) if path is not None)
 
 
 def named_places(request: Request, but: Container[str] = ()) -> str:

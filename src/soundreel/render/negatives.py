@@ -2,10 +2,10 @@
 
     clip_00001_5a6b7c8d.latents.safetensors    what the engine prints the first clip from
     clip_00001_5a6b7c8d.latents.json           its fingerprint and checksum, and the negative that it was sampled after
-    carry_00001_5a6b7c8d.safetensors           what the clip after it continues, of a shot's newest clip only
+    carry_00001_5a6b7c8d.safetensors           what the clip after it continues, of a chain's newest clip only
 
 The digits are the beginning of a fingerprint of the clip's pixels: encoding has no part in it. A negative counts when
-its file is as its record says and it was sampled after the negative that the clip before it in its shot has now.
+its file is as its record says and it was sampled after the negative that the clip before it in its chain has now.
 """
 
 import hashlib
@@ -115,7 +115,7 @@ class NegativeStore:
         self._intact[index] = True
 
     def keep_carry(self, index: int, tensors: Tensors) -> None:
-        """Store what the clip after the one with this index continues, in place of every other carry of its shot."""
+        """Store what the clip after the one with this index continues, in place of every other carry of its chain."""
         arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         path, size = self._carry_path(index), sum(array.nbytes for array in arrays.values())
         metadata = {DIGEST_KEY: _digest(arrays), "negative": self.digest(index)}
@@ -140,7 +140,7 @@ class NegativeStore:
         if not self._plan.continues(clip):
             return True
         frames = 0
-        for before in range(index - 1, self._plan.shots[clip.shot].clips[0].index - 1, -1):
+        for before in range(index - 1, self._plan.chain_of(clip).clips[0].index - 1, -1):
             if not self.has(before):
                 return False
             frames += self._plan.clips[before].frames
@@ -159,13 +159,13 @@ class NegativeStore:
         for path in self._folder.glob("carry_*.safetensors"):
             path.unlink(missing_ok=True)
 
-    def end_shot(self, index: int) -> None:
-        """The last clip of a shot, which has this index, is there: nothing goes on from the others."""
+    def end_chain(self, index: int) -> None:
+        """The last clip of a chain, which has this index, is there: nothing goes on from the others."""
         self._forget_carries(index)
 
     def _forget_carries(self, index: int, but: Path | None = None) -> None:
-        """Of the shot of a clip; also those of other takes and renders: all can be made again from negatives."""
-        for clip in self._plan.shots[self._plan.clips[index].shot].clips:
+        """Of the chain of a clip; also those of other takes and renders: all can be made again from negatives."""
+        for clip in self._plan.chain_of(self._plan.clips[index]).clips:
             for path in self._folder.glob(f"carry_{clip.index + 1:05d}_*.safetensors"):
                 if path != but:
                     path.unlink(missing_ok=True)

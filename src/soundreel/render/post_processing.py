@@ -1,8 +1,9 @@
 """What happens to a rendered clip before it is encoded: colours are measured and matched, frames are added.
 
-Each clip is processed by itself, from its frames and what the one before in its shot handed on; so one that is rendered
-again after an interruption comes out the same, and shots do not need each other. Of an interpolated clip's frames,
-those between the clip before and its own first one come first; a shot's last clip holds its last picture to the cut.
+Each clip is processed by itself, from its frames and what the one before in its chain handed on; so one that is
+rendered again after an interruption comes out the same, and chains do not need each other. Of an interpolated clip's
+frames, those between the clip before and its own first one come first; a chain's last clip holds its last picture to
+the cut.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,13 +46,15 @@ def post_process(
     """Process a clip.
 
     Args:
-        before: what the clip before it in its shot handed on.
+        before: what the clip before it in its chain handed on.
         check: called before each picture that is measured, or made between others; may raise to stop.
     """
     colours = measure(rendered.frames, check)
     handed_on: dict[str, NDArray[Any]] = {}
     count = len(rendered.frames)
-    correct = _Matching(colours, before, count) if render.request.output.color_match else None
+    is_first_of_shot = rendered.clip.index == render.plan.shot_of(rendered.clip).clips[0].index
+    target = None if is_first_of_shot else before.get(TARGET)
+    correct = _Matching(colours, target, before, count) if render.request.output.color_match else None
     if correct is not None:
         handed_on |= correct.handed_on
 
@@ -70,8 +73,8 @@ def post_process(
 class _Matching:
     """Goes from the correction at the end of the clip before to the clip's own, frame by frame: no step is seen."""
 
-    def __init__(self, colours: ColourStats, before: Tensors, frames: int) -> None:
-        target = before.get(TARGET, np.array([colours.mean, colours.std]))
+    def __init__(self, colours: ColourStats, target: NDArray[Any] | None, before: Tensors, frames: int) -> None:
+        target = np.array([colours.mean, colours.std]) if target is None else target
         self._begin = Correction(before[CORRECTION]) if CORRECTION in before else Correction.none()
         self.end = Correction.between(colours, ColourStats(mean=tuple(target[0]), std=tuple(target[1])))
         self._frames = frames
@@ -97,7 +100,7 @@ def _interpolated(
             start=clip.start,
             before=before,
             is_last=clip.stop == plan.frames,
-            until=render.rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else None,
+            until=render.rates.first_at(clip.stop) if plan.is_last_of_chain(clip) else None,
         ),
         check=check,
     )

@@ -144,7 +144,7 @@ class PreparedRender:
         rates, plan, begin = self.rates, self.plan, self.first_written(clip)
         if clip.stop == plan.frames:
             return self.frames_written - begin
-        end = rates.first_at(clip.stop) if plan.is_last_of_shot(clip) else rates.first_after(clip.stop - 1)
+        end = rates.first_at(clip.stop) if plan.is_last_of_chain(clip) else rates.first_after(clip.stop - 1)
         return end - begin
 
     @cached_property

@@ -1,6 +1,6 @@
-"""Rendering what is missing: clips one after the other, or shots that several processes take one at a time.
+"""Rendering what is missing: clips one after the other, or chains of shots that several processes take one at a time.
 
-A process takes a shot by a claim, renders what is missing of it, and takes the next one until none is left. One whose
+A process takes a chain by a claim, renders what is missing of it, and takes the next one until none is left. One whose
 process has ended is taken over where it stands: what that one has stored is gone on with.
 """
 
@@ -14,10 +14,10 @@ from soundreel.render.claims import Claim, ClaimLostError, Claims
 from soundreel.render.clip_writer import ClipWriter
 from soundreel.render.division import longest_first
 from soundreel.render.stored_clips import StoredClips
-from soundreel.types import CancelFlag, Check, Clip, Progress, Report, Shot
+from soundreel.types import CancelFlag, Chain, Check, Clip, Progress, Report
 
 LOOK_SECONDS: Final = 0.5
-"""Between two looks at shots that other processes have."""
+"""Between two looks at chains that other processes have."""
 
 OnStored = Callable[[Clip, Check], object]
 """Called with each clip that is on the disk, and with what is to be called in loops."""
@@ -42,7 +42,7 @@ def render_clips(
                     return
 
 
-def pull_shots(
+def pull_chains(
     clips: StoredClips,
     claims: Claims,
     report: Report,
@@ -50,31 +50,31 @@ def pull_shots(
     on_stored: OnStored,
     sleep: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Render shots that no other process has, until all clips of all shots are there, whoever rendered them.
+    """Render chains that no other process has, until all clips of all of them are there, whoever rendered them.
 
-    A shot that another process has is waited for: should that one end, it is taken over.
+    A chain that another process has is waited for: should that one end, it is taken over.
     """
     plan = clips.render.plan
-    while left := [shot for shot in longest_first(plan.shots) if clips.missing(shot.clips)]:
+    while left := [chain for chain in longest_first(plan.chains) if clips.missing(chain.clips)]:
         stop.check()
-        claimed = next((pair for shot in left if (pair := (shot, claims.take(shot.index)))[1] is not None), None)
+        claimed = next((pair for chain in left if (pair := (chain, claims.take(chain.index)))[1] is not None), None)
         if claimed is None:
             sleep(LOOK_SECONDS)
             clips.look_again([plan.clips[index] for index in clips.missing()])
             continue
-        shot, claim = claimed
+        chain, claim = claimed
         assert claim is not None
         with suppress(ClaimLostError), claim:
-            clips.look_again(shot.clips)
-            _render_shot(clips, shot, claim, report, stop, on_stored)
+            clips.look_again(chain.clips)
+            _render_chain(clips, chain, claim, report, stop, on_stored)
 
 
-def _render_shot(
-    clips: StoredClips, shot: Shot, claim: Claim, report: Report, stop: CancelFlag, on_stored: OnStored
+def _render_chain(
+    clips: StoredClips, chain: Chain, claim: Claim, report: Report, stop: CancelFlag, on_stored: OnStored
 ) -> None:
     def hear(progress: Progress) -> None:
         claim.check()
         report(progress)
 
-    while (start := clips.next_start(shot)) is not None:
-        render_clips(clips, start, shot.clips[-1].index + 1, hear, stop, on_stored)
+    while (start := clips.next_start(chain)) is not None:
+        render_clips(clips, start, chain.clips[-1].index + 1, hear, stop, on_stored)

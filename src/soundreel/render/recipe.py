@@ -23,7 +23,7 @@ from soundreel.render.recipe_files import RecipeFiles
 from soundreel.render.recipe_form import read_recipe_text
 from soundreel.render.remarks import made_otherwise
 from soundreel.request import FLAT_NAMES, Output, Request
-from soundreel.request_data import from_data
+from soundreel.request.data import from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
 

@@ -73,7 +73,7 @@ def disk_need(
     keeps = render.engine.kept_bytes(plan)
     segments = {clip.index: guess(clip) for clip in plan.clips}
     missing = [clip for clip in plan.clips if clip.index not in encoded]
-    continued = [clip.index for clip in missing if not plan.is_last_of_shot(clip)]
+    continued = [clip.index for clip in missing if not plan.is_last_of_chain(clip)]
     carries = sum(index + 1 not in {*sampled, *encoded} for index in continued)
     picture = render.request.width * render.request.height * 3
     contexts = 0 if render.interpolation is Interpolation.NONE else len(continued) * picture

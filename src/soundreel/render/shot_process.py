@@ -21,7 +21,7 @@ from soundreel.engines.opened import Engines
 from soundreel.errors import Cancelled, EngineError
 from soundreel.render.claims import Claims
 from soundreel.render.prepared import ask, prepare
-from soundreel.render.puller import pull_shots
+from soundreel.render.puller import pull_chains
 from soundreel.render.stored_clips import StoredClips
 from soundreel.request import Request
 from soundreel.types import CancelFlag, Progress
@@ -133,7 +133,7 @@ def _work(job: Job, pipe: _Pipe, stop: CancelFlag) -> None:
             pipe.say(progress)
 
         clips = StoredClips(job.folder, render, all_there=job.only_print)
-        pull_shots(clips, Claims(job.folder), hear, stop, lambda clip, _: pipe.say(Stored(clip.index)))
+        pull_chains(clips, Claims(job.folder), hear, stop, lambda clip, _: pipe.say(Stored(clip.index)))
 
 
 def _choose_gpu(device: str) -> None:

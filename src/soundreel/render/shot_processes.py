@@ -51,7 +51,7 @@ def render_shots(
         SoundreelError: what went wrong in one of them, or that all have been killed.
     """
     clips, plan = work.clips, work.render.plan
-    unfinished = sum(bool(clips.missing(shot.clips)) for shot in plan.shots)
+    unfinished = sum(bool(clips.missing(chain.clips)) for chain in plan.chains)
     if unfinished == 0:
         return ()
     jobs = _jobs(work, options)[:unfinished]

@@ -1,8 +1,8 @@
 """The clips of one render in its work folder: which of them are whole, and what a missing one begins from.
 
 A clip counts when its files are as its record says and it was rendered from the carry that the clip before it in its
-shot has now. Several processes may store clips of one render at the same time, each those of its own shots: what others
-have stored is seen after `look_again`.
+chain has now. Several processes may store clips of one render at the same time, each those of its own chains: what
+others have stored is seen after `look_again`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from soundreel.render.negatives import NegativeStore
 from soundreel.render.plan_file import CLIP_DIGITS, clip_file
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.room import segment_bytes
-from soundreel.types import Carry, Clip, Shot
+from soundreel.types import Carry, Chain, Clip
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -102,12 +102,12 @@ class StoredClips:
         """Whether clip `index` is whole; whether it counts depends on the one before."""
         return self._records[index] is not None and index in self._intact
 
-    def next_start(self, shot: Shot | None = None) -> Start | None:
-        """The first clip to render, of a shot or of all, and the carry for it; None: all are there.
+    def next_start(self, chain: Chain | None = None) -> Start | None:
+        """The first clip to render, of a chain or of all, and the carry for it; None: all are there.
 
         What a damaged carry was for is rendered again from the clip before on.
         """
-        index = self._first_missing(self._clips if shot is None else shot.clips)
+        index = self._first_missing(self._clips if chain is None else chain.clips)
         while index is not None and self.render.plan.continues(self._clips[index]):
             try:
                 return self._start_at(index)

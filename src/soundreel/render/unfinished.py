@@ -21,7 +21,7 @@ from soundreel.render.recipe import read_recipe, stated_request
 from soundreel.render.stored_renders import existing, find_work_folders
 from soundreel.render.work_folder import FOLDER_DIGITS, work_folder
 from soundreel.request import Interpolation, Output, Request, WorkOptions
-from soundreel.request_data import from_data
+from soundreel.request.data import from_data
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.wording import shell_word
 

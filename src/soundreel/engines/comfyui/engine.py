@@ -1,6 +1,6 @@
-"""The comfyui engine: each shot of a plan is rendered by one prompt on a ComfyUI server and split into clips here.
+"""The comfyui engine: each chain of shots is rendered by one prompt on a ComfyUI server and split into clips here.
 
-All clips of a shot are in one prompt, because only within a prompt can a clip continue the latents of the one before.
+All clips of a chain are in one prompt, because only within a prompt can a clip continue the latents of the one before.
 The carry is the last frame of a clip; it only shows whether a clip rendered again is the same. What a resumed render
 needs is in its scratch folder: the record of the prompt, and the pictures downloaded so far.
 """
@@ -21,11 +21,12 @@ from soundreel.engines.comfyui.servers import ReadyServer, open_server
 from soundreel.engines.comfyui.user_graph import read_graph
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.media.image import load_image
-from soundreel.media.pose import PoseMatch, missing_pose_seconds
+from soundreel.media.pose import PoseMatch
 from soundreel.media.video import probe_video
-from soundreel.planning import shot_plan
+from soundreel.planning import chain_plan
 from soundreel.request import AvAlign, RefFit, Request
-from soundreel.types import Carry, Check, Clip, Plan, Progress, RenderedClip, Report, Shot, go_on
+from soundreel.shot_poses import missing_poses
+from soundreel.types import Carry, Chain, Check, Clip, Plan, Progress, RenderedClip, Report, go_on
 from soundreel.units import Frames
 
 LAST_FRAME = "last_frame"
@@ -55,6 +56,7 @@ class ComfyUIEngine(PrintsNothing):
         """Check options and files, and that a server can render the plan. The identity is the names of its models."""
         request = plan.request if kept is None else _with_models(plan.request, kept)
         _check_files(request)
+        _check_shots(plan)
         try:
             models = _find_models(dataclasses.replace(plan, request=request))
         except WeightsError as error:
@@ -67,7 +69,7 @@ class ComfyUIEngine(PrintsNothing):
         return Prepared(
             plan=plan,
             identity=identity,
-            placement=_with_models(plan.request, identity),  # the same models on whichever server renders a shot
+            placement=_with_models(plan.request, identity),  # the same models on whichever server renders a chain
             notes=tuple(_notes(plan)),
         )
 
@@ -81,24 +83,24 @@ class ComfyUIEngine(PrintsNothing):
         return KeptBytes(negatives=(0,) * len(plan.clips))
 
     def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
-        """Yield the clips from `start` on; those of a shot once the whole shot is rendered and downloaded."""
+        """Yield the clips from `start` on; those of a chain once all of it is rendered and downloaded."""
         plan = dataclasses.replace(prepared.plan, request=prepared.placement)
-        for shot in plan.shots[plan.clips[start.index].shot :]:
-            scratch = start.scratch / f"shot_{shot.index + 1:05d}" if len(plan.shots) > 1 else start.scratch
+        for chain in plan.chains[plan.chain_of(plan.clips[start.index]).index :]:
+            scratch = start.scratch / f"chain_{chain.index + 1:05d}" if len(plan.chains) > 1 else start.scratch
             scratch.mkdir(parents=True, exist_ok=True)
-            hear = _shot_report(report, plan, shot)
-            for clip, frames in _render_shot(plan, shot, start.index, scratch, hear, check):
+            hear = _chain_report(report, plan, chain)
+            for clip, frames in _render_chain(plan, chain, start.index, scratch, hear, check):
                 carry = Carry(tensors={LAST_FRAME: frames[-1]})  # if it changes, so does the next clip
                 yield RenderedClip(clip=clip, frames=frames, carry=carry)
                 del frames
 
 
-def _render_shot(
-    plan: Plan, shot: Shot, start: int, scratch: Path, report: Report, check: Check
+def _render_chain(
+    plan: Plan, chain: Chain, start: int, scratch: Path, report: Report, check: Check
 ) -> Iterator[tuple[Clip, Frames]]:
-    """The clips of a shot from clip index `start` on, each with its frames."""
-    alone = shot_plan(plan, shot)
-    files = make_input_files(alone, scratch, first_frame=shot.start, check=check)
+    """The clips of a chain from clip index `start` on, each with its frames."""
+    alone = chain_plan(plan, chain)
+    files = make_input_files(alone, scratch, first_frame=chain.start, check=check)
     record = PromptRecord.read(scratch)
 
     def prompt_for(server: ReadyServer) -> Prompt:
@@ -112,26 +114,26 @@ def _render_shot(
     ) as server:
         prompt = prompt_for(server)
         pictures = PromptExecution(server, prompt, scratch, report, check).pictures()
-    first = max(0, start - shot.clips[0].index)
+    first = max(0, start - chain.clips[0].index)
     for own, frames in clips_of(pictures, alone, first, skip=prompt.skip, check=check):
-        yield shot.clips[own.index], frames
+        yield chain.clips[own.index], frames
         del frames
 
 
-def _shot_report(report: Report, plan: Plan, shot: Shot) -> Report:
-    """A report that turns the progress of one shot into progress of the plan, in frames of the video."""
-    before = shot.clips[0].index
+def _chain_report(report: Report, plan: Plan, chain: Chain) -> Report:
+    """A report that turns the progress of one chain into progress of the plan, in frames of the video."""
+    before = chain.clips[0].index
 
     def tell(progress: Progress) -> None:
         if progress.clips:  # the user's own graph may sample more clips than the plan has
-            clip = min(progress.clip, len(shot.clips)) + before
+            clip = min(progress.clip, len(chain.clips)) + before
             progress = dataclasses.replace(progress, clip=clip, clips=len(plan.clips))
         if progress.total:
-            done = shot.start + shot.frames * progress.done // progress.total
+            done = chain.start + chain.frames * progress.done // progress.total
             progress = dataclasses.replace(progress, done=done, total=plan.frames)
         report(progress)
 
-    return report if len(plan.shots) == 1 else tell
+    return report if len(plan.chains) == 1 else tell
 
 
 def check_request(request: Request) -> None:
@@ -157,18 +159,28 @@ def _check_files(request: Request) -> None:
         read_graph(request.server.workflow)
 
 
+def _check_shots(plan: Plan) -> None:
+    """Check the files that shots have of their own."""
+    for picture in dict.fromkeys(shot.asked.ref_image for shot in plan.shots):
+        if picture is not None:
+            load_image(picture)
+    for video in dict.fromkeys(shot.asked.pose_video for shot in plan.shots):
+        if video is not None:
+            probe_video(video)
+
+
 def _find_models(plan: Plan) -> ModelNames | None:
-    """Check that a server accepts the graphs of all shots; returns its names of the models, None for the user's graph.
+    """Check that a server accepts the graphs of all chains; returns its names of the models, None for the user's graph.
 
     All graphs are checked first, so that an error in the last one is not found hours after the first has started.
     """
 
-    def takes_all_shots(server: ReadyServer) -> None:
-        for shot in plan.shots:
-            alone = shot_plan(plan, shot)
+    def takes_all_chains(server: ReadyServer) -> None:
+        for chain in plan.chains:
+            alone = chain_plan(plan, chain)
             Prompt(plan=alone, files=placeholders(alone), capabilities=server.capabilities).check(server.inventory)
 
-    with open_server(plan.request, takes_all_shots) as server:
+    with open_server(plan.request, takes_all_chains) as server:
         return server.capabilities.models
 
 
@@ -198,12 +210,8 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield f"{', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on a ComfyUI server"
     if request.server.workflow is not None:
         yield "models, steps, guidance and sampler are the workflow's own"
-    if request.guide.pose_video is not None:
-        missing = missing_pose_seconds(
-            request.guide.pose_video, plan.sampled_frames, match=PoseMatch.TIME, lead_in=plan.lead_in
-        )
-        if missing > 0:
-            yield f"the pose video is {missing:.2f} s shorter than the render: for that long its last pose is held"
+    for video, what, missing in missing_poses(plan, PoseMatch.TIME):
+        yield f"{video} is {missing:.2f} s shorter than the {what}: for that long its last pose is held"
 
 
 def check_options(request: Request) -> None:

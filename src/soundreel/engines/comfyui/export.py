@@ -36,11 +36,12 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
     if is_folder(target):
         raise InputError(f"{says}, which is a folder: name a file")
     inputs.refuse(target, f"{says}, which")
-    if request.cuts:
-        raise InputError(
-            "--cut: a graph renders one shot; export each by --audio-start and --audio-duration", field="cuts"
-        )
     plan = planning.plan(request, probe_sound(request.audio).seconds, equal_clips=True)
+    if len(plan.chains) > 1:
+        raise InputError(
+            "--cut: a graph renders one shot; export each by --audio-start and --audio-duration",
+            field="cuts",
+        )
     with TemporaryDirectory() as scratch:
         files = make_input_files(plan, Path(scratch))
     prompt = Prompt(plan=plan, files=files, capabilities=_capabilities(request), as_video=True)

@@ -55,8 +55,8 @@ class InputNames:
     """Names of a plan's input files on the server."""
 
     sound: str
-    reference: str | None = None
-    poses: Sequence[str] = ()  # a video per clip
+    references: Sequence[str | None] = ()  # a picture per shot
+    poses: Sequence[str | None] = ()  # a video per clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +103,13 @@ def compose(plan: Plan, names: ModelNames, files: InputNames, output: OutputForm
     builder = GraphBuilder()
     model = _load_model(builder, plan.request, names)
     vae = builder.add("vae", "VAELoader", vae_name=names.vae)
-    shared = {
-        **_encode_words(builder, plan.request, names),
-        "vae": vae,
-        "audio_encoder_output": _encode_sound(builder, names, files),
-        "ref_image": files.reference and builder.add("reference", "LoadImage", image=files.reference),
-    }
+    words, references = _encode_words(builder, plan, names), _load_references(builder, files)
+    shared = {"vae": vae, "audio_encoder_output": _encode_sound(builder, names, files)}
     joined: Link | None = None
     for clip in plan.clips:
-        pose = _load_pose(builder, clip, files)
-        latent = _sample(
-            builder, plan, clip, model, _chunk(builder, plan, clip, joined, {**shared, "control_video": pose})
-        )
+        own = {"ref_image": references[clip.shot], "control_video": _load_pose(builder, clip, files)}
+        chunk = _chunk(builder, plan, clip, joined, {**words[clip.shot], **shared, **own})
+        latent = _sample(builder, plan, clip, model, chunk)
         joined = latent if joined is None else _join(builder, f"join_{clip.index + 1}", joined, latent)
     assert joined is not None, "a plan has clips"
     pictures = _decode(builder, plan, vae, joined)
@@ -148,13 +143,34 @@ def _load_model(builder: GraphBuilder, request: Request, names: ModelNames) -> L
     return builder.add("shift", "ModelSamplingSD3", model=model, shift=shift)
 
 
-def _encode_words(builder: GraphBuilder, request: Request, names: ModelNames) -> dict[str, Link]:
+def _encode_words(builder: GraphBuilder, plan: Plan, names: ModelNames) -> list[dict[str, Link]]:
+    """Prompts of each shot; each text is encoded once."""
     clip = builder.add("text_encoder", "CLIPLoader", clip_name=names.text_encoder, type="wan")
-    negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
-    return {
-        "positive": builder.add("positive", "CLIPTextEncode", text=request.prompt or DEFAULT_PROMPT, clip=clip),
-        "negative": builder.add("negative", "CLIPTextEncode", text=negative, clip=clip),
+    asked = [plan.request_of(shot) for shot in plan.shots]
+    texts = {
+        "positive": [request.prompt or DEFAULT_PROMPT for request in asked],
+        "negative": [request.negative_prompt or DEFAULT_NEGATIVE_PROMPT for request in asked],
     }
+    encoded = {
+        (kind, text): builder.add(_numbered(kind, number), "CLIPTextEncode", text=text, clip=clip)
+        for kind, of_shots in texts.items()
+        for number, text in enumerate(dict.fromkeys(of_shots), start=1)
+    }
+    return [{kind: encoded[kind, texts[kind][shot.index]] for kind in texts} for shot in plan.shots]
+
+
+def _load_references(builder: GraphBuilder, files: InputNames) -> list[Link | None]:
+    """The reference image of each shot; each picture is loaded once."""
+    loaded = {
+        name: builder.add(_numbered("reference", number), "LoadImage", image=name)
+        for number, name in enumerate(dict.fromkeys(filter(None, files.references)), start=1)
+    }
+    return [None if name is None else loaded[name] for name in files.references]
+
+
+def _numbered(node_id: str, number: int) -> str:
+    """Of several nodes of a kind: the first has the plain name."""
+    return node_id if number == 1 else f"{node_id}_{number}"
 
 
 def _encode_sound(builder: GraphBuilder, names: ModelNames, files: InputNames) -> Link:
@@ -164,9 +180,10 @@ def _encode_sound(builder: GraphBuilder, names: ModelNames, files: InputNames) -
 
 
 def _load_pose(builder: GraphBuilder, clip: Clip, files: InputNames) -> Link | None:
-    if not files.poses:
+    file = files.poses[clip.index] if files.poses else None
+    if file is None:
         return None
-    video = builder.add(f"pose_file_{clip.index + 1}", "LoadVideo", file=files.poses[clip.index])
+    video = builder.add(f"pose_file_{clip.index + 1}", "LoadVideo", file=file)
     return builder.add(f"pose_{clip.index + 1}", "GetVideoComponents", video=video)
 
 

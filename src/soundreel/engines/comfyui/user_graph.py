@@ -51,8 +51,15 @@ def fill(graph: Graph, plan: Plan, files: InputNames, output: OutputFormat) -> G
     """A copy of `graph` that renders `plan`.
 
     Raises:
-        InputError: the graph has no node for the sound or the reference image, or too few chunks for the plan.
+        InputError: the graph has no node for the sound or the reference image, or too few chunks for the plan, or the
+            plan has shots that continue each other.
     """
+    if len(plan.shots) > 1:
+        raise InputError(
+            "a --workflow of your own has one prompt and one picture, and the storyboard has shots that continue each "
+            "other with others: give these shots hard cuts, or leave --workflow out",
+            field="server.workflow",
+        )
     filled = copy.deepcopy(graph)
     _fill_sound(filled, files)
     _fill_chunks(filled, plan)
@@ -99,7 +106,8 @@ def _fill_chunks(graph: Graph, plan: Plan) -> None:
 
 def _fill_reference(graph: Graph, files: InputNames) -> None:
     """Set the image of the LoadImage nodes linked to the chunks' ref_image, else of those with "ref" in the title."""
-    if files.reference is None:
+    reference = files.references[0] if files.references else None
+    if reference is None:
         return
     linked = _sources(graph, "ref_image", "LoadImage")
     titled = [node for node in _nodes(graph, "LoadImage") if "ref" in _title(node)]
@@ -107,11 +115,11 @@ def _fill_reference(graph: Graph, files: InputNames) -> None:
     if not loaders:
         raise InputError("the workflow has no LoadImage node for a reference: leave out --ref-image, or add one")
     for node in loaders:
-        node["inputs"]["image"] = files.reference
+        node["inputs"]["image"] = reference
 
 
 def _fill_words(graph: Graph, plan: Plan) -> None:
-    request = plan.request
+    request = plan.request_of(plan.shots[0])
     for name, text in (("positive", request.prompt), ("negative", request.negative_prompt)):
         if text is None:
             continue

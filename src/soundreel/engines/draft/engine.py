@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,8 +25,9 @@ from soundreel.host_memory import available_memory
 from soundreel.media.files import check_file
 from soundreel.media.image import load_image
 from soundreel.request import Request
+from soundreel.shot_poses import pose_videos
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
-from soundreel.units import Frames
+from soundreel.units import Frames, StrPath
 from soundreel.weights.lora_files import LoraSource, lora_file
 
 CPU = "cpu"
@@ -96,9 +98,10 @@ class DraftEngine(PrintsNothing):
                 f"{request.width}x{request.height} and {frames} frames per clip need about {_gigabytes(needed)}, "
                 f"this machine has {_gigabytes(free)} free: use a smaller --width/--height or --infer-frames"
             )
-        _load_reference(request)
-        _check_unused_files(request)
-        return Prepared(plan=plan, identity={}, notes=tuple(_notes(request)))
+        for path in dict.fromkeys(plan.request_of(shot).ref_image for shot in plan.shots):
+            _load_reference(path)
+        _check_unused_files(plan)
+        return Prepared(plan=plan, identity={}, notes=tuple(_notes(plan)))
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """Measure the time for one small frame and scale it to the plan's size and length."""
@@ -124,15 +127,25 @@ class DraftEngine(PrintsNothing):
         plan, request = prepared.plan, prepared.plan.request
         report(Progress(stage=Stage.ANALYSE))
         features = self._features(plan, check)
-        picture, size = _load_reference(request), (request.width, request.height)
+        size = request.width, request.height
+
+        @lru_cache(maxsize=1)
+        def picture_of(path: str | Path | None) -> Picture | None:
+            return _load_reference(path)
 
         @lru_cache(maxsize=2)  # for this shot, and for a clip in it with a seed of its own
-        def renderer_of(seed: int) -> FrameRenderer:
-            return _open_renderer(request.replace(seed=seed), size, picture, features)
+        def renderer_of(shot: int, seed: int) -> FrameRenderer:
+            asked = plan.request_of(plan.shots[shot])
+            return _open_renderer(
+                asked.replace(seed=seed),
+                size,
+                picture_of(None if asked.ref_image is None else Path(asked.ref_image)),
+                features,
+            )
 
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
             for clip in plan.clips[start.index :]:
-                renderer = renderer_of(_drawn_with(clip))
+                renderer = renderer_of(clip.shot, _drawn_with(plan, clip))
                 yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
 
     def _features(self, plan: Plan, check: Check) -> SoundFeatures:
@@ -142,24 +155,26 @@ class DraftEngine(PrintsNothing):
         return self._heard[1]
 
 
-def _drawn_with(clip: Clip) -> int:
+def _drawn_with(plan: Plan, clip: Clip) -> int:
     """The seed of a clip's pattern: by default the same in a shot, where the clips' own are counted on."""
-    seed = clip.seed - clip.index + clip.shot
+    counted_on = clip.index - plan.shot_of(clip).clips[0].index if plan.request.shots else clip.index - clip.shot
+    seed = clip.seed - counted_on
     return seed if seed >= 0 else seed + 2**64  # a clip drawn again with a small seed
 
 
-def _check_unused_files(request: Request) -> None:
+def _check_unused_files(plan: Plan) -> None:
     """Check those that only a render of the model takes: a draft is to find what is missing for it."""
-    for lora in request.compute.loras:
+    for lora in plan.request.compute.loras:
         lora_file(LoraSource.parse(lora).path)
-    if request.guide.pose_video is not None:
-        check_file(request.guide.pose_video, "pose video")
+    for path in pose_videos(plan):
+        check_file(path, "pose video")
 
 
-def _notes(request: Request) -> Iterator[str]:
+def _notes(plan: Plan) -> Iterator[str]:
     """Notes on options of the model that have no effect on a draft."""
+    request = plan.request
     given = {
-        "--pose-video": request.guide.pose_video,
+        "--pose-video": pose_videos(plan),
         "--start-from-ref": request.guide.start_from_ref,
         "--lora": request.compute.loras,
     }
@@ -192,8 +207,8 @@ def _progress(plan: Plan, clip: Clip, drawn: int) -> Progress:
     )
 
 
-def _load_reference(request: Request) -> Picture | None:
-    return None if request.ref_image is None else load_image(request.ref_image)
+def _load_reference(path: StrPath | None) -> Picture | None:
+    return None if path is None else load_image(path)
 
 
 def _open_renderer(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from soundreel.engines.base import KeptBytes, Start
 from soundreel.engines.native.clips import ClipDecoder, Negative, first_motion, next_motion
+from soundreel.engines.native.scene import read_reference
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.types import Carry, Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT, Frames
@@ -52,7 +53,7 @@ class Chain:
     """The clips of a plan as they are sampled and printed, in order.
 
     Args:
-        reference: the reference image, pixels [3, 1, H, W].
+        reference: the request's reference image, pixels [3, 1, H, W].
     """
 
     plan: Plan
@@ -73,16 +74,22 @@ class Chain:
     def motion_before(self, clip: Clip) -> Tensor | None:
         """Pixels [3, 73, H, W] of the frames before `clip`; None: it begins a shot, and nothing comes before."""
         if not self.plan.continues(clip):
-            starts = self.plan.request.guide.start_from_ref
-            assert not starts or self.reference is not None
-            return first_motion(self.reference) if starts and self.reference is not None else None
+            return first_motion(self._picture_of(clip)) if self.plan.request.guide.start_from_ref else None
         if self._motion is None or self._motion[0] != clip.index:
             self._motion = clip.index, self._kept_or_printed(clip)
         return self._motion[1]
 
+    def _picture_of(self, clip: Clip) -> Tensor:
+        """The reference image of a clip's shot."""
+        shot = self.plan.shot_of(clip)
+        if shot.asked.ref_image is not None:
+            return read_reference(self.plan.request_of(shot))
+        assert self.reference is not None, "a request that starts from the reference image has one"
+        return self.reference
+
     def handed_on(self, clip: Clip, pixels: Tensor) -> Carry:
         """What the clip after `clip` continues; `pixels` are the clip's own frames."""
-        if self.plan.is_last_of_shot(clip):
+        if self.plan.is_last_of_chain(clip):
             self._motion = None
             return Carry()
         enough = pixels.shape[1] >= MOTION_FRAMES

@@ -7,6 +7,7 @@ Legend: T frames, H × W pixels, F = size / 4 latent frames, h × w latent size,
 Pixels are float32 [3, T, H, W] from −1 to 1. Source: Wan-Video/Wan2.2 (Apache-2.0), `WanS2V.generate`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +27,18 @@ REFERENCE_MOTION_FRAMES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What all clips of a render hear and are told."""
+class Words:
+    """What a shot's clips are told."""
 
     prompt: Tensor  # [n, text width]
     negative: Tensor | None  # None: no guidance, one pass per step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What the clips of a render are told and hear."""
+
+    words: tuple[Words, ...]  # of each shot
     sound: Tensor | StoredSound  # [S, C, sampled frames of the whole plan], at 16 per second
 
 
@@ -57,12 +65,22 @@ class ClipDecoder:
 
     Args:
         vae: moved to `device`, where it stays.
-        reference: the reference image, pixels [3, 1, H, W].
+        reference: the reference image, pixels [3, 1, H, W]; of shots that `add_reference` names, that one.
     """
 
     def __init__(self, vae: Vae, reference: Tensor | None, device: torch.device) -> None:
         self.vae = vae.to(device)
         self.reference = None if reference is None else vae.encode(reference)  # [16, 1, h, w]
+        self._of_shots: dict[int, Tensor] = {}
+
+    @torch.inference_mode()
+    def add_reference(self, shots: Iterable[int], reference: Tensor) -> None:
+        """Give shots a reference image of their own, pixels [3, 1, H, W]; it is encoded once."""
+        self._of_shots |= dict.fromkeys(shots, self.vae.encode(reference))
+
+    def reference_of(self, clip: Clip) -> Tensor | None:
+        """Latents [16, 1, h, w] of the picture that a clip sees; None: it sees none."""
+        return self._of_shots.get(clip.shot, self.reference)
 
     @torch.inference_mode()
     def decode(self, negative: Negative, clip: Clip, pictures: Tensor | None = None) -> Tensor:
@@ -73,7 +91,8 @@ class ClipDecoder:
         Without motion and without a reference the VAE's first latent frame is one picture: as many as are
         left when the lead-in is dropped.
         """
-        latents, before = negative.latents.cpu(), self.reference if negative.motion is None else negative.motion
+        latents = negative.latents.cpu()
+        before = self.reference_of(clip) if negative.motion is None else negative.motion
         behind = latents if before is None else torch.cat([before.cpu(), latents], dim=1)
         return self.vae.decode(behind, clip.size - clip.lead_in, pictures)
 
@@ -140,14 +159,15 @@ class ClipSampler:
     def _conditions(self, given: ClipInput, motion: Tensor | None, shape: tuple[int, int, int]) -> ClipConditions:
         """The positive branch and, with guidance, the negative one: other words, and no sound."""
         scene, device = self._scene, self._device
+        words, reference = scene.words[given.clip.shot], self._decoder.reference_of(given.clip)
         sound = scene.sound[..., given.first_sampled : given.first_sampled + given.clip.size].to(device)
-        texts = (scene.prompt,) if scene.negative is None else (scene.prompt, scene.negative)
+        texts = (words.prompt,) if words.negative is None else (words.prompt, words.negative)
         return ClipConditions(
             clip=given.clip.index + 1,
             size=shape,
             texts=tuple(text.to(device) for text in texts),
             sounds=(sound, torch.zeros_like(sound))[: len(texts)],
-            reference=None if self._decoder.reference is None else self._decoder.reference.to(device),
+            reference=None if reference is None else reference.to(device),
             motion=motion,
             pose=None if given.pose is None else self._vae.encode(given.pose)[:, 1:].to(device),
         )

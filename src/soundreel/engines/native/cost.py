@@ -174,7 +174,7 @@ def clip_seconds(  # noqa: PLR0913 - what a clip takes depends on all of it
 
     `streamed_bytes` come to the device for every pass, or with `together` for every step; meanwhile it computes.
     """
-    request = plan.request
+    request = plan.request_of(plan.shot_of(clip))
     one = pass_seconds(pass_cost(sizes, count_tokens(plan, clip), float8=float8), speeds) / mesh[1]
     copies = streamed_bytes / speeds.to_device
     passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)

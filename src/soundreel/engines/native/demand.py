@@ -15,6 +15,7 @@ from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.planning import Tokens, count_tokens
 from soundreel.request import Precision, VaePrecision
+from soundreel.shot_poses import pose_videos
 from soundreel.types import Plan
 from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component
@@ -166,7 +167,7 @@ def pixel_demand(plan: Plan, device: torch.device, vae_dtype: torch.dtype) -> Pi
         frames=frames,
         motion_frames=MOTION_FRAMES if continues else 0,
         latents=frames // FRAMES_PER_LATENT + (MOTION_LATENTS if continues else 1),
-        has_pose=request.guide.pose_video is not None,
+        has_pose=bool(pose_videos(plan)),
         vae_dtype=vae_dtype,
         vae_steps=VAE_STEPS if device.type == "cuda" else VAE_STEPS[-1:],
         vae_binds=not devices.has_own_convolutions(device, vae_dtype),

@@ -46,7 +46,7 @@ from soundreel.engines.native.progress import (
     show_picture,
 )
 from soundreel.engines.native.rank_process import READY, Load
-from soundreel.engines.native.scene import poses, prepare_scene, read_reference
+from soundreel.engines.native.scene import poses, prepare_scene, read_reference, references_of_shots
 from soundreel.engines.native.team import asked_devices
 from soundreel.engines.native.warm_up import WarmUp
 from soundreel.engines.native.workers import Workers, open_denoiser
@@ -197,7 +197,9 @@ def _render(
     vae.on_cpu = on_cpu = CpuProgress(plan, report)
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
-    for_all = vae.take_fallback()  # the reference is what all clips see
+    for shots, picture in references_of_shots(plan, start.index):
+        decoder.add_reference(shots, picture)
+    for_all = vae.take_fallback()  # references are what all clips see
     chain = Chain(plan, start, decoder, reference)
     sampling: _Sampling | None = None  # its networks are loaded for the first clip that needs them
     for clip in plan.clips[start.index :]:

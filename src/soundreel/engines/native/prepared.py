@@ -19,7 +19,7 @@ from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import preview_note
 from soundreel.engines.native.team import Team, choose_team
 from soundreel.errors import EngineError, InputError
-from soundreel.media.pose import PoseMatch, missing_pose_seconds
+from soundreel.media.pose import PoseMatch
 from soundreel.media.video import probe_video
 from soundreel.models.attention import Kernel, choose_kernel
 from soundreel.models.devices import pick_device
@@ -27,6 +27,7 @@ from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.presets import TURBO_SIGMAS, default_shift
 from soundreel.request import AvAlign, Precision, Request, VaePrecision
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
+from soundreel.shot_poses import missing_poses, pose_videos
 from soundreel.types import Plan
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import Outline, outline_model
@@ -114,8 +115,8 @@ def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.devi
     sources = [LoraSource.parse(text) for text in request.compute.loras]
     for source in sources:
         lora_file(source.path)
-    if request.guide.pose_video is not None:
-        probe_video(request.guide.pose_video)
+    for path in pose_videos(plan):
+        probe_video(path)
     files, device = find_files(request), pick_device(request.compute.device)
     outlines = outline_model(files)
     loras = _open_loras(sources, outlines[Component.TRANSFORMER])
@@ -218,13 +219,10 @@ def _notes(plan: Plan, memory: MemoryPlan) -> Iterator[str]:
     rough = preview_note(request.compute.models) if request.output.preview else None
     if rough is not None:
         yield rough
-    if request.guide.pose_video is None:
-        return
     match = pose_match(request)
-    missing = missing_pose_seconds(request.guide.pose_video, plan.sampled_frames, match=match, lead_in=plan.lead_in)
-    if missing > 0:
-        then = "there is no pose" if match is PoseMatch.REFERENCE else "its last pose is held"
-        yield f"the pose video is {missing:.2f} s shorter than the render: for that long {then}"
+    then = "there is no pose" if match is PoseMatch.REFERENCE else "its last pose is held"
+    for video, what, missing in missing_poses(plan, match):
+        yield f"{video} is {missing:.2f} s shorter than the {what}: for that long {then}"
 
 
 def find_files(request: Request, components: Collection[Component] = tuple(Component)) -> ModelFiles:

@@ -1,5 +1,6 @@
 """What all clips of a render share, and what each is rendered from: words, sound, reference, poses, motion frames."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from soundreel.driving_sound import driving_sound
 from soundreel.engines.base import Prepared
-from soundreel.engines.native.clips import Scene
+from soundreel.engines.native.clips import Scene, Words
 from soundreel.engines.native.inputs import (
     fit_reference,
     pose_windows,
@@ -23,7 +24,8 @@ from soundreel.engines.native.sound_store import StoredSound, cached_features, f
 from soundreel.media.image import cover, load_image, load_plain_image
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from soundreel.request import RefFit, Request
-from soundreel.types import Check, Plan, go_on
+from soundreel.shot_poses import pose_runs
+from soundreel.types import Check, Plan, Shot, go_on
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
@@ -38,7 +40,7 @@ def prepare_scene(
     """
     plan, placement = prepared.plan, prepared.placement
     networks = Networks() if networks is None else networks
-    request, device, encoders = plan.request, placement.device, placement.memory.encoders
+    device, encoders = placement.device, placement.memory.encoders
     loads_beside = placement.memory.loads_beside
     if not loads_beside and (encoders is Encoders.ALONE or not networks.has_transformer_of(placement)):
         networks.let_go(Component.TRANSFORMER)
@@ -49,17 +51,23 @@ def prepare_scene(
         encoder = networks.text_encoder(placement, streamed=streamed, on_load=on_load)
         return [encoder.encode(text) for text in texts]
 
-    prompt = request.prompt or DEFAULT_PROMPT
-    negative = request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
-    prompts = [prompt, negative] if request.sampling.guide_scale > 1 else [prompt]
-    texts = networks.prompts(placement, prompts, encode)
+    of_shots = [_texts(plan.request_of(shot)) for shot in plan.shots]
+    texts = list(dict.fromkeys(text for own in of_shots for text in own))
+    encoded = dict(zip(texts, networks.prompts(placement, texts, encode), strict=True))
     if encoders is not Encoders.STAY:
         networks.let_go(Component.TEXT_ENCODER)
     load = partial(networks.sound_encoder, placement, on_load)
     sound = encode_sound(plan, placement.files, device, on_load, check, load)
     if encoders is not Encoders.STAY:
         networks.let_go(Component.AUDIO_ENCODER)
-    return Scene(prompt=texts[0], negative=texts[1] if len(texts) > 1 else None, sound=sound)
+    words = (Words(prompt=encoded[own[0]], negative=encoded[own[1]] if len(own) > 1 else None) for own in of_shots)
+    return Scene(words=tuple(words), sound=sound)
+
+
+def _texts(request: Request) -> tuple[str, ...]:
+    """The prompt, and with guidance the negative one."""
+    prompt, negative = request.prompt or DEFAULT_PROMPT, request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
+    return (prompt, negative) if request.sampling.guide_scale > 1 else (prompt,)
 
 
 def encode_sound(
@@ -99,21 +107,35 @@ def read_reference(request: Request) -> Tensor:
     return to_pixels(picture[None])
 
 
+def references_of_shots(plan: Plan, start: int) -> Iterator[tuple[list[int], Tensor]]:
+    """The reference images that shots have of their own, each once, as `read_reference`, with the shots' indexes.
+
+    Shots that end before the clip with index `start` are left out.
+    """
+    of_pictures: dict[str, list[Shot]] = {}
+    for shot in plan.shots[plan.clips[start].shot :]:
+        if shot.asked.ref_image is not None:
+            of_pictures.setdefault(os.fspath(shot.asked.ref_image), []).append(shot)
+    for shots in of_pictures.values():
+        yield [shot.index for shot in shots], read_reference(plan.request_of(shots[0]))
+
+
 def poses(plan: Plan, start: int, check: Check = go_on) -> Iterator[Tensor | None]:
-    """The pose video's window for each clip from index `start` on; None without a pose video.
+    """The window of its pose video for each clip from index `start` on; None without one.
 
     `check` is called before each of its frames, and may raise to stop.
     """
     request = plan.request
-    if request.guide.pose_video is None:
-        yield from (None for _ in plan.clips[start:])
-        return
-    yield from pose_windows(
-        request.guide.pose_video,
-        [(plan.first_sampled(clip), clip.size) for clip in plan.clips[start:]],
-        width=request.width,
-        height=request.height,
-        match=pose_match(request),
-        lead_in=plan.lead_in,
-        check=check,
-    )
+    for run in pose_runs(plan, start):
+        if run.path is None:
+            yield from (None for _ in run.clips)
+            continue
+        yield from pose_windows(
+            run.path,
+            [(run.first_sampled(plan, clip), clip.size) for clip in run.clips],
+            width=request.width,
+            height=request.height,
+            match=pose_match(request),
+            lead_in=plan.lead_in,
+            check=check,
+        )

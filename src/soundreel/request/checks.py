@@ -1,9 +1,13 @@
 """How what is asked is checked, where a type and a range do not say it all. Each check raises `InputError`."""
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 from urllib.parse import urlsplit
 
 from soundreel.errors import InputError
+from soundreel.request.shots import ShotRequest
 from soundreel.units import MAX_SIDE_PIXELS, MODEL_FPS, SIZE_MULTIPLE
 
 ALIKE_SECONDS: Final = 1.0
@@ -27,6 +31,28 @@ def check_lengths(*, frames: int | None, duration: float | None, full: bool, is_
         raise InputError(
             f"--frames {frames} ({seconds:.2f} s) and --audio-duration {duration:g} are two lengths: give one of them",
             field="window.frames",
+        )
+
+
+def check_shots(shots: Sequence[ShotRequest], cuts: Sequence[float]) -> None:
+    """Raise `InputError` unless shots begin one after the other, are told apart by their names, and replace cuts."""
+    if shots and cuts:
+        raise InputError("--cut and the shots of a storyboard both say where cuts are: give one of them", field="cuts")
+    for before, shot in pairwise(shots):
+        if shot.start < before.start:
+            raise InputError(
+                f"a shot begins at {shot.start:g} s, the one before it at {before.start:g} s: expected them in order",
+                field="shots.start",
+            )
+    names = Counter(shot.name for shot in shots if shot.name)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"two shots are called {twice!r}: expected a name for each", field="shots.name")
+    numeric = next((name for name in names if name.isdecimal()), None)
+    if numeric is not None:
+        raise InputError(
+            f"a shot is called {numeric!r}: expected a name that is no number, which would be a clip's",
+            field="shots.name",
         )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from soundreel.errors import InputError
 from soundreel.fields import Option
@@ -41,12 +41,13 @@ def _known(data: Mapping[str, Any], kind: Any, leave_out: Callable[[Option], boo
         for field in dataclasses.fields(kind)
         if "option" not in field.metadata or not leave_out(field.metadata["option"])
     }
-    return {
-        name: _known(value, kinds[name], leave_out) if _is_group(kinds[name]) and isinstance(value, Mapping) else value
-        for name, value in data.items()
-        if name in kinds
-    }
+    return {name: _known_value(value, kinds[name], leave_out) for name, value in data.items() if name in kinds}
 
 
-def _is_group(kind: Any) -> bool:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
+def _known_value(value: Any, kind: Any, leave_out: Callable[[Option], bool]) -> Any:
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return _known(value, kind, leave_out)
+    inner = get_args(kind)
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return [_known_value(entry, inner[0], leave_out) for entry in value]
+    return value
