@@ -14,6 +14,7 @@ from soundreel.cli.group import SoundreelGroup
 from soundreel.cli.guard import guard
 from soundreel.cli.help import HelpfulTyper
 from soundreel.cli.options import METAVARS, takes_encoding, takes_request, takes_requests, whole_number
+from soundreel.cli.serve import serve
 from soundreel.cli.signals import ignore_signals
 from soundreel.cli.statements import (
     interpolation_begins,
@@ -40,6 +41,7 @@ app = HelpfulTyper(
 
 
 app.add_typer(models.app, name="models")
+app.command()(serve)
 
 
 def main() -> None:
