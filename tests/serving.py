@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +20,11 @@ T = TypeVar("T")
 SMALL_JOB = {"size": "64x64", "sampling.infer_frames": 8, "window.frames": 35}
 """5 clips, drawn in well under a second."""
 
-LONG_JOB = {"size": "256x256", "sampling.infer_frames": 8, "window.frames": 117}
-"""15 clips, a few seconds."""
+LONG_JOB = {"size": "256x256", "sampling.infer_frames": 8, "window.frames": 77}
+"""10 clips, a second or two."""
 
 
-def wait_for(found: Callable[[], T], seconds: float = HANGS_SECONDS) -> T:
+def wait_for(found: Callable[[], T], seconds: float = 120.0) -> T:
     """What `found` returns once it is anything."""
     end = time.monotonic() + seconds
     while not (result := found()):
@@ -37,13 +36,15 @@ def wait_for(found: Callable[[], T], seconds: float = HANGS_SECONDS) -> T:
 class Server:
     """A server that may be killed and started again on the same data; a context manager."""
 
-    def __init__(self, data: Path, *options: str, token: str | None = None) -> None:
-        self.data, self._options, self._token = data, options, token
+    def __init__(
+        self, data: Path, *options: str, token: str | None = None, program: tuple[str, ...] = ("-m", "soundreel")
+    ) -> None:
+        self.data, self._options, self._token, self._program = data, options, token, program
         self.said: list[str] = []
 
     def start(self) -> None:
         words = ["serve", "--port", "0", "--data", str(self.data), "--engine", "draft", *self._options]
-        self.process = start(*words)
+        self.process = start(*words, program=self._program)
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said.append(line)
@@ -109,10 +110,8 @@ class Server:
 
     def worker_pids(self) -> list[int]:
         """Of the processes that the server has started."""
-        found = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
-        ).stdout.splitlines()
-        return [int(line.split()[0]) for line in found if "soundreel.server.worker" in line]
+        workers = good(self.client.get("/v1/status"))["workers"]
+        return [worker["pid"] for worker in workers if worker["pid"] is not None]
 
     def kill_worker(self) -> None:
         """SIGKILL the only one."""

@@ -130,7 +130,7 @@ def answer_schemas() -> Schema:
                             "name": TEXT,
                             "engine": TEXT,
                             "devices": several(TEXT),
-                            "is_running": TRUTH,
+                            "pid": maybe(COUNT) | {"description": "Of its process; null: nothing is loaded."},
                             "job": maybe(TEXT),
                         }
                     )

@@ -97,7 +97,7 @@ class Supervisor:
                 "name": worker.spec.name,
                 "engine": worker.spec.engine,
                 "devices": list(worker.spec.devices),
-                "is_running": worker.process is not None,
+                "pid": None if worker.process is None else worker.process.pid,
                 "job": None if worker.job is None else worker.job.id,
             }
             for worker in self._workers.values()
@@ -127,6 +127,8 @@ class Supervisor:
             with suppress(RefusedError):  # the queue cannot be written now: it is tried again
                 for worker in self._workers.values():
                     self._look_after(worker)
+                for job in self._queue.deleted():
+                    self._remove(job)
         self._end_all()
 
     def _hear(self, name: str, number: int, message: object) -> None:
@@ -210,8 +212,6 @@ class Supervisor:
         job, worker.job, worker.outcome = worker.job, None, None
         worker.idle_since, worker.told_to_stop = self._clock(), None
         self._hub.drop(job.id)
-        for deleted in self._queue.deleted():
-            self._remove(deleted)
 
     def _begin(self, worker: Working) -> bool:
         """Give a worker the next job, if there is one for it."""

@@ -94,7 +94,7 @@ def read_wanted(sent: Mapping[str, Any]) -> Wanted:
     files: dict[str, str] = {}
     words: dict[str, Any] = {}
     for name, value in _flattened(sent):
-        known = OPENAI_NAMES.get(name, FLAT_NAMES.get(name, name))
+        known = name if name in WORDS else OPENAI_NAMES.get(name, FLAT_NAMES.get(name, name))
         if known in UPLOADED:
             place, settled = files, _file_id(name, value)
         elif known in FIELDS:
