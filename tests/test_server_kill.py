@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from media_files import quick_sound
 from serving import LONG_JOB, Server, good, refused, wait_for
 from soundreel.disk.processes import start_of
 from soundreel.media.video import read_frames
@@ -177,7 +178,7 @@ def test_while_the_queue_is_locked_status_is_told_and_what_has_ended_is_noted_la
     server.stored(job)
     lock = sqlite3.connect(server.data / "queue.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    wait_for(lambda: (server.data / "jobs" / job / "video.mp4").exists())
+    wait_for((server.data / "jobs" / job / "video.mp4").exists)
     assert server.get(job)["state"] == "running"
     answer = server.client.post("/v1/videos", json={"audio": sound, "window.frames": 5})
     assert refused(answer, 503)["code"] == "busy"
@@ -198,7 +199,7 @@ def test_a_job_that_cannot_be_written_fails_with_the_reason_and_others_go_on(tmp
     )
     server = Server(tmp_path / "data", program=program)
     with server:
-        sound = server.upload(write_short(tune, tmp_path))
+        sound = server.upload(quick_sound(tune, tmp_path))
         job = server.create(sound, **{"size": "1024x1024", "window.frames": 32, "output.crf": 0})["id"]
         failed = server.ended(job)
         assert (failed["state"], failed["error"]["code"]) == ("failed", "media_error")
@@ -209,9 +210,3 @@ def test_a_job_that_cannot_be_written_fails_with_the_reason_and_others_go_on(tmp
         large.write_bytes(b"RIFF" + bytes(2 * limit))
         with large.open("rb") as file:
             assert refused(server.client.post("/v1/files", files={"file": file}), 507)["code"] == "disk_full"
-
-
-def write_short(tune: Path, folder: Path) -> Path:
-    from media_files import quick_sound
-
-    return quick_sound(tune, folder)
