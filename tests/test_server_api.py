@@ -199,7 +199,7 @@ def test_parts_of_a_video_are_sent_as_asked(server: Server, sound: str) -> None:
         ({"loras": ["anime"]}, "loras", "there is no LoRA 'anime' here: there are none"),
         ({"loras": ["/etc/passwd:1"]}, "loras", "there is no LoRA"),
         ({"workflow": "../x.json"}, "workflow", "there is no workflow"),
-        ({"output": {"path": "/tmp/x.mp4"}}, "output.path", "the server's to say"),
+        ({"output": {"path": "/srv/x.mp4"}}, "output.path", "the server's to say"),
         ({"compute": {"models": "/"}}, "compute.models", "the server's to say"),
         ({"compute": {"device": "cuda"}}, "compute.device", "the server's to say"),
         ({"server": {"urls": ["http://x"]}}, "server.urls", "the server's to say"),
