@@ -43,7 +43,7 @@ class Server:
         self.said: list[str] = []
 
     def start(self) -> None:
-        words = ["serve", "--port", "0", "--data", str(self.data), "--engine", "draft", *self._options]
+        words = ["serve", "--data", str(self.data), "--engine", "draft", "--port", "0", *self._options]
         self.process = start(*words, program=self._program)
         assert self.process.stderr is not None
         for line in self.process.stderr:

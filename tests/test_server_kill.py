@@ -1,4 +1,4 @@
-"""Kill -9 of the server and of its workers at any moment: no job is lost, none done twice, and pictures are the same."""
+"""Kill -9 of the server and of its workers at any moment: no job is lost, none done twice, all pictures the same."""
 
 import json
 import os
