@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from soundreel.render.shot_process import Job
 from soundreel.request import Request
 from soundreel.server.jobs import Failure
 from soundreel.types import Progress
@@ -18,6 +19,14 @@ class Work:
     attempt: int  # of the job: what an earlier one says is not listened to
     request: Request
     folder: Path  # of the job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Help:
+    """To a worker: take shots of a job that another worker has begun."""
+
+    job: str
+    share: Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,7 @@ class Begun(Word):
     """All checks are passed, and the first clip is begun."""
 
     facts: Mapping[str, Any]
+    share: Job | None = None  # what another worker needs to take shots of it; None: there is one shot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,14 @@ class Failed(Word):
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Word):
     """It was stopped, as asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Helped:
+    """From a worker that has helped: nothing is left to do, or it was told to stop, or cannot go on."""
+
+    job: str
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

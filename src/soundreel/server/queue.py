@@ -300,6 +300,11 @@ class Queue:
                 self._note(db, job, str(state), failure.message)
             return state
 
+    def note(self, job: str, kind: str, says: str) -> None:
+        """Note something that has happened to a job."""
+        with self._writing() as db:
+            self._note(db, job, kind, says)
+
     def has_gone_on(self, job: str) -> None:
         """A running job has stored more of its video: earlier crashes are not its own."""
         with self._writing() as db:

@@ -11,20 +11,34 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from soundreel.disk.processes import is_running
+from soundreel.render.shot_process import Job as Share
 from soundreel.server.errors import PathHider, RefusedError, failure_of
 from soundreel.server.jobs import Job, Lease
 from soundreel.server.live import Hub
-from soundreel.server.messages import Alive, Begun, Failed, Going, Gone, Made, Stop, Stopped, Word, Work
+from soundreel.server.messages import (
+    Alive,
+    Begun,
+    Failed,
+    Going,
+    Gone,
+    Help,
+    Helped,
+    Made,
+    Stop,
+    Stopped,
+    Word,
+    Work,
+)
 from soundreel.server.processes import Process, how_it_ended
 from soundreel.server.queue import Queue, still_runs
 from soundreel.server.settings import Settings, WorkerSpec
 from soundreel.server.uploads import Uploads
-from soundreel.server.wire import request_of
+from soundreel.server.wire import placed, request_of
 
 TICK_SECONDS: Final = 0.5
 """Between two looks at what nobody tells of."""
@@ -49,6 +63,9 @@ class Working:
     heard: float = 0.0  # when it gave its last sign of life
     idle_since: float = 0.0
     told_to_stop: float | None = None
+    share: Share | None = None  # of its job, for workers that have nothing else to do
+    helps: str | None = None  # the job of another worker that it takes shots of
+    helped: set[str] = field(default_factory=set)  # jobs that it has nothing to do in any more
     stored: int = 0  # clips of its job that it has told of
     outcome: Callable[[], object] | None = field(default=None, repr=False)  # of its job, not in the queue yet
 
@@ -98,7 +115,7 @@ class Supervisor:
                 "engine": worker.spec.engine,
                 "devices": list(worker.spec.devices),
                 "pid": None if worker.process is None else worker.process.pid,
-                "job": None if worker.job is None else worker.job.id,
+                "job": worker.helps if worker.job is None else worker.job.id,
             }
             for worker in self._workers.values()
         ]
@@ -138,6 +155,8 @@ class Supervisor:
         worker.heard = self._clock()
         if isinstance(message, Gone):
             self._bury(worker)
+        elif isinstance(message, Helped):
+            worker.helps, worker.idle_since = None, worker.heard
         elif isinstance(message, Word) and _is_about(message, worker.job):
             self._hear_word(worker, message)
         else:
@@ -147,6 +166,7 @@ class Supervisor:
         job = word.job
         if isinstance(word, Begun):
             facts = {**word.facts, "notes": [self._hide(note) for note in word.facts["notes"]]}
+            worker.share = word.share
             self._hub.update(job, begun=facts, worker=worker.spec.name)
         elif isinstance(word, Going):
             if word.stored > worker.stored:
@@ -169,7 +189,7 @@ class Supervisor:
         """A worker's process is gone."""
         assert worker.process is not None
         code = worker.process.wait(1.0)
-        worker.process, worker.loaded = None, None
+        worker.process, worker.loaded, worker.helps = None, None, None
         job = worker.job
         if job is not None and worker.outcome is None:
             why = f"the worker {worker.spec.name} {how_it_ended(code)}"
@@ -183,7 +203,9 @@ class Supervisor:
             self._settle(worker)
         if worker.job is not None:
             self._look_after_job(worker, now)
-        elif not self._begin(worker) and worker.process is not None:
+        elif worker.helps is not None:
+            self._look_after_help(worker, now)
+        elif not self._begin(worker) and not self._help(worker) and worker.process is not None:
             if now - worker.idle_since > self._settings.idle_seconds:
                 worker.process.dismiss()  # all memory is given back; it is started again when there is work
             elif now - worker.heard > SILENCE_SECONDS:
@@ -204,12 +226,47 @@ class Supervisor:
         elif now - worker.told_to_stop > CANCEL_SECONDS:
             process.kill()
 
+    # several workers for one job
+
+    def _help(self, worker: Working) -> bool:
+        """Let a worker that has nothing to do take shots of another one's job, if there are any."""
+        for other in self._workers.values():
+            job, share = other.job, other.share
+            if job is None or share is None or other.outcome is not None or other.told_to_stop is not None:
+                continue
+            if other.spec.engine != worker.spec.engine or job.id in worker.helped or not _has_shots(other, self._hub):
+                continue
+            process = worker.process or self._start(worker)
+            request = placed(share.request, worker.spec)
+            process.say(Help(job=job.id, share=replace(share, request=request)))
+            worker.helps, worker.loaded, worker.told_to_stop = job.id, job.weights, None
+            worker.helped = {*(one.job.id for one in self._workers.values() if one.job is not None)} & worker.helped
+            worker.helped.add(job.id)
+            self._queue.note(job.id, "helped", worker.spec.name)
+            return True
+        return False
+
+    def _look_after_help(self, worker: Working, now: float) -> None:
+        """A helper stops when its job ends, or when a job of its own waits."""
+        process, job = worker.process, worker.helps
+        assert process is not None
+        assert job is not None
+        is_needed = any(other.job is not None and other.job.id == job for other in self._workers.values())
+        if now - worker.heard > SILENCE_SECONDS:
+            process.kill()
+        elif worker.told_to_stop is not None:
+            if now - worker.told_to_stop > CANCEL_SECONDS:
+                process.kill()
+        elif not is_needed or self._has_work(worker):
+            process.say(Stop(job=job))
+            worker.told_to_stop = now
+
     def _settle(self, worker: Working) -> None:
         """Write down what has become of a worker's job; it has none then."""
         assert worker.outcome is not None
         assert worker.job is not None
         worker.outcome()
-        job, worker.job, worker.outcome = worker.job, None, None
+        job, worker.job, worker.outcome, worker.share = worker.job, None, None, None
         worker.idle_since, worker.told_to_stop = self._clock(), None
         self._hub.drop(job.id)
 
@@ -222,6 +279,7 @@ class Supervisor:
         if job is None:
             return False
         worker.job, worker.loaded, worker.stored, worker.told_to_stop = job, job.weights, 0, None
+        worker.share = None
         self._hub.update(job.id, worker=worker.spec.name)
         try:
             request = request_of(job, self._uploads.paths(job.files), self._settings, worker.spec)
@@ -287,6 +345,12 @@ class Supervisor:
 
 def _is_about(word: Word, job: Job | None) -> bool:
     return job is not None and (word.job, word.attempt) == (job.id, job.attempts)
+
+
+def _has_shots(worker: Working, hub: Hub) -> bool:
+    """Whether a worker's job has clips that are not begun: more than two are left."""
+    live = None if worker.job is None else hub.live(worker.job.id)
+    return live is not None and int(live.begun.get("clips", 0)) - live.stored > 2
 
 
 def _end(lease: Lease) -> None:

@@ -312,24 +312,29 @@ def _placed(
     catalogue = settings.catalogue
     model = catalogue.model(job.model)
     base = Request(**_with_files(job.fields, files))
-    first, *more = worker.devices or ("auto",)
-    compute: dict[str, Any] = {"device": first, "memory": worker.memory}
-    if more:
-        compute["gpus"] = ",".join(device.partition(":")[2] for device in worker.devices)
+    compute: dict[str, Any] = {"loras": [catalogue.lora(lora) for lora in job.names.get("loras", ())]}
     if model.folder is not None:
         compute["models"] = str(model.folder)
     server: dict[str, Any] = {"headers": settings.headers}
-    if worker.url is not None:
-        server["urls"] = (worker.url,)
     if "workflow" in job.names:
         server["workflow"] = str(catalogue.workflow(job.names["workflow"]))
-    return base.replace(
+    request = base.replace(
         engine=job.engine,
-        compute=_replaced(
-            base.compute, compute | {"loras": [catalogue.lora(lora) for lora in job.names.get("loras", ())]}
-        ),
+        compute=_replaced(base.compute, compute),
         server=_replaced(base.server, server),
         output=_replaced(base.output, {"path": str(output), "preview": True}),
+    )
+    return placed(request, worker)
+
+
+def placed(request: Request, worker: WorkerSpec) -> Request:
+    """The same on a worker's own devices, or on its server."""
+    first, *more = worker.devices or ("auto",)
+    gpus = ",".join(device.partition(":")[2] for device in worker.devices) if more else None
+    server = {} if worker.url is None else {"urls": (worker.url,)}
+    return request.replace(
+        compute=_replaced(request.compute, {"device": first, "memory": worker.memory, "gpus": gpus}),
+        server=_replaced(request.server, server),
     )
 
 

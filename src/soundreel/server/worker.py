@@ -24,10 +24,11 @@ from soundreel.errors import Cancelled, SoundreelError
 from soundreel.media.mux import verify
 from soundreel.media.video import read_frames
 from soundreel.render.prepared import PreparedRender
+from soundreel.render.sharing import share_of
 from soundreel.request import WorkOptions
 from soundreel.server.errors import failure_of
 from soundreel.server.inspection import write_jpeg
-from soundreel.server.messages import Alive, Begun, Failed, Going, Made, Stop, Stopped, Work
+from soundreel.server.messages import Alive, Begun, Failed, Going, Help, Helped, Made, Stop, Stopped, Work
 from soundreel.server.processes import Pipe, end_soon, run
 from soundreel.server.wire import plan_summary
 from soundreel.session import Session
@@ -55,7 +56,7 @@ class Worker:
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._orders: SimpleQueue[Work] = SimpleQueue()
+        self._orders: SimpleQueue[Work | Help] = SimpleQueue()
         self._lock = threading.Lock()
         self._job: str | None = None
         self._stop = CancelFlag()
@@ -66,10 +67,13 @@ class Worker:
         threading.Thread(target=self._beat, daemon=True).start()
         with Session() as session:
             while True:
-                work = self._orders.get()
+                order = self._orders.get()
                 with self._lock:
-                    self._job, self._stop = work.job, CancelFlag()
-                self._do(work, session)
+                    self._job, self._stop = order.job, CancelFlag()
+                if isinstance(order, Work):
+                    self._do(order, session)
+                else:
+                    self._help(order, session)
                 with self._lock:
                     self._job = None
 
@@ -77,7 +81,7 @@ class Worker:
         with suppress(EOFError):
             while True:
                 order = self._pipe.hear()
-                if isinstance(order, Work):
+                if isinstance(order, Work | Help):
                     self._orders.put(order)
                 elif isinstance(order, Stop):
                     with self._lock:
@@ -103,13 +107,23 @@ class Worker:
         else:
             self._pipe.say(Made(job=work.job, attempt=work.attempt, result=result))
 
+    def _help(self, order: Help, session: Session) -> None:
+        failure = None
+        try:
+            session.take_part(order.share, lambda _: self._stop.check(), lambda _: None, self._stop)
+        except Cancelled:
+            pass
+        except Exception as error:  # noqa: BLE001 - the server is told of all of them
+            failure = failure_of(error)
+        self._pipe.say(Helped(job=order.job, failure=failure))
+
     def _render(self, work: Work, session: Session) -> dict[str, Any]:
         teller = Teller(self._pipe, work)
         result = session.generate(
             work.request,
             teller,
             on_start=teller.begin,
-            work=WorkOptions(work_dir=work.folder / WORK),
+            work=WorkOptions(work_dir=work.folder / WORK, is_shared=True),
             cancel=self._stop,
         )
         return result_facts(result)
@@ -173,7 +187,9 @@ class Teller:
             "plan": plan_summary(render.plan),
         }
         write_json(self._folder / BEGUN, facts)
-        self._pipe.say(Begun(job=self._work.job, attempt=self._work.attempt, facts=facts))
+        is_divided = render.division.is_divided or len(render.plan.shots) == 1 or render.is_printed_again
+        share = None if is_divided else share_of(render, self._folder / WORK)
+        self._pipe.say(Begun(job=self._work.job, attempt=self._work.attempt, facts=facts, share=share))
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
