@@ -11,7 +11,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 OPENING = """# The API of the server
 
 Made by `make docs` from the OpenAPI document that the server has at `/openapi.json`; how to run one is in
-[serve.md](serve.md). Answers are JSON. An error is `{"error": {"code", "message", "field"}}`, with the HTTP status beside each door below.
+[serve.md](serve.md). Answers are JSON. An error is `{"error": {"code", "message", "field"}}`, with the HTTP status
+beside each door below.
 """
 
 REQUESTS = ("Request", "Form")

@@ -1,7 +1,7 @@
 """The doors: each reads a request, asks queue, uploads or helpers, and answers."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -40,6 +40,8 @@ DEFAULT_PAGE, MOST_PAGE = 20, 100
 
 IDEMPOTENCY_LETTERS: Final = 255
 
+Door = Callable[[Request], Awaitable[Response]]
+
 VARIANTS: Final = ("video", "partial", "thumbnail")
 
 
@@ -59,7 +61,7 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Paths, methods and doors."""
-        table: list[tuple[str, str, Callable[..., Any]]] = [
+        table: list[tuple[str, str, Door]] = [
             ("GET", "/healthz", self.health),
             ("GET", "/openapi.json", self.document),
             ("POST", "/v1/login", self.login),
@@ -85,7 +87,10 @@ class Api:
             ("GET", "/v1/files/{id}/peaks", self.peaks),
             ("GET", "/v1/files/{id}/analysis", self.analysis),
         ]
-        return [Route(path, door, methods=[method]) for method, path, door in table]
+        doors: dict[str, dict[str, Door]] = {}
+        for method, path, door in table:
+            doors.setdefault(path, {})[method] = door
+        return [Route(path, _by_method(methods), methods=list(methods)) for path, methods in doors.items()]
 
     # the server
 
@@ -354,6 +359,15 @@ class Api:
     async def _heard(self, request: Request, what: str) -> Response:
         upload = self._queue.upload(request.path_params["id"])
         return answer({"file": upload.id, **await run_in_threadpool(self._uploads.heard, upload, what)})
+
+
+def _by_method(doors: Mapping[str, Door]) -> Door:
+    """One door for a path: who comes by another method is told of all of them."""
+
+    async def enter(request: Request) -> Response:
+        return await doors["GET" if request.method == "HEAD" else request.method](request)
+
+    return enter
 
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
