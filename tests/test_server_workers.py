@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from serving import Server, wait_for
+from comfyui_server import ContractServer
+from comfyui_server.nodes import object_info
+from serving import Server, good, wait_for
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
 from soundreel.request import Request
+from weight_files import GOLDEN, OFFICIAL, needs_golden
 
 CUTS = [0.5, 1.0, 1.5, 2.0, 2.5]
 
@@ -59,3 +62,49 @@ def test_options_that_cannot_be(tmp_path: Path, options: tuple[str, ...]) -> Non
     with pytest.raises(AssertionError, match="^soundreel: --"):
         server.start()
     assert server.process.wait() == 2
+
+
+# engines
+
+
+@needs_golden
+def test_a_native_worker_renders_what_the_command_does_one_job_after_the_other(tmp_path: Path) -> None:
+    sound = GOLDEN / "inputs" / "speech_2s.wav"
+    small = {"width": 64, "height": 64, "frames": 9, "infer_frames": 8, "steps": 1}
+    request = Request(
+        audio=sound, engine="native", device="cpu", models=OFFICIAL, output=tmp_path / "here.mp4", **small
+    )
+    generate(request)
+    options = ("--engine", "native", "--device", "cpu", "--models", f"tiny={OFFICIAL}")
+    with Server(tmp_path / "data", *options) as server:
+        assert [model["id"] for model in good(server.client.get("/v1/models"))["data"]] == ["tiny", "draft"]
+        uploaded = server.upload(sound)
+        body = {"audio": uploaded, "size": "64x64", "window": {"frames": 9}, "infer_frames": 8, "steps": 1}
+        jobs = [good(server.client.post("/v1/videos", json=body))["id"] for _ in range(2)]
+        plan = good(server.client.post("/v1/plan", json=body))
+        assert (plan["engine"], plan["model"]) == ("native", "tiny")
+        assert plan["memory_bytes"] > 0
+        done = [server.ended(job) for job in jobs]
+        assert [job["state"] for job in done] == ["succeeded", "succeeded"], done
+        assert len(server.worker_pids()) == 1  # the first one's session had all that the second needs
+        expected = [frame.tobytes() for frame in read_frames(tmp_path / "here.mp4")]
+        assert [server.frames(job) for job in jobs] == [expected, expected]
+        assert str(OFFICIAL) not in str(done)
+
+
+def test_a_comfyui_server_is_a_worker_and_its_failure_is_the_jobs(tune: Path, tmp_path: Path) -> None:
+    info = object_info("0.33.0")
+    with ContractServer(info, tmp_path / "comfyui", version="0.33.0") as comfyui:
+        options = ("--engine", "comfyui", "--url", comfyui.url)
+        with Server(tmp_path / "data", *options) as server:
+            assert good(server.client.get("/v1/models"))["data"][0]["id"] == "comfyui"
+            sound = server.upload(tune)
+            body = {"audio": sound, "size": "64x64", "window.frames": 9, "steps": 2}
+            job = good(server.client.post("/v1/videos", json=body))["id"]
+            done = server.ended(job)
+            assert (done["state"], done["engine"], done["result"]["frames"]) == ("succeeded", "comfyui", 9), done
+            assert len(server.frames(job)) == 9
+            refused = good(server.client.post("/v1/videos", json=body | {"sampling.sigmas": [1.0, 0.5]}))["id"]
+            failed = server.ended(refused)
+            assert failed["error"]["code"] == "invalid_request"
+            assert "not possible on a ComfyUI server" in failed["error"]["message"]
