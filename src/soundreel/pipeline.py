@@ -21,6 +21,7 @@ from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.puller import render_clips
 from soundreel.render.recipe import RECIPE_KEY, differences, what_was_made_otherwise, write_recipe
 from soundreel.render.recipe_files import remember_files
+from soundreel.render.sharing import render_shared
 from soundreel.render.shot_processes import render_shots
 from soundreel.render.stored_renders import bytes_below
 from soundreel.render.unfinished import load_redo, load_reprint, redone
@@ -168,6 +169,9 @@ def _render(
 
     if folder.render.division.is_divided:
         return render_shots(folder, work, timer, stop, on_stored)
+    if work.is_shared and len(folder.render.plan.shots) > 1:
+        render_shared(folder, timer, stop, on_stored)
+        return ()
     while (start := clips.next_start()) is not None:
         render_clips(clips, start, end, timer, stop, on_stored)
     return ()

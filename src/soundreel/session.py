@@ -10,9 +10,10 @@ from soundreel import pipeline
 from soundreel.engines.opened import Engines
 from soundreel.errors import SessionError
 from soundreel.render.prepared import PreparedRender
+from soundreel.render.shot_process import Job, take_part
 from soundreel.render.unfinished import load_redo
 from soundreel.request import BESIDE_THE_OUTPUT, Compute, Request, WorkOptions
-from soundreel.types import CancelFlag, Report, Result
+from soundreel.types import CancelFlag, Clip, Report, Result
 from soundreel.units import StrPath
 
 
@@ -68,6 +69,15 @@ class Session:
         """Draw a clip of a kept render anew, as `soundreel.redo` does; `which` is its other arguments."""
         request, work = load_redo(source, number, **which)
         return self.generate(request, on_progress, on_start=on_start, work=work)
+
+    def take_part(self, job: Job, on_progress: Report, on_stored: Callable[[Clip], object], cancel: CancelFlag) -> None:
+        """Render shots of a render that another process has begun, with what is loaded here, until none is left.
+
+        Args:
+            job: as `soundreel.render.sharing.share_of` makes it there.
+        """
+        with self._opened() as engines:
+            take_part(job, engines, on_progress, cancel, on_stored)
 
     def close(self) -> None:
         """Give all memory back; raises `SessionError` while a render is under way."""

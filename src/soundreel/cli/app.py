@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from soundreel import __version__
-from soundreel.cli import group, many, models
+from soundreel.cli import elsewhere, group, many, models
 from soundreel.cli.display import AS_USUAL, DisplayOptions, open_display
 from soundreel.cli.display_options import takes_display, takes_verbosity, verbose_option
 from soundreel.cli.group import SoundreelGroup
 from soundreel.cli.guard import guard
 from soundreel.cli.help import HelpfulTyper
 from soundreel.cli.options import METAVARS, takes_encoding, takes_request, takes_requests, whole_number
+from soundreel.cli.serve import serve
 from soundreel.cli.signals import ignore_signals
 from soundreel.cli.statements import (
     interpolation_begins,
@@ -40,6 +41,7 @@ app = HelpfulTyper(
 
 
 app.add_typer(models.app, name="models")
+app.command()(serve)
 
 
 def main() -> None:
@@ -52,6 +54,8 @@ def main() -> None:
 
 WORK, RENDER, SERVER = "Interrupted renders", "Output", "ComfyUI server"
 """Panels of the help for options that are no fields of `Request`."""
+
+ELSEWHERE = "Another machine"
 
 WHOLE_NUMBER = METAVARS[int]
 
@@ -91,6 +95,20 @@ TRUST_FOLDER = typer.Option(
     "are shown first.",
     rich_help_panel=WORK,
 )
+REMOTE = typer.Option(
+    "--remote",
+    help="Render on a soundreel server; --models, --lora and --workflow are its names then.",
+    metavar="URL",
+    rich_help_panel=ELSEWHERE,
+    show_default=False,
+)
+TOKEN_FILE = typer.Option(
+    "--token-file",
+    help="File with the token that the server asks for.",
+    metavar="F",
+    rich_help_panel=ELSEWHERE,
+    show_default=False,
+)
 REDO_CLIP = typer.Option(
     "--redo-clip",
     help="As the command redo: clip K of a kept render with another seed, and what depends on it.",
@@ -122,7 +140,7 @@ def root(
 @app.command()
 @takes_requests
 @takes_display
-def generate(
+def generate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     requests: list[Request],
     display: DisplayOptions,
     work_dir: Annotated[str | None, WORK_DIR] = None,
@@ -130,6 +148,8 @@ def generate(
     resume: Annotated[bool, RESUME] = True,
     redo_clip: Annotated[str | None, REDO_CLIP] = None,
     export_workflow: Annotated[str | None, EXPORT_WORKFLOW] = None,
+    remote: Annotated[str | None, REMOTE] = None,
+    token_file: Annotated[str | None, TOKEN_FILE] = None,
 ) -> None:
     """Turn a sound into a video that moves with it. Several sounds, or seeds, become a video each, with one loading."""
     request, *more = requests
@@ -142,7 +162,9 @@ def generate(
         return
     number = whole_number(redo_clip, "redo_clip")
     work = WorkOptions(work_dir=work_dir, keep_work=keep_work, resume=resume, redo_clip=number)
-    if more:
+    if remote is not None or token_file is not None:
+        elsewhere.render_there(requests, display, work, url=remote, token_file=token_file)
+    elif more:
         many.render_all(requests, display, work)
     else:
         render(request, display, work=work)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -9,7 +10,7 @@ from soundreel.cli.display import DisplayOptions, Style, open_display
 from soundreel.cli.events import write_error
 from soundreel.cli.group import tell_where
 from soundreel.cli.guard import Failure
-from soundreel.cli.statements import render_begins, render_ends
+from soundreel.cli.statements import Statement, render_begins, render_ends
 from soundreel.cli.streams import say
 from soundreel.errors import Cancelled
 from soundreel.request import Request, WorkOptions
@@ -17,37 +18,46 @@ from soundreel.types import Result
 
 
 def render_with(
-    generate: Callable[..., Result], request: Request, display: DisplayOptions, work: WorkOptions
+    generate: Callable[..., Result],
+    request: Request,
+    display: DisplayOptions,
+    work: WorkOptions,
+    begins: Callable[[Any], Statement] = render_begins,
 ) -> Result:
-    """Render with a display; `generate` is a function as `soundreel.generate`."""
+    """Render with a display; `generate` is a function as `soundreel.generate`, and `begins` tells of what it begins."""
     with open_display(display) as shown:
-        made = generate(request, shown, on_start=lambda begun: shown.start(render_begins(begun)), work=work)
+        made = generate(request, shown, on_start=lambda begun: shown.start(begins(begun)), work=work)
         shown.finish(made.path, render_ends(made))
     return made
 
 
 def render_all(requests: Sequence[Request], display: DisplayOptions, work: WorkOptions) -> None:
+    """Render each request in one session; errors as `each`."""
+    from soundreel.session import Session
+
+    with Session() as session:
+        each(requests, display, lambda request: render_with(session.generate, request, display, work))
+
+
+def each(requests: Sequence[Request], display: DisplayOptions, render: Callable[[Request], object]) -> None:
     """Render each request; what fails is said, and in the end how many did.
 
     Raises:
         Exit: with the exit code of the first that failed.
     """
-    from soundreel.session import Session
-
     failures: list[Failure] = []
-    with Session() as session:
-        for number, request in enumerate(requests, start=1):
-            if display.is_for_people:
-                say(f"video {number} of {len(requests)}: {Path(request.audio).name}, seed {request.seed}")
-            try:
-                render_with(session.generate, request, display, work)
-            except Cancelled:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others are not to blame
-                if display.verbose:
-                    tell_where(error)
-                failures.append(Failure.of(error))
-                _tell(failures[-1], request, display)
+    for number, request in enumerate(requests, start=1):
+        if display.is_for_people:
+            say(f"video {number} of {len(requests)}: {Path(request.audio).name}, seed {request.seed}")
+        try:
+            render(request)
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are not to blame
+            if display.verbose:
+                tell_where(error)
+            failures.append(Failure.of(error))
+            _tell(failures[-1], request, display)
     if failures:
         if display.style is not Style.JSON:
             say(f"soundreel: {len(failures)} of {len(requests)} videos were not made")

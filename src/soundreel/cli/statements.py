@@ -46,6 +46,35 @@ def render_begins(render: "PreparedRender") -> Statement:
     return Statement(lines=start_lines(render), facts=facts)
 
 
+def remote_begins(job: Mapping[str, Any]) -> Statement:
+    """What a server renders, as its job tells."""
+    plan, size = job["plan"], str(job["size"]).replace("x", "×")
+    clips = f"{plan['clips']} clip{'s' if plan['clips'] > 1 else ''}"
+    resumed = (job["live"] or {}).get("resumed", "")
+    lines = [
+        f"engine: {job['engine']} (model {job['model']} of the server)",
+        f"{size}, {plan['frames']} frames at {plan['fps']} fps = {exactly(plan['seconds'], 2)} in {clips}",
+        *([resumed] if resumed else []),
+        *(f"note: {note}" for note in job["notes"]),
+    ]
+    facts = {
+        "engine": job["engine"],
+        "why": f"model {job['model']} of the server",
+        "frames": plan["frames"],
+        "fps": plan["fps"],
+        "clips": plan["clips"],
+        "memory": "",
+        "memory_bytes": None,
+        "host_memory_bytes": None,
+        "host_locked_bytes": 0,
+        "devices": "",
+        "resumed": resumed,
+        "printed_again": False,
+        "notes": job["notes"],
+    }
+    return Statement(lines=lines, facts=facts)
+
+
 def render_ends(result: Result) -> Statement:
     """On a finished video, and on what is kept of its render."""
     facts = {

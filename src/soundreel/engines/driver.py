@@ -27,6 +27,11 @@ def find_gpu() -> str | None:
     return None
 
 
+def count_cuda_gpus() -> int:
+    """How many NVIDIA GPUs there are; 0 without a driver."""
+    return _cuda_devices()
+
+
 @cache
 def _cuda_devices() -> int:
     """How many NVIDIA GPUs the driver shows; 0 without a driver."""

@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,7 +24,7 @@ from soundreel.render.prepared import ask, prepare
 from soundreel.render.puller import pull_chains
 from soundreel.render.stored_clips import StoredClips
 from soundreel.request import Request
-from soundreel.types import CancelFlag, Progress
+from soundreel.types import CancelFlag, Clip, Progress, Report
 
 STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -120,20 +120,32 @@ def _serve(pipe: _Pipe, stop: CancelFlag) -> int:
 
 def _work(job: Job, pipe: _Pipe, stop: CancelFlag) -> None:
     _choose_gpu(job.request.compute.device)
+
+    def hear(progress: Progress) -> None:
+        stop.check()
+        pipe.say(progress)
+
     with Engines() as engines:
-        what = ask(job.request, job.printed_models, engines.open)
-        render = prepare(what, job.identity, stop.check, only_print=job.only_print)
-        if tuple(render.clip_fingerprints) != job.fingerprints:
-            raise EngineError(
-                "a process of this render would make other pictures than the first: has a file changed since it began?"
-            )
+        take_part(job, engines, hear, stop, lambda clip: pipe.say(Stored(clip.index)))
 
-        def hear(progress: Progress) -> None:
-            stop.check()
-            pipe.say(progress)
 
-        clips = StoredClips(job.folder, render, all_there=job.only_print)
-        pull_chains(clips, Claims(job.folder), hear, stop, lambda clip, _: pipe.say(Stored(clip.index)))
+def take_part(
+    job: Job, engines: Engines, report: Report, stop: CancelFlag, on_stored: Callable[[Clip], object]
+) -> None:
+    """Render chains of another process's render until none is left.
+
+    Raises:
+        EngineError: this process would make other pictures.
+        SoundreelError: it cannot render them at all.
+    """
+    what = ask(job.request, job.printed_models, engines.open)
+    render = prepare(what, job.identity, stop.check, only_print=job.only_print)
+    if tuple(render.clip_fingerprints) != job.fingerprints:
+        raise EngineError(
+            "a process of this render would make other pictures than the first: has a file changed since it began?"
+        )
+    clips = StoredClips(job.folder, render, all_there=job.only_print)
+    pull_chains(clips, Claims(job.folder), report, stop, lambda clip, _: on_stored(clip))
 
 
 def _choose_gpu(device: str) -> None:

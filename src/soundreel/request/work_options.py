@@ -20,6 +20,7 @@ class WorkOptions:
     redo_output: StrPath | None = None  # name of its video; None: a new one, for the earlier video stays
     only_resume: bool = False  # where there is nothing to go on with, that is an error
     only_print: bool = False  # from what is kept, never a pass of the model: where that cannot be, it is an error
+    is_shared: bool = False  # other processes may take shots of it meanwhile
     printed_models: Mapping[str, str] | None = None  # digests of the files that it was rendered with; None: those here
 
     def __post_init__(self) -> None:

@@ -1,0 +1,203 @@
+"""`soundreel serve`: its options become the settings of a server."""
+
+import os
+import re
+import secrets
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import platformdirs
+import typer
+
+from soundreel.cli.display_options import takes_verbosity
+from soundreel.cli.streams import say
+from soundreel.errors import EngineError, InputError
+from soundreel.request import EngineName
+from soundreel.units import StrPath
+
+WHO, WHAT, LIMITS = "Who may ask", "What renders", "Limits"
+"""Panels of the help."""
+
+TOKEN_BYTES: Final = 32
+LEAST_TOKEN: Final = 16
+"""Letters of a token."""
+
+NAMED: Final = "NAME=PATH"
+
+PACKAGES: Final = ("starlette", "uvicorn", "python_multipart")
+
+
+def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
+
+
+@takes_verbosity
+def serve(  # noqa: PLR0913, PLR0917 - options, as typer reads them
+    data: Annotated[
+        str | None, typer.Option("--data", help="Folder of the queue, uploads and videos.", show_default=False)
+    ] = None,
+    host: Annotated[
+        str, _option("--host", panel=WHO, text="Address to listen on; others than loopback need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, _option("--port", panel=WHO, text="Port, 0 takes a free one (default 8765).")] = 8765,
+    token_file: Annotated[
+        str | None,
+        _option("--token-file", panel=WHO, text="File with the token that clients send; made if missing.", metavar="F"),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        _option("--allow-host", panel=WHO, text="A name by which it may be asked, beside addresses.", metavar="NAME"),
+    ] = None,
+    engine: Annotated[
+        list[EngineName] | None,
+        _option("--engine", panel=WHAT, text="Only this one; several times if need be (default: all that can run)."),
+    ] = None,
+    gpus: Annotated[
+        str | None, _option("--gpus", panel=WHAT, text="A worker on each: all, or which ones: 0,2.", metavar="<text>")
+    ] = None,
+    gpus_each: Annotated[
+        int, _option("--gpus-each", panel=WHAT, text="GPUs of one worker, which divide its renders (default 1).")
+    ] = 1,
+    device: Annotated[
+        str, _option("--device", panel=WHAT, text="Without --gpus: auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
+    memory: Annotated[str, _option("--memory", panel=WHAT, text="Of a GPU, as for generate (default auto).")] = "auto",
+    models: Annotated[
+        list[str] | None,
+        _option("--models", panel=WHAT, text="A models folder, and the name it gets.", metavar=NAMED),
+    ] = None,
+    lora: Annotated[
+        list[str] | None, _option("--lora", panel=WHAT, text="A LoRA, and the name it gets.", metavar=NAMED)
+    ] = None,
+    workflow: Annotated[
+        list[str] | None, _option("--workflow", panel=WHAT, text="A ComfyUI graph, and its name.", metavar=NAMED)
+    ] = None,
+    url: Annotated[
+        list[str] | None, _option("--url", panel=WHAT, text="A ComfyUI server: a worker for each.", metavar="URL")
+    ] = None,
+    header: Annotated[
+        list[str] | None, _option("--header", panel=WHAT, text="'Name: value' for their proxy.", metavar="<text>")
+    ] = None,
+    drafts: Annotated[int, _option("--drafts", panel=WHAT, text="Workers that draw drafts (default 1).")] = 1,
+    idle: Annotated[
+        str, _option("--idle", panel=LIMITS, text="After which networks are unloaded (default 10m).", metavar="<time>")
+    ] = "10m",
+    max_jobs: Annotated[int, _option("--max-jobs", panel=LIMITS, text="That wait (default 10000).")] = 10_000,
+    max_upload: Annotated[
+        str, _option("--max-upload", panel=LIMITS, text="Size of one file (default 2gb).", metavar="<size>")
+    ] = "2gb",
+    max_stored: Annotated[
+        str, _option("--max-stored", panel=LIMITS, text="Of all uploads (default 100gb).", metavar="<size>")
+    ] = "100gb",
+    max_seconds: Annotated[float, _option("--max-seconds", panel=LIMITS, text="Of one video (default 3600).")] = 3600.0,
+    max_crashes: Annotated[
+        int, _option("--max-crashes", panel=LIMITS, text="Of workers with one job, then it fails (default 2).")
+    ] = 2,
+    keep_free: Annotated[
+        str, _option("--keep-free", panel=LIMITS, text="Room that stays on the disk (default 2gb).", metavar="<size>")
+    ] = "2gb",
+) -> None:
+    """Render for others: a queue that survives anything, models that stay loaded, an HTTP API (docs/serve.md)."""
+    _check_packages()
+    from soundreel.server.app import serve as run
+    from soundreel.server.offer import Offer
+    from soundreel.server.settings import Limits, Settings
+
+    offer = Offer(
+        engines=engine or (),
+        gpus=gpus,
+        gpus_each=gpus_each,
+        device=device,
+        memory=memory,
+        models=models or (),
+        loras=lora or (),
+        workflows=workflow or (),
+        urls=url or (),
+        drafts=drafts,
+    )
+    catalogue = offer.catalogue()
+    settings = Settings(
+        data=_data_folder(data),
+        host=host,
+        port=port,
+        token=None if token_file is None else read_token(token_file, make=True),
+        allowed_hosts=tuple(allow_host or ()),
+        catalogue=catalogue,
+        workers=offer.workers(),
+        headers=tuple(header or ()),
+        idle_seconds=_seconds(idle),
+        limits=Limits(
+            jobs=max_jobs,
+            upload_bytes=_bytes("--max-upload", max_upload),
+            stored_bytes=_bytes("--max-stored", max_stored),
+            seconds=max_seconds,
+            free_bytes=_bytes("--keep-free", keep_free),
+            crashes=max_crashes,
+        ),
+    )
+    names = ", ".join(model.name for model in catalogue.models)
+    run(settings, lambda address: say(f"serving {names} at {address}, data in {settings.data}; Ctrl-C ends it"))
+
+
+def _check_packages() -> None:
+    """Raise `EngineError` where the packages of the extra `server` are missing."""
+    missing = next((name for name in PACKAGES if find_spec(name) is None), None)
+    if missing is not None:
+        raise EngineError(
+            f"soundreel serve needs the package {missing}: pip install '.[server]' in a clone of soundreel"
+        )
+
+
+def _data_folder(given: str | None) -> Path:
+    """Where all of the server is kept."""
+    if given is not None:
+        return Path(given).absolute()
+    return platformdirs.user_data_path("soundreel") / "server"
+
+
+def read_token(path: StrPath, *, make: bool = False) -> str:
+    """The token in a file; where there is none, and `make` is set, a new one is written into it.
+
+    Raises:
+        InputError: there is none, or it is too short to be one.
+    """
+    place = Path(path)
+    if make and not place.exists():
+        _make_token(place)
+    try:
+        token = place.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read the token in {str(place)!r}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError(f"the token in {str(place)!r} is none: expected at least {LEAST_TOKEN} letters without spaces")
+    return token
+
+
+def _make_token(place: Path) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write a token into {str(place)!r}: {error.strerror}") from error
+    say(f"a new token was written into {place}")
+
+
+def _seconds(text: str) -> float:
+    """`10m`, `30s`, `2h` or seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip().lower())
+    if found is None:
+        raise InputError(f"--idle is {text!r}: expected a time as 10m, 30s or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _bytes(option: str, text: str) -> int:
+    """`2gb`, `500mb` or bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|kb|mb|gb|tb)", text.strip().lower())
+    if found is None:
+        raise InputError(f"{option} is {text!r}: expected a size as 2gb or 500mb")
+    return round(float(found[1]) * {"": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}[found[2]])

@@ -1,0 +1,384 @@
+"""The doors: each reads a request, asks queue, uploads or helpers, and answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from soundreel.errors import InputError
+from soundreel.server import views
+from soundreel.server.answers import answer
+from soundreel.server.errors import PathHider, RefusedError
+from soundreel.server.events import stream_jobs
+from soundreel.server.forms import Form, check_room, read_form, read_json_body
+from soundreel.server.helper import PLAN_SECONDS, Helper
+from soundreel.server.jobs import Job, State, Upload
+from soundreel.server.live import Hub
+from soundreel.server.openapi import document
+from soundreel.server.queue import Queue
+from soundreel.server.ranges import send_file
+from soundreel.server.security import COOKIE, is_token
+from soundreel.server.settings import Settings
+from soundreel.server.supervisor import Supervisor
+from soundreel.server.uploads import UPLOAD_FIELDS, Uploads
+from soundreel.server.wire import (
+    OPENAI_NAMES,
+    Wanted,
+    new_job,
+    plan_request,
+    read_wanted,
+    text_values,
+)
+from soundreel.server.worker import PARTIAL, PREVIEW, VIDEO
+from soundreel.version import __version__
+
+DEFAULT_PAGE, MOST_PAGE = 20, 100
+
+IDEMPOTENCY_LETTERS: Final = 255
+
+Door = Callable[[Request], Awaitable[Response]]
+
+VARIANTS: Final = ("video", "partial", "thumbnail")
+
+
+class Api:
+    """All doors of a server."""
+
+    def __init__(
+        self, settings: Settings, queue: Queue, uploads: Uploads, supervisor: Supervisor, hub: Hub, hide: PathHider
+    ) -> None:
+        self._settings, self._queue, self._uploads = settings, queue, uploads
+        self._supervisor, self._hub, self._hide = supervisor, hub, hide
+        self._planner = Helper(is_limited=False)
+
+    def close(self) -> None:
+        """End the processes that belong to it."""
+        self._planner.close()
+
+    def routes(self) -> list[Route]:
+        """Paths, methods and doors."""
+        table: list[tuple[str, str, Door]] = [
+            ("GET", "/healthz", self.health),
+            ("GET", "/openapi.json", self.document),
+            ("POST", "/v1/login", self.login),
+            ("GET", "/v1/status", self.status),
+            ("GET", "/v1/models", self.models),
+            ("POST", "/v1/videos", self.create),
+            ("GET", "/v1/videos", self.list),
+            ("GET", "/v1/videos/{id}", self.show),
+            ("DELETE", "/v1/videos/{id}", self.delete),
+            ("GET", "/v1/videos/{id}/content", self.content),
+            ("GET", "/v1/videos/{id}/preview", self.preview),
+            ("GET", "/v1/videos/{id}/events", self.events),
+            ("POST", "/v1/videos/{id}/cancel", self.cancel),
+            ("POST", "/v1/videos/{id}/retry", self.retry),
+            ("GET", "/v1/events", self.all_events),
+            ("POST", "/v1/plan", self.plan),
+            ("POST", "/v1/files", self.upload),
+            ("GET", "/v1/files", self.files),
+            ("GET", "/v1/files/{id}", self.file),
+            ("DELETE", "/v1/files/{id}", self.delete_file),
+            ("GET", "/v1/files/{id}/content", self.file_content),
+            ("GET", "/v1/files/{id}/picture", self.picture),
+            ("GET", "/v1/files/{id}/peaks", self.peaks),
+            ("GET", "/v1/files/{id}/analysis", self.analysis),
+        ]
+        doors: dict[str, dict[str, Door]] = {}
+        for method, path, door in table:
+            doors.setdefault(path, {})[method] = door
+        return [Route(path, _by_method(methods), methods=list(methods)) for path, methods in doors.items()]
+
+    # the server
+
+    async def health(self, request: Request) -> Response:
+        """Whether the server is there, and can write its queue."""
+        del request
+        return answer({"status": "ok", "version": __version__})
+
+    async def document(self, request: Request) -> Response:
+        """The OpenAPI document."""
+        del request
+        return answer(document())
+
+    async def login(self, request: Request) -> Response:
+        """A browser gets the token as a cookie that no script can read."""
+        given = (await read_json_body(request)).get("token")
+        token = self._settings.token
+        if token is not None and not (isinstance(given, str) and is_token(given, token)):
+            raise RefusedError(401, "unauthorized", "this is not the server's token", field="token")
+        response = answer({"status": "ok"})
+        if token is not None:
+            response.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
+        return response
+
+    async def status(self, request: Request) -> Response:
+        """Workers, what waits, and the limits."""
+        del request
+        limits = self._settings.limits
+        return answer(
+            {
+                "version": __version__,
+                "workers": self._supervisor.facts(),
+                "jobs": {str(state): count for state, count in self._queue.counts().items()},
+                "limits": {
+                    "jobs": limits.jobs,
+                    "upload_bytes": limits.upload_bytes,
+                    "stored_bytes": limits.stored_bytes,
+                    "seconds": limits.seconds,
+                    "waiting_seconds": limits.waiting_seconds,
+                },
+            }
+        )
+
+    async def models(self, request: Request) -> Response:
+        """What requests may name."""
+        del request
+        return answer(views.models(self._settings.catalogue))
+
+    # videos
+
+    async def create(self, request: Request) -> Response:
+        """A new job."""
+        key = request.headers.get("idempotency-key")
+        if key is not None and not 0 < len(key) <= IDEMPOTENCY_LETTERS:
+            raise RefusedError(400, "invalid_request", f"Idempotency-Key: expected 1 to {IDEMPOTENCY_LETTERS} letters")
+        form = await read_form(request, self._uploads, self._settings.limits)
+        job, is_new = await run_in_threadpool(self._create, form, key)
+        if is_new:
+            self._supervisor.wake()
+            self._hub.changed(job.id)
+        return answer(self._shown(job), 200, {"Location": f"/v1/videos/{job.id}"})
+
+    def _create(self, form: Form, key: str | None) -> tuple[Job, bool]:
+        kept: list[Upload] = []
+        is_used = False
+        try:
+            wanted, uploads = self._wanted(form, kept)
+            limits = self._settings.limits
+            new = new_job(wanted, self._settings.catalogue, uploads, key)
+            if new.seconds > limits.seconds:
+                raise RefusedError(
+                    400, "invalid_request", f"this video has {new.seconds:g} s: expected at most {limits.seconds:g}",
+                    field="window.duration",
+                )  # fmt: skip
+            check_room(self._uploads, limits)
+            job, is_used = self._queue.add(new, limits)
+        finally:
+            form.discard()
+            if not is_used:
+                for upload in kept:
+                    self._uploads.remove(upload.id)
+        return job, is_used
+
+    def _wanted(self, form: Form, kept: list[Upload]) -> tuple[Wanted, Mapping[str, Upload]]:
+        """What a form asks for; its files are kept, and added to `kept`."""
+        fields = form.fields if form.is_json else text_values(form.fields)
+        unknown = next((name for name in form.files if name not in UPLOAD_FIELDS), None)
+        if unknown is not None:
+            raise InputError(f"there is no file {unknown!r}: expected {', '.join(UPLOAD_FIELDS)}", field=unknown)
+        twice = next((name for name in form.files if name in fields), None)
+        if twice is not None:
+            raise InputError(f"{twice} is given twice: give it once", field=twice)
+        read_wanted({**fields, **dict.fromkeys(form.files, "a file")})  # before any time is spent on files
+        sent = dict(fields)
+        for name, file in form.files.items():
+            upload = self._uploads.keep(file.path, file.name, file.sha256, field=OPENAI_NAMES.get(name, name))
+            kept.append(upload)
+            sent[name] = upload.id
+        wanted = read_wanted(sent)
+        if "audio" not in wanted.files:
+            raise InputError("there is no sound: send one as `audio`, or name an upload by its id", field="audio")
+        return wanted, self._uploads.check(wanted.files)
+
+    async def list(self, request: Request) -> Response:
+        """A page of jobs."""
+        limit = _number(request, "limit", DEFAULT_PAGE, 1, MOST_PAGE)
+        order = _choice(request, "order", ("desc", "asc"))
+        state = request.query_params.get("state")
+        found = await run_in_threadpool(
+            self._queue.page,
+            after=request.query_params.get("after"),
+            limit=limit + 1,
+            newest_first=order == "desc",
+            state=None if state is None else State(_choice(request, "state", tuple(map(str, State)))),
+        )
+        positions = await run_in_threadpool(self._queue.positions)
+        rows = [views.video(job, self._hub.live(job.id), positions.get(job.id)) for job in found[:limit]]
+        return answer(views.listed(rows, has_more=len(found) > limit))
+
+    async def show(self, request: Request) -> Response:
+        """A job as it is now; one that has failed is no error of this request."""
+        job = self._queue.job(request.path_params["id"])  # a read of one row: quicker here than in a thread
+        return answer(self._shown(job))
+
+    def _shown(self, job: Job) -> dict[str, Any]:
+        return views.video(job, self._hub.live(job.id), self._queue.position(job))
+
+    async def delete(self, request: Request) -> Response:
+        """Stop a job if need be, and remove all of it."""
+        job = await run_in_threadpool(self._queue.delete, request.path_params["id"])
+        self._supervisor.wake()
+        self._hub.changed(job.id)
+        return answer({"id": job.id, "object": "video.deleted", "deleted": True})
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a job."""
+        return await self._change(request, self._queue.cancel)
+
+    async def retry(self, request: Request) -> Response:
+        """Put one that has failed into the queue again."""
+        return await self._change(request, self._queue.retry)
+
+    async def _change(self, request: Request, change: Callable[[str], Job]) -> Response:
+        job = await run_in_threadpool(change, request.path_params["id"])
+        self._supervisor.wake()
+        self._hub.changed(job.id)
+        return answer(self._shown(job))
+
+    async def content(self, request: Request) -> Response:
+        """The video, what there is of it so far, or a small picture of it."""
+        job = self._queue.job(request.path_params["id"])
+        variant = _choice(request, "variant", VARIANTS)
+        folder = self._settings.job_folder(job.id)
+        if variant == "partial" and job.state is not State.SUCCEEDED:
+            return await send_file(request, folder / PARTIAL, "video/mp4", is_final=False)
+        if job.state is not State.SUCCEEDED:
+            how = "; ?variant=partial is what there is so far" if job.state is State.RUNNING else ""
+            raise RefusedError(409, "not_ready", f"this video is {job.state}{how}")
+        if variant == "thumbnail":
+            return await send_file(request, await run_in_threadpool(self._thumbnail, job), "image/jpeg")
+        return await send_file(request, folder / VIDEO, "video/mp4", name=f"{job.id}.mp4")
+
+    def _thumbnail(self, job: Job) -> Any:
+        folder = self._settings.job_folder(job.id)
+        place = folder / "thumbnail.jpg"
+        if not place.exists():
+            self._planner.ask("first_frame", str(folder / VIDEO), str(place), seconds=PLAN_SECONDS)
+        return place
+
+    async def preview(self, request: Request) -> Response:
+        """The newest picture of what is being rendered."""
+        job = self._queue.job(request.path_params["id"])
+        return await send_file(request, self._settings.job_folder(job.id) / PREVIEW, "image/jpeg", is_final=False)
+
+    async def events(self, request: Request) -> Response:
+        """Every change of a job, as it happens."""
+        job = self._queue.job(request.path_params["id"])
+        return self._stream(job.id)
+
+    async def all_events(self, request: Request) -> Response:
+        """Every change of any job, as it happens."""
+        del request
+        return self._stream(None)
+
+    def _stream(self, job: str | None) -> Response:
+        return StreamingResponse(
+            stream_jobs(self._hub, self._queue, job),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    # what it would take
+
+    async def plan(self, request: Request) -> Response:
+        """What a request would make and take; nothing is rendered, and nothing kept."""
+        form = await read_form(request, self._uploads, self._settings.limits)
+        return answer(await run_in_threadpool(self._plan, form))
+
+    def _plan(self, form: Form) -> Any:
+        kept: list[Upload] = []
+        try:
+            wanted, uploads = self._wanted(form, kept)
+            new = new_job(wanted, self._settings.catalogue, uploads)
+            request = plan_request(new, self._uploads.paths(wanted.files), self._settings)
+            found = self._planner.ask("plan", request, seconds=PLAN_SECONDS)
+            found["notes"] = [self._hide(note) for note in found["notes"]]
+            return {"object": "plan", "model": new.model, **found}
+        finally:
+            form.discard()
+            for upload in kept:
+                self._uploads.remove(upload.id)
+
+    # files
+
+    async def upload(self, request: Request) -> Response:
+        """Keep a file, for any number of requests."""
+        form = await read_form(request, self._uploads, self._settings.limits)
+        try:
+            if set(form.files) != {"file"} or not set(form.fields) <= {"purpose"}:
+                raise InputError("expected a form with one file, called `file`", field="file")
+            file = form.files["file"]
+            kept = await run_in_threadpool(self._uploads.keep, file.path, file.name, file.sha256)
+        finally:
+            form.discard()
+        return answer(views.file(kept))
+
+    async def files(self, request: Request) -> Response:
+        """The newest uploads."""
+        limit = _number(request, "limit", DEFAULT_PAGE, 1, MOST_PAGE)
+        found = await run_in_threadpool(self._queue.uploads, limit=limit + 1)
+        return answer(views.listed(list(map(views.file, found[:limit])), has_more=len(found) > limit))
+
+    async def file(self, request: Request) -> Response:
+        """An upload."""
+        return answer(views.file(self._queue.upload(request.path_params["id"])))
+
+    async def delete_file(self, request: Request) -> Response:
+        """Remove an upload that no job reads."""
+        identifier = request.path_params["id"]
+        await run_in_threadpool(self._uploads.remove, identifier)
+        return answer({"id": identifier, "object": "file", "deleted": True})
+
+    async def file_content(self, request: Request) -> Response:
+        """An upload's bytes; a browser that asks for more than a sound or picture gets them as a download."""
+        upload = self._queue.upload(request.path_params["id"])
+        return await send_file(request, self._uploads.path(upload), "application/octet-stream")
+
+    async def picture(self, request: Request) -> Response:
+        """A small JPEG of an uploaded picture."""
+        upload = self._queue.upload(request.path_params["id"])
+        return await send_file(request, await run_in_threadpool(self._uploads.picture, upload), "image/jpeg")
+
+    async def peaks(self, request: Request) -> Response:
+        """The outline of an uploaded sound."""
+        return await self._heard(request, "peaks")
+
+    async def analysis(self, request: Request) -> Response:
+        """All that is heard in an uploaded song, with its outline."""
+        upload = self._queue.upload(request.path_params["id"])
+        peaks, song = await asyncio.gather(
+            run_in_threadpool(self._uploads.heard, upload, "peaks"),
+            run_in_threadpool(self._uploads.heard, upload, "analyse"),
+        )
+        return answer({"object": "analysis", "file": upload.id, **song, "outline": peaks})
+
+    async def _heard(self, request: Request, what: str) -> Response:
+        upload = self._queue.upload(request.path_params["id"])
+        return answer({"file": upload.id, **await run_in_threadpool(self._uploads.heard, upload, what)})
+
+
+def _by_method(doors: Mapping[str, Door]) -> Door:
+    """One door for a path: who comes by another method is told of all of them."""
+
+    async def enter(request: Request) -> Response:
+        return await doors["GET" if request.method == "HEAD" else request.method](request)
+
+    return enter
+
+
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
+        raise InputError(f"{name} is {text[:40]!r}: expected {least} to {most}", field=name)
+    return int(text)
+
+
+def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
+    text = request.query_params.get(name, choices[0])
+    if text not in choices:
+        raise InputError(f"{name} is {text[:40]!r}: expected {', '.join(choices)}", field=name)
+    return text

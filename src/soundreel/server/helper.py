@@ -1,0 +1,125 @@
+"""Looks into files of strangers, in a process that may take only so much memory and time, away from the server."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+from soundreel.errors import MediaError, SoundreelError
+from soundreel.server.processes import Pipe, Process, how_it_ended, run
+from soundreel.units import GIB
+
+MEMORY_BYTES: Final = 4 * GIB
+"""Of address space: what libraries take, the largest picture that is opened, and an hour of analysed sound."""
+
+CHECK_SECONDS: Final = 120.0
+LISTEN_SECONDS: Final = 900.0
+PLAN_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A function of `soundreel.server.inspection`, and what it is asked."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    is_limited: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What it has returned, or raised."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+class Helper:
+    """A process that answers one question at a time; it is started when it is first asked, and anew when it has died.
+
+    Args:
+        is_limited: in memory; what imports PyTorch cannot be.
+    """
+
+    def __init__(self, *, is_limited: bool = True) -> None:
+        self._is_limited = is_limited
+        self._process: Process | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, name: str, *arguments: Any, seconds: float) -> Any:
+        """What a function of `soundreel.server.inspection` returns.
+
+        Raises:
+            SoundreelError: what it raises; `MediaError` where it takes too much memory or time.
+        """
+        with self._lock:
+            process = self._started()
+            timer = threading.Timer(seconds, process.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                process.say(Question(name, arguments, self._is_limited))
+                answer = process.hear()
+            except EOFError:
+                self._process = None
+                is_late = not timer.is_alive()
+                code = process.wait()
+                why = f"it takes longer than {seconds:g} s" if is_late else f"its reader {how_it_ended(code)}"
+                raise MediaError(f"this file cannot be opened here: {why}") from None
+            finally:
+                timer.cancel()
+        assert isinstance(answer, Answer)
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
+    def _started(self) -> Process:
+        if self._process is None or self._process.code is not None:
+            self._process = Process("soundreel.server.helper")
+        return self._process
+
+    def close(self) -> None:
+        """End the process."""
+        process = self._process
+        if process is not None:
+            process.dismiss()
+            process.wait(1.0)
+
+
+def main() -> None:
+    """The process."""
+    run(_serve)
+
+
+def _serve(pipe: Pipe) -> None:
+    """Answer until the server is gone."""
+    while True:
+        question = pipe.hear()
+        if question.is_limited:
+            _limit_memory()
+        pipe.say(_answer(getattr(import_module("soundreel.server.inspection"), question.name), question.arguments))
+
+
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
+    try:
+        return Answer(value=function(*arguments))
+    except SoundreelError as error:
+        return Answer(error=error)
+    except MemoryError:
+        return Answer(error=MediaError("this file takes more memory than the server gives to one"))
+    except Exception as error:  # noqa: BLE001 - libraries raise anything over damaged files
+        return Answer(error=MediaError(f"this file cannot be opened ({type(error).__name__})"))
+
+
+def _limit_memory() -> None:
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - there is none on Windows
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    most = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
