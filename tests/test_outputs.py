@@ -119,7 +119,16 @@ def test_an_open_file_is_the_same_file(video: Path) -> None:
     assert video.read_bytes() == before
 
 
-INPUTS = ["--ref-image", "--pose-video", "--recipe", "--workflow", "--interpolate-weights", "--models", "--lora"]
+INPUTS = [
+    "--drive",
+    "--ref-image",
+    "--pose-video",
+    "--recipe",
+    "--workflow",
+    "--interpolate-weights",
+    "--models",
+    "--lora",
+]
 
 
 @pytest.mark.parametrize("option", INPUTS)
