@@ -128,6 +128,7 @@ INPUTS = [
     "--interpolate-weights",
     "--models",
     "--lora",
+    "--ca-file",
 ]
 
 
