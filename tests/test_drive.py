@@ -1,5 +1,6 @@
 """--drive: the model hears the driving sound, the file carries the sound itself; for all three engines."""
 
+import dataclasses
 import io
 import json
 import os
@@ -16,10 +17,11 @@ from media_files import tone, write_sound
 from numbered_sound import heard_frame, write_numbered_sound
 from soundreel import driving_sound as door
 from soundreel import planning
-from soundreel.driving_sound import DrivingSound, driving_sound
+from soundreel.driving_sound import DrivingSound, drive_of, drives_of, driving_sound
+from soundreel.engines.comfyui.engine import sound_of
 from soundreel.engines.comfyui.input_files import make_input_files
 from soundreel.engines.draft.engine import DraftEngine
-from soundreel.errors import Cancelled
+from soundreel.errors import Cancelled, InputError
 from soundreel.fields import Role
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
@@ -362,3 +364,44 @@ class TestVocals:
         assert told["voice"][-1][1] == pytest.approx(VOICE_ENDS, abs=0.5)
         missing = soundreel("info", song, "--stem", "nowhere.wav")
         assert (missing.code, "no such sound: 'nowhere.wav'" in missing.err) == (2, True)
+
+
+class TestStoryboard:
+    """Shots with a drive of their own; the others follow the request's."""
+
+    @pytest.fixture
+    def request_(self, sound: Path, stem: Path) -> Request:
+        shots = ({"start": 0}, {"start": 1, "drive": stem}, {"start": 2, "cut": "continue", "drive": "mix"})
+        return small(sound, frames=60, shots=shots)
+
+    def test_each_shot_has_its_own(self, request_: Request, sound: Path, stem: Path) -> None:
+        planned = planning.plan(request_, 4.0)
+        assert [drive_of(planned, shot) for shot in planned.shots] == ["mix", stem, "mix"]
+        assert set(drives_of(request_)) == {"mix", stem}
+
+    def test_another_drive_of_one_changes_no_other_clip(self, request_: Request, sound: Path) -> None:
+        first, second, third = request_.shots
+        other = request_.replace(shots=(first, dataclasses.replace(second, drive=sound), third))
+        before, after = (prepare(ask(asked)).clip_fingerprints for asked in (request_, other))
+        assert [one == another for one, another in zip(before, after, strict=True)] == [True, False, True]
+
+    @needs_separator
+    def test_nor_does_a_voice(self, request_: Request) -> None:
+        first, second, third = request_.shots
+        other = request_.replace(shots=(first, dataclasses.replace(second, drive="vocals"), third))
+        before, after = (prepare(ask(asked)).clip_fingerprints for asked in (request_, other))
+        assert [one == another for one, another in zip(before, after, strict=True)] == [True, False, True]
+
+    def test_a_file_of_one_that_is_not_there_is_said(self, request_: Request) -> None:
+        lost = request_.replace(shots=(dataclasses.replace(request_.shots[0], drive="nowhere.wav"),))
+        with pytest.raises(InputError, match="no such sound: 'nowhere.wav'"):
+            ask(lost)
+
+    def test_a_chain_of_several_is_one_sound_for_a_server(self, tmp_path: Path, sound: Path) -> None:
+        numbered = write_numbered_sound(tmp_path / "numbered.wav", 64)
+        shots = ({"start": 0}, {"start": 1, "cut": "continue", "drive": numbered})
+        planned = planning.plan(small(sound, frames=48, shots=shots), 4.0, equal_clips=True)
+        heard = sound_of(planned, planned.chains[0], planned.seconds, lambda: None)
+        mix, numbers = (DrivingSound.of(planned, drive).samples(planned.seconds) for drive in ("mix", numbered))
+        at = planned.shots[1].start * 1000
+        np.testing.assert_array_equal(heard, np.concatenate([mix[:at], numbers[at:]]))

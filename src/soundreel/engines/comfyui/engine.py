@@ -102,7 +102,7 @@ def _render_chain(
 ) -> Iterator[tuple[Clip, Frames]]:
     """The clips of a chain from clip index `start` on, each with its frames."""
     alone = chain_plan(plan, chain)
-    sound = _sound_of(plan, chain, heard_seconds(alone), check)
+    sound = sound_of(plan, chain, heard_seconds(alone), check)
     files = make_input_files(alone, scratch, sound=sound, first_frame=chain.start, check=check)
     record = PromptRecord.read(scratch)
 
@@ -123,7 +123,7 @@ def _render_chain(
         del frames
 
 
-def _sound_of(plan: Plan, chain: Chain, seconds: float, check: Check) -> Samples:
+def sound_of(plan: Plan, chain: Chain, seconds: float, check: Check) -> Samples:
     """What drives the shots of a chain, mono at 16 kHz [n]: one sound, in which each has its own stretch."""
     drives = [drive_of(plan, shot) for shot in chain.shots]
     of_drive = {
