@@ -198,7 +198,9 @@ class Bench:
                         prompt=torch.randn(WORDS, config["text_dim"]), negative=torch.randn(WORDS, config["text_dim"])
                     ),
                 ),
-                sound=torch.randn(config["num_audio_states"], config["audio_dim"], sum(c.size for c in planned.clips)),
+                sounds=[
+                    torch.randn(config["num_audio_states"], config["audio_dim"], sum(c.size for c in planned.clips))
+                ],
             ),
             schedule=shifted_schedule(Solver.UNIPC, steps=request.sampling.steps, shift=3.0),
             guide_scale=request.sampling.guide_scale,

@@ -16,7 +16,7 @@ from soundreel.analysis import Song
 from soundreel.analysis.song_spectrum import SongSpectrum, spectrum_of_song
 from soundreel.analysis.spectrum import SAMPLE_RATE
 
-__all__ = ["KINDS", "Mono", "listen", "matched", "paired", "same_time", "synthesize"]
+__all__ = ["KINDS", "Mono", "Wish", "listen", "matched", "paired", "play", "same_time", "synthesize", "write_song"]
 
 BEAT_SECONDS = 0.07
 """A beat or downbeat is hit if it is so near."""

@@ -39,6 +39,7 @@ from soundreel.render.work_folder import work_folder
 from soundreel.request import AvAlign, Request, Server, WorkOptions
 from soundreel.types import CancelFlag, Progress, Stage
 from starts import start_at
+from test_interpolation_video import sound_packets
 
 pytest_plugins = ("comfyui_fixtures",)
 
@@ -227,6 +228,16 @@ class TestCuts:
         request = ask(audio=short, urls=(listener.url,), audio_start=2.0, frames=90, cuts=cuts)
         assert [shot.start for shot in plan(request).shots] == [0, 14, 48, 80]
         assert render(request, scratch) == [*range(32, 100), *[SILENT] * 22]
+
+    def test_the_server_hears_what_drives_and_the_video_what_it_is_made_of(
+        self, listener: ContractServer, ask: Callable[..., Request], tune: Path, numbered: Path, tmp_path: Path
+    ) -> None:
+        fields = {"urls": (listener.url,), "audio_start": 1.0, "frames": 60, "cuts": (2.0, 3.5)}
+        result = generate(ask(audio=tune, drive=numbered, output=tmp_path / "out.mp4", **fields))
+        assert [read_label(frame) for frame in read_frames(result.path)] == list(range(16, 76))
+        small = {"width": 64, "height": 64, "engine": "draft", "audio_start": 1.0, "frames": 60}
+        plain = generate(Request(audio=tune, output=tmp_path / "plain.mp4", **small))
+        assert sound_packets(result.path) == sound_packets(plain.path)
 
     def test_the_finished_video_joins_the_shots(
         self, listener: ContractServer, ask: Callable[..., Request], numbered: Path, tmp_path: Path

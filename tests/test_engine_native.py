@@ -341,13 +341,13 @@ def test_sound_changes_its_own_clip_and_no_other(
     """Given the same motion frames: what a clip does to later ones goes through its pictures."""
     planned = native_plan(**THREE)
     clip, scene = planned.clips[changed], prepare_scene(prepared(planned))
-    sound, begin = scene.sound.clone(), planned.first_sampled(clip)
+    sound, begin = scene.sounds[0].clone(), planned.first_sampled(clip)
     sound[:, :, begin : begin + clip.size] *= -1
     decoder = decoder_of(planned)
     sampler = ClipSampler(
         denoiser=LocalDenoiser(transformer),
         decoder=decoder,
-        scene=dataclasses.replace(scene, sound=sound),
+        scene=dataclasses.replace(scene, sounds=[sound]),
         schedule=plan_schedule(planned.request),
         guide_scale=planned.request.sampling.guide_scale,
     )

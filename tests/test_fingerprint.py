@@ -24,6 +24,7 @@ from soundreel.request.data import from_data
 OTHER: dict[Role, dict[str, Any]] = {
     Role.PIXELS: {
         "audio": "a copy with one byte more",
+        "drive": "a sound",
         "ref_image": "a copy with one byte more",
         "prompt": "red",
         "negative_prompt": "blue",
@@ -127,6 +128,8 @@ def changed(request: Request, name: str, value: Any, folder: Path) -> Request:
         value = folder / "any.file"
         value.write_bytes(b"anything")
         value = (str(value),) if name == "compute.loras" else value
+    if value == "a sound":
+        value = Path(request.audio)
     if value == "a copy with one byte more":
         before = Path(getattr(request, name))
         value = folder / f"copy{before.suffix}"
@@ -480,5 +483,5 @@ def test_only_fields_of_a_role_are_its_parts(request_: Request) -> None:
     for role in Role:
         if role not in {Role.PIXELS, Role.NEITHER}:
             assert set(request_parts(request_, role)) == set(OTHER[role])
-    files = {"guide.pose_video", "server.workflow"}
+    files = {"drive", "guide.pose_video", "server.workflow"}
     assert set(request_parts(request_, Role.PIXELS)) == set(OTHER[Role.PIXELS]) - files, "none is given"

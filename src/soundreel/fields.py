@@ -48,6 +48,7 @@ class Option:
     default_says: str = ""  # in place of the default
     is_path: bool = False  # means something else in another folder
     is_file: bool = False  # a path that is read: its content counts, not its name
+    words: tuple[str, ...] = ()  # values of a path that are none
     is_written: bool = False  # a path that something is written to; all others are read
     is_secret: bool = False  # written nowhere
     is_address: bool = False  # a URL; the name and password in it are written nowhere
@@ -58,6 +59,10 @@ class Option:
     above: float | None = None
     at_most: float | None = None
     multiple_of: int | None = None
+
+    def is_place(self, value: Any) -> bool:
+        """Whether a value is a path, and not one of the words that may stand in its place."""
+        return self.is_path and value is not None and value not in self.words
 
     @property
     def is_local(self) -> bool:
@@ -357,8 +362,9 @@ def _plain_text(value: Any, declared: Option, paths: Paths) -> Any:
     rewrite = {Paths.ABSOLUTE: declared.make_absolute, Paths.NAMES: declared.make_name}.get(paths)
     if rewrite is not None:
         return rewrite(value)
-    if declared.is_path:
-        return _PATHS[paths](Path(value))
+    if declared.is_place(value):
+        text = _PATHS[paths](Path(value))
+        return f"./{text}" if text in declared.words else text  # a file of that name
     return value
 
 

@@ -15,6 +15,7 @@ from soundreel.engines.opened import Engines
 from soundreel.media.audio import probe_sound
 from soundreel.progress_timer import ProgressTimer
 from soundreel.render import prepared
+from soundreel.render.drive import separate_voices
 from soundreel.render.fingerprint import check_unchanged
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
@@ -107,10 +108,11 @@ def _generate(
             on_start(folder.render)
         partial = PartialVideo(folder)
         partial.update(stop.check)
-        noted = _render(folder, work, partial, timer, stop)
+        said = _voices(folder, timer, stop)
+        noted = said + _render(folder, work, partial, timer, stop)
         timer(Progress(stage=Stage.WRITE))
         check_unchanged(folder.render.request, folder.render.asked.fingerprint)
-        recipe = write_recipe(folder.render, folder.clips.facts())
+        recipe = write_recipe(folder.render, folder.clips.facts(), said)
         remember_files(folder.render)
         finished = _write(folder, recipe, stop.check)
         with uninterrupted():
@@ -156,6 +158,12 @@ def reprint(
     """
     request, work = load_reprint(source, encoding, work_dir=work_dir, output=output, is_trusted=is_trusted)
     return generate(request, on_progress, on_start=on_start, work=work)
+
+
+def _voices(folder: WorkFolder, timer: ProgressTimer, stop: CancelFlag) -> tuple[str, ...]:
+    """Separate what drives, if anything is still to be sampled; returns what the user should know of it."""
+    is_sampled = folder.clips.next_start() is not None and not folder.render.is_printed_again
+    return separate_voices(folder.render.plan, timer, stop.check) if is_sampled else ()
 
 
 def _render(

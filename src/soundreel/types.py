@@ -23,6 +23,7 @@ class Stage(StrEnum):
     """Where a render stands."""
 
     LOAD = "load"
+    SEPARATE = "separate"  # the voice from the sound
     ANALYSE = "analyse"
     QUEUE = "queue"
     RENDER = "render"

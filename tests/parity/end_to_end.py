@@ -100,9 +100,9 @@ def _run(case: Case, gpus: str | None, exits: ExitStack) -> list[Comparison]:
     assert decoder.reference is not None
     checks += _compare(case, "out.ref_latents", decoder.reference[None])
     if "out.audio_emb" in case.tensors:
-        columns = scene.sound.shape[2]
+        columns = scene.sounds[0].shape[2]
         expected = case["out.audio_emb"][..., :columns]
-        checks.append(relative("out.audio_emb", scene.sound[None], expected, LIMIT))
+        checks.append(relative("out.audio_emb", scene.sounds[0][None], expected, LIMIT))
     motion = first_motion(reference) if request.guide.start_from_ref else None
     video = []
     for clip, pose in zip(planned.clips, poses(planned, 0), strict=True):

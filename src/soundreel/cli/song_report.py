@@ -9,6 +9,8 @@ from soundreel.analysis import Excerpt, Section, Song, VoiceSource, hear, strong
 from soundreel.cli.reports import MOST_ROWS, Findings, Rows, counted, some_of
 from soundreel.durations import clock, exactly
 from soundreel.media.audio import SoundInfo, probe_sound
+from soundreel.request import Drive
+from soundreel.separation.voice_store import whole_voice
 from soundreel.units import StrPath
 
 EXCERPT_SECONDS = (5, 10, 20)
@@ -22,10 +24,14 @@ HOW_VOICE_IS_KNOWN = {
 }
 
 
-def describe_song(path: StrPath, *, every_section: bool = False) -> Findings:
-    """What is heard in a song, and its strongest parts, ready to render."""
+def describe_song(path: StrPath, *, stem: str | None = None, every_section: bool = False) -> Findings:
+    """What is heard in a song, and its strongest parts, ready to render.
+
+    Args:
+        stem: a file with its separated voice, or `vocals`: it is separated, unless it was before.
+    """
     sound = probe_sound(path)
-    song = hear(path)
+    song = hear(path, voice=whole_voice(path) if stem == Drive.VOCALS else stem)
     excerpts = [strongest_part(song, seconds) for seconds in EXCERPT_SECONDS if seconds < song.seconds]
     shown = song.sections if every_section else some_of(song.sections)
     is_short = len(shown) < len(song.sections)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel.disk.digests import data_digest, file_digest
+from soundreel.driving_sound import drive_of
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, fields_of, plain
 from soundreel.media.files import check_file, reason
-from soundreel.request import FLAT_NAMES, SHOT_FIELDS, Interpolation, Request, ShotRequest
+from soundreel.request import FLAT_NAMES, SEPARATED, SHOT_FIELDS, Interpolation, Request, ShotRequest
+from soundreel.separation.drive import VOICE
 from soundreel.types import Clip, Plan
 from soundreel.version import PIXELS_VERSION
 
@@ -55,12 +57,12 @@ def request_parts(request: Request, role: Role) -> dict[str, Any]:
 
 
 def _counts(field: Field, owner: Any, role: Role) -> bool:
-    return field.option.role is role and not (field.option.is_file and field.of(owner) is None)
+    return field.option.role is role and not (field.option.is_file and field.of(owner) == field.default)
 
 
 def _part(field: Field, owner: Any, content: Callable[[Field, Path], str] | None = None) -> Any:
-    value = field.of(owner)
-    return (content or _content)(field, Path(value)) if field.option.is_file else plain(value, field.option)
+    value, is_file = field.of(owner), field.option.is_file and field.option.is_place(field.of(owner))
+    return (content or _content)(field, Path(value)) if is_file else plain(value, field.option)
 
 
 def shot_parts(request: Request) -> list[dict[str, Any]]:
@@ -131,7 +133,7 @@ def pixel_fingerprints(
         are_chained: the engine renders a clip from the one before it in its shot, so the digest of one that continues
             another holds the other's.
     """
-    parts = what_was_asked.parts
+    parts, of_voices = _without_voices(what_was_asked.parts)
     shared = {name: part for name, part in parts.items() if name not in {"clips", "seed", SHOTS, *_OF_SHOTS}}
     common = data_digest([shared, dict(identity), plan.frames])
     of_shots = [data_digest(own) for own in _parts_of_shots(plan, parts)]
@@ -139,10 +141,19 @@ def pixel_fingerprints(
     for clip in plan.clips:
         shot = plan.shot_of(clip)
         place = clip.index - shot.clips[0].index if plan.request.shots else [clip.index, clip.shot]  # a draft's look
-        own = [of_shots[shot.index], place, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed]
+        own: list[Any] = [of_shots[shot.index], place, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed]
+        own += [of_voices] if drive_of(plan, shot) in SEPARATED else []
         before = digests[-1] if are_chained and plan.continues(clip) else ""
         digests.append(data_digest([common, own, before]))
     return digests
+
+
+def _without_voices(parts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The parts without the files that separate voices, and these: they count for shots that a voice drives."""
+    models: Mapping[str, str] = parts["model files"]
+    of_voices = {name: digest for name, digest in models.items() if name.startswith(VOICE)}
+    others = {name: digest for name, digest in models.items() if name not in of_voices}
+    return {**parts, "model files": others}, of_voices
 
 
 def _parts_of_shots(plan: Plan, parts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

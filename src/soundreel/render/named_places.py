@@ -12,13 +12,13 @@ def places_in(request: Request) -> Iterator[tuple[Field, str]]:
     for field in fields_of(Request):
         declared, value = field.option, plain(field.of(request), field.option)
         usual = None if field.default is dataclasses.MISSING else plain(field.default, declared)
-        leads_somewhere = declared.is_path or declared.is_address or declared.make_absolute is not None
+        leads_somewhere = declared.is_place(value) or declared.is_address or declared.make_absolute is not None
         if leads_somewhere and value != usual:
             yield from ((field, entry) for entry in (value if isinstance(value, list) else [value]))
     for field in fields_of(ShotRequest, "shots."):
         if field.option.is_path:
             named = (getattr(shot, field.leaf) for shot in request.shots)
-            yield from ((field, str(path)) for path in dict.fromkeys(named) if path is not None)
+            yield from ((field, str(path)) for path in dict.fromkeys(named) if field.option.is_place(path))
 
 
 def named_places(request: Request, but: Container[str] = ()) -> str:

@@ -18,10 +18,11 @@ from soundreel.media.downmix import left_out
 from soundreel.media.image import probe_image
 from soundreel.render import naming
 from soundreel.render.division import Division, divide, fitting
+from soundreel.render.drive import check_drives, files_that_drive, says_of_files
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import AvAlign, Interpolation, Request, files_read
 from soundreel.types import Check, Clip, Plan, go_on
-from soundreel.units import MODEL_FPS
+from soundreel.units import MODEL_FPS, StrPath
 
 INTERPOLATED_FPS: Final = 2 * MODEL_FPS
 """Frames per second with interpolation, where no rate is asked for."""
@@ -50,6 +51,7 @@ class Asked:
     plan: Plan
     inputs: Inputs  # the files that are read: no result is ever put in their place
     sound: SoundInfo
+    driving: Mapping[StrPath, SoundInfo] = field(default_factory=dict)  # of the files that drive
     choice: Choice
     interpolation: Interpolation  # the method that is really used
     model_files: Mapping[str, str]  # digests of the engine's local files, by name
@@ -188,6 +190,7 @@ def ask(
     naming.check_output(request, inputs)
     sound = probe_sound(request.audio)
     planning.shot_bounds(request, sound.seconds)  # what cannot be is known before an engine or a server is asked
+    driving = check_drives(request) if printed_models is None else {}
     if printed_models is None:
         check_weights(request)
     choice = choose(request)
@@ -197,6 +200,7 @@ def ask(
         plan=planned,
         inputs=inputs,
         sound=sound,
+        driving=driving,
         choice=choice,
         interpolation=_interpolation(request, choice.engine),
         model_files=_model_files(choice.engine, request, printed_models),
@@ -205,7 +209,7 @@ def ask(
 
 def _model_files(engine: Engine, request: Request, printed: Mapping[str, str] | None) -> Mapping[str, str]:
     if printed is None:
-        return engine.model_files(request)
+        return {**engine.model_files(request), **files_that_drive(request)}
     known = set(printed.values())
     return {**printed, **{name: found for name, found in engine.print_files(request).items() if found not in known}}
 
@@ -228,6 +232,7 @@ def prepare(
     division = fitting(division, prepared.host_bytes)
     notes = (
         *_sound_notes(what.plan, what.sound, check),
+        *says_of_files(what.plan, what.sound, what.driving),
         *_reference_notes(request),
         *prepared.notes,
         *division.notes,

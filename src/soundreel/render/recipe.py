@@ -40,8 +40,15 @@ NOT_AGAIN: Final = frozenset({"path", "dir", "preview", "write_recipe", "recipe_
 """Fields of `Output` that are not taken from a recipe: nothing is ever replaced by it, or told of this user."""
 
 
-def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """All that is needed to render the video again, ready for JSON; `facts` are what was noted of each clip."""
+def write_recipe(
+    render: PreparedRender, facts: Sequence[Mapping[str, Any]] = (), said: Sequence[str] = ()
+) -> dict[str, Any]:
+    """All that is needed to render the video again, ready for JSON.
+
+    Args:
+        facts: what was noted of each clip.
+        said: notes that came while it was rendered, without any place in them.
+    """
     clips = [asdict(clip) for clip in render.plan.clips]
     return {
         "soundreel": __version__,
@@ -61,7 +68,7 @@ def write_recipe(render: PreparedRender, facts: Sequence[Mapping[str, Any]] = ()
         "reference_look": _reference_colours(render.request),
         "frames": render.frames_written,
         "fps": render.fps,
-        "notes": [*_public_notes(render), *what_was_made_otherwise(facts)],
+        "notes": [*_public_notes(render), *said, *what_was_made_otherwise(facts)],
     }
 
 
@@ -106,7 +113,9 @@ def _inputs(render: PreparedRender) -> dict[str, str]:
     """Digests of the files that the pictures depend on, by field."""
     parts = render.asked.fingerprint.parts
     return {
-        field.name: parts[field.name] for field in fields_of(Request) if field.option.is_file and field.name in parts
+        field.name: parts[field.name]
+        for field in fields_of(Request)
+        if field.option.is_file and field.name in parts and field.option.is_place(field.of(render.request))
     }
 
 

@@ -20,8 +20,12 @@ from soundreel.render.prepared import PreparedRender
 from soundreel.request import FLAT_NAMES, EngineName, Request, split_lora
 
 KINDS: Final = {
-    "audio": "sound", "ref_image": "picture", "guide.pose_video": "pose video", "server.workflow": "workflow",
-}  # fmt: skip
+    "audio": "sound",
+    "drive": "driving sound",
+    "ref_image": "picture",
+    "guide.pose_video": "pose video",
+    "server.workflow": "workflow",
+}
 """What messages call the files that a request names."""
 
 LORA: Final = re.compile(r"LoRA (\d{1,4}) ")
@@ -48,7 +52,7 @@ class RecipeFiles:
             WeightsError: a LoRA is nowhere.
         """
         for field in fields_of(Request):
-            if field.option.is_file and field.name not in given and field.of(request) is not None:
+            if field.option.is_file and field.name not in given and field.option.is_place(field.of(request)):
                 request = replaced(request, field.name, self._find(field, str(field.of(request))))
         if "compute.loras" not in given and given.get("engine", self.recipe.get("engine")) == EngineName.NATIVE:
             loras = [self._find_lora(lora, number) for number, lora in enumerate(request.compute.loras, start=1)]
@@ -133,7 +137,7 @@ def remember_files(render: PreparedRender) -> None:
     if not request.output.write_recipe:
         return
     for field in fields_of(Request):
-        if field.option.is_file and field.name in parts:
+        if field.option.is_file and field.name in parts and field.option.is_place(field.of(request)):
             remember_path(parts[field.name], field.of(request))
     if request.compute.models is not None and render.models:
         remember_path(data_digest(dict(render.models)), Path(request.compute.models).expanduser())

@@ -4,9 +4,11 @@ Each field is declared once. The command line, JSON, recipes and fingerprints fo
 """
 
 from soundreel.request.choices import (
+    SEPARATED,
     Attention,
     AvAlign,
     ClipSplit,
+    Drive,
     EngineName,
     Interpolation,
     Memory,
@@ -43,6 +45,7 @@ __all__ = [
     "OUTPUT",
     "PICTURE",
     "RENAMED",
+    "SEPARATED",
     "SERVER",
     "SHOT_FIELDS",
     "SPEED",
@@ -52,6 +55,7 @@ __all__ = [
     "ClipSplit",
     "Compute",
     "Cut",
+    "Drive",
     "EngineName",
     "Guide",
     "Interpolation",

@@ -1,6 +1,7 @@
 """What a user can choose from: the names that fields of a request take."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class EngineName(StrEnum):
@@ -86,6 +87,18 @@ class Parallel(StrEnum):
     SHOTS = "shots"  # one GPU each
     GUIDANCE = "guidance"  # two, one branch of guidance each
     TOKENS = "tokens"  # each pass
+
+
+class Drive(StrEnum):
+    """What drives the motion, where it is no file."""
+
+    MIX = "mix"  # the sound itself
+    VOCALS = "vocals"  # the voice separated from it, and silence where nobody sings
+    VOCALS_AND_MIX = "vocals+mix"  # where nobody sings, the sound itself
+
+
+SEPARATED: Final = frozenset({Drive.VOCALS, Drive.VOCALS_AND_MIX})
+"""What takes the separator."""
 
 
 class Interpolation(StrEnum):

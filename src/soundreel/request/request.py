@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from soundreel.errors import InputError
 from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle
 from soundreel.request.checks import check_lengths, check_shots, check_side
-from soundreel.request.choices import AvAlign, EngineName
+from soundreel.request.choices import AvAlign, Drive, EngineName
 from soundreel.request.compute import Compute, Server, split_lora
 from soundreel.request.groups import Guide, Output, Sampling, Window
 from soundreel.request.panels import LENGTH, MODEL, PICTURE, WHAT
@@ -42,6 +42,11 @@ class Request:
     """
 
     audio: StrPath = required("Any file with sound in it", role=Role.PIXELS, is_path=True, is_file=True)
+    drive: StrPath = option(  # the file's sound track is `audio`, whatever drives
+        Drive.MIX.value,
+        "What moves the picture, the mix being heard: mix, vocals, vocals+mix (the mix where nobody sings), or a FILE",
+        role=Role.PIXELS, panel=WHAT, is_path=True, is_file=True, words=tuple(Drive),
+    )  # fmt: skip
     ref_image: StrPath | None = option(
         None, "Picture that gives style and subject",
         role=Role.PIXELS, panel=WHAT, flags=("ref-image", "image"), is_path=True, is_file=True,
@@ -154,7 +159,7 @@ def files_read(request: Request) -> Iterator[tuple[str, StrPath]]:
     """What a request names to be read, files and folders: what each is, for messages, and its path."""
     for field in fields_of(Request):
         path = field.of(request)
-        if field.option.is_path and not field.option.is_written and path is not None:
+        if field.option.is_place(path) and not field.option.is_written:
             yield "the sound" if field.name == "audio" else f"the {field.flag}", path
     for lora in request.compute.loras:
         path, _ = split_lora(lora)
@@ -163,4 +168,4 @@ def files_read(request: Request) -> Iterator[tuple[str, StrPath]]:
     for field in fields_of(ShotRequest):
         if field.option.is_path:
             named = dict.fromkeys(field.of(shot) for shot in request.shots)
-            yield from ((f"the {field.leaf} of a shot", path) for path in named if path is not None)
+            yield from ((f"the {field.leaf} of a shot", path) for path in named if field.option.is_place(path))

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from soundreel.fields import Role, Seconds, option, settle
+from soundreel.request.choices import Drive
 from soundreel.units import MAX_SECONDS, StrPath
 
 
@@ -36,7 +37,9 @@ class ShotRequest:
     seed: int | None = option(  # clip k of the shot is drawn with seed + k
         None, "Of its first clip", role=Role.PLAN, at_least=0
     )
-    drive: str | None = option(None, "What the motion follows", role=Role.PIXELS)
+    drive: StrPath | None = option(
+        None, "What the motion follows", role=Role.PIXELS, is_path=True, is_file=True, words=tuple(Drive)
+    )
 
     def __post_init__(self) -> None:
         settle(self, "shots.")

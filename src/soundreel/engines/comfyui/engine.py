@@ -9,9 +9,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from soundreel.driving_sound import DrivingSound, drive_of
 from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.comfyui.execution import PromptExecution
-from soundreel.engines.comfyui.input_files import make_input_files, placeholders
+from soundreel.engines.comfyui.input_files import Samples, heard_seconds, make_input_files, placeholders
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
 from soundreel.engines.comfyui.patience import Patience
 from soundreel.engines.comfyui.pictures import clips_of
@@ -20,6 +21,7 @@ from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.servers import ReadyServer, open_server
 from soundreel.engines.comfyui.user_graph import read_graph
 from soundreel.errors import EngineError, InputError, WeightsError
+from soundreel.media.audio import MODEL_SAMPLE_RATE
 from soundreel.media.image import load_image
 from soundreel.media.pose import PoseMatch
 from soundreel.media.video import probe_video
@@ -27,7 +29,7 @@ from soundreel.planning import chain_plan
 from soundreel.request import AvAlign, RefFit, Request
 from soundreel.shot_poses import missing_poses
 from soundreel.types import Carry, Chain, Check, Clip, Plan, Progress, RenderedClip, Report, go_on
-from soundreel.units import Frames
+from soundreel.units import MODEL_FPS, Frames
 
 LAST_FRAME = "last_frame"
 """Name of the carry's tensor, uint8 [H, W, 3]."""
@@ -100,7 +102,8 @@ def _render_chain(
 ) -> Iterator[tuple[Clip, Frames]]:
     """The clips of a chain from clip index `start` on, each with its frames."""
     alone = chain_plan(plan, chain)
-    files = make_input_files(alone, scratch, first_frame=chain.start, check=check)
+    sound = sound_of(plan, chain, heard_seconds(alone), check)
+    files = make_input_files(alone, scratch, sound=sound, first_frame=chain.start, check=check)
     record = PromptRecord.read(scratch)
 
     def prompt_for(server: ReadyServer) -> Prompt:
@@ -118,6 +121,20 @@ def _render_chain(
     for own, frames in clips_of(pictures, alone, first, skip=prompt.skip, check=check):
         yield chain.clips[own.index], frames
         del frames
+
+
+def sound_of(plan: Plan, chain: Chain, seconds: float, check: Check) -> Samples:
+    """What drives the shots of a chain, mono at 16 kHz [n]: one sound, in which each has its own stretch."""
+    drives = [drive_of(plan, shot) for shot in chain.shots]
+    of_drive = {
+        drive: DrivingSound.of(plan, drive, check).of_chain(plan, chain).samples(seconds, check)
+        for drive in dict.fromkeys(drives)
+    }
+    heard = of_drive[drives[0]].copy()
+    for shot, drive in zip(chain.shots, drives, strict=True):
+        begin = (shot.start - chain.start) * MODEL_SAMPLE_RATE // MODEL_FPS
+        heard[begin:] = of_drive[drive][begin:]
+    return heard
 
 
 def _chain_report(report: Report, plan: Plan, chain: Chain) -> Report:

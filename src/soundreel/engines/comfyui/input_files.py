@@ -24,6 +24,8 @@ from soundreel.shot_poses import PoseRun, pose_runs
 from soundreel.types import Check, Clip, Plan, go_on, heard
 from soundreel.units import MODEL_FPS
 
+Samples = NDArray[np.float32]
+
 POSE_CRF: Final = 8
 """Visually lossless: poses are only encoded by the VAE."""
 
@@ -77,11 +79,14 @@ def placeholders(plan: Plan) -> InputFiles:
     )
 
 
-def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0, check: Check = go_on) -> InputFiles:
+def make_input_files(
+    plan: Plan, scratch: Path, *, sound: Samples | None = None, first_frame: int = 0, check: Check = go_on
+) -> InputFiles:
     """Make the input files of `plan`.
 
     Args:
         plan: the plan of one chain.
+        sound: what drives it, mono at 16 kHz; None: what its request says.
         scratch: folder for temporary files.
         first_frame: frame of the video at which the chain begins, which determines its part of the pose videos.
         check: called between frames and between blocks of sound; may raise to stop.
@@ -91,7 +96,7 @@ def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0, check: 
         MediaError: a file cannot be decoded.
     """
     request = plan.request
-
+    heard = DrivingSound.of(plan, check=check).samples(heard_seconds(plan), check) if sound is None else sound
     paths = [plan.request_of(shot).ref_image for shot in plan.shots]
     pictures = {
         path: _named(_png(cover(load_image(path), request.width, request.height)), ".png")
@@ -99,13 +104,13 @@ def make_input_files(plan: Plan, scratch: Path, *, first_frame: int = 0, check: 
         if path is not None
     }
     return InputFiles(
-        sound=_named(wav_bytes(DrivingSound.of(plan).samples(_heard_seconds(plan), check), MODEL_SAMPLE_RATE), ".wav"),
+        sound=_named(wav_bytes(heard, MODEL_SAMPLE_RATE), ".wav"),
         references=tuple(None if path is None else pictures[path] for path in paths),
         poses=tuple(_pose_videos(plan, scratch, first_frame, check)),
     )
 
 
-def _heard_seconds(plan: Plan) -> float:
+def heard_seconds(plan: Plan) -> float:
     """Seconds of sound for the server; clips of different lengths need some for all the frames that they sample.
 
     The S2V nodes fill the sound up to a multiple of a clip's own length, which is too little for the last one where the

@@ -13,7 +13,7 @@ import numpy as np
 
 from soundreel.analysis import SoundFeatures
 from soundreel.disk.durable import uninterrupted
-from soundreel.driving_sound import DrivingSound
+from soundreel.driving_sound import DrivingSound, drive_of
 from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
 from soundreel.engines.draft.grid import Picture
@@ -75,7 +75,7 @@ class DraftEngine(PrintsNothing):
     divides_clips = False
 
     def __init__(self) -> None:
-        self._heard: tuple[Plan, SoundFeatures] | None = None
+        self._heard: tuple[Plan, dict[StrPath, SoundFeatures]] | None = None
 
     def devices(self, request: Request) -> Sequence[str]:
         """As many processes as are asked for on the CPU; GPUs are of no use to a draft."""
@@ -126,7 +126,6 @@ class DraftEngine(PrintsNothing):
         """Yield the clips from `start` on; the carries are empty, since no frame depends on another."""
         plan, request = prepared.plan, prepared.plan.request
         report(Progress(stage=Stage.ANALYSE))
-        features = self._features(plan, check)
         size = request.width, request.height
 
         @lru_cache(maxsize=1)
@@ -140,7 +139,7 @@ class DraftEngine(PrintsNothing):
                 asked.replace(seed=seed),
                 size,
                 picture_of(None if asked.ref_image is None else Path(asked.ref_image)),
-                features,
+                self._features(plan, drive_of(plan, plan.shots[shot]), check),
             )
 
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
@@ -148,11 +147,14 @@ class DraftEngine(PrintsNothing):
                 renderer = renderer_of(clip.shot, _drawn_with(plan, clip))
                 yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
 
-    def _features(self, plan: Plan, check: Check) -> SoundFeatures:
-        """Of the sound, which is heard once for all shots of a plan."""
+    def _features(self, plan: Plan, drive: StrPath, check: Check) -> SoundFeatures:
+        """Of what drives, which is heard once for all shots of a plan that it drives."""
         if self._heard is None or self._heard[0] is not plan:
-            self._heard = plan, DrivingSound.of(plan).features(plan.frames, check)
-        return self._heard[1]
+            self._heard = plan, {}
+        heard = self._heard[1]
+        if drive not in heard:
+            heard[drive] = DrivingSound.of(plan, drive, check).features(plan.frames, check)
+        return heard[drive]
 
 
 def _drawn_with(plan: Plan, clip: Clip) -> int:

@@ -7,7 +7,7 @@ Legend: T frames, H × W pixels, F = size / 4 latent frames, h × w latent size,
 Pixels are float32 [3, T, H, W] from −1 to 1. Source: Wan-Video/Wan2.2 (Apache-2.0), `WanS2V.generate`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser
 from soundreel.engines.native.passes import ALL_PASSES, GuidedVelocity, PassOptions
-from soundreel.engines.native.sound_store import StoredSound
+from soundreel.engines.native.sound_store import Columns
 from soundreel.engines.native.vae import Vae
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.sampling import OnStep, Schedule, draw_noise, sample
@@ -39,7 +39,7 @@ class Scene:
     """What the clips of a render are told and hear."""
 
     words: tuple[Words, ...]  # of each shot
-    sound: Tensor | StoredSound  # [S, C, sampled frames of the whole plan], at 16 per second
+    sounds: Sequence[Columns]  # what each shot hears, over the whole plan; the same for shots with the same drive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,8 @@ class ClipSampler:
         """The positive branch and, with guidance, the negative one: other words, and no sound."""
         scene, device = self._scene, self._device
         words, reference = scene.words[given.clip.shot], self._decoder.reference_of(given.clip)
-        sound = scene.sound[..., given.first_sampled : given.first_sampled + given.clip.size].to(device)
+        columns = scene.sounds[given.clip.shot]
+        sound = columns[..., given.first_sampled : given.first_sampled + given.clip.size].to(device)
         texts = (words.prompt,) if words.negative is None else (words.prompt, words.negative)
         return ClipConditions(
             clip=given.clip.index + 1,

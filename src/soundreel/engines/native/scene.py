@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from soundreel.driving_sound import driving_sound
+from soundreel.driving_sound import drive_of, driving_sound
 from soundreel.engines.base import Prepared
 from soundreel.engines.native.clips import Scene, Words
 from soundreel.engines.native.inputs import (
@@ -20,12 +20,13 @@ from soundreel.engines.native.memory_plan import Encoders
 from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.prepared import pose_match
 from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
-from soundreel.engines.native.sound_store import StoredSound, cached_features, features_key
+from soundreel.engines.native.sound_store import Columns, cached_features, features_key
 from soundreel.media.image import cover, load_image, load_plain_image
 from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from soundreel.request import RefFit, Request
 from soundreel.shot_poses import pose_runs
 from soundreel.types import Check, Plan, Shot, go_on
+from soundreel.units import StrPath
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.load import OnLoad
@@ -57,17 +58,24 @@ def prepare_scene(
     if encoders is not Encoders.STAY:
         networks.let_go(Component.TEXT_ENCODER)
     load = partial(networks.sound_encoder, placement, on_load)
-    sound = encode_sound(plan, placement.files, device, on_load, check, load)
+    sounds = _by_shot(plan, partial(encode_sound, plan, placement.files, device, on_load, check, load))
     if encoders is not Encoders.STAY:
         networks.let_go(Component.AUDIO_ENCODER)
     words = (Words(prompt=encoded[own[0]], negative=encoded[own[1]] if len(own) > 1 else None) for own in of_shots)
-    return Scene(words=tuple(words), sound=sound)
+    return Scene(words=tuple(words), sounds=sounds)
 
 
 def _texts(request: Request) -> tuple[str, ...]:
     """The prompt, and with guidance the negative one."""
     prompt, negative = request.prompt or DEFAULT_PROMPT, request.negative_prompt or DEFAULT_NEGATIVE_PROMPT
     return (prompt, negative) if request.sampling.guide_scale > 1 else (prompt,)
+
+
+def _by_shot(plan: Plan, encode: Callable[[StrPath], Columns]) -> tuple[Columns, ...]:
+    """The columns that each shot takes its own from, computed once for each drive."""
+    drives = [drive_of(plan, shot) for shot in plan.shots]
+    of_drive = {drive: encode(drive) for drive in dict.fromkeys(drives)}
+    return tuple(of_drive[drive] for drive in drives)
 
 
 def encode_sound(
@@ -77,13 +85,15 @@ def encode_sound(
     on_load: OnLoad | None = None,
     check: Check = go_on,
     load: Callable[[], SoundEncoder] | None = None,
-) -> Tensor | StoredSound:
+    drive: StrPath | None = None,
+) -> Columns:
     """wav2vec2 features, [S, C, sampled frames of the plan], one column per frame; on disk where they are many.
 
     The reference hears the whole file, whatever part of it is rendered; otherwise the window is heard. `check` is
-    called before each block of it, and may raise to stop. `load` gives the encoder where it is loaded already.
+    called before each block of it, and may raise to stop. `load` gives the encoder where it is loaded already. `drive`
+    says what is heard; None: what the request says.
     """
-    blocks = partial(driving_sound(plan).blocks, check)
+    blocks = partial(driving_sound(plan, drive, check).blocks, check)
     found = survey(blocks())
     frames = plan.sampled_frames
     shift = lead_in_shift(plan.lead_in, plan.request.guide.av_align)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import EllipsisType
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import platformdirs
@@ -56,6 +56,10 @@ class StoredSound:
         return torch.from_numpy(values).permute(1, 2, 0)
 
 
+Columns: TypeAlias = Tensor | StoredSound
+"""Features [S, C, T], one column for each sampled frame, of which a clip takes its own."""
+
+
 def features_key(found: Survey, encoder: Sequence[Path], device: torch.device, frames: int, shift: int) -> str:
     """The cache key: a digest of all that the features depend on."""
     parts = {
@@ -69,7 +73,7 @@ def features_key(found: Survey, encoder: Sequence[Path], device: torch.device, f
     return data_digest(parts)
 
 
-def cached_features(key: str, columns: Iterator[Tensor], *, frames: int, in_memory: bool) -> Tensor | StoredSound:
+def cached_features(key: str, columns: Iterator[Tensor], *, frames: int, in_memory: bool) -> Columns:
     """The features stored under `key`; or else those of `columns`, pieces [S, C, t] of T = `frames`, which are stored.
 
     With `in_memory` the result is a tensor [S, C, T], and failure to write the cache is ignored.
