@@ -31,6 +31,7 @@ class Stage(StrEnum):
     DOWNLOAD = "download"
     INTERPOLATE = "interpolate"
     WRITE = "write"
+    SCORE = "score"
 
 
 @dataclass(frozen=True, kw_only=True)
