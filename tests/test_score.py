@@ -94,6 +94,12 @@ class TestBeat:
             assert aligned.control < 0.4
             assert aligned.chance < 0.02
 
+    def test_frames_cannot_be_nearer_than_half_of_one(self, tmp_path: Path) -> None:
+        """Every click comes 25 ms before the frame that is nearest to it."""
+        beat = score(draft(clicks(np.arange(0.1, SECONDS, 0.5), SECONDS), tmp_path / "a.mp4"), lips=False).beat
+        assert beat is not None
+        assert beat.offset_ms == pytest.approx(0, abs=NEAR_MS)
+
     @pytest.mark.parametrize("milliseconds", [187.5, -187.5, 100, -100, 400, -400])
     def test_a_moved_sound_is_found_out(self, irregular_draft: Path, tmp_path: Path, milliseconds: float) -> None:
         sound = moved_sound(clicks(irregular_times(7, SECONDS), SECONDS), milliseconds)

@@ -32,6 +32,9 @@ LEAST_ACCENTS: Final = 4
 SEARCH: Final = 0.5
 """Seconds on either side within which the offset is searched."""
 
+ONSET_ERROR, NEARLY_ALL = 0.005, 0.9
+"""Seconds by which onsets are found early or late; share of the strength of accents."""
+
 STEP: Final = 0.005
 BLUR: Final = 0.035
 """Seconds: accents of the picture fall on frames, up to half a frame from those of the sound."""
@@ -64,6 +67,8 @@ class Accents:
         """[A] ascending."""
         self.strengths = above[found]
         """[A] in picture sides per second, above the usual."""
+        self.half_frame = float(np.median(np.diff(seconds))) / 2 if len(seconds) > 1 else 0.0
+        """Seconds that a picture may come before or after what it shows, and yet no other is nearer."""
 
     def __len__(self) -> int:
         return len(self.seconds)
@@ -147,8 +152,19 @@ def _find_offset(accents: Accents, heard: Heard) -> tuple[float | None, float, f
         return None, confidence, None
     others = [k for k in peaks if abs(lags[k] - lags[best]) > 2 * SIGMA and likeness[k] > RIVAL_SHARE * likeness[best]]
     rival = max(others, key=lambda k: likeness[k], default=None)
-    told = [None if k is None else 1000 * _vertex(lags, likeness, k) for k in (best, rival)]
-    return told[0], confidence, told[1]
+    told = None if rival is None else 1000 * _vertex(lags, likeness, rival)
+    if abs(lags[best]) <= accents.half_frame + ONSET_ERROR and _is_as_near_as_frames(accents, heard.onsets):
+        return 0.0, confidence, told
+    return 1000 * _vertex(lags, likeness, best), confidence, told
+
+
+def _is_as_near_as_frames(accents: Accents, onsets: Values) -> bool:
+    """Whether accents that have an onset within a frame have it, nearly all, in the nearest frame: none is nearer."""
+    distances = _distances(accents.seconds, onsets)
+    paired = distances <= 2 * accents.half_frame + ONSET_ERROR
+    near = distances <= accents.half_frame + ONSET_ERROR
+    weight = float(accents.strengths[paired].sum())
+    return weight > 0 and float(accents.strengths[near].sum()) >= NEARLY_ALL * weight
 
 
 def _correlation(seen: tuple[Values, Values], sound: tuple[Values, Values], lags: Values) -> Values:
