@@ -91,6 +91,7 @@ OTHER: dict[Role, dict[str, Any]] = {
         "output.path": "other.mp4",
         "output.dir": "elsewhere",
         "output.settings": "tag",
+        "output.score": True,
         "output.preview": True,
         "output.write_recipe": False,
         "output.recipe_paths": True,

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Window,
         WorkOptions,
     )
+    from soundreel.scoring import Scores, score
     from soundreel.server.client import Client
     from soundreel.session import Session
     from soundreel.types import CancelFlag, Clip, Plan, Progress, Report, Result, Shot, Stage
@@ -79,6 +80,7 @@ _MODULES = {
         "Window",
         "WorkOptions",
     ),
+    "scoring": ("Scores", "score"),
     "server.client": ("Client",),
     "session": ("Session",),
     "types": ("CancelFlag", "Clip", "Plan", "Progress", "Report", "Result", "Shot", "Stage"),
@@ -110,6 +112,7 @@ __all__ = [
     "Request",
     "Result",
     "Sampling",
+    "Scores",
     "Server",
     "Session",
     "SessionError",
@@ -126,6 +129,7 @@ __all__ = [
     "plan",
     "redo",
     "reprint",
+    "score",
 ]
 
 

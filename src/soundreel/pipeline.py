@@ -28,6 +28,7 @@ from soundreel.render.stored_renders import bytes_below
 from soundreel.render.unfinished import load_redo, load_reprint, redone
 from soundreel.render.work_folder import WorkFolder, kept_identity, open_work
 from soundreel.request import BESIDE_THE_OUTPUT, Request, WorkOptions
+from soundreel.scoring import score
 from soundreel.types import CancelFlag, Check, Clip, Plan, Progress, Report, Result, Stage, go_on
 from soundreel.units import StrPath
 from soundreel.version import __version__
@@ -112,9 +113,8 @@ def _generate(
         noted = said + _render(folder, work, partial, timer, stop)
         timer(Progress(stage=Stage.WRITE))
         check_unchanged(folder.render.request, folder.render.asked.fingerprint)
-        recipe = write_recipe(folder.render, folder.clips.facts(), said)
         remember_files(folder.render)
-        finished = _write(folder, recipe, stop.check)
+        finished, recipe = _write(folder, said, timer, stop)
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()
@@ -185,7 +185,20 @@ def _render(
     return ()
 
 
-def _write(folder: WorkFolder, recipe: Mapping[str, Any], check: Check) -> Path:
+def _write(
+    folder: WorkFolder, said: tuple[str, ...], timer: ProgressTimer, stop: CancelFlag
+) -> tuple[Path, Mapping[str, Any]]:
+    """Write the video, and score it if that is asked for: then it is written once more, the scores in its recipe."""
+    recipe = write_recipe(folder.render, folder.clips.facts(), said)
+    finished = _write_with(folder, recipe, stop.check)
+    if not folder.render.request.output.score:
+        return finished, recipe
+    timer(Progress(stage=Stage.SCORE))
+    recipe["scores"] = score(finished, recipe=recipe, check=stop.check).to_data()
+    return _write_with(folder, recipe, stop.check), recipe
+
+
+def _write_with(folder: WorkFolder, recipe: Mapping[str, Any], check: Check) -> Path:
     title = Path(folder.render.request.audio).stem
     if folder.render.engine.name == "draft":
         title += " (draft)"

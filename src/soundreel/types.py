@@ -32,6 +32,7 @@ class Stage(StrEnum):
     DOWNLOAD = "download"
     INTERPOLATE = "interpolate"
     WRITE = "write"
+    SCORE = "score"
 
 
 @dataclass(frozen=True, kw_only=True)

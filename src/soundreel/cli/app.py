@@ -449,6 +449,34 @@ def info(
 
 @app.command()
 @takes_verbosity
+def score(
+    video: Annotated[str, typer.Argument(help="A video that soundreel made, or any other.", show_default=False)],
+    worst: Annotated[
+        str | None,
+        typer.Option("--worst", help="Show only so many shots, the weakest.", metavar=WHOLE_NUMBER, show_default=False),
+    ] = None,
+    lips: Annotated[
+        bool | None,
+        typer.Option(
+            "--lips/--no-lips", help="Look for a face (default: if its packages are here).", show_default=False
+        ),
+    ] = None,
+    every_shot: Annotated[bool, typer.Option("--all", help="Show every shot of a long one, not only some.")] = False,
+    as_json: Annotated[bool, AS_JSON] = False,
+) -> None:
+    """Score a video: does it move with its sound, do lips, does the picture drift; each number beside its control."""
+    from soundreel.cli import reports, score_report
+    from soundreel.scoring import score as score_video
+
+    count = whole_number(worst, "--worst")
+    if count is not None and count < 1:
+        raise InputError(f"--worst is {count}: expected a number of shots, at least 1")
+    scores = score_video(video, lips=lips)
+    reports.show(score_report.describe_scores(scores, worst=count, every_shot=every_shot), as_json=as_json)
+
+
+@app.command()
+@takes_verbosity
 def doctor(
     as_json: Annotated[bool, AS_JSON] = False,
     calibrate: Annotated[bool, CALIBRATE] = False,

@@ -85,6 +85,7 @@ def render_ends(result: Result) -> Statement:
         "notes": list(result.notes),
         "work_folder": result.work_folder,
         "work_bytes": result.work_bytes,
+        "scores": result.recipe.get("scores"),
     }
     return Statement(lines=finish_lines(result), facts=facts)
 
@@ -162,11 +163,21 @@ def finish_lines(result: Result) -> list[str]:
     ]
     if result.excerpt:
         done.append(result.excerpt)
+    if result.recipe.get("scores") is not None:
+        done += _score_lines(result.recipe["scores"])
     if result.work_folder is None:
         return done
     folder = shell_word(result.work_folder)
     kept = f"kept for redo and reprint: {folder}, {readable_size(result.work_bytes)} (soundreel clean {folder})"
     return [*done, kept]
+
+
+def _score_lines(data: Any) -> list[str]:
+    from soundreel.cli.score_report import score_rows
+    from soundreel.scoring import read_scores
+
+    scores = read_scores(data)
+    return [] if scores is None else [f"{name}: {says}" for name, says in score_rows(scores)]
 
 
 def _done(took: float, frames: int, seconds: float) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from soundreel.cli.reports import MOST_ROWS, Findings, Rows, some_of, what_is_shown
+from soundreel.cli.score_report import score_rows
 from soundreel.durations import exactly
 from soundreel.media.video import probe_video
 from soundreel.render.colour import ColourStats
 from soundreel.render.join_record import parse_record
 from soundreel.render.recipe import parse_recipe
+from soundreel.scoring import read_scores
 from soundreel.units import StrPath
 
 NO_RECIPE = "none: not made by soundreel, or with --no-recipe"
@@ -25,6 +27,7 @@ def describe_video(path: StrPath, *, every_clip: bool = False) -> Findings:
     joined = parse_record(video.metadata)
     if recipe is not None:
         rows += _recipe_rows(recipe)
+        rows += _score_rows(recipe)
     elif joined is not None:
         rows += _joined_rows(joined)
     else:
@@ -98,6 +101,14 @@ def _recipe_rows(recipe: dict[str, Any]) -> Rows:
         *(("note", note) for note in recipe["notes"]),
         *((name, says) for name, value in asked.items() if (says := _stated(value))),
     ]
+
+
+def _score_rows(recipe: dict[str, Any]) -> Rows:
+    """The scores that the video got when it was rendered."""
+    if recipe.get("scores") is None:
+        return []
+    scores = read_scores(recipe["scores"])
+    return [("scores", "damaged")] if scores is None else score_rows(scores)
 
 
 def _stated(value: Any) -> str:

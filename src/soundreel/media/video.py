@@ -219,7 +219,7 @@ def read_frames(
         stream.thread_type = "AUTO"
         to_rgb = VideoReformatter()
         for frame in container.decode(stream):
-            yield _rgb(frame, to_rgb, untagged) if exact else _upright(frame.to_ndarray(format="rgb24"), frame)
+            yield _rgb(frame, to_rgb, untagged) if exact else upright(frame.to_ndarray(format="rgb24"), frame)
 
 
 def read_swscale_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
@@ -233,10 +233,11 @@ def read_swscale_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
 def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter, untagged: Colorspace | None) -> NDArray[np.uint8]:
     matrix = _assumed_matrix(frame, untagged)
     rgb = to_rgb.reformat(frame, format="rgb24", src_colorspace=matrix, interpolation=_TO_RGB)
-    return _upright(rgb.to_ndarray(), frame)
+    return upright(rgb.to_ndarray(), frame)
 
 
-def _upright(pixels: NDArray[Any], frame: av.VideoFrame) -> NDArray[np.uint8]:
+def upright(pixels: NDArray[Any], frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """A decoded picture [H, W] or [H, W, 3] as a player shows it, after the file's rotation."""
     return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90), dtype=np.uint8)
 
 
@@ -267,13 +268,13 @@ def probe_video(path: StrPath) -> VideoInfo:
         first = next(container.decode(video_stream(container)), None)
     if first is None:
         raise MediaError(f"{os.fspath(path)!r} has no picture that can be decoded")
-    upright = first.rotation % 180 == 0
+    is_upright = first.rotation % 180 == 0
     with opened(path) as container:
         stream, sound = video_stream(container), sound_stream(container)
         scan = scan_packets(container)
         return VideoInfo(
-            width=first.width if upright else first.height,
-            height=first.height if upright else first.width,
+            width=first.width if is_upright else first.height,
+            height=first.height if is_upright else first.width,
             fps=scan.fps,
             constant_rate=scan.constant_rate(tolerance=Fraction(1, 2) / scan.fps),
             frames=len(scan.pictures),

@@ -21,6 +21,7 @@ RECIPE: Final[Form] = {
     "plan": {"clips": [{"index": int, "seed": int, "look?": _LOOK}]},
     "reference_look?": _LOOK,
     "notes": [str],
+    "scores?": dict,
 }
 """What is read of a recipe; identity and fingerprint are missing in those of version 0.1.0."""
 

@@ -162,6 +162,9 @@ class Output:
         False, "Hold the first clip's colours and contrast",
         role=Role.ENCODING, panel=PICTURE, flags=("color-match", "no-color-match"),
     )  # fmt: skip
+    score: bool = option(
+        False, "Score the finished video: in its recipe, and shown by info", role=Role.NEITHER, panel=OUTPUT
+    )
     preview: bool = option(False, "Keep a small picture of what is being rendered", role=Role.NEITHER, panel=OUTPUT)
     write_recipe: bool = option(
         True, "Write no recipe into the video", role=Role.NEITHER, panel=OUTPUT, flags=("no-recipe",)
