@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 from song_band import play
-from song_score import KINDS, Wish, write_song
+from song_composer import write_song
+from song_score import KINDS, Wish
 from soundreel.analysis import Song
 from soundreel.analysis.song_spectrum import SongSpectrum, spectrum_of_song
 from soundreel.analysis.spectrum import SAMPLE_RATE

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from song_band import play
-from song_score import KINDS, Wish, write_song
+from song_composer import write_song
+from song_score import KINDS, Wish
 
 SAMPLE_RATE = 44_100
 SAMPLES_PER_FRAME = 1152
