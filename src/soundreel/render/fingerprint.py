@@ -131,7 +131,7 @@ def pixel_fingerprints(
 
     Args:
         are_chained: the engine renders a clip from the one before it in its shot, so the digest of one that continues
-            another holds the other's.
+            another holds the other's. Otherwise it is rendered from what its shot shows of the song.
     """
     parts, of_voices = _without_voices(what_was_asked.parts)
     shared = {name: part for name, part in parts.items() if name not in {"clips", "seed", SHOTS, *_OF_SHOTS}}
@@ -140,11 +140,14 @@ def pixel_fingerprints(
     digests: list[str] = []
     for clip in plan.clips:
         shot = plan.shot_of(clip)
-        place = clip.index - shot.clips[0].index if plan.request.shots else [clip.index, clip.shot]  # a draft's look
+        place = clip.index - shot.clips[0].index if plan.request.shots else [clip.index, clip.shot]
         own: list[Any] = [of_shots[shot.index], place, clip.start, clip.frames, clip.size, clip.lead_in, clip.seed]
         own += [of_voices] if drive_of(plan, shot) in SEPARATED else []
-        before = digests[-1] if are_chained and plan.continues(clip) else ""
-        digests.append(data_digest([common, own, before]))
+        if are_chained:
+            context: str | list[Any] = digests[-1] if plan.continues(clip) else ""
+        else:
+            context = [shot.start, shot.stop, shot.section]
+        digests.append(data_digest([common, own, context]))
     return digests
 
 

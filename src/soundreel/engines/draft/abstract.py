@@ -6,6 +6,7 @@ The factors in the formulas have no source: they were chosen by eye.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.engines.draft.dust import Dust
+from soundreel.engines.draft.forms import fold
 from soundreel.engines.draft.grid import Field, Grid, Picture, sample, smoothstep, to_bytes
+from soundreel.engines.draft.layers import HEIGHTS, MATERIALS
+from soundreel.engines.draft.look import Look, Material
 from soundreel.engines.draft.motion import Motion
-from soundreel.engines.draft.palette import FAINT_KEY, TONES, Palette
+from soundreel.engines.draft.palette import FAINT_KEY, TONES
 from soundreel.engines.draft.ripples import Ripples
 
 CELLS = 130_000
@@ -37,6 +41,24 @@ THREADS_SIDE = 1024
 THREAD_LIGHT = 200
 """Mean of the thread texture, which stands for a gain of 1; leaves room for brighter threads."""
 
+LAYERS = 8
+"""Layers of paper, or lines of light, between the lowest and the highest point; by density there are more or fewer."""
+
+LAYERS_VIGNETTE = 0.7
+"""Of the vignette: in flat colours it looks stronger."""
+
+HEIGHT_SHARE = 0.30
+"""Of all heights of the table that one unit of the surface's height takes."""
+
+LINES_PER_UNIT = 190
+"""Width of a line of light: a unit is so many times as wide."""
+
+THINNEST_LINE = 0.8
+"""Pixels."""
+
+GAIN_ONE = 160
+"""The uint8 value that stands for a gain of 1; leaves room for larger gains."""
+
 FINEST_UNIT = 600
 """Pixels per unit up to which threads keep their width in pixels; in larger pictures they grow with the picture."""
 
@@ -45,7 +67,7 @@ class PatternRenderer:
     """Draws any frame of an abstract video of `width` × `height` pixels.
 
     Args:
-        threads: a thread texture; by default one is generated, which takes longer than drawing a frame.
+        threads: gives a thread texture; to generate one takes longer than to draw a frame.
     """
 
     def __init__(
@@ -54,55 +76,67 @@ class PatternRenderer:
         height: int,
         *,
         motion: Motion,
-        palette: Palette,
+        look: Look,
         rng: np.random.Generator,
-        threads: Picture | None = None,
+        threads: Callable[[], Picture],
     ) -> None:
         self._motion = motion
-        self._palette = palette
+        self._look = look
         self._grid = Grid.with_cells(width, height, at_most=CELLS, smallest=SMALLEST_CELL)
         self._warp = _Warp.draw(rng)
         x, y = rng.uniform(-0.3, 0.3, 2) * (width, height) / (2 * self._grid.unit)
+        self._space = fold(look.form, self._grid, x, y, rng)
         self._ripples = Ripples.around(self._grid, x, y)
         self._focus = np.exp(-((self._grid.distance(x, y) / np.float32(0.75)) ** 2))
         self._vignette = 1 - np.float32(0.5) * smoothstep(0.9, 2.1, self._grid.distance(0, 0))
-        self._threads = _make_thread_texture(rng) if threads is None else threads
-        self._dust = Dust.scatter((width, height), rng, particles=56, softness=1.0)
+        if look.material is Material.SILK:
+            self._threads = threads()
+        else:
+            levels, line = round(LAYERS * look.movement.density**0.5), self._grid.unit / LINES_PER_UNIT
+            self._layers = MATERIALS[look.material](levels, max(line, THINNEST_LINE))
+        particles = round(56 * look.movement.density)
+        self._dust = Dust.scatter((width, height), rng, particles=particles, softness=1.0, rgb=look.palette.spark)
 
     def draw(self, frame: int, out: Picture) -> None:
         """Draw frame `frame` into `out`, uint8 [H, W, 3]."""
-        surface = self._warped_surface(frame)
-        colours = self._grid.enlarge(self._colour(surface, frame))
-        threads = cv2.cvtColor(self._draw_threads(surface), cv2.COLOR_GRAY2RGB)
-        cv2.multiply(colours, threads, dst=out, scale=1 / THREAD_LIGHT)
+        draw = self._draw_silk if self._look.material is Material.SILK else self._draw_layers
+        draw(self._warped_surface(frame), frame, out)
         self._dust.add_to(out, self._motion, frame)
 
     def _warped_surface(self, frame: int) -> "_Surface":
-        motion = self._motion
-        ripple_x, ripple_y = self._ripples.push(motion, frame)
-        closer = np.float32(1 - 0.05 * motion.punch[frame])
+        motion, movement, space = self._motion, self._look.movement, self._space
+        punch = movement.punch * float(motion.punch[frame])
+        push = np.float32(0.1 * movement.punch) * self._ripples.rings(motion, frame)
+        closer = np.float32((1 - 0.05 * punch) / movement.size)
         x, y = self._warp.bend(
-            (self._grid.x + np.float32(0.1) * ripple_x) * closer,
-            (self._grid.y + np.float32(0.1) * ripple_y) * closer,
-            flow=0.11 * float(motion.travel[frame]),
-            swing=0.5 * float(motion.sway[frame]),
+            (space.u + push * space.out_u) * closer,
+            (space.v + push * space.out_v) * closer,
+            flow=0.11 * movement.speed * float(motion.travel[frame]),
+            swing=0.5 * movement.speed * float(motion.sway[frame]),
             depth=0.9 + 0.25 * float(motion.low[frame]),
         )
         return _Surface(x=x, y=y)
 
+    # silk
+
+    def _draw_silk(self, surface: "_Surface", frame: int, out: Picture) -> None:
+        colours = self._grid.enlarge(self._colour(surface, frame))
+        threads = cv2.cvtColor(self._draw_threads(surface), cv2.COLOR_GRAY2RGB)
+        cv2.multiply(colours, threads, dst=out, scale=1 / THREAD_LIGHT)
+
     def _colour(self, surface: "_Surface", frame: int) -> Picture:
         """Colours of the cells, [h, w, 3]: the tone by height and light, on a ramp by position."""
-        punch, level = float(self._motion.punch[frame]), float(self._motion.level[frame])
+        movement, level = self._look.movement, float(self._motion.level[frame])
+        punch = movement.punch * float(self._motion.punch[frame])
         shine = surface.light(self._grid.unit / self._grid.cell)
         gleam = np.square(np.square(np.square(np.square(shine))))
-        depth = 0.5 + 0.26 * np.sin(1.6 * surface.x) + 0.24 * np.sin(1.3 * surface.y + 0.7 * surface.x)
-        tone = 0.06 + 0.62 * smoothstep(0.05, 1.0, depth) + 0.20 * self._focus
-        tone *= (0.35 + 0.75 * shine) * (0.95 + 0.10 * level + 0.12 * punch)
+        tone = 0.06 + 0.62 * smoothstep(0.05, 1.0, surface.depth) + 0.20 * self._focus
+        tone *= (0.35 + 0.75 * shine) * (0.95 + 0.10 * level + 0.12 * punch) * movement.light
         tone += self._focus * (0.3 + shine) * (0.26 * punch) + gleam * (0.30 + 0.20 * punch)
         tone *= self._vignette
         held = tone / np.sqrt(np.sqrt(1 + np.square(np.square(tone))))  # soft clipping below 1
-        ramp = np.float32(0.5) * (1 + np.sin(0.9 * surface.x - 0.8 * surface.y + 2.0))
-        return sample(self._palette.ramps(self._turn(frame)), held * (TONES - 1), ramp)
+        ramps = self._look.palette.ramps(self._turn(frame))
+        return sample(ramps, held * (TONES - 1), surface.ramp * (len(ramps) - 1))
 
     def _turn(self, frame: int) -> float:
         """Distance of the current tonality from the video's key around the circle of fifths, about −1..1."""
@@ -121,6 +155,22 @@ class PatternRenderer:
         cv2.multiply(threads, self._grid.enlarge(to_bytes(255 * (1 - faint))), dst=threads, scale=1 / 255)
         cv2.add(threads, self._grid.enlarge(to_bytes(THREAD_LIGHT * faint)), dst=threads)
         return threads
+
+    # paper, neon and ink
+
+    def _draw_layers(self, surface: "_Surface", frame: int, out: Picture) -> None:
+        movement, level, layers = self._look.movement, float(self._motion.level[frame]), self._layers
+        punch = movement.punch * float(self._motion.punch[frame])
+        place = np.float32(0.5) + np.float32(HEIGHT_SHARE) * surface.height + (0.05 + 0.07 * punch) * self._focus
+        columns = self._grid.enlarge(np.clip(place, 0, 1) * np.float32(HEIGHTS - 1))
+        steepness = surface.steepness * np.float32(HEIGHT_SHARE * layers.levels / self._grid.cell)
+        table = layers.table(self._look.palette.ramps(self._turn(frame)))
+        sample(table, columns, self._grid.enlarge(layers.row(steepness)), out)
+        light = movement.light * (0.86 + 0.10 * level) + 0.10 * punch + (0.06 + 0.25 * punch) * self._focus
+        light = 1 + np.float32(layers.dims) * (light - 1)
+        light *= 1 - np.float32(LAYERS_VIGNETTE * layers.dims) * (1 - self._vignette)
+        gain = self._grid.enlarge(to_bytes(GAIN_ONE * light))
+        cv2.multiply(out, cv2.cvtColor(gain, cv2.COLOR_GRAY2RGB), dst=out, scale=1 / GAIN_ONE)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,6 +221,18 @@ class _Surface:
         return height
 
     @cached_property
+    def depth(self) -> Field:
+        """How far up a point lies, in broad waves, 0..1."""
+        depth: Field = 0.5 + 0.26 * np.sin(1.6 * self.x) + 0.24 * np.sin(1.3 * self.y + 0.7 * self.x)
+        return depth
+
+    @cached_property
+    def ramp(self) -> Field:
+        """Which of a palette's ramps colours a point, 0..1 from the first to the last."""
+        ramp: Field = np.float32(0.5) * (1 + np.sin(0.9 * self.x - 0.8 * self.y + 2.0))
+        return ramp
+
+    @cached_property
     def slopes(self) -> tuple[Field, Field]:
         """Gradient of the height per cell, down and right."""
         return np.asarray(np.gradient(self.height, axis=0)), np.asarray(np.gradient(self.height, axis=1))
@@ -194,7 +256,7 @@ def plain_thread_texture() -> Picture:
     return np.full((THREADS_SIDE, THREADS_SIDE), THREAD_LIGHT, np.uint8)
 
 
-def _make_thread_texture(rng: np.random.Generator) -> Picture:
+def thread_texture(rng: np.random.Generator) -> Picture:
     """Fine vertical lines, uint8 [THREADS_SIDE, THREADS_SIDE] around `THREAD_LIGHT`: noise blurred vertically."""
     side = THREADS_SIDE
     down, right = np.fft.fftfreq(side)[:, np.newaxis], np.fft.rfftfreq(side)[np.newaxis]

@@ -1,6 +1,7 @@
 """Dust: bright particles that drift across the picture, twinkle, and become brighter on onsets."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ MARGIN = 0.08
 DRIFT = np.array([0.5, -1.0])
 """Mean direction of the particles, right and down."""
 
-LIGHT_RGB = np.array([255.0, 240.0, 215.0])
-"""Colour of a particle at full brightness."""
+WARM_WHITE: Final = np.array([255.0, 240.0, 215.0])
+"""Colour of a particle at full brightness, where no other is wanted."""
 
 SMALLEST_RADIUS = 0.9
 """Pixels. Smaller particles would visibly jump from pixel to pixel; they are drawn fainter instead."""
@@ -30,9 +31,18 @@ class Dust:
     strength: NDArray[np.float64]  # [M] 0..1
     phase: NDArray[np.float64]  # [M] radians, of the twinkling
     size: tuple[int, int]  # width, height
+    rgb: NDArray[np.float64]  # [3] colour at full brightness, 0..255
 
     @classmethod
-    def scatter(cls, size: tuple[int, int], rng: np.random.Generator, *, particles: int, softness: float) -> "Dust":
+    def scatter(
+        cls,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+        *,
+        particles: int,
+        softness: float,
+        rgb: NDArray[np.float64] = WARM_WHITE,
+    ) -> "Dust":
         """Random particles all over the picture, most of them small; `softness` is a factor on their size."""
         near = rng.beta(1.2, 4.0, particles)
         wanted = softness * np.sqrt(size[0] * size[1]) / 700 * (0.9 + 3.5 * near)
@@ -45,6 +55,7 @@ class Dust:
             strength=rng.uniform(0.25, 0.9, particles) / (softness * (0.6 + 2 * near)) * (wanted / radius) ** 2,
             phase=rng.uniform(0, 2 * np.pi, particles),
             size=size,
+            rgb=rgb,
         )
 
     def add_to(self, out: NDArray[np.uint8], motion: Motion, frame: int) -> None:
@@ -55,7 +66,7 @@ class Dust:
         energy = 0.45 + 0.9 * float(motion.high[frame]) + 0.6 * float(motion.punch[frame])
         light = np.minimum(self.strength * (0.15 + 0.45 * twinkle) * energy, 1.0)
         for (x, y), radius, strength in zip(places * self.size, self.radius, light, strict=True):
-            _add_particle(out, x, y, radius, strength * LIGHT_RGB)
+            _add_particle(out, x, y, radius, strength * self.rgb)
 
 
 def _add_particle(out: NDArray[np.uint8], x: float, y: float, radius: float, light: NDArray[np.float64]) -> None:

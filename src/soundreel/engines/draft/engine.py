@@ -5,32 +5,31 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from pathlib import Path
-from typing import Protocol
+from functools import cache, lru_cache
 
 import numpy as np
 
-from soundreel.analysis import SoundFeatures
+from soundreel.analysis import Song, SoundFeatures, hear
 from soundreel.disk.durable import uninterrupted
 from soundreel.driving_sound import DrivingSound, drive_of
 from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
-from soundreel.engines.draft.abstract import PatternRenderer, plain_thread_texture
-from soundreel.engines.draft.grid import Picture
-from soundreel.engines.draft.image import ImageRenderer
-from soundreel.engines.draft.motion import motion_from_features
-from soundreel.engines.draft.palette import choose_palette
+from soundreel.engines.draft.drawing import Drawing, FrameRenderer, load_reference, seed_of, style_seed
+from soundreel.engines.draft.motion import Motion, motion_from_features
+from soundreel.engines.draft.scenes import needs_song
 from soundreel.errors import InputError
 from soundreel.host_memory import available_memory
 from soundreel.media.files import check_file
-from soundreel.media.image import load_image
-from soundreel.request import Request
+from soundreel.request import Drive, Request
 from soundreel.shot_poses import pose_videos
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames, StrPath
 from soundreel.weights.lora_files import LoraSource, lora_file
 
 CPU = "cpu"
+
+DRAWING = 2
+"""Raised when drafts are drawn otherwise: clips of before are drawn anew. (`PIXELS_VERSION` counts for all engines, and
+would throw away what a GPU has sampled.)"""
 
 BYTES_PER_PIXEL = 3
 """uint8 RGB."""
@@ -52,14 +51,6 @@ SAMPLE_DRAWINGS = 5
 
 FRAMES_PER_REPORT_AND_WORKER = 2
 """Frames that each worker draws between two progress reports."""
-
-
-class FrameRenderer(Protocol):
-    """Draws frames of a video."""
-
-    def draw(self, frame: int, out: Picture) -> None:
-        """Draw the frame of index `frame` into `out`, uint8 [H, W, 3]. Frames do not depend on each other."""
-        ...
 
 
 class DraftEngine(PrintsNothing):
@@ -88,7 +79,7 @@ class DraftEngine(PrintsNothing):
         return {}
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
-        """Check memory and the files. Identity and placement are empty: there is nothing to decide."""
+        """Check memory and the files. There is nothing to decide: the identity only tells looks apart."""
         del kept
         request = plan.request
         frames = max(clip.frames for clip in plan.clips)
@@ -99,9 +90,9 @@ class DraftEngine(PrintsNothing):
                 f"this machine has {_gigabytes(free)} free: use a smaller --width/--height or --infer-frames"
             )
         for path in dict.fromkeys(plan.request_of(shot).ref_image for shot in plan.shots):
-            _load_reference(path)
+            load_reference(path)
         _check_unused_files(plan)
-        return Prepared(plan=plan, identity={}, notes=tuple(_notes(plan)))
+        return Prepared(plan=plan, identity=_identity(plan), notes=tuple(_notes(plan)))
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """Measure the time for one small frame and scale it to the plan's size and length."""
@@ -109,7 +100,8 @@ class DraftEngine(PrintsNothing):
         scale = min(1.0, math.sqrt(SAMPLE_PIXELS / (request.width * request.height)))
         width, height = (max(16, round(side * scale)) for side in (request.width, request.height))
         picture = None if request.ref_image is None else np.full((height, width, 3), 128, np.uint8)
-        renderer = _open_renderer(request, (width, height), picture, _silence(frames=2), threads=plain_thread_texture())
+        drawing = Drawing.of_silence(request, (width, height), picture)
+        renderer = drawing.renderer(0, request.seed)
         spent = _drawing_seconds(renderer, width, height) * request.width * request.height / (width * height)
         longest = max(clip.frames for clip in plan.clips)
         return Estimate(
@@ -124,28 +116,33 @@ class DraftEngine(PrintsNothing):
 
     def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; the carries are empty, since no frame depends on another."""
-        plan, request = prepared.plan, prepared.plan.request
+        plan = prepared.plan
         report(Progress(stage=Stage.ANALYSE))
-        size = request.width, request.height
+        song = self._song(plan, check) if needs_song(plan) else None
 
-        @lru_cache(maxsize=1)
-        def picture_of(path: str | Path | None) -> Picture | None:
-            return _load_reference(path)
+        @cache
+        def motion_by(drive: str) -> Motion:
+            return motion_from_features(self._features(plan, drive, check))
+
+        drawing = Drawing.of(
+            plan,
+            self._features(plan, Drive.MIX, check),
+            song,
+            motion_of=lambda shot: motion_by(os.fspath(drive_of(plan, plan.shots[shot]))),
+        )
 
         @lru_cache(maxsize=2)  # for this shot, and for a clip in it with a seed of its own
         def renderer_of(shot: int, seed: int) -> FrameRenderer:
-            asked = plan.request_of(plan.shots[shot])
-            return _open_renderer(
-                asked.replace(seed=seed),
-                size,
-                picture_of(None if asked.ref_image is None else Path(asked.ref_image)),
-                self._features(plan, drive_of(plan, plan.shots[shot]), check),
-            )
+            return drawing.renderer(shot, seed)
 
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
             for clip in plan.clips[start.index :]:
-                renderer = renderer_of(clip.shot, _drawn_with(plan, clip))
+                renderer = renderer_of(clip.shot, seed_of(plan, clip))
                 yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
+
+    def _song(self, plan: Plan, check: Check) -> Song:
+        """What is heard in the plan's window: its sections give shots their looks."""
+        return hear(plan.request.audio, start=plan.request.window.start, seconds=plan.audio_seconds, check=check)
 
     def _features(self, plan: Plan, drive: StrPath, check: Check) -> SoundFeatures:
         """Of what drives, which is heard once for all shots of a plan that it drives."""
@@ -157,11 +154,10 @@ class DraftEngine(PrintsNothing):
         return heard[drive]
 
 
-def _drawn_with(plan: Plan, clip: Clip) -> int:
-    """The seed of a clip's pattern: by default the same in a shot, where the clips' own are counted on."""
-    counted_on = clip.index - plan.shot_of(clip).clips[0].index if plan.request.shots else clip.index - clip.shot
-    seed = clip.seed - counted_on
-    return seed if seed >= 0 else seed + 2**64  # a clip drawn again with a small seed
+def _identity(plan: Plan) -> Identity:
+    """What clips of one place and seed differ by: how drafts are drawn, and what all shots have in common."""
+    looks = "of sections" if len(plan.shots) > 1 else "of the song"
+    return {"drawing": DRAWING, "looks": looks, "style": style_seed(plan.request)}
 
 
 def _check_unused_files(plan: Plan) -> None:
@@ -209,26 +205,6 @@ def _progress(plan: Plan, clip: Clip, drawn: int) -> Progress:
     )
 
 
-def _load_reference(path: StrPath | None) -> Picture | None:
-    return None if path is None else load_image(path)
-
-
-def _open_renderer(
-    request: Request,
-    size: tuple[int, int],
-    picture: Picture | None,
-    features: SoundFeatures,
-    *,
-    threads: Picture | None = None,
-) -> FrameRenderer:
-    rng = np.random.default_rng(request.seed)
-    motion = motion_from_features(features)
-    if picture is not None:
-        return ImageRenderer(*size, picture=picture, motion=motion, rng=rng)
-    palette = choose_palette(request.prompt, motion.key, rng)
-    return PatternRenderer(*size, motion=motion, palette=palette, rng=rng, threads=threads)
-
-
 def _drawing_seconds(renderer: FrameRenderer, width: int, height: int) -> float:
     """What a frame takes, the second of two."""
     out = np.empty((height, width, 3), np.uint8)
@@ -239,22 +215,6 @@ def _drawing_seconds(renderer: FrameRenderer, width: int, height: int) -> float:
         renderer.draw(1, out)
         spent.append(time.perf_counter() - begun)
     return min(spent)
-
-
-def _silence(*, frames: int) -> SoundFeatures:
-    quiet, never = np.zeros(frames, np.float32), np.zeros(0)
-    return SoundFeatures(
-        loudness=quiet,
-        onset=quiet,
-        low=quiet,
-        mid=quiet,
-        high=quiet,
-        centroid_hz=quiet,
-        chroma=np.zeros((frames, 12), np.float32),
-        tempo_bpm=0.0,
-        beat_times=never,
-        onset_times=never,
-    )
 
 
 def _memory_needed(request: Request, frames: int) -> int:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from soundreel.engines.draft.dust import Dust
 from soundreel.engines.draft.grid import Field, Grid, Picture, sample, smoothstep, to_bytes
+from soundreel.engines.draft.look import Framing, Movement
 from soundreel.engines.draft.motion import Motion
 from soundreel.engines.draft.ripples import Ripples
 from soundreel.media.image import cover
@@ -43,15 +44,28 @@ HALO_SIDE = 200
 class ImageRenderer:
     """Draws any frame of a video of `width` × `height` pixels from one image, uint8 [rows, columns, 3]."""
 
-    def __init__(self, width: int, height: int, *, picture: Picture, motion: Motion, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        *,
+        picture: Picture,
+        motion: Motion,
+        framing: Framing,
+        movement: Movement,
+        rng: np.random.Generator,
+    ) -> None:
         self._motion = motion
+        self._movement = movement
         cell = min(LARGEST_CELL, 2 + min(width, height) // 32)
         self._grid = Grid.with_cells(width, height, at_most=CELLS, smallest=cell)
         self._source = _sharpen(cover(picture, round(width * OVERSCAN), round(height * OVERSCAN)))
         self._halo = _halo(self._source)
-        self._camera = _Camera.draw(rng)
+        self._camera = _Camera.draw(rng, CALM_ZOOM * framing.zoom)
         self._waves = _Waves.draw(rng)
-        self._dust = Dust.scatter((width, height), rng, particles=36, softness=2.2)
+        particles = round(36 * movement.density)
+        self._dust = Dust.scatter((width, height), rng, particles=particles, softness=2.2)
+        self._leak = _leak(self._grid, framing, rng)
         focus_y = FOCUS_Y * height / (2 * self._grid.unit)
         self._ripples = Ripples.around(self._grid, 0, focus_y)
         distance = self._grid.distance(0, focus_y)
@@ -73,8 +87,8 @@ class ImageRenderer:
     def _places(self, frame: int) -> tuple[Field, Field]:
         """Columns and rows of the source, in pixels, that each cell shows, [h, w]."""
         grid, motion = self._grid, self._motion
-        punch = float(motion.punch[frame])
-        zoom, pan_x, pan_y = self._camera.at(0.6 * float(motion.travel[frame]))
+        punch = self._movement.punch * float(motion.punch[frame])
+        zoom, pan_x, pan_y = self._camera.at(0.6 * self._movement.speed * float(motion.travel[frame]))
         wave_x, wave_y = self._waves.shift(grid, motion, frame)
         ripple_x, ripple_y = self._ripples.push(motion, frame)
         bulge = 1 - 0.02 * punch * self._near
@@ -88,16 +102,19 @@ class ImageRenderer:
 
     def _gain(self, frame: int) -> Field:
         """Gain, [h, w] around 1: exposure grows with loudness; a slight vignette opens on onsets."""
-        punch, level = float(self._motion.punch[frame]), float(self._motion.level[frame])
+        punch = self._movement.punch * float(self._motion.punch[frame])
+        level = float(self._motion.level[frame])
         exposure = 0.96 + 0.04 * level + 0.04 * punch
         return exposure * (1 - (0.20 - 0.10 * punch) * self._edges)
 
     def _light(self, columns: Field, rows: Field, frame: int) -> Field:
         """Bloom of the image's bright parts, [h, w, 3] in 0..255."""
-        punch, level = float(self._motion.punch[frame]), float(self._motion.level[frame])
+        punch = self._movement.punch * float(self._motion.punch[frame])
+        level = float(self._motion.level[frame])
         step = np.float32(self._halo.shape[1] / self._source.shape[1])
         glow = sample(self._halo, columns * step, rows * step) * (0.15 + 0.15 * level + 0.85 * punch)
-        light: Field = np.minimum(glow + 6.0 * punch * self._near[..., np.newaxis], 220)
+        leak = self._leak * np.float32(0.5 + 0.3 * level + 0.6 * punch)
+        light: Field = np.minimum(glow + 6.0 * punch * self._near[..., np.newaxis] + leak, 220)
         return light
 
 
@@ -105,17 +122,18 @@ class ImageRenderer:
 class _Camera:
     """A slow path of zoom and pan that stays inside the image."""
 
+    zoom: float  # mean
     periods: NDArray[np.float64]  # [3] seconds, of zoom, pan right, pan down
     phases: NDArray[np.float64]  # [3] radians
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "_Camera":
-        return cls(periods=rng.uniform(17, 29, 3), phases=rng.uniform(0, math.tau, 3))
+    def draw(cls, rng: np.random.Generator, zoom: float) -> "_Camera":
+        return cls(zoom=zoom, periods=rng.uniform(17, 29, 3), phases=rng.uniform(0, math.tau, 3))
 
     def at(self, seconds: float) -> tuple[float, float, float]:
         """Zoom, and pan right and down in half widths and heights, after `seconds` on the path."""
         closer, right, down = np.sin(math.tau * seconds / self.periods + self.phases).tolist()
-        zoom = CALM_ZOOM + 0.035 * closer
+        zoom = self.zoom + 0.035 * closer
         room = 0.65 * (zoom - 1)
         return zoom, room * right, room * down
 
@@ -143,6 +161,14 @@ class _Waves:
         right = right + shimmer * np.sin(31 * y + 9 * x + p[4] + 7.0 * seconds)
         down = down + shimmer * np.sin(29 * x - 8 * y + p[5] - 6.0 * seconds)
         return right, down
+
+
+def _leak(grid: Grid, framing: Framing, rng: np.random.Generator) -> Field:
+    """Coloured light that falls in from one side of the picture, [h, w, 3] in 0..255."""
+    angle = rng.uniform(0, math.tau)
+    towards = grid.x * np.float32(math.cos(angle)) + grid.y * np.float32(math.sin(angle))
+    strength = np.float32(framing.light) * smoothstep(0.0, 1.3, towards)
+    return np.asarray(strength[..., np.newaxis] * framing.rgb.astype(np.float32))
 
 
 def _inside(grid: Grid) -> Field:

@@ -52,6 +52,11 @@ class Ripples:
 
     def push(self, motion: Motion, frame: int) -> tuple[Field, Field]:
         """Displacement right and down, [h, w]; its magnitude is about 1 on a new ring."""
+        rings = self.rings(motion, frame)
+        return rings * self.outward_x, rings * self.outward_y
+
+    def rings(self, motion: Motion, frame: int) -> Field:
+        """How far each cell is pushed outwards, [h, w]; about 1 on a new ring."""
         first, last = np.searchsorted(motion.hit_frames, [frame - LIFE_FRAMES, frame + 1])
         profile = np.zeros_like(self.radii)
         for hit in range(first, last):
@@ -59,5 +64,5 @@ class Ripples:
             height = np.float32(motion.hit_jumps[hit] * np.exp(-age / FADE_SECONDS))
             distance = (self.radii - np.float32(FIRST_RADIUS + SPEED * age)) / np.float32(WIDTH)
             profile += height * np.exp(-(distance**2))
-        rings = profile[self.steps]
-        return rings * self.outward_x, rings * self.outward_y
+        rings: Field = profile[self.steps]
+        return rings
