@@ -219,7 +219,7 @@ def read_frames(
         stream.thread_type = "AUTO"
         to_rgb = VideoReformatter()
         for frame in container.decode(stream):
-            yield _rgb(frame, to_rgb, untagged) if exact else upright(frame.to_ndarray(format="rgb24"), frame)
+            yield as_rgb(frame, to_rgb, untagged) if exact else upright(frame.to_ndarray(format="rgb24"), frame)
 
 
 def read_swscale_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
@@ -230,7 +230,8 @@ def read_swscale_frames(path: StrPath) -> Iterator[NDArray[np.uint8]]:
     return read_frames(path, untagged=Colorspace.ITU601)
 
 
-def _rgb(frame: av.VideoFrame, to_rgb: VideoReformatter, untagged: Colorspace | None) -> NDArray[np.uint8]:
+def as_rgb(frame: av.VideoFrame, to_rgb: VideoReformatter, untagged: Colorspace | None) -> NDArray[np.uint8]:
+    """A decoded frame as `read_frames` gives it, uint8 RGB [H, W, 3]."""
     matrix = _assumed_matrix(frame, untagged)
     rgb = to_rgb.reformat(frame, format="rgb24", src_colorspace=matrix, interpolation=_TO_RGB)
     return upright(rgb.to_ndarray(), frame)

@@ -1,0 +1,146 @@
+"""What `soundreel storyboard --sheet` draws: a song and its shots, as they are planned or as they were rendered."""
+
+import os
+from collections.abc import Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from soundreel import planning
+from soundreel.analysis import Song, hear
+from soundreel.disk.json_form import Form, misfit
+from soundreel.durations import duration
+from soundreel.engines.draft.stills import draft_stills
+from soundreel.errors import InputError
+from soundreel.media.audio import probe_sound
+from soundreel.media.stills import read_stills
+from soundreel.media.video import probe_video
+from soundreel.render.recipe import parse_recipe
+from soundreel.request import Request
+from soundreel.sheet import SheetShot, SongSheet, draw_sheet, sound_peaks
+from soundreel.types import Check, go_on
+from soundreel.units import MODEL_FPS, StrPath
+
+STILL_HEIGHT: Final = 208
+"""Pixels: twice what a sheet shows."""
+
+MOST_STILLS: Final = 1200
+"""Of a sheet, as long as every shot has one."""
+
+EACH: Final = 4
+"""Stills of a shot, at most."""
+
+SHEET_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".webp")
+
+_TOLD: Final[Form] = {
+    "plan": {"clips": [{"shot": int, "start": int, "frames": int}]},
+    "request": {
+        "prompt?": str,
+        "window?": {"start?": float},
+        "shots?": [{"start": float, "name?": str, "section?": str, "prompt?": str, "cut?": str}],
+    },
+}
+"""What is read of a recipe, which may come from anyone."""
+
+
+def write_sheet(sheet: SongSheet, target: Path) -> None:
+    """Draw a sheet into a file."""
+    draw_sheet(sheet).save(target, quality=90)
+
+
+def sheet_of_request(request: Request, *, voice: StrPath | None = None, check: Check = go_on) -> SongSheet:
+    """The sheet of what is planned; its pictures are those of a draft."""
+    planned = planning.plan(request, probe_sound(request.audio).seconds)
+    start, seconds = request.window.start, planned.audio_seconds
+    song = hear(request.audio, start=start, seconds=seconds, voice=voice, check=check)
+    stills = draft_stills(planned, song, height=STILL_HEIGHT, each=_each(len(planned.shots)), check=check)
+    shots = [
+        SheetShot(
+            name=shot.name,
+            start=shot.start / MODEL_FPS,
+            stop=shot.stop / MODEL_FPS,
+            section=shot.section,
+            prompt=planned.request_of(shot).prompt or "",
+            continues=shot.continues,
+            pictures=tuple(map(Image.fromarray, pictures)),
+        )
+        for shot, pictures in zip(planned.shots, stills, strict=True)
+    ]
+    return SongSheet(
+        title=Path(request.audio).name,
+        facts=_facts(song, len(shots)),
+        start=start,
+        seconds=planned.seconds,
+        song=song,
+        peaks=sound_peaks(request.audio, start=start, seconds=seconds, check=check),
+        shots=tuple(shots),
+    )
+
+
+def sheet_of_video(video: StrPath, *, check: Check = go_on) -> SongSheet:
+    """The contact sheet of a finished video, from the shots that its recipe tells of and its own sound.
+
+    Raises:
+        InputError: soundreel has not made it.
+    """
+    info = probe_video(video)
+    recipe = parse_recipe(info.metadata, os.fspath(video))
+    if recipe is None:
+        raise InputError(f"{str(video)!r} has no recipe: expected a video that soundreel has made, without --no-recipe")
+    wrong = misfit(recipe, _TOLD)
+    if wrong is not None:
+        raise InputError(f"the recipe in {str(video)!r} is damaged: {wrong}")
+    shots = _told_shots(recipe, info.seconds)
+    each = _each(len(shots))
+    times = [shot.start + (k + 0.5) / each * shot.seconds for shot in shots for k in range(each)]
+    stills = [Image.fromarray(still) for still in read_stills(video, times, height=STILL_HEIGHT, check=check)]
+    song = hear(video, check=check)
+    return SongSheet(
+        title=Path(video).name,
+        facts=_facts(song, len(shots)),
+        seconds=info.seconds,
+        song=song,
+        peaks=sound_peaks(video, start=0, seconds=info.seconds, check=check),
+        shots=tuple(shot.with_pictures(stills[k * each : (k + 1) * each]) for k, shot in enumerate(shots)),
+    )
+
+
+def _each(shots: int) -> int:
+    return max(1, min(EACH, MOST_STILLS // max(shots, 1)))
+
+
+def _facts(song: Song, shots: int) -> str:
+    facts = [duration(song.seconds)]
+    if song.beats:
+        facts.append(f"{song.tempo_bpm:.0f} beats per minute, {song.meter}")
+    facts.append(f"{len(song.sections)} section{'s' * (len(song.sections) != 1)}")
+    facts.append(f"{shots:,} shot{'s' * (shots != 1)}")
+    return "   ·   ".join(facts)
+
+
+def _told_shots(recipe: Mapping[str, Any], seconds: float) -> list[SheetShot]:
+    """The shots of a recipe, as far as they lie in a video of so many seconds."""
+    request = recipe["request"]
+    begin = (request.get("window") or {}).get("start") or 0.0
+    asked = request.get("shots") or []
+    shots = []
+    for number, clips in groupby(recipe["plan"]["clips"], key=lambda clip: clip["shot"]):
+        spans = [(clip["start"], clip["start"] + clip["frames"]) for clip in clips]
+        first, stop = spans[0][0] / MODEL_FPS, min(spans[-1][1] / MODEL_FPS, seconds)
+        if not 0 <= first < stop:
+            continue
+        own = [shot for shot in asked if (shot["start"] - begin) < first + 0.5 / MODEL_FPS]
+        told = own[-1] if own else {}
+        shots.append(
+            SheetShot(
+                name=told.get("name") or f"shot-{number + 1}",
+                start=first,
+                stop=stop,
+                section=told.get("section") or "",
+                prompt=told.get("prompt") or request.get("prompt") or "",
+                continues=told.get("cut") == "continue" and first > 0,
+            )
+        )
+    return sorted(shots, key=lambda shot: shot.start)
