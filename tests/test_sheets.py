@@ -53,6 +53,19 @@ def test_a_storyboard_s_sheet_shows_what_its_draft_will(storyboard: dict[str, An
     assert [shot.start for shot in planned.shots] == [0.0, 1.5, 3.0]
 
 
+def test_scores_of_a_video_are_shown(storyboard: dict[str, Any], tmp_path: Path) -> None:
+    scored = Render(tmp_path, **storyboard, score=True)()
+    told = scored.recipe["scores"]["shots"]
+    shots = sheet_of_video(scored.path).shots
+    assert {name for shot in shots for name in shot.scores} == {"beat"}
+    for shot, data in zip(shots, told, strict=True):
+        assert {name: score.value for name, score in shot.scores.items()} == (
+            {} if data["beat"] is None else {"beat": data["beat"]["value"]}
+        )
+        assert all(0 <= score.goodness <= 1 for score in shot.scores.values())
+        assert shot.is_weak == (data["weakness"] >= 0.5)
+
+
 def test_sheets_are_written_as_pictures(video: Result, tmp_path: Path) -> None:
     for name in ("sheet.png", "sheet.jpg", "sheet.webp"):
         write_sheet(sheet_of_video(video.path), tmp_path / name)

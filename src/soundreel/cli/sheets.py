@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,9 @@ from soundreel.media.stills import read_stills
 from soundreel.media.video import probe_video
 from soundreel.render.recipe import parse_recipe
 from soundreel.request import Request
-from soundreel.sheet import SheetShot, SongSheet, draw_sheet, sound_peaks
+from soundreel.scoring import Scores, ShotScores, read_scores
+from soundreel.scoring.scored import GOOD_BEAT, GOOD_LIPS
+from soundreel.sheet import Score, SheetShot, SongSheet, draw_sheet, sound_peaks
 from soundreel.types import Check, go_on
 from soundreel.units import MODEL_FPS, StrPath
 
@@ -31,6 +34,9 @@ MOST_STILLS: Final = 1200
 
 EACH: Final = 4
 """Stills of a shot, at most."""
+
+WEAK_SHOTS, LEAST_WEAKNESS = 3, 0.5
+"""So many are marked at most, and none that is better."""
 
 SHEET_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -92,7 +98,7 @@ def sheet_of_video(video: StrPath, *, check: Check = go_on) -> SongSheet:
     wrong = misfit(recipe, _TOLD)
     if wrong is not None:
         raise InputError(f"the recipe in {str(video)!r} is damaged: {wrong}")
-    shots = _told_shots(recipe, info.seconds)
+    shots = _with_scores(_told_shots(recipe, info.seconds), read_scores(recipe.get("scores")))
     each = _each(len(shots))
     times = [shot.start + (k + 0.5) / each * shot.seconds for shot in shots for k in range(each)]
     stills = [Image.fromarray(still) for still in read_stills(video, times, height=STILL_HEIGHT, check=check)]
@@ -105,6 +111,28 @@ def sheet_of_video(video: StrPath, *, check: Check = go_on) -> SongSheet:
         peaks=sound_peaks(video, start=0, seconds=info.seconds, check=check),
         shots=tuple(shot.with_pictures(stills[k * each : (k + 1) * each]) for k, shot in enumerate(shots)),
     )
+
+
+def _with_scores(shots: list[SheetShot], scores: Scores | None) -> list[SheetShot]:
+    """The same shots with what a video scored, the weakest of them marked."""
+    if scores is None:
+        return shots
+    weak = {shot.index for shot in scores.worst(WEAK_SHOTS) if shot.weakness >= LEAST_WEAKNESS}
+    judged = {shot.index: shot for shot in scores.shots}
+    return [
+        replace(shot, scores=_chips(judged[index]), is_weak=index in weak) if index in judged else shot
+        for index, shot in enumerate(shots)
+    ]
+
+
+def _chips(shot: ShotScores) -> dict[str, Score]:
+    """What a shot scored in beat and lips, in the colour of how good that is."""
+    judged = {"beat": (shot.beat, GOOD_BEAT), "lips": (shot.lips, GOOD_LIPS)}
+    return {
+        name: Score(value=measured.value, goodness=min(1.0, measured.gain / good))
+        for name, (measured, good) in judged.items()
+        if measured is not None
+    }
 
 
 def _each(shots: int) -> int:
