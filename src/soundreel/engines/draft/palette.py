@@ -223,11 +223,19 @@ def _named_ramps(tints: list[Tint], scheme: Scheme, scene: Scene) -> list[list[S
         lead = {Role.CHORUS: 1, Role.BRIDGE: 2}.get(scene.role, 0) % len(tints)
         tints = tints[lead:] + tints[:lead]
     first = tints[0]
-    second = tints[1] if len(tints) > 1 else replace(first, hue=first.hue + 0.35 * scheme.turn)
+    second = tints[1] if len(tints) > 1 else replace(first, hue=first.hue + _companion(scheme, scene))
     accent = tints[2] if len(tints) > 2 else second
     lift = 0.10 * (scene.strength - 0.5) if scene.has_others else 0.0
     ground = 0.105 + lift / 2
     return [_named_ramp(first, second, ground, lift), _named_ramp(second, accent, ground, lift)]
+
+
+def _companion(scheme: Scheme, scene: Scene) -> float:
+    """Angle from the only colour that a prompt names to one beside it: parts of a song differ in that."""
+    if not scene.has_others:
+        return 0.35 * scheme.turn
+    far = {Role.CHORUS: 0.9, Role.BRIDGE: 1.6}.get(scene.role, 0.25 + 0.25 * (scene.part % 3))
+    return far * (-scheme.turn if scene.role is Role.CHORUS else scheme.turn)
 
 
 def _named_ramp(main: Tint, light: Tint, ground: float, lift: float) -> list[Stop]:
