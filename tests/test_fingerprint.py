@@ -83,6 +83,7 @@ OTHER: dict[Role, dict[str, Any]] = {
     Role.NEITHER: {
         "compute.gpus": "2",
         "compute.parallel": "tokens",
+        "storyboard": "song.toml",
         "recipe": None,  # of a video that is there: see test_recipe.py
         "server.urls": ("https://ann:hush@example.org/comfy",),
         "server.headers": ("Authorization: Bearer hush",),

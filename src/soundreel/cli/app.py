@@ -331,6 +331,27 @@ def plan(
 
 
 @app.command()
+@takes_request
+@takes_verbosity
+def storyboard(
+    request: Request,
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            "--voice", help="File with the separated voice: no cut lies in it.", metavar="FILE", show_default=False
+        ),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a storyboard that is there.")] = False,
+    *,
+    quiet: bool,
+) -> None:
+    """Propose a storyboard for a song, a file to edit; of a finished video write down the one that it was made by."""
+    from soundreel.cli.storyboards import write_storyboard
+
+    write_storyboard(request, voice=voice, is_replaced=replace, is_silent=quiet)
+
+
+@app.command()
 @takes_display
 def interpolate(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     video: Annotated[str, typer.Argument(help="Any video, with any sound or none.", show_default=False)],

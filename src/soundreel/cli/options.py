@@ -17,7 +17,7 @@ from soundreel.cli.streams import say
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, Seconds, fields_of, without_password
 from soundreel.presets import MOODS, PRESETS, mood, preset
-from soundreel.request import PICTURE, WHAT, EngineName, Request, Server, grouped, members
+from soundreel.request import PICTURE, WHAT, EngineName, Request, Server, grouped, is_storyboard, members
 
 AUDIO: Final = Annotated[
     str | None,
@@ -183,7 +183,7 @@ def build_request(
         )
     if "mood" in given:
         given |= _prompt_of(given.pop("mood"), given)
-    fields = _from_recipe(given, inputs or (), trust_recipe) if "recipe" in given else {}
+    fields = _begun_with(audio, given, inputs or (), trust_recipe)
     if "preset" in given:
         fields = grouped(preset(given.pop("preset")), fields)
     if "size" in given:
@@ -197,6 +197,13 @@ def build_request(
     if "audio" not in fields | given:
         raise InputError("there is no sound: give a file, or with --recipe a finished video", field="audio")
     return Request(**reduce(_put, given.items(), fields))
+
+
+def _begun_with(audio: str | None, given: dict[str, Any], inputs: Sequence[str], is_trusted: bool) -> dict[str, Any]:
+    """The fields that options are put over: those of a recipe, or of a storyboard in the sound's place."""
+    if is_storyboard(audio):
+        return _from_storyboard(given)
+    return _from_recipe(given, inputs, is_trusted) if "recipe" in given else {}
 
 
 def build_requests(sounds: Sequence[str | None], seeds: str | None = None, **options: Any) -> list[Request]:
@@ -249,6 +256,20 @@ def _from_recipe(given: Mapping[str, Any], inputs: Sequence[str], is_trusted: bo
         fields["window"] = dataclasses.replace(fields["window"], frames=None, duration=None, full=False, num_clip=None)
         fields.pop("cuts", None)
     if is_other_length or given.keys() & {"seed", "sampling__infer_frames", "sampling__clip_split", "cuts"}:
+        fields.pop("clip_seeds", None)
+    return fields
+
+
+def _from_storyboard(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a storyboard stands for, in place of the sound; without its length where another one is given."""
+    from soundreel.storyboard import read_storyboard
+
+    if "recipe" in given:
+        raise InputError("a storyboard and --recipe both say what to render: give one of them", field="recipe")
+    fields = read_storyboard(given.pop("audio"))
+    if given.keys() & set(LENGTHS):
+        fields["window"] = {name: value for name, value in fields["window"].items() if name == "start"}
+    if given.keys() & {"seed", "sampling__infer_frames", "sampling__clip_split"}:
         fields.pop("clip_seeds", None)
     return fields
 

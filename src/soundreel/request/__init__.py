@@ -30,7 +30,7 @@ from soundreel.request.compute import (
 from soundreel.request.groups import Guide, Output, Sampling, Window
 from soundreel.request.panels import LENGTH, MODEL, OUTPUT, PICTURE, SERVER, SPEED, WHAT
 from soundreel.request.request import FLAT_NAMES, RENAMED, SHOT_FIELDS, Request, files_read, grouped, members
-from soundreel.request.shots import NOTHING_OF_ITS_OWN, Cut, ShotRequest
+from soundreel.request.shots import NOTHING_OF_ITS_OWN, STORYBOARD_ENDINGS, Cut, ShotRequest, is_storyboard
 from soundreel.request.work_options import BESIDE_THE_OUTPUT, WorkOptions
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "SERVER",
     "SHOT_FIELDS",
     "SPEED",
+    "STORYBOARD_ENDINGS",
     "WHAT",
     "Attention",
     "AvAlign",
@@ -74,6 +75,7 @@ __all__ = [
     "WorkOptions",
     "files_read",
     "grouped",
+    "is_storyboard",
     "members",
     "memory_bytes",
     "split_lora",

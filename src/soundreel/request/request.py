@@ -79,6 +79,10 @@ class Request:
         role=Role.NEITHER, panel=WHAT, is_path=True,
     )  # fmt: skip
 
+    storyboard: StrPath | None = option(  # what is made of it is found by it
+        None, "The file that its shots are from", role=Role.NEITHER, is_path=True
+    )
+
     window: Window = group(Window)
     guide: Guide = group(Guide)
     sampling: Sampling = group(Sampling)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from soundreel.fields import Role, Seconds, option, settle
@@ -43,6 +44,15 @@ class ShotRequest:
 
     def __post_init__(self) -> None:
         settle(self, "shots.")
+
+
+STORYBOARD_ENDINGS: Final = (".toml", ".json")
+"""Of the names of files that shots stand in."""
+
+
+def is_storyboard(path: StrPath | None) -> bool:
+    """Whether a file is called as storyboards are."""
+    return path is not None and Path(path).suffix.lower() in STORYBOARD_ENDINGS
 
 
 NOTHING_OF_ITS_OWN: Final = ShotRequest()
