@@ -62,10 +62,10 @@ def prepare(
     while the sound is read, and may raise to stop. `choose` opens the engine.
     """
     what = ask(request, work.printed_models, choose)
-    if work.redo_clip is not None:
+    if work.redoes:
         what = ask(redone(what, work), choose=choose)
     render = prepared.prepare(what, kept_identity(what, work), check, only_print=work.only_print)
-    is_new = not (work.only_resume or work.only_print or work.redo_clip)  # else its length is settled
+    is_new = not (work.only_resume or work.only_print or work.redoes)  # else its length is settled
     shown = planning.excerpt(what.plan, what.sound.seconds) if is_new else ""
     notes = (*([shown] if shown else []), *render.notes, *differences(render))
     return dataclasses.replace(render, excerpt=shown, notes=notes)
@@ -124,7 +124,7 @@ def _generate(
 
 def redo(
     source: StrPath,
-    number: int,
+    what: int | str,
     on_progress: Report | None = None,
     *,
     seed: int | None = None,
@@ -133,11 +133,13 @@ def redo(
     is_trusted: bool = False,
     on_start: Callable[[PreparedRender], None] | None = None,
 ) -> Result:
-    """Draw clip `number`, from 1, of a kept or unfinished render with another seed, and what depends on it.
+    """Draw a part of a kept or unfinished render with another seed, and what depends on it.
+
+    `what` is a clip's number, from 1, or the name of a shot or of a section.
 
     The result is a new video; arguments and errors as `soundreel.render.unfinished.load_redo`.
     """
-    request, work = load_redo(source, number, seed=seed, work_dir=work_dir, output=output, is_trusted=is_trusted)
+    request, work = load_redo(source, what, seed=seed, work_dir=work_dir, output=output, is_trusted=is_trusted)
     return generate(request, on_progress, on_start=on_start, work=work)
 
 

@@ -60,14 +60,14 @@ class Session:
     def redo(
         self,
         source: StrPath,
-        number: int,
+        what: int | str,
         on_progress: Report | None = None,
         *,
         on_start: Callable[[PreparedRender], None] | None = None,
         **which: Any,
     ) -> Result:
-        """Draw a clip of a kept render anew, as `soundreel.redo` does; `which` is its other arguments."""
-        request, work = load_redo(source, number, **which)
+        """Draw a clip or a shot of a kept render anew, as `soundreel.redo` does; `which` is its other arguments."""
+        request, work = load_redo(source, what, **which)
         return self.generate(request, on_progress, on_start=on_start, work=work)
 
     def take_part(self, job: Job, on_progress: Report, on_stored: Callable[[Clip], object], cancel: CancelFlag) -> None:

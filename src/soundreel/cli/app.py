@@ -24,7 +24,7 @@ from soundreel.cli.statements import (
 )
 from soundreel.cli.streams import answer, report, say
 from soundreel.errors import InputError
-from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions
+from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions, is_storyboard
 from soundreel.units import DEFAULT_CRF, MAX_CRF
 
 app = HelpfulTyper(
@@ -220,13 +220,27 @@ def resume(
 def redo(
     source: Annotated[
         str,
-        typer.Argument(metavar="DIR|VIDEO", help="A work folder, a plan in it, or a video whose work folder is kept."),
+        typer.Argument(
+            metavar="DIR|VIDEO|STORYBOARD",
+            help="A work folder, a plan in it, a video whose work folder is kept, or a storyboard: its newest render.",
+        ),
     ],
-    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Of the clip, from 1.")],
+    what: Annotated[
+        str, typer.Argument(metavar="SHOT|NUMBER", help="Name of a shot or a section, or number of a clip, from 1.")
+    ],
     seed: Annotated[
         str | None,
         typer.Option(
-            "--seed", help="Of the clip (default: one it has not had).", metavar=WHOLE_NUMBER, show_default=False
+            "--seed", help="Of the first clip (default: one it has not had).", metavar=WHOLE_NUMBER, show_default=False
+        ),
+    ] = None,
+    take: Annotated[
+        str | None,
+        typer.Option(
+            "--take",
+            help="Of a storyboard's renders that one, from 1 (default: the newest).",
+            metavar=WHOLE_NUMBER,
+            show_default=False,
         ),
     ] = None,
     work_dir: Annotated[
@@ -240,11 +254,20 @@ def redo(
     *,
     display: DisplayOptions,
 ) -> None:
-    """Draw one clip of a kept or unfinished render again, and what depends on it; the earlier video stays."""
+    """Draw a shot or a clip of a kept or unfinished render again, and what depends on it; the earlier video stays."""
     from soundreel.render.unfinished import load_redo
 
-    clip, its_seed = whole_number(number, "clip"), whole_number(seed, "seed")
-    request, work = load_redo(source, clip, seed=its_seed, work_dir=work_dir, output=output, is_trusted=trust_folder)
+    request, work = load_redo(
+        source,
+        whole_number(what, "clip") if what.lstrip("+-").isdecimal() else what,
+        seed=whole_number(seed, "seed"),
+        take=whole_number(take, "take"),
+        work_dir=work_dir,
+        output=output,
+        is_trusted=trust_folder,
+    )
+    if is_storyboard(source) and not display.is_silent:
+        say(f"of {source} this render is taken: {request.output.path or work.work_dir}")
     if trust_folder and not display.is_silent:
         _show_places(request)
     render(request, display, work=work)

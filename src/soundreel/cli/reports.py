@@ -92,13 +92,14 @@ def describe_renders(found: Sequence[StoredRender]) -> Findings:
     return Findings(
         data={"renders": [dataclasses.asdict(render) | {"state": render.state} for render in found]},
         rows=[] if found else [("unfinished", "none here")],
-        columns=("clips", "state", "engine", "sound", "size") if found else (),
+        columns=("clips", "shots", "state", "engine", "sound", "size") if found else (),
         cells=[
             (
                 f"{render.done}/{render.clips}",
+                f"{render.shots}",
                 render.state,
                 render.engine,
-                os.path.basename(render.audio),  # noqa: PTH119 - a text for people
+                os.path.basename(render.storyboard or render.audio),  # noqa: PTH119 - a text for people
                 readable_size(render.bytes),
             )
             for render in found

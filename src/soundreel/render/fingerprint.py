@@ -108,6 +108,17 @@ def asked(plan: Plan, engine: str, model_files: Mapping[str, str]) -> Fingerprin
     )
 
 
+def folder_digest(what_was_asked: Fingerprint) -> str:
+    """What a render's folder is named by: all that was asked; of a storyboard what its versions have in common.
+
+    So one that was changed finds the clips of the shots that are as they were.
+    """
+    parts = what_was_asked.parts
+    if SHOTS not in parts:
+        return what_was_asked.digest
+    return data_digest({name: part for name, part in parts.items() if name not in {"clips", "seed", SHOTS, *_OF_SHOTS}})
+
+
 def _seen(request: Request) -> dict[str, Any]:
     """All fields that decide pictures by themselves, those of shots among them."""
     shots = {SHOTS: shot_parts(request)} if request.shots else {}

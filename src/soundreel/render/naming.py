@@ -85,7 +85,8 @@ def partial_path(output: Path) -> Path:
 
 def _name(plan: Plan, engine: str, end: str) -> str:
     request = plan.request
-    reference = "no_ref" if request.ref_image is None else "with_ref"
+    has_reference = request.ref_image is not None or any(shot.asked.ref_image is not None for shot in plan.shots)
+    reference = "with_ref" if has_reference else "no_ref"
     tag = _in_one_name(_tag(request.output.settings, engine))
     ending = f"_{request.width}x{request.height}_{plan.frames}f_{plan.frames / MODEL_FPS:.1f}s_{reference}_{tag}_{end}"
     longest = longest_name(output_folder(request)) - ROOM_FOR_COPIES_BYTES

@@ -21,6 +21,7 @@ from soundreel.render.division import Division, divide, fitting
 from soundreel.render.drive import check_drives, files_that_drive, says_of_files
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import AvAlign, Interpolation, Request, files_read
+from soundreel.storyboard.reading import noted_digest
 from soundreel.types import Check, Clip, Plan, go_on
 from soundreel.units import MODEL_FPS, StrPath
 
@@ -233,7 +234,8 @@ def prepare(
     notes = (
         *_sound_notes(what.plan, what.sound, check),
         *says_of_files(what.plan, what.sound, what.driving),
-        *_reference_notes(request),
+        *_reference_notes(what.plan),
+        *_storyboard_notes(what),
         *prepared.notes,
         *division.notes,
         *_interpolation_notes(request, what.interpolation),
@@ -300,7 +302,26 @@ def _channel_notes(sound: SoundInfo) -> Iterator[str]:
         yield f"the sound has {sound.channels} channels: in the video they are mixed down to stereo{without}"
 
 
-def _reference_notes(request: Request) -> Iterator[str]:
+def _storyboard_notes(what: Asked) -> Iterator[str]:
+    """That the sound is not the one that the storyboard was made for."""
+    storyboard = what.request.storyboard
+    noted = None if storyboard is None else noted_digest(storyboard)
+    if storyboard is not None and noted is not None and noted != what.fingerprint.parts["audio"]:
+        yield (
+            f"{Path(storyboard).name} was made for another song than this {Path(what.request.audio).name} "
+            "(song_sha256 differs): its cuts may lie elsewhere"
+        )
+
+
+def _reference_notes(plan: Plan) -> Iterator[str]:
+    """What is to be known of the reference image, and of those that shots have of their own."""
+    of_pictures = {shot.asked.ref_image: shot for shot in plan.shots if shot.asked.ref_image is not None}
+    yield from _picture_notes(plan.request, "the reference image")
+    for shot in of_pictures.values():
+        yield from _picture_notes(plan.request_of(shot), f"the reference image of shot {shot.name!r}")
+
+
+def _picture_notes(request: Request, says: str) -> Iterator[str]:
     if request.ref_image is None:
         return
     picture = probe_image(request.ref_image)
@@ -310,6 +331,6 @@ def _reference_notes(request: Request) -> Iterator[str]:
     lost = 1 - min(ratio, 1 / ratio)
     if lost > NOTABLE_CROP:
         yield (
-            f"{lost:.0%} of the reference image ({picture.width}×{picture.height}) is cropped away at "
+            f"{lost:.0%} of {says} ({picture.width}×{picture.height}) is cropped away at "
             f"{request.width}×{request.height}: a --width and --height nearer to its shape keep more"
         )

@@ -17,12 +17,13 @@ from soundreel.fields import Paths, fields_of, to_data
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
 from soundreel.render.colour import measure
+from soundreel.render.fingerprint import SHOTS, folder_digest
 from soundreel.render.named_places import places_in
 from soundreel.render.prepared import PreparedRender
-from soundreel.render.recipe_files import RecipeFiles
+from soundreel.render.recipe_files import RecipeFiles, in_shot
 from soundreel.render.recipe_form import read_recipe_text
 from soundreel.render.remarks import made_otherwise
-from soundreel.request import FLAT_NAMES, Output, Request
+from soundreel.request import FLAT_NAMES, Output, Request, ShotRequest
 from soundreel.request.data import from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
@@ -58,6 +59,7 @@ def write_recipe(
         "models": dict(render.models),
         "identity": dict(render.identity),
         "fingerprint": render.asked.fingerprint.digest,
+        "folder": folder_digest(render.asked.fingerprint),
         "inputs": _inputs(render),
         "request": _public_request(render),
         "plan": {
@@ -112,10 +114,16 @@ def _public_notes(render: PreparedRender) -> list[str]:
 def _inputs(render: PreparedRender) -> dict[str, str]:
     """Digests of the files that the pictures depend on, by field."""
     parts = render.asked.fingerprint.parts
-    return {
+    of_all = {
         field.name: parts[field.name]
         for field in fields_of(Request)
         if field.option.is_file and field.name in parts and field.option.is_place(field.of(render.request))
+    }
+    return of_all | {
+        in_shot(number, field): own[field.leaf]
+        for number, own in enumerate(parts.get(SHOTS, ()))
+        for field in fields_of(ShotRequest)
+        if field.option.is_file and field.leaf in own
     }
 
 

@@ -16,8 +16,9 @@ from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.state import recall_path, remember_path
 from soundreel.errors import InputError, WeightsError
 from soundreel.fields import Field, fields_of, replaced
+from soundreel.render.fingerprint import SHOTS
 from soundreel.render.prepared import PreparedRender
-from soundreel.request import FLAT_NAMES, EngineName, Request, split_lora
+from soundreel.request import FLAT_NAMES, EngineName, Request, ShotRequest, split_lora
 
 KINDS: Final = {
     "audio": "sound",
@@ -25,11 +26,17 @@ KINDS: Final = {
     "ref_image": "picture",
     "guide.pose_video": "pose video",
     "server.workflow": "workflow",
+    "pose_video": "pose video",
 }
 """What messages call the files that a request names."""
 
 LORA: Final = re.compile(r"LoRA (\d{1,4}) ")
 """How the name of a LoRA begins among the model files of a render: with its number, from 1."""
+
+
+def in_shot(number: int, field: Field) -> str:
+    """Under which name a recipe notes the digest of a file that a shot has of its own."""
+    return f"shots.{number + 1}.{field.leaf}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +60,9 @@ class RecipeFiles:
         """
         for field in fields_of(Request):
             if field.option.is_file and field.name not in given and field.option.is_place(field.of(request)):
-                request = replaced(request, field.name, self._find(field, str(field.of(request))))
+                request = replaced(request, field.name, self._find(field.name, field, str(field.of(request))))
+        if request.shots:
+            request = request.replace(shots=[self._shot(number, shot) for number, shot in enumerate(request.shots)])
         if "compute.loras" not in given and given.get("engine", self.recipe.get("engine")) == EngineName.NATIVE:
             loras = [self._find_lora(lora, number) for number, lora in enumerate(request.compute.loras, start=1)]
             request = replaced(request, "compute.loras", loras)
@@ -64,8 +73,16 @@ class RecipeFiles:
             request = replaced(request, "output.weights", recall_path(self._models.get(network)))
         return request
 
-    def _find(self, field: Field, said: str) -> Path:
-        digest = self._inputs.get(field.name)
+    def _shot(self, number: int, shot: ShotRequest) -> ShotRequest:
+        """A shot with paths in place of names."""
+        named = [field for field in fields_of(ShotRequest) if field.option.is_file and field.of(shot) is not None]
+        for field in named:
+            shot = replaced(shot, field.leaf, self._find(in_shot(number, field), field, str(field.of(shot))))
+        return shot
+
+    def _find(self, name: str, field: Field, said: str) -> Path:
+        """The file of a field, of which the recipe notes the digest under a name."""
+        digest = self._inputs.get(name)
         own = [place for place in self._own_places(said, digest) if place.is_file()]
         near = [place for place in self._near_places(field, file_name(said)) if place.is_file()]
         same = (place for place in own + near if holds(place, digest))
@@ -107,7 +124,8 @@ class RecipeFiles:
     def _is_nowhere(self, field: Field, said: str) -> InputError:
         kind, name = KINDS[field.name], file_name(said)
         option = (field.option.flags or (field.leaf,))[0].replace("_", "-")
-        cure = f"give it with --{option}, or its folder with --inputs"
+        by_option = "" if field in fields_of(ShotRequest) else f"it with --{option}, or "
+        cure = f"give {by_option}its folder with --inputs"
         if name != said and not self.is_trusted:
             cure += "; of a video of your own, --trust-recipe follows the path that it holds"
         return InputError(
@@ -139,6 +157,7 @@ def remember_files(render: PreparedRender) -> None:
     for field in fields_of(Request):
         if field.option.is_file and field.name in parts and field.option.is_place(field.of(request)):
             remember_path(parts[field.name], field.of(request))
+    _remember_files_of_shots(request, parts.get(SHOTS, ()))
     if request.compute.models is not None and render.models:
         remember_path(data_digest(dict(render.models)), Path(request.compute.models).expanduser())
     if request.output.weights is not None:
@@ -147,6 +166,17 @@ def remember_files(render: PreparedRender) -> None:
     for name, digest in render.models.items():
         if found := LORA.match(name):
             remember_path(digest, split_lora(request.compute.loras[int(found[1]) - 1])[0])
+
+
+def _remember_files_of_shots(request: Request, parts: Sequence[Mapping[str, Any]]) -> None:
+    files = {
+        own[field.leaf]: field.of(shot)
+        for shot, own in zip(request.shots, parts, strict=True)
+        for field in fields_of(ShotRequest)
+        if field.option.is_file and field.leaf in own
+    }
+    for digest, path in files.items():
+        remember_path(digest, path)
 
 
 def holds(place: Path, digest: Any) -> bool:

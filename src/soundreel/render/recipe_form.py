@@ -16,6 +16,7 @@ RECIPE: Final[Form] = {
     "models": {"*": str},
     "identity?": dict,
     "fingerprint?": str,
+    "folder?": str,
     "inputs": {"*": str},
     "request": dict,
     "plan": {"clips": [{"index": int, "seed": int, "look?": _LOOK}]},

@@ -32,6 +32,8 @@ class StoredRender:
     folder: Path
     plan: Path  # the file that tells of it
     audio: str = ""
+    storyboard: str = ""  # the file that its shots are from
+    shots: int = 1
     engine: str = ""
     clips: int = 0
     done: int = 0  # clips with a record; resuming looks at them closely
@@ -121,6 +123,8 @@ def _stored(path: Path, plan: PlanData, pid: str | None) -> StoredRender:
         folder=folder,
         plan=path,
         audio=str(plan["request"].get("audio", "")),
+        storyboard=str(plan["request"].get("storyboard") or ""),
+        shots=1 + max((clip.get("shot", 0) for clip in plan["clips"]), default=0),
         engine=str(plan.get("engine", "")),
         clips=len(plan["clips"]),
         done=sum(_is_done(folder, clip) for clip in plan["clips"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, Inputs
+from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, Inputs, is_folder
 from soundreel.disk.state import is_own
 from soundreel.errors import InputError
 from soundreel.fields import Role, fields_of
@@ -18,9 +18,10 @@ from soundreel.render.naming import check_output
 from soundreel.render.plan_file import PlanData, is_plan, load_plan, read_plan, read_plans
 from soundreel.render.prepared import Asked
 from soundreel.render.recipe import read_recipe, stated_request
-from soundreel.render.stored_renders import existing, find_work_folders
+from soundreel.render.redo_numbers import redo_numbers
+from soundreel.render.stored_renders import StoredRender, existing, find_renders, find_work_folders
 from soundreel.render.work_folder import FOLDER_DIGITS, work_folder
-from soundreel.request import Interpolation, Output, Request, WorkOptions
+from soundreel.request import Interpolation, Output, Request, WorkOptions, is_storyboard
 from soundreel.request.data import from_data
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.wording import shell_word
@@ -47,27 +48,67 @@ def load_render(source: StrPath, *, is_trusted: bool = False) -> tuple[Request, 
 
 def load_redo(
     source: StrPath,
-    number: int,
+    what: int | str,
     *,
     seed: int | None = None,
     work_dir: StrPath | None = None,
     output: StrPath | None = None,
+    take: int | None = None,
     is_trusted: bool = False,
 ) -> tuple[Request, WorkOptions]:
-    """The request that draws clip `number`, from 1, of a kept or unfinished render again, and how it is kept.
+    """The request that draws a part of a kept or unfinished render again, and how it is kept.
 
     Args:
-        source: a work folder, one of the plans in it, or a video whose work folder lies beside it or under `work_dir`.
-        seed: of the clip; None: one that no take of it has had. A redo that is under way keeps the one it has.
+        source: a work folder, one of the plans in it, a video whose work folder lies beside it or under `work_dir`, or
+            a storyboard: its newest render.
+        what: number of a clip, from 1, or the name of a shot, or of a section: all its shots.
+        seed: of the first clip; None: one that no take of it has had. A redo that is under way keeps the one it has.
         output: name of the video; None: a new one beside that of the render, where it has a name.
+        take: of a storyboard's kept renders the one with this number, from 1, in the order in which they were made.
         is_trusted: as in `load_render`.
 
     Raises:
         InputError: there is no such render, or this user has not begun it.
     """
-    place, _, request = _open_source(source, work_dir, is_trusted)
+    if is_storyboard(source) and not is_plan(Path(source)):
+        place, _, request = _newest_of(Path(source), work_dir, take, is_trusted)
+    elif take is not None:
+        raise InputError("--take chooses among the renders of a storyboard: give one, or leave --take out")
+    else:
+        place, _, request = _open_source(source, work_dir, is_trusted)
     _refuse_source(source, output, request)
-    return request, WorkOptions(work_dir=place, redo_clip=number, redo_seed=seed, redo_output=output)
+    part: dict[str, Any] = {"redo_shot": what} if isinstance(what, str) else {"redo_clip": what}
+    return request, WorkOptions(work_dir=place, redo_seed=seed, redo_output=output, **part)
+
+
+def renders_of(storyboard: Path, work_dir: StrPath | None = None) -> list[StoredRender]:
+    """The kept and unfinished renders of a storyboard, oldest first.
+
+    They are looked for beside it, in the current folder, in the one for automatic names, and in `work_dir`.
+    """
+    places = [storyboard.absolute().parent, Path.cwd(), Path(Output().dir), *([] if work_dir is None else [work_dir])]
+    folders = dict.fromkeys(Path(place).absolute() for place in places if is_folder(Path(place)))
+    wanted = str(storyboard.absolute())
+    found = {render.plan: render for folder in folders for render in find_renders(folder)}
+    mine = (render for render in found.values() if render.storyboard == wanted)
+    return sorted(mine, key=lambda render: (render.written, render.is_latest))
+
+
+def _newest_of(
+    storyboard: Path, work_dir: StrPath | None, take: int | None, is_trusted: bool
+) -> tuple[Path, PlanData, Request]:
+    """The newest render of a storyboard, or the one with a number."""
+    renders = renders_of(storyboard, work_dir)
+    if not renders:
+        raise InputError(
+            f"no render of {str(storyboard)!r} is kept beside it, here or in {Output().dir}: render it first, or name "
+            "a --work-dir"
+        )
+    if take is not None and not 1 <= take <= len(renders):
+        raise InputError(f"--take is {take}: expected 1 to {len(renders)}, the kept renders of {str(storyboard)!r}")
+    chosen = renders[-1 if take is None else take - 1]
+    place, plan = _open(chosen.plan)
+    return place, plan, _request_in(place, plan, is_trusted)
 
 
 def load_reprint(
@@ -157,22 +198,22 @@ def redone(what: Asked, options: WorkOptions) -> Request:
     Raises:
         InputError: nothing is kept of this request, or it has no such clip.
     """
-    request, folder, number = what.request, work_folder(what, options), options.redo_clip
+    request, folder = what.request, work_folder(what, options)
     plan = next((plan for plan in read_plans(folder).values() if plan["asked"] == what.fingerprint.digest), None)
-    assert number is not None
     if plan is None:
         raise InputError(
             f"there is nothing to draw again in {str(folder)!r}: --keep-work keeps a finished render",
             field="clip_seeds",
         )
     seeds = list(request.clip_seeds) or [clip["seed"] for clip in plan["clips"]]
-    if not 1 <= number <= len(seeds):
-        raise InputError(f"clip is {number}: expected 1 to {len(seeds)}, the clips of this render", field="clip_seeds")
-    pending = _pending(plan, number, seeds) if options.redo_seed is None else None
+    numbers = redo_numbers(what.plan, options)
+    pending = _pending(plan, numbers, seeds) if options.redo_seed is None else None
     if pending is not None:
         seeds = pending["seeds"]
     else:
-        seeds[number - 1] = max([*seeds, *plan["taken"]]) + 1 if options.redo_seed is None else options.redo_seed
+        first = max([*seeds, *plan["taken"]]) + 1 if options.redo_seed is None else options.redo_seed
+        for k, number in enumerate(numbers):
+            seeds[number - 1] = first + k
     path = options.redo_output
     if path is None and pending is not None and is_own(pending["output"], pending.get("seal")):
         path = pending["output"]
@@ -181,12 +222,12 @@ def redone(what: Asked, options: WorkOptions) -> Request:
     return request.replace(clip_seeds=seeds, **({} if path is None else {"output": str(path)}))
 
 
-def _pending(plan: PlanData, number: int, seeds: list[int]) -> PlanData | None:
-    """A redo of clip `number` that was begun and is not done; all other clips have their `seeds` in it."""
+def _pending(plan: PlanData, numbers: list[int], seeds: list[int]) -> PlanData | None:
+    """A redo of the clips with these numbers that was begun and is not done; all others have their `seeds` in it."""
     redo = plan.get("redo")
-    if redo is None or redo["clip"] != number or len(redo["seeds"]) != len(seeds):
+    if redo is None or redo["clip"] != numbers[0] or len(redo["seeds"]) != len(seeds):
         return None
-    others = [k for k in range(len(seeds)) if k != number - 1]
+    others = [k for k in range(len(seeds)) if k + 1 not in numbers]
     return redo if all(redo["seeds"][k] == seeds[k] for k in others) else None
 
 
@@ -200,14 +241,15 @@ def _next_name(path: Path, word: str) -> Path:
 
 def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None) -> tuple[Path, PlanData]:
     """The work folder that a video was made in, and its plan there."""
-    name = str(recipe.get("fingerprint", ""))[:FOLDER_DIGITS]
-    if not re.fullmatch(rf"[0-9a-f]{{{FOLDER_DIGITS}}}", name):
+    asked = str(recipe.get("fingerprint", ""))[:FOLDER_DIGITS]
+    name = str(recipe.get("folder") or asked)[:FOLDER_DIGITS]
+    if not all(re.fullmatch(rf"[0-9a-f]{{{FOLDER_DIGITS}}}", digits) for digits in (asked, name)):
         raise InputError(f"the recipe of {str(video)!r} names no work folder: it was made before soundreel 0.2")
     places = [video.absolute().parent / WORK_FOLDER / name]
     if work_dir is not None:
         places = [Path(work_dir).absolute(), Path(work_dir).absolute() / name, *places]
     for place in places:
-        plan = next((plan for plan in read_plans(place).values() if plan["asked"].startswith(name)), None)
+        plan = next((plan for plan in read_plans(place).values() if plan["asked"].startswith(asked)), None)
         if plan is not None:
             return place, plan
     looked = " and ".join(map(str, places))

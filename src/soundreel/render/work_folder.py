@@ -36,6 +36,7 @@ from soundreel.errors import InputError
 from soundreel.fields import Paths, to_data
 from soundreel.render import remarks
 from soundreel.render.claims import Claims
+from soundreel.render.fingerprint import folder_digest
 from soundreel.render.folder_files import ENGINE_FOLDER, refuse_foreign, refuse_without_plan, remove_work
 from soundreel.render.naming import output_folder
 from soundreel.render.plan_file import (
@@ -48,8 +49,10 @@ from soundreel.render.plan_file import (
     write_plans,
 )
 from soundreel.render.prepared import Asked, PreparedRender
+from soundreel.render.redo_numbers import redo_numbers
 from soundreel.render.room import check_room, disk_need
 from soundreel.render.stored_clips import StoredClips
+from soundreel.render.taking_over import take_over
 from soundreel.request import Request, WorkOptions
 from soundreel.version import __version__
 
@@ -122,8 +125,13 @@ def work_folder(asked: Asked, options: WorkOptions) -> Path:
     """Where the clips of a render are kept."""
     if options.work_dir is not None:
         return Path(options.work_dir).absolute()
-    name = asked.fingerprint.digest[:FOLDER_DIGITS]
+    name = folder_name(asked)
     return (output_folder(asked.request) / WORK_FOLDER / name).absolute()
+
+
+def folder_name(asked: Asked) -> str:
+    """What the folder of a render is called where the user names none."""
+    return folder_digest(asked.fingerprint)[:FOLDER_DIGITS]
 
 
 def staging_folder(asked: Asked, options: WorkOptions) -> Path:
@@ -156,6 +164,7 @@ class WorkFolder:
         self.video: Path | None = None  # once it has its name
         self._remove_halves()
         Claims(folder).remove_those_of_the_dead()
+        take_over(folder, render)
         self.clips = StoredClips(folder, render, all_there=options.only_print)
         if not options.resume:
             self._throw_away()
@@ -232,12 +241,13 @@ class WorkFolder:
 
     def _pending_redo(self, found: FoundPlans, options: WorkOptions) -> PlanData | None:
         """The clip that is being drawn again, with the seeds that it is done with; an earlier one, if none is now."""
-        if options.redo_clip is None:
+        if not options.redoes:
             return found.redo if options.resume else None
         output = self.render.request.output.path
         seeds = [clip.seed for clip in self.render.plan.clips]
         path = None if output is None else str(Path(output).absolute())
-        return {"clip": options.redo_clip, "seeds": seeds, "output": path, "seal": seal(path)}
+        clip = redo_numbers(self.render.plan, options)[0]
+        return {"clip": clip, "seeds": seeds, "output": path, "seal": seal(path)}
 
     def _remaining_redo(self) -> PlanData | None:
         """What is left to draw again now that this render is done."""
@@ -343,9 +353,9 @@ def _keeps(render: PreparedRender, options: WorkOptions, found: FoundPlans) -> b
     """
     if options.keep_work is not None:
         return options.keep_work
-    before = found.mine if options.redo_clip is None or found.mine else next(iter(found.takes), None)
+    before = found.mine if not options.redoes or found.mine else next(iter(found.takes), None)
     was_kept = before is not None and bool(before.get("keep_work"))
-    return was_kept or render.engine.reach is not None or len(render.plan.shots) > 1
+    return was_kept or render.engine.reach is not None or bool(render.request.shots) or len(render.plan.shots) > 1
 
 
 def _changes(render: PreparedRender, found: Mapping[str, Any] | None) -> list[str]:
