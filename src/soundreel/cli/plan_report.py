@@ -1,23 +1,29 @@
 """What `soundreel plan` shows: what a render would make, and what it takes on this machine."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from soundreel import pipeline
 from soundreel.cli.reports import Findings, Rows, counted, in_brackets, some_of, what_is_shown
 from soundreel.durations import clock, duration, exactly, rough
-from soundreel.engines.base import Prepared
+from soundreel.engines.base import Estimate, Prepared
 from soundreel.planning import count_tokens
 from soundreel.render.division import Schedule, schedule_of
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.room import DiskNeed, disk_need
 from soundreel.request import Drive, Request
-from soundreel.types import Clip, Plan
+from soundreel.types import Clip, Plan, Shot
 from soundreel.units import GIB, MODEL_FPS
 from soundreel.wording import readable_size
 
 CLIP_COLUMNS = ("clip", "frames", "sampled", "from s", "to s", "seed")
+SHOT_COLUMNS = ("shot", "section", "from", "length s", "cut", "clips", "seed", "time", "prompt")
+
+LONGEST_PROMPT = 32
+"""Characters of a shot's prompt that are shown."""
 
 
 def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
@@ -27,8 +33,8 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
     divided = schedule_of(render.plan, render.division, estimate)
     seconds = None if estimate.seconds is None else rough(estimate.seconds - divided.saved_seconds)
     pixels = request.width * request.height * plan.frames
-    tokens = ("tokens",) if _has_tokens(render) else ()
-    shown = plan.clips if every_clip else some_of(plan.clips)
+    table = _table_of_shots(render, estimate) if request.shots else _table_of_clips(render)
+    shown = table.rows if every_clip else some_of(table.rows)
     return Findings(
         data={
             "engine": render.engine.name,
@@ -60,6 +66,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
             "disk_kept_bytes": disk.kept,
             "estimated_seconds": seconds,
             "estimate_basis": estimate.seconds_basis,
+            "shots": [_shot_data(render, shot, estimate.clip_seconds) for shot in plan.shots],
             "clips": [_clip_data(render, clip) for clip in plan.clips],
             "notes": list(render.notes),
         },
@@ -85,10 +92,82 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
             ),
             *(("note", note) for note in render.notes),
         ],
-        columns=(*CLIP_COLUMNS, *tokens),
-        cells=[_clip_cells(render, clip) for clip in shown],
-        closing=what_is_shown(len(shown), len(plan.clips)),
+        columns=table.columns,
+        cells=[cells() for cells in shown],
+        closing=what_is_shown(len(shown), len(table.rows), table.what),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """What is told row by row: of shots, or of clips where they are all that there is."""
+
+    what: str
+    columns: tuple[str, ...]
+    rows: Sequence[Callable[[], tuple[str, ...]]]  # each gives the cells of one
+
+
+def _table_of_clips(render: PreparedRender) -> _Table:
+    tokens = ("tokens",) if _has_tokens(render) else ()
+    rows = [partial(_clip_cells, render, clip) for clip in render.plan.clips]
+    return _Table(what="clips", columns=(*CLIP_COLUMNS, *tokens), rows=rows)
+
+
+def _table_of_shots(render: PreparedRender, estimate: Estimate) -> _Table:
+    rows = [partial(_shot_cells, render, shot, estimate) for shot in render.plan.shots]
+    return _Table(what="shots", columns=SHOT_COLUMNS, rows=rows)
+
+
+def _shot_data(render: PreparedRender, shot: Shot, clip_seconds: Sequence[float]) -> dict[str, Any]:
+    asked = render.plan.request_of(shot)
+    return {
+        "name": shot.name,
+        "section": shot.section,
+        "start": shot.start,
+        "frames": shot.frames,
+        "continues": shot.continues,
+        "clips": [clip.index for clip in shot.clips],
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative_prompt,
+        "ref_image": asked.ref_image,
+        "pose_video": asked.guide.pose_video,
+        "estimated_seconds": sum(clip_seconds[clip.index] for clip in shot.clips) if clip_seconds else None,
+    }
+
+
+def _shot_cells(render: PreparedRender, shot: Shot, estimate: Estimate) -> tuple[str, ...]:
+    """The time of a shot: its clips', or where these are not known its share of the frames."""
+    plan, known = render.plan, estimate.clip_seconds
+    if known:
+        takes = duration(rough(sum(known[clip.index] for clip in shot.clips)))
+    elif estimate.seconds is not None:
+        takes = duration(rough(estimate.seconds * shot.frames / plan.frames))
+    else:
+        takes = "–"
+    first, last = shot.clips[0].index + 1, shot.clips[-1].index + 1
+    return (
+        shot.name,
+        shot.section,
+        _time(render.request.window.start + shot.start / MODEL_FPS),
+        f"{shot.frames / MODEL_FPS:.2f}",
+        "continues" if shot.continues else "hard",
+        f"{first}" if first == last else f"{first}–{last}",
+        f"{shot.clips[0].seed}",
+        takes,
+        _shortened(plan.request_of(shot).prompt or ""),
+    )
+
+
+def _time(seconds: float) -> str:
+    """`1:02.56`."""
+    minutes, rest = divmod(round(seconds * 100), 6000)
+    return f"{minutes}:{rest / 100:05.2f}"
+
+
+def _shortened(text: str) -> str:
+    """The end of a prompt, in which those of a storyboard differ."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_PROMPT else f"…{line[1 - LONGEST_PROMPT :]}"
 
 
 def _has_tokens(render: PreparedRender) -> bool:

@@ -82,9 +82,9 @@ def some_of(entries: Sequence[T]) -> list[T]:
     return [entries[round(k * last / (MOST_ROWS - 1))] for k in range(MOST_ROWS)]
 
 
-def what_is_shown(shown: int, count: int) -> str:
-    """Under a table of so many of all clips; "" where it has them all."""
-    return f"{shown} of {count:,} clips; --all shows every one" if shown < count else ""
+def what_is_shown(shown: int, count: int, what: str = "clips") -> str:
+    """Under a table of so many of all clips, or of what else there is; "" where it has them all."""
+    return f"{shown} of {count:,} {what}; --all shows every one" if shown < count else ""
 
 
 def describe_renders(found: Sequence[StoredRender]) -> Findings:

@@ -108,7 +108,10 @@ def _newest_of(
         raise InputError(f"--take is {take}: expected 1 to {len(renders)}, the kept renders of {str(storyboard)!r}")
     chosen = renders[-1 if take is None else take - 1]
     place, plan = _open(chosen.plan)
-    return place, plan, _request_in(place, plan, is_trusted)
+    request = _request_in(place, plan, is_trusted)
+    if not chosen.is_latest:  # the folder is at another take by now
+        request = request.replace(clip_seeds=[clip["seed"] for clip in plan["clips"]])
+    return place, plan, request
 
 
 def load_reprint(

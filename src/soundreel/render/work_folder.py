@@ -330,7 +330,7 @@ class WorkFolder:
             "keep_work": self.is_kept,
             "redo": self._remaining_redo() if finished else self._redo,
             "finished": finished,
-            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "written": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "taken": sorted(self._taken),
         }
         write_plans(self.folder, plan, self._others)

@@ -9,8 +9,15 @@ Place = tuple[str | int, ...]
 
 HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 KEY: Final = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
-QUOTED: Final = re.compile(r"\"\"\".*?\"\"\"|'''.*?'''|\"(?:\\.|[^\"\\])*\"|'[^']*'|#.*$")
 LONG_QUOTES: Final = ('"""', "'''")
+OPENING: Final = re.compile("|".join((*LONG_QUOTES, '"', "'")))
+CLOSING: Final = {
+    '"""': re.compile(r'(?:\\.|[^\\])*?"""'),
+    "'''": re.compile(r".*?'''"),
+    '"': re.compile(r'(?:\\.|[^"\\])*"'),
+    "'": re.compile(r"[^']*'"),
+}
+"""What ends a text, by what begins it; in some of them a backslash makes the next character a part of it."""
 
 
 def lines_of_keys(text: str) -> dict[Place, int]:
@@ -53,19 +60,28 @@ def _lines_that_begin_something(text: str) -> Iterator[tuple[int, str]]:
     """Lines, with their numbers from 1, that do not go on with a text or a list of the line before."""
     depth, quote = 0, ""
     for number, line in enumerate(text.splitlines(), start=1):
-        rest = line
-        if quote:
-            _, closed, rest = line.partition(quote)
-            if not closed:
-                continue
-            quote = ""
-        elif depth == 0:
+        is_header = False
+        if not quote and depth == 0:
             yield number, line
-            if HEADER.match(line):
-                continue
-        rest = QUOTED.sub("", rest)
-        opened = [mark for mark in LONG_QUOTES if mark in rest]
-        if opened:
-            quote = min(opened, key=rest.index)
-            rest = rest.partition(quote)[0]
-        depth = max(0, depth + sum(map(rest.count, "[{")) - sum(map(rest.count, "]}")))
+            is_header = HEADER.match(line) is not None
+        if not is_header:
+            depth, quote = _after(line, depth, quote)
+
+
+def _after(line: str, depth: int, quote: str) -> tuple[int, str]:
+    """How many brackets are open at the end of a line, and the quotes of a text that goes on, from those before it."""
+    rest = line
+    while rest:
+        if quote:
+            end = CLOSING[quote].match(rest)
+            if end is None:
+                return depth, quote if quote in LONG_QUOTES else ""
+            rest, quote = rest[end.end() :], ""
+        elif mark := OPENING.match(rest):
+            rest, quote = rest[mark.end() :], mark[0]
+        elif rest[0] == "#":
+            break
+        else:
+            depth += (rest[0] in "[{") - (rest[0] in "]}")
+            rest = rest[1:]
+    return max(0, depth), quote if quote in LONG_QUOTES else ""
