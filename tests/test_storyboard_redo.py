@@ -140,7 +140,7 @@ def test_a_moved_cut_costs_its_two_shots_though_clips_have_other_numbers(board: 
     first = board.render()
     board.write(second=0.2, cut="hard")
     done = board.render("-o", board.folder / "moved.mp4")
-    assert "2 of 7 clips are there" in done.err
+    assert "3 of 8 clips are there" in done.err
     assert changed_frames(first.path, done.path) <= set(range(32))
 
 
