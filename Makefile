@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
-	@echo "rendering the example sound twice, as drafts, into output/demo/:"
+	@echo "rendering the example sound twice, and a song by its storyboard, as drafts, into output/demo/:"
 	@$(BIN)/soundreel demo --output-dir output/demo
 
 # worksteal: a process keeps to a stretch of files, whose fixtures are then made once

@@ -85,7 +85,9 @@ def test_tests_pass_in_the_unpacked_sdist(sdist: Path) -> None:
 
 
 def test_wheel_holds_the_package_and_the_example(wheel: Path) -> None:
-    package = files_of(REPO / "src" / "soundreel") | {"example/tune.flac", "example/cover.png"}
+    package = files_of(REPO / "src" / "soundreel") | {
+        f"example/{name}" for name in ("tune.flac", "cover.png", "song.mp3", "song.toml")
+    }
     assert files_of(wheel / "soundreel") == package
     assert "py.typed" in package
     others = {path.name for path in wheel.iterdir()} - {"soundreel", "bin"}
@@ -95,7 +97,7 @@ def test_wheel_holds_the_package_and_the_example(wheel: Path) -> None:
 def test_demo_renders_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     said = run_with(wheel, sys.executable, "-m", "soundreel", "demo", "--output-dir", "demo", cwd=tmp_path)
     assert [line for line in said.split() if not (tmp_path / line).is_file()] == []
-    assert len(files_of(tmp_path / "demo")) == 2
+    assert len(files_of(tmp_path / "demo")) == 3
 
 
 def metadata(name: str) -> Message:

@@ -133,7 +133,7 @@ def test_doctor_finds_this_machine_fit(soundreel: Soundreel) -> None:
 def test_demo_renders_with_and_without_a_picture(soundreel: Soundreel, tmp_path: Path) -> None:
     done = soundreel("demo", "--output-dir", tmp_path, "--frames", "6")
     assert done.code == 0
-    assert [probe_video(line).frames for line in done.out.splitlines()] == [6, 6]
+    assert [probe_video(line).frames for line in done.out.splitlines()] == [6, 6, 6]
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
@@ -146,6 +146,7 @@ def test_help_names_the_commands(soundreel: Soundreel, word: str) -> None:
         "redo",
         "unfinished",
         "plan",
+        "storyboard",
         "interpolate",
         "join",
         "info",
@@ -207,7 +208,7 @@ def test_every_command_knows_how_much_to_tell(soundreel: Soundreel, tune: Path, 
 
 def test_a_quiet_demo_prints_its_paths(soundreel: Soundreel, tmp_path: Path) -> None:
     done = soundreel("demo", "--frames", "2", "--output-dir", tmp_path, "-q")
-    assert (len(done.out.splitlines()), done.err) == (2, "")
+    assert (len(done.out.splitlines()), done.err) == (3, "")
 
 
 def test_options_may_come_first(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:

@@ -252,5 +252,5 @@ def test_python_hears_the_same(sound: Path, tmp_path: Path, pictures: Path) -> N
 
 def test_the_demo_says_what_it_does(soundreel: Soundreel) -> None:
     said = soundreel("demo", "--output-dir", "out", "--frames", "4").err.splitlines()
-    assert [line for line in said if re.match(r"[12] of 2: the example sound and ", line)] != []
-    assert sum("sound and picture verified" in line for line in said) == 2
+    assert [line for line in said if re.match(r"[12] of 3: the example sound and ", line)] != []
+    assert sum("sound and picture verified" in line for line in said) == 3

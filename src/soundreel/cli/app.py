@@ -548,11 +548,11 @@ def demo(
     *,
     display: DisplayOptions,
 ) -> None:
-    """Render the example sound, without and with a reference image."""
+    """Render the example sound, without and with a reference image, and a song by its storyboard."""
     from soundreel.cli.examples import example_requests
 
     requests = example_requests(Path(output_dir), whole_number(frames, "frames"))
     for number, (what, request) in enumerate(requests.items(), start=1):
         if display.is_for_people:
             say(f"{number} of {len(requests)}: {what}")
-        render(request, display)
+        render(request, display, work=WorkOptions(keep_work=False))

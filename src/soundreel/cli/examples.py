@@ -1,4 +1,4 @@
-"""The example sound and picture that `soundreel demo` renders."""
+"""The example sounds, picture and storyboard that `soundreel demo` renders."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any
 
 from soundreel.errors import InputError
 from soundreel.request import Output, Request, Window
+from soundreel.storyboard import read_storyboard
 
-SOUND, PICTURE = "tune.flac", "cover.png"
+SOUND, PICTURE, STORYBOARD = "tune.flac", "cover.png", "song.toml"
 
 
 def example_requests(output_dir: Path, frames: int | None = None) -> dict[str, Request]:
-    """Two draft renders of the example sound, whole or `frames` long, and what each of them is."""
+    """Draft renders of the example sounds, whole or `frames` long, and what each of them is."""
     folder = _folder()
     shared: dict[str, Any] = {
         "audio": folder / SOUND,
@@ -26,7 +27,15 @@ def example_requests(output_dir: Path, frames: int | None = None) -> dict[str, R
         "the example sound and its cover": Request(
             **shared, ref_image=folder / PICTURE, output=Output(path=output_dir / "tune_with_ref_draft.mp4")
         ),
+        "a song and its storyboard": _of_storyboard(
+            folder / STORYBOARD, output_dir / "song_storyboard_draft.mp4", frames
+        ),
     }
+
+
+def _of_storyboard(storyboard: Path, output: Path, frames: int | None) -> Request:
+    fields = read_storyboard(storyboard) | {"engine": "draft", "output": Output(path=output)}
+    return Request(**fields if frames is None else fields | {"window": Window(frames=frames)})
 
 
 def _folder() -> Path:
