@@ -98,7 +98,8 @@ def test_engines_that_chain_latents_drop_nothing_between_shots(asked: tuple[Requ
             raise
         return
     assert_is_whole(planned, surplus_is_dropped=False)
-    assert all(abs(shot.start - frame) <= 2 for shot, frame in zip(planned.shots, starts, strict=True))
+    if not is_narrow:
+        assert all(abs(shot.start - frame) <= 2 for shot, frame in zip(planned.shots, starts, strict=True))
 
 
 @given(storyboards())

@@ -65,6 +65,7 @@ def write_recipe(
         "plan": {
             "frames": render.plan.frames,
             "audio_seconds": render.plan.audio_seconds,
+            "shots": [{"name": shot.name, "section": shot.section} for shot in render.plan.shots],
             "clips": [clip | dict(noted) for clip, noted in zip(clips, facts, strict=True)] if facts else clips,
         },
         "reference_look": _reference_colours(render.request),
