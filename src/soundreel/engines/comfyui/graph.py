@@ -65,6 +65,7 @@ class OutputFormat:
 
     prefix: str  # of the file names, in the server's output folder
     video: Mapping[str, Any] | None  # format inputs of SaveVideo; None: lossless pictures, a file each
+    sound: str | None = None  # file that the video plays; None: what the model hears
 
 
 class GraphBuilder:
@@ -236,5 +237,6 @@ def _save(builder: GraphBuilder, pictures: Link, output: OutputFormat) -> None:
     if output.video is None:
         builder.add("save", "SaveImage", images=pictures, filename_prefix=output.prefix)
         return
-    video = builder.add("video", "CreateVideo", images=pictures, fps=float(MODEL_FPS), audio=["sound", 0])
+    sound = ["sound", 0] if output.sound is None else builder.add("original_sound", "LoadAudio", audio=output.sound)
+    video = builder.add("video", "CreateVideo", images=pictures, fps=float(MODEL_FPS), audio=sound)
     builder.add("save", "SaveVideo", video=video, filename_prefix=output.prefix, **output.video)
