@@ -465,7 +465,7 @@ class ContractServer:
                 self._running = None
                 self._changed()
                 continue
-            await self._until(lambda prompt=prompt: prompt.asked_for)
+            await self._until(lambda prompt=prompt: prompt.asked_for or prompt.interrupted)
             outputs, messages = await self._execute(prompt)
             failed = messages[-1][0] != "execution_success"
             status = {"status_str": "error" if failed else "success", "completed": not failed, "messages": messages}

@@ -78,9 +78,9 @@ class PromptExecution:
         client = self._client
         with EventSocket(client.url, client.headers, record.client_id, client.trust) as socket:
             socket.open()  # before the prompt runs, so that no message is missed
-            if not record.found:
-                record = self._queue(record)
             try:
+                if not record.found:
+                    record = self._queue(record)
                 return self._wait(record, socket)
             except (KeyboardInterrupt, Cancelled):
                 self._cancel(record)

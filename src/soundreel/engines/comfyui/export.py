@@ -13,6 +13,7 @@ from soundreel.engines.comfyui.editor_layout import to_editor
 from soundreel.engines.comfyui.engine import check_options
 from soundreel.engines.comfyui.failures import UnreachableError
 from soundreel.engines.comfyui.input_files import make_input_files, make_played_sound
+from soundreel.engines.comfyui.inventory import Inventory
 from soundreel.engines.comfyui.prompt import Capabilities, Prompt
 from soundreel.engines.comfyui.servers import open_server
 from soundreel.errors import InputError
@@ -49,7 +50,7 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
         files = make_input_files(plan, Path(scratch))
     capabilities, played = _capabilities(request), make_played_sound(plan)
     prompt = Prompt(plan=plan, files=files, capabilities=capabilities, played=played)
-    graph = prompt.graph(PREFIX)
+    graph = Inventory("", capabilities.nodes).complete(prompt.graph(PREFIX))
     beside = {
         editor_path(target): _json_bytes(to_editor(graph, capabilities.nodes)),
         **{target.parent / file.name: file.content for file in (*files, played)},
