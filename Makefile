@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo serve docs test test-all test-comfyui check format package bench parity clean
+.PHONY: demo serve docs test test-all test-comfyui test-comfyui-nodes check format package bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -22,6 +22,11 @@ test-all: $(VENV)/.dev
 # the comfyui engine on a server with the S2V models, real or tiny: make test-comfyui URL=http://localhost:8188
 test-comfyui: $(VENV)/.dev
 	COMFYUI_URL=$(or $(URL),http://localhost:8188) $(BIN)/python -m pytest tests/test_comfyui_real.py
+
+# the nodes in comfyui/ in a real ComfyUI on the CPU, whose Python has soundreel's packages; the models may be tiny:
+# make test-comfyui-nodes COMFYUI=DIR, with COMFYUI_PYTHON=DIR/venv/bin/python where it has one of its own
+test-comfyui-nodes: $(VENV)/.dev
+	COMFYUI=$(abspath $(COMFYUI)) $(BIN)/python -m pytest tests/test_comfyui_nodes.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from comfyui_renders import CAPTURES, NEVER, VERSIONS, CrashError, Serve, crash_
 from comfyui_server import ContractServer, Odd, read_label
 from command import REPO, SMALL, finish, run_here, start
 from soundreel.engines.comfyui import ComfyUIEngine, downloads, events, patience, watch
+from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.pictures import output_files
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
@@ -112,6 +113,23 @@ class TestTransient:
         server.faults.loses_answers["POST /prompt"] = 1
         assert labels(ask(), scratch) == list(range(9))
         assert server.requests.count("POST /prompt") == 1
+
+    def test_a_prompt_whose_answer_was_lost_is_cancelled_too(
+        self, server: ContractServer, ask: Ask, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(patience, "BRIEF_SECONDS", NEVER)
+        server.faults.loses_answers["POST /prompt"] = 1
+        server.holds[1] = lambda: False
+
+        def report(progress: Progress) -> None:
+            if "trying again" in progress.what:
+                raise Cancelled("stop")
+
+        with pytest.raises(Cancelled):
+            labels(ask(), scratch, report)
+        assert len(server.prompts) == 1
+        server.wait_for(lambda: not server.queued_ids)
+        assert PromptRecord.read(scratch) is None
 
     def test_cancelling_is_tried_again(
         self, server: ContractServer, ask: Ask, scratch: Path, monkeypatch: pytest.MonkeyPatch
@@ -406,6 +424,11 @@ class TestNewerVersions:
         (decode,) = nodes(server.prompts[0].graph, "VAEDecode")
         chosen = {name: decode.get(name) for name in (*inputs, "dynamic.deep")}
         assert chosen == {"mode": "b", "first": "a", "new": "x", "amount": 0.5, "dynamic": "k", "dynamic.deep": 3}
+
+    def test_in_an_exported_graph_too(self, server: ContractServer, ask: Ask, tmp_path: Path) -> None:
+        server.info["VAEDecode"]["input"]["required"]["mode"] = [["a", "b"], {"default": "b"}]
+        graph = json.loads(export_workflow(ask(), tmp_path / "graph.json")[0].read_text(encoding="utf-8"))
+        assert nodes(graph, "VAEDecode")[0]["mode"] == "b"
 
     def test_what_has_no_default_is_named(self, server: ContractServer, ask: Ask, scratch: Path) -> None:
         server.info["VAEDecode"]["input"]["required"]["extra"] = ["MODEL", {}]

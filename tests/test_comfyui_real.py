@@ -11,16 +11,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import av
 import numpy as np
 import pytest
 
 from comfyui_renders import CrashError, crash_at, pictures, plan, prepare
 from conftest import SHARED
+from soundreel.engines.comfyui.answers import State
 from soundreel.engines.comfyui.client import Client
+from soundreel.engines.comfyui.editor_files import to_graph
 from soundreel.engines.comfyui.export import export_workflow
+from soundreel.engines.comfyui.pictures import output_files
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
+from soundreel.media.audio import probe_sound
 from soundreel.media.video import SegmentWriter, probe_video
 from soundreel.pipeline import generate
 from soundreel.request import Request, Server
@@ -195,6 +201,28 @@ def test_an_exported_graph_runs_as_it_is(ask: Ask, folder: Folder, tmp_path: Pat
         pictures(ask(**fields), folder()).astype(int) for fields in ({"workflow": graph_file}, {}, {"seed": 9})
     )
     assert np.abs(exported - ours).mean() < np.abs(exported - other).mean() / 2
+
+
+def test_what_is_exported_for_the_editor_plays_the_original_sound_in_a_common_form(ask: Ask, tmp_path: Path) -> None:
+    _, editor, *files = export_workflow(ask(), tmp_path / "graph.json")
+    with Client(str(URL), Server()) as client:
+        names = {file.name: client.upload(file.name, file.read_bytes()) for file in files}
+        graph = to_graph(json.loads(editor.read_text(encoding="utf-8")), client.node_classes())
+        for node in graph.values():
+            node["inputs"] = {key: names.get(str(value), value) for key, value in node["inputs"].items()}
+        prompt_id = str(uuid4())
+        client.queue_prompt(graph, prompt_id=prompt_id, client_id="", preview=False)
+        wait_until(lambda: client.status(prompt_id).state is State.DONE)
+        entry = client.status(prompt_id).entry
+        assert entry is not None
+        (saved,) = output_files(entry)
+        client.download_rest(saved, tmp_path / "video.mp4", lambda *_: None)
+    video, source = probe_video(tmp_path / "video.mp4"), probe_sound(ask().audio)
+    assert (video.frames, video.codec) == (19, "h264")
+    assert (video.sound_rate, video.sound_channels) == (source.sample_rate, source.channels)
+    with av.open(tmp_path / "video.mp4") as container:
+        context = container.streams.video[0].codec_context
+        assert (context.profile, context.pix_fmt) == ("High", "yuv420p")
 
 
 def test_the_official_kind_of_graph_is_filled(ask: Ask, folder: Folder, cover: Path) -> None:

@@ -820,7 +820,8 @@ class TestNothingIsLost:
 
         def report(progress: Progress) -> None:
             told.append(progress.what)
-            if "does not answer" in progress.what:
+            is_away = "does not answer" in progress.what
+            if is_away and told.count(progress.what) == 2:  # the first may be of a connection that broke
                 server.restart()
 
         assert render(ask(), scratch, report) == list(range(9))
@@ -1101,12 +1102,6 @@ class TestUsersOwnGraph:
         with pytest.raises(InputError, match="has 3 chunks.*300 frames need 4"):
             render(ask(workflow=own, frames=300), scratch)
 
-    def test_as_the_editor_saves_it(self, ask: Callable[..., Request], tmp_path: Path) -> None:
-        path = tmp_path / "ui.json"
-        path.write_text('{"nodes": [], "links": []}')
-        with pytest.raises(InputError, match="as the editor saves it"):
-            prepare(ask(workflow=path))
-
     @pytest.mark.parametrize("content", ["[1, 2]", "{}", '{"1": {"inputs": {}}}', "no json", '{"1": 2}'])
     def test_what_is_no_graph(self, ask: Callable[..., Request], tmp_path: Path, content: str) -> None:
         path = tmp_path / "no.json"
@@ -1126,7 +1121,7 @@ class TestExport:
     def test_the_exported_graph_runs(
         self, server: ContractServer, ask: Callable[..., Request], cover: Path, tmp_path: Path
     ) -> None:
-        graph_file, *inputs = export_workflow(ask(frames=100, ref_image=cover), tmp_path / "out" / "graph.json")
+        graph_file, _, *inputs = export_workflow(ask(frames=100, ref_image=cover), tmp_path / "out" / "graph.json")
         graph = json.loads(graph_file.read_text(encoding="utf-8"))
         assert {node["audio"] for node in nodes(graph, "LoadAudio")} | {
             node["image"] for node in nodes(graph, "LoadImage")

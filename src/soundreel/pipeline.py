@@ -209,6 +209,7 @@ def _write_with(folder: WorkFolder, recipe: Mapping[str, Any], check: Check) -> 
         "comment": f"soundreel {__version__}, engine {folder.render.engine.name}",
     }
     if folder.render.request.output.write_recipe:
+        metadata |= folder.render.engine.file_tags(folder.clips.scratch)
         metadata[RECIPE_KEY] = json.dumps(recipe, ensure_ascii=False)
     return write_video(folder, metadata, check)
 

@@ -153,6 +153,7 @@ class ContractServer:
         self._port = self._port_holder.getsockname()[1]
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}{prefix}"
         self._count = 0
+        self._worker: asyncio.Future[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -231,6 +232,8 @@ class ContractServer:
         self._change = asyncio.Event()
 
     async def _start(self) -> None:
+        if self._worker is not None:  # it may still be on its way out
+            await asyncio.wait([self._worker])
         self._pending: list[Prompt] = []
         self._running: Prompt | None = None
         self._history: dict[str, Any] = {}
@@ -254,7 +257,7 @@ class ContractServer:
         self._worker = asyncio.ensure_future(self._work())
 
     async def _stop(self) -> None:
-        if self._worker is not asyncio.current_task():
+        if self._worker is not None and self._worker is not asyncio.current_task():
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
         for transport in self._transports:
@@ -462,7 +465,7 @@ class ContractServer:
                 self._running = None
                 self._changed()
                 continue
-            await self._until(lambda prompt=prompt: prompt.asked_for)
+            await self._until(lambda prompt=prompt: prompt.asked_for or prompt.interrupted)
             outputs, messages = await self._execute(prompt)
             failed = messages[-1][0] != "execution_success"
             status = {"status_str": "error" if failed else "success", "completed": not failed, "messages": messages}
@@ -527,6 +530,8 @@ class ContractServer:
 
     async def _sample(self, prompt: Prompt, node_id: str) -> None:
         steps = prompt.graph[node_id]["inputs"]["steps"]
+        if isinstance(steps, list):  # of a node that gives a number
+            steps = prompt.graph[steps[0]]["inputs"]["value"]
         for step in range(1, steps + 1):
             may_go_on = self.holds.get(step, lambda: True)
             await self._until(lambda may_go_on=may_go_on: prompt.interrupted or may_go_on())

@@ -157,6 +157,10 @@ class Engine(Protocol):
         """Measure or compute what a render takes here; a second at most, and nothing is written."""
         ...
 
+    def file_tags(self, scratch: Path) -> Mapping[str, str]:
+        """What a finished video tells beside the recipe, by metadata key; `scratch` is that of the render."""
+        ...
+
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """What the negatives and carries of a plan take on the disk."""
         ...
@@ -180,9 +184,14 @@ class Engine(Protocol):
 
 
 class HoldsNothing:
-    """Context manager of engines that keep nothing between renders."""
+    """Context manager of engines that keep nothing between renders, and tell nothing in files."""
 
     keeps = False
+
+    def file_tags(self, scratch: Path) -> Mapping[str, str]:
+        """None."""
+        del scratch
+        return {}
 
     def __enter__(self) -> Self:
         return self

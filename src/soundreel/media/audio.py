@@ -131,10 +131,10 @@ def measure_levels(path: StrPath, *, start: float, seconds: float, check: Check 
 
 
 def wav_bytes(samples: NDArray[np.float32], sample_rate: int) -> bytes:
-    """Mono sound [n] as a WAV file with 16 bits a sample; what exceeds -1..1 is clipped."""
+    """Sound [n] or [n, channels] as a WAV file with 16 bits a sample; what exceeds -1..1 is clipped."""
     out = BytesIO()
     with wave.open(out, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
         file.setsampwidth(2)
         file.setframerate(sample_rate)
         file.writeframes((np.clip(samples, -1, 1) * np.float32(32767)).round().astype("<i2").tobytes())

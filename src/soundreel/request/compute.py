@@ -134,8 +134,9 @@ class Server:
         role=Role.NEITHER, panel=SERVER, default_says="by the size of the render", above=0,
     )  # fmt: skip
     workflow: StrPath | None = option(
-        None, "Your own graph in API format, filled in", role=Role.PIXELS, panel=SERVER, is_path=True, is_file=True
-    )
+        None, "Your own graph, as the editor saves it or in API format",
+        role=Role.PIXELS, panel=SERVER, is_path=True, is_file=True,
+    )  # fmt: skip
     diffusion_model: str | None = option(  # None: the first official name that the server has; so for all four
         None, "File on the server", role=Role.PIXELS, panel=SERVER, flags=("diffusion-model", "unet")
     )

@@ -19,7 +19,8 @@ from soundreel.engines.comfyui.pictures import clips_of
 from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.servers import ReadyServer, open_server
-from soundreel.engines.comfyui.user_graph import read_graph
+from soundreel.engines.comfyui.tags import read_tags
+from soundreel.engines.comfyui.user_graph import read_workflow
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.media.audio import MODEL_SAMPLE_RATE
 from soundreel.media.image import load_image
@@ -79,6 +80,10 @@ class ComfyUIEngine(PrintsNothing):
         """Unknown: neither the server's speed nor its memory can be measured from here."""
         del prepared
         return Estimate(seconds=None, memory_bytes=None)
+
+    def file_tags(self, scratch: Path) -> Mapping[str, str]:
+        """The graph, so that ComfyUI opens it when the video is dropped into it; none of a render with cuts."""
+        return read_tags(scratch)
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """Nothing: latents stay on the server."""
@@ -173,7 +178,7 @@ def _check_files(request: Request) -> None:
     if request.guide.pose_video is not None:
         probe_video(request.guide.pose_video)
     if request.server.workflow is not None:
-        read_graph(request.server.workflow)
+        read_workflow(request.server.workflow)
 
 
 def _check_shots(plan: Plan) -> None:

@@ -19,6 +19,7 @@ from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.saved_files import saved_files
 from soundreel.engines.comfyui.servers import ReadyServer
+from soundreel.engines.comfyui.tags import write_tags
 from soundreel.engines.comfyui.watch import VanishedError, Watch
 from soundreel.errors import Cancelled, EngineError, InputError
 from soundreel.types import Check, Plan, Progress, Report, Stage, go_on
@@ -77,9 +78,9 @@ class PromptExecution:
         client = self._client
         with EventSocket(client.url, client.headers, record.client_id, client.trust) as socket:
             socket.open()  # before the prompt runs, so that no message is missed
-            if not record.found:
-                record = self._queue(record)
             try:
+                if not record.found:
+                    record = self._queue(record)
                 return self._wait(record, socket)
             except (KeyboardInterrupt, Cancelled):
                 self._cancel(record)
@@ -90,6 +91,7 @@ class PromptExecution:
         names = self._upload()
         record = replace(record, uploads=names)
         record.write(self._scratch)
+        write_tags(self._scratch, self._graph(record), self._inventory.nodes)
         with self._discarding_on_failure():
             self._send_prompt(record)
         return record

@@ -1,16 +1,19 @@
-"""Export of a render for use in ComfyUI: the graph in API format, and the files for the server's input folder."""
+"""Export of a render for use in ComfyUI: the graph, for its editor too, and the files for the server's input folder."""
 
 import json
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from soundreel import planning
 from soundreel.disk.durable import make_folder, write_durably
 from soundreel.disk.outputs import Inputs, is_folder
+from soundreel.engines.comfyui.editor_layout import to_editor
 from soundreel.engines.comfyui.engine import check_options
 from soundreel.engines.comfyui.failures import UnreachableError
-from soundreel.engines.comfyui.input_files import make_input_files
+from soundreel.engines.comfyui.input_files import make_input_files, make_played_sound
+from soundreel.engines.comfyui.inventory import Inventory
 from soundreel.engines.comfyui.prompt import Capabilities, Prompt
 from soundreel.engines.comfyui.servers import open_server
 from soundreel.errors import InputError
@@ -22,9 +25,10 @@ PREFIX = "video/soundreel"
 
 
 def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
-    """Write the graph of `request` to `path` and its input files beside it; returns all their paths, the graph's first.
+    """Write the graph of `request` to `path`, and beside it the same for the editor and the input files.
 
-    Model names are those of the server where one answers, else the official ones. Nothing is rendered.
+    The graph's video plays the original sound, and is encoded as the request says. Model names are those of the server
+    where one answers, else the official ones. Nothing is rendered. Returns all paths: graph, editor's file, inputs.
 
     Raises:
         InputError: a server cannot render the request, it has cuts, or `path` is a folder or a file that is read.
@@ -44,16 +48,29 @@ def export_workflow(request: Request, path: StrPath) -> tuple[Path, ...]:
         )
     with TemporaryDirectory() as scratch:
         files = make_input_files(plan, Path(scratch))
-    prompt = Prompt(plan=plan, files=files, capabilities=_capabilities(request), as_video=True)
-    graph = prompt.graph(PREFIX)
-    beside = {target.parent / file.name: file.content for file in files}
+    capabilities, played = _capabilities(request), make_played_sound(plan)
+    prompt = Prompt(plan=plan, files=files, capabilities=capabilities, played=played)
+    graph = Inventory("", capabilities.nodes).complete(prompt.graph(PREFIX))
+    beside = {
+        editor_path(target): _json_bytes(to_editor(graph, capabilities.nodes)),
+        **{target.parent / file.name: file.content for file in (*files, played)},
+    }
     for file in beside:
         inputs.refuse(file, f"{says}, and beside it goes {file.name!r}, which")
-    contents = {target: json.dumps(graph, indent=2, ensure_ascii=False).encode(), **beside}
+    contents = {target: _json_bytes(graph), **beside}
     make_folder(target.parent)
     for file, content in contents.items():
         write_durably(file, partial(Path.write_bytes, data=content), needed_bytes=len(content))
     return tuple(contents)
+
+
+def editor_path(path: Path) -> Path:
+    """Where the editor's file goes: `graph.json` → `graph.editor.json`."""
+    return path.with_name(f"{path.stem}.editor.json")
+
+
+def _json_bytes(content: Any) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False).encode()
 
 
 def _capabilities(request: Request) -> Capabilities:

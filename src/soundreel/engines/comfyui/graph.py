@@ -65,6 +65,7 @@ class OutputFormat:
 
     prefix: str  # of the file names, in the server's output folder
     video: Mapping[str, Any] | None  # format inputs of SaveVideo; None: lossless pictures, a file each
+    sound: str | None = None  # file that the video plays; None: what the model hears
 
 
 class GraphBuilder:
@@ -93,28 +94,54 @@ def sampled_length(clip: Clip) -> int:
     return clip.size - FRAMES_PER_LATENT + 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What the chunks of a plan are made from, as outputs of nodes."""
+
+    model: Link
+    vae: Link
+    sound: Link  # as the audio encoder hears it
+    words: Sequence[Mapping[str, Link]]  # `positive` and `negative` per shot
+    references: Sequence[Link | None]  # a picture per shot
+    poses: Sequence[Link | None]  # pictures per clip
+
+
 def compose(plan: Plan, names: ModelNames, files: InputNames, output: OutputFormat) -> Graph:
     """The graph for `plan`.
 
     Raises:
         InputError: the size is too small for chained chunks.
     """
-    _check_size(plan)
     builder = GraphBuilder()
-    model = _load_model(builder, plan.request, names)
-    vae = builder.add("vae", "VAELoader", vae_name=names.vae)
-    words, references = _encode_words(builder, plan, names), _load_references(builder, files)
-    shared = {"vae": vae, "audio_encoder_output": _encode_sound(builder, names, files)}
+    clip = builder.add("text_encoder", "CLIPLoader", clip_name=names.text_encoder, type="wan")
+    sources = Sources(
+        model=add_shift(builder, plan.request, _load_model(builder, names)),
+        vae=builder.add("vae", "VAELoader", vae_name=names.vae),
+        words=add_words(builder, plan, clip),
+        references=_load_references(builder, files),
+        sound=_encode_sound(builder, names, files),
+        poses=[_load_pose(builder, clip, files) for clip in plan.clips],
+    )
+    _save(builder, add_chain(builder, plan, sources), output)
+    return builder.graph
+
+
+def add_chain(builder: GraphBuilder, plan: Plan, sources: Sources) -> Link:
+    """Add the chunks of a plan of one chain, and what decodes and cuts them; returns the pictures.
+
+    Raises:
+        InputError: the size is too small for chained chunks.
+    """
+    _check_size(plan)
     joined: Link | None = None
     for clip in plan.clips:
-        own = {"ref_image": references[clip.shot], "control_video": _load_pose(builder, clip, files)}
-        chunk = _chunk(builder, plan, clip, joined, {**words[clip.shot], **shared, **own})
-        latent = _sample(builder, plan, clip, model, chunk)
+        shared = {"vae": sources.vae, "audio_encoder_output": sources.sound}
+        own = {"ref_image": sources.references[clip.shot], "control_video": sources.poses[clip.index]}
+        chunk = _chunk(builder, plan, clip, joined, {**sources.words[clip.shot], **shared, **own})
+        latent = _sample(builder, plan, clip, sources.model, chunk)
         joined = latent if joined is None else _join(builder, f"join_{clip.index + 1}", joined, latent)
     assert joined is not None, "a plan has clips"
-    pictures = _decode(builder, plan, vae, joined)
-    _save(builder, pictures, output)
-    return builder.graph
+    return _decode(builder, plan, sources.vae, joined)
 
 
 def dropped_by_client(plan: Plan) -> int:
@@ -132,20 +159,24 @@ def _check_size(plan: Plan) -> None:
         )
 
 
-def _load_model(builder: GraphBuilder, request: Request, names: ModelNames) -> Link:
+def _load_model(builder: GraphBuilder, names: ModelNames) -> Link:
     model = builder.add("model", "UNETLoader", unet_name=names.diffusion_model, weight_dtype="default")
     for number, (lora, strength) in enumerate(names.loras, start=1):
         model = builder.add(
             f"lora_{number}", "LoraLoaderModelOnly", model=model, lora_name=lora, strength_model=strength
         )
+    return model
+
+
+def add_shift(builder: GraphBuilder, request: Request, model: Link) -> Link:
+    """Add the flow shift that is asked for, or fits the size."""
     default = TURBO_SHIFT if request.sampling.turbo else default_shift(request.width, request.height)
     shift = default if request.sampling.shift is None else request.sampling.shift
     return builder.add("shift", "ModelSamplingSD3", model=model, shift=shift)
 
 
-def _encode_words(builder: GraphBuilder, plan: Plan, names: ModelNames) -> list[dict[str, Link]]:
-    """Prompts of each shot; each text is encoded once."""
-    clip = builder.add("text_encoder", "CLIPLoader", clip_name=names.text_encoder, type="wan")
+def add_words(builder: GraphBuilder, plan: Plan, clip: Link) -> list[dict[str, Link]]:
+    """Add the prompts of each shot, encoded by `clip`, each text once."""
     asked = [plan.request_of(shot) for shot in plan.shots]
     texts = {
         "positive": [request.prompt or DEFAULT_PROMPT for request in asked],
@@ -236,5 +267,6 @@ def _save(builder: GraphBuilder, pictures: Link, output: OutputFormat) -> None:
     if output.video is None:
         builder.add("save", "SaveImage", images=pictures, filename_prefix=output.prefix)
         return
-    video = builder.add("video", "CreateVideo", images=pictures, fps=float(MODEL_FPS), audio=["sound", 0])
+    sound = ["sound", 0] if output.sound is None else builder.add("original_sound", "LoadAudio", audio=output.sound)
+    video = builder.add("video", "CreateVideo", images=pictures, fps=float(MODEL_FPS), audio=sound)
     builder.add("save", "SaveVideo", video=video, filename_prefix=output.prefix, **output.video)

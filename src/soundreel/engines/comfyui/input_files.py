@@ -16,7 +16,7 @@ from PIL import Image
 from soundreel.disk.digests import data_digest
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.comfyui.graph import InputNames, sampled_length
-from soundreel.media.audio import MODEL_SAMPLE_RATE, wav_bytes
+from soundreel.media.audio import MODEL_SAMPLE_RATE, probe_sound, stream_sound, wav_bytes
 from soundreel.media.image import cover, load_image
 from soundreel.media.pose import pick_pictures, pose_frame_indices
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
@@ -108,6 +108,15 @@ def make_input_files(
         references=tuple(None if path is None else pictures[path] for path in paths),
         poses=tuple(_pose_videos(plan, scratch, first_frame, check)),
     )
+
+
+def make_played_sound(plan: Plan) -> InputFile:
+    """The window of the original sound, with its rate and channels, for a video that plays it; errors as above."""
+    request = plan.request
+    blocks = stream_sound(request.audio, start=request.window.start, seconds=plan.audio_seconds)
+    info = probe_sound(request.audio)
+    samples = np.concatenate([np.empty((0, info.channels), np.float32), *blocks])
+    return _named(wav_bytes(samples, info.sample_rate), ".wav")
 
 
 def heard_seconds(plan: Plan) -> float:

@@ -37,11 +37,11 @@ class Inventory:
     """The node classes of one server, which messages call `name`."""
 
     def __init__(self, name: str, nodes: NodeClasses) -> None:
-        self._name, self._nodes = name, nodes
+        self._name, self.nodes = name, nodes
 
     def node(self, class_type: str) -> dict[str, Any] | None:
         """The server's description of a node class; None where it has no such class."""
-        return self._nodes.get(class_type)
+        return self.nodes.get(class_type)
 
     def inputs(self, class_type: str) -> dict[str, Any]:
         """Input name → type and options as the server gives them, of required and optional inputs."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from soundreel.engines.comfyui.answers import NodeClasses
 from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.graph import (
     FIRST_CHUNK,
@@ -15,9 +16,10 @@ from soundreel.engines.comfyui.graph import (
     compose,
     dropped_by_client,
 )
-from soundreel.engines.comfyui.input_files import InputFiles
+from soundreel.engines.comfyui.input_files import InputFile, InputFiles
 from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory, ModelNames, find_models, official_models
-from soundreel.engines.comfyui.user_graph import check_outputs, fill, read_graph
+from soundreel.engines.comfyui.official_nodes import official_nodes
+from soundreel.engines.comfyui.user_graph import as_graph, check_outputs, fill, read_workflow
 from soundreel.request import Request
 from soundreel.types import Plan
 
@@ -32,6 +34,7 @@ class Capabilities:
     version: str
     models: ModelNames | None  # None: the user's own graph names them
     video: Mapping[str, Any]  # format inputs of SaveVideo at the best quality
+    nodes: NodeClasses  # all its node classes
 
     @classmethod
     def of(cls, version: str, inventory: Inventory, request: Request) -> Self:
@@ -46,12 +49,12 @@ class Capabilities:
             models = find_models(inventory, request)
         else:
             models = None
-        return cls(version=version, models=models, video=inventory.video_format())
+        return cls(version=version, models=models, video=inventory.video_format(), nodes=inventory.nodes)
 
     @classmethod
     def unknown(cls, request: Request) -> Self:
         """For a server that cannot be reached: official names, and settings that every version accepts."""
-        return cls(version="", models=official_models(request), video=PLAIN_VIDEO)
+        return cls(version="", models=official_models(request), video=PLAIN_VIDEO, nodes=official_nodes())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +64,12 @@ class Prompt:
     plan: Plan
     files: InputFiles
     capabilities: Capabilities
-    as_video: bool = False  # save a video even where the version has no setting for its quality
+    played: InputFile | None = None  # sound of a video that is to be shown as it is, encoded as the request says
 
     def graph(self, prefix: str, names: Mapping[str, str] | None = None) -> Graph:
         """The graph, which saves under `prefix`; `names` are our names of the input files → the server's."""
-        output = OutputFormat(prefix=prefix, video=self.capabilities.video if self._saves_video else None)
+        played = None if self.played is None else self.played.name
+        output = OutputFormat(prefix=prefix, video=self._video, sound=played)
         files = self.files.names(names)
         if self.own_graph is not None:
             return fill(self.own_graph, self.plan, files, output)
@@ -73,14 +77,19 @@ class Prompt:
         return compose(self.plan, self.capabilities.models, files, output)
 
     @property
-    def _saves_video(self) -> bool:
-        return self.as_video or any(name.endswith("crf") for name in self.capabilities.video)
+    def _video(self) -> Mapping[str, Any] | None:
+        """Inputs of SaveVideo; None where it has none for the quality, so that pictures are saved."""
+        best = self.capabilities.video
+        if self.played is not None:
+            crf = float(self.plan.request.output.crf)
+            return {name: crf if name.endswith("crf") else value for name, value in best.items()}
+        return best if any(name.endswith("crf") for name in best) else None
 
     @property
     def own_graph(self) -> Graph | None:
         """The user's own graph; None where soundreel composes it."""
         workflow = self.plan.request.server.workflow
-        return None if workflow is None else read_graph(workflow)
+        return None if workflow is None else as_graph(read_workflow(workflow), self.capabilities.nodes)
 
     @property
     def hash(self) -> str:

@@ -1,4 +1,4 @@
-"""The user's own graph, in API format, adapted to a plan. Nodes are recognised by class, links and title.
+"""The user's own graph, adapted to a plan. Nodes are recognised by class, links and title.
 
 Models, steps, guidance and sampler stay as in the graph. Replaced are sound, reference image, size, length, seeds,
 prompts that the request states, and the names of output files.
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from soundreel.disk.plain_json import read_json
+from soundreel.engines.comfyui.answers import NodeClasses
 from soundreel.engines.comfyui.client import Graph
+from soundreel.engines.comfyui.editor_files import is_editor_file, to_graph
 from soundreel.engines.comfyui.graph import FIRST_CHUNK, NEXT_CHUNK, InputNames, OutputFormat, sampled_length
 from soundreel.engines.comfyui.inventory import PLAIN_VIDEO, Inventory
 from soundreel.engines.comfyui.steps import samplers_in_order
@@ -23,11 +25,11 @@ from soundreel.units import StrPath
 _SEEDS: Final = ("seed", "noise_seed")
 
 
-def read_graph(path: StrPath) -> Graph:
-    """Read a workflow file in API format.
+def read_workflow(path: StrPath) -> dict[str, Any]:
+    """Read a workflow file, in API format or as ComfyUI's editor saves it.
 
     Raises:
-        InputError: there is no such file, it is not JSON, or it is in the format of ComfyUI's editor.
+        InputError: there is no such file, or it is neither.
     """
     name = os.fspath(path)
     check_file(path, "workflow")
@@ -37,13 +39,23 @@ def read_graph(path: StrPath) -> Graph:
         raise InputError(f"--workflow {name!r} is not JSON: {error}") from error
     except OSError as error:
         raise InputError(f"cannot open workflow {name!r}: {reason(error)}") from error
-    if isinstance(content, dict) and isinstance(content.get("nodes"), list):
-        raise InputError(
-            f"--workflow {name!r} is a workflow as the editor saves it: give the file that “Export (API)” writes"
-        )
     graph = content.get("prompt", content) if isinstance(content, dict) else None
-    if not isinstance(graph, dict) or not graph or not all(_is_node(node) for node in graph.values()):
-        raise InputError(f"--workflow {name!r} is no workflow in API format: expected nodes with class_type and inputs")
+    if not is_editor_file(content) and not (
+        isinstance(graph, dict) and graph and all(_is_node(node) for node in graph.values())
+    ):
+        raise InputError(
+            f"--workflow {name!r} is no workflow: expected a file that ComfyUI's editor saves or exports (API), nodes "
+            "with class_type and inputs"
+        )
+    workflow: dict[str, Any] = content
+    return workflow
+
+
+def as_graph(workflow: dict[str, Any], nodes: NodeClasses) -> Graph:
+    """The graph of a workflow file, as a server with these node classes takes it."""
+    if is_editor_file(workflow):
+        return to_graph(workflow, nodes)
+    graph: Graph = workflow.get("prompt", workflow)
     return graph
 
 

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -113,6 +114,11 @@ class NativeEngine:
             seconds_basis=basis,
             clip_seconds=tuple(clip.total for clip in seconds.clips),
         )
+
+    def file_tags(self, scratch: Path) -> Mapping[str, str]:
+        """None."""
+        del scratch
+        return {}
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
         """The latents of each clip, those of the motion frames before it, and the motion frames for one."""
