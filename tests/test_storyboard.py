@@ -355,7 +355,8 @@ def requests(tmp_path: Path) -> dict[str, Any]:
         "shots": [
             {"name": "a", "prompt": 'says "hi" \\ \x7f', "seed": 4},
             {"start": 0.7, "cut": "continue", "section": "verse-1", "negative_prompt": "é\n\t"},
-            {"start": 1 / 3 + 1, "ref_image": tmp_path / "cover.png"},
+            {"start": 1 / 3 + 1, "ref_image": tmp_path / "cover.png", "drive": "vocals"},
+            {"start": 2.0, "drive": tmp_path / "mix"},
         ],
         "full": True,
         "width": 96,
@@ -363,12 +364,14 @@ def requests(tmp_path: Path) -> dict[str, Any]:
         "sigmas": (1.0, 0.5),
         "crf": 30,
         "clip_seeds": (9, 8),
+        "drive": "vocals+mix",
     }
 
 
 @pytest.mark.parametrize("name", ["again.toml", "again.json"])
 def test_what_is_written_is_read_back(write: Write, tmp_path: Path, cover: Path, name: str) -> None:
     (tmp_path / "cover.png").write_bytes(cover.read_bytes())
+    (tmp_path / "mix").write_bytes(cover.read_bytes())  # a file that is called as what drives else
     request = Request(**requests(tmp_path))
     target = write(storyboard_text(request, tmp_path / name), name)
     back = request_of(target).replace(storyboard=None)
@@ -381,7 +384,8 @@ def test_storyboard_video_storyboard(
     write: Write, tmp_path: Path, cover: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "own.png").write_bytes(cover.read_bytes())
-    board = write(BOARD.replace("seed = 3", 'seed = 3\nref_image = "own.png"').replace("width = 96", "width = 64"))
+    own = 'seed = 3\nref_image = "own.png"\ndrive = "tune.flac"'
+    board = write(BOARD.replace("seed = 3", own).replace("width = 96", "width = 64"))
     video, again = tmp_path / "song.mp4", tmp_path / "again.toml"
     made = run_here(capsys, board, "--engine", "draft", "--height", "64", "-o", video)
     assert made.code == 0, made.err

@@ -20,10 +20,10 @@ from soundreel.render.colour import measure
 from soundreel.render.fingerprint import SHOTS, folder_digest
 from soundreel.render.named_places import places_in
 from soundreel.render.prepared import PreparedRender
-from soundreel.render.recipe_files import RecipeFiles, in_shot
+from soundreel.render.recipe_files import RecipeFiles, files_of, in_shot
 from soundreel.render.recipe_form import read_recipe_text
 from soundreel.render.remarks import made_otherwise
-from soundreel.request import FLAT_NAMES, Output, Request, ShotRequest
+from soundreel.request import FLAT_NAMES, Output, Request
 from soundreel.request.data import from_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
@@ -122,9 +122,8 @@ def _inputs(render: PreparedRender) -> dict[str, str]:
     }
     return of_all | {
         in_shot(number, field): own[field.leaf]
-        for number, own in enumerate(parts.get(SHOTS, ()))
-        for field in fields_of(ShotRequest)
-        if field.option.is_file and field.leaf in own
+        for number, (shot, own) in enumerate(zip(render.request.shots, parts.get(SHOTS, ()), strict=True))
+        for field in files_of(shot)
     }
 
 

@@ -39,6 +39,11 @@ def in_shot(number: int, field: Field) -> str:
     return f"shots.{number + 1}.{field.leaf}"
 
 
+def files_of(shot: ShotRequest) -> list[Field]:
+    """The fields of a shot that name a file of its own."""
+    return [field for field in fields_of(ShotRequest) if field.option.is_file and field.option.is_place(field.of(shot))]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecipeFiles:
     """The search for the files of one recipe."""
@@ -75,8 +80,7 @@ class RecipeFiles:
 
     def _shot(self, number: int, shot: ShotRequest) -> ShotRequest:
         """A shot with paths in place of names."""
-        named = [field for field in fields_of(ShotRequest) if field.option.is_file and field.of(shot) is not None]
-        for field in named:
+        for field in files_of(shot):
             shot = replaced(shot, field.leaf, self._find(in_shot(number, field), field, str(field.of(shot))))
         return shot
 
@@ -172,8 +176,7 @@ def _remember_files_of_shots(request: Request, parts: Sequence[Mapping[str, Any]
     files = {
         own[field.leaf]: field.of(shot)
         for shot, own in zip(request.shots, parts, strict=True)
-        for field in fields_of(ShotRequest)
-        if field.option.is_file and field.leaf in own
+        for field in files_of(shot)
     }
     for digest, path in files.items():
         remember_path(digest, path)

@@ -189,7 +189,7 @@ class _Reader:
         except InputError as error:
             self._wrong(place, str(error))
             return None
-        if not field.option.is_path or settled is None:
+        if not field.option.is_place(settled):
             return settled
         if field.option.is_file:
             return self._file(place, settled, field.shown.replace("_", " "))

@@ -85,7 +85,10 @@ def _own(shot: ShotRequest, folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _value(one: Field, value: Any, folder: Path) -> Any:
-    return _path(value, folder) if one.option.is_path else plain(value, one.option)
+    if not one.option.is_place(value):
+        return plain(value, one.option)
+    text = _path(value, folder)
+    return f"./{text}" if text in one.option.words else text  # a file of that name
 
 
 def _path(path: StrPath, folder: Path) -> str:
