@@ -67,7 +67,7 @@ def test_scores_of_a_video_are_shown(storyboard: dict[str, Any], tmp_path: Path)
 
 
 def test_sheets_are_written_as_pictures(video: Result, tmp_path: Path) -> None:
-    for name in ("sheet.png", "sheet.jpg", "sheet.webp"):
+    for name in ("sheet.png", "new/sheet.JPG"):
         write_sheet(sheet_of_video(video.path), tmp_path / name)
         with Image.open(tmp_path / name) as picture:
             assert picture.width == 1600
