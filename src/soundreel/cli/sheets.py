@@ -48,7 +48,7 @@ _TOLD: Final[Form] = {
     "request": {
         "prompt?": str,
         "window?": {"start?": float},
-        "shots?": [{"start": float, "name?": str, "section?": str, "prompt?": str, "cut?": str}],
+        "shots?": [{"start": float, "name?": str, "prompt?": str, "cut?": str}],
     },
 }
 """What is read of a recipe, which may come from anyone."""
@@ -81,7 +81,6 @@ def sheet_of_request(request: Request, *, voice: StrPath | None = None, check: C
             name=shot.name,
             start=shot.start / MODEL_FPS,
             stop=shot.stop / MODEL_FPS,
-            section=shot.section,
             prompt=planned.request_of(shot).prompt or "",
             continues=shot.continues,
             pictures=tuple(map(Image.fromarray, pictures)),
@@ -180,7 +179,6 @@ def _told_shots(recipe: Mapping[str, Any], seconds: float) -> list[SheetShot]:
                 name=told.get("name") or f"shot-{number + 1}",
                 start=first,
                 stop=stop,
-                section=told.get("section") or "",
                 prompt=told.get("prompt") or request.get("prompt") or "",
                 continues=told.get("cut") == "continue" and first > 0,
             )
