@@ -181,5 +181,5 @@ def test_words_are_fitted(width: int) -> None:
 
 def test_what_cannot_be_seen_is_not_drawn() -> None:
     assert plain(" a\nb\t\x1b[31mc\u202e ") == "a b [31mc"
-    shots = shots_of([0.0, 60.0], name="two\nlines\x00", prompt="three\nlines\r\nof words", section="\n")
+    shots = shots_of([0.0, 60.0], name="two\nlines\x00", prompt="three\nlines\r\nof words")
     assert draw_sheet(dataclasses.replace(sheet_of(shots=shots), title="a\nb", facts="\n")).width == WIDTH

@@ -364,6 +364,15 @@ def storyboard(
             "--voice", help="File with the separated voice: no cut lies in it.", metavar="FILE", show_default=False
         ),
     ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option(
+            "--sheet",
+            help="Draw song and shots as one picture, .png or .jpg; of a video with its frames and scores.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a storyboard that is there.")] = False,
     *,
     quiet: bool,
@@ -371,7 +380,7 @@ def storyboard(
     """Propose a storyboard for a song, a file to edit; of a finished video write down the one that it was made by."""
     from soundreel.cli.storyboards import write_storyboard
 
-    write_storyboard(request, voice=voice, is_replaced=replace, is_silent=quiet)
+    write_storyboard(request, voice=voice, sheet=sheet, is_replaced=replace, is_silent=quiet)
 
 
 @app.command()

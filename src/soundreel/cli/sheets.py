@@ -11,7 +11,9 @@ from PIL import Image
 
 from soundreel import planning
 from soundreel.analysis import Song, hear
+from soundreel.disk.durable import make_folder, write_durably
 from soundreel.disk.json_form import Form, misfit
+from soundreel.disk.outputs import Inputs, is_folder
 from soundreel.durations import duration
 from soundreel.engines.draft.stills import draft_stills
 from soundreel.errors import InputError
@@ -38,22 +40,34 @@ EACH: Final = 4
 WEAK_SHOTS, LEAST_WEAKNESS = 3, 0.5
 """So many are marked at most, and none that is better."""
 
-SHEET_ENDINGS: Final = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+"""By the ending of a sheet's name."""
 
 _TOLD: Final[Form] = {
     "plan": {"clips": [{"shot": int, "start": int, "frames": int}]},
     "request": {
         "prompt?": str,
         "window?": {"start?": float},
-        "shots?": [{"start": float, "name?": str, "section?": str, "prompt?": str, "cut?": str}],
+        "shots?": [{"start": float, "name?": str, "prompt?": str, "cut?": str}],
     },
 }
 """What is read of a recipe, which may come from anyone."""
 
 
+def check_target(target: Path, inputs: Inputs) -> None:
+    """Raise `InputError` where a sheet cannot be written to a file of this name."""
+    if target.suffix.lower() not in FORMATS:
+        raise InputError(f"--sheet is {str(target)!r}: expected a name that ends in {' or '.join(FORMATS)}")
+    if is_folder(target):
+        raise InputError(f"--sheet is {str(target)!r}, which is a folder: name a file")
+    inputs.refuse(target, f"--sheet is {str(target)!r}, which")
+
+
 def write_sheet(sheet: SongSheet, target: Path) -> None:
-    """Draw a sheet into a file."""
-    draw_sheet(sheet).save(target, quality=90)
+    """Draw a sheet into a file, in place of what was there."""
+    image, kind = draw_sheet(sheet), FORMATS[target.suffix.lower()]
+    make_folder(target.parent)
+    write_durably(target, lambda temporary: image.save(temporary, kind, quality=90))
 
 
 def sheet_of_request(request: Request, *, voice: StrPath | None = None, check: Check = go_on) -> SongSheet:
@@ -67,7 +81,6 @@ def sheet_of_request(request: Request, *, voice: StrPath | None = None, check: C
             name=shot.name,
             start=shot.start / MODEL_FPS,
             stop=shot.stop / MODEL_FPS,
-            section=shot.section,
             prompt=planned.request_of(shot).prompt or "",
             continues=shot.continues,
             pictures=tuple(map(Image.fromarray, pictures)),
@@ -166,7 +179,6 @@ def _told_shots(recipe: Mapping[str, Any], seconds: float) -> list[SheetShot]:
                 name=told.get("name") or f"shot-{number + 1}",
                 start=first,
                 stop=stop,
-                section=told.get("section") or "",
                 prompt=told.get("prompt") or request.get("prompt") or "",
                 continues=told.get("cut") == "continue" and first > 0,
             )

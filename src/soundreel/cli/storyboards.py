@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from soundreel.analysis import hear
+from soundreel.cli.sheets import check_target, sheet_of_request, sheet_of_video, write_sheet
 from soundreel.cli.streams import answer, say
 from soundreel.disk.digests import file_digest
 from soundreel.disk.durable import make_folder, write_text
@@ -23,17 +24,30 @@ REPLACE: Final = "--replace writes over it"
 
 
 def write_storyboard(
-    request: Request, *, voice: StrPath | None = None, is_replaced: bool = False, is_silent: bool = False
+    request: Request,
+    *,
+    voice: StrPath | None = None,
+    sheet: StrPath | None = None,
+    is_replaced: bool = False,
+    is_silent: bool = False,
 ) -> None:
     """Write the storyboard of a request: its own, else that of the finished video that is its sound, else a proposal.
 
     It goes where the request's output would; without a name beside the sound, as `song.toml`.
 
+    Args:
+        sheet: where a picture of it goes; without a name for the storyboard there is nothing but that.
+
     Raises:
         InputError: there is a file of this name already, or none can be made.
     """
-    named = request.output.path
-    request = _of_video(request.audio) or request
+    source, named = request.audio, request.output.path
+    if sheet is not None:
+        check_target(Path(sheet), Inputs.of(files_read(request)))
+        if named is None:
+            _draw(source, request, Path(sheet), voice)
+            return
+    request = _of_video(source) or request
     song = Path(request.audio)
     target = Path(named) if named is not None else Path(song.with_suffix(".toml").name)
     _check_target(target, Inputs.of(files_read(request)), is_replaced=is_replaced)
@@ -46,6 +60,22 @@ def write_storyboard(
     write_text(target, text)
     if not is_silent:
         say(f"{len(request.shots)} shots; edit it, then: soundreel plan {target}, soundreel {target}")
+    answer(target)
+    if sheet is not None:
+        _draw(source, request, Path(sheet), voice)
+
+
+def _draw(source: StrPath, request: Request, target: Path, voice: StrPath | None) -> None:
+    """Draw the sheet of the finished video that `source` is, else of a request, for which shots are proposed."""
+    if _is_finished(source):
+        drawn = sheet_of_video(source)
+    else:
+        if not request.shots:
+            request, _ = _proposed(request, voice)
+        if not request.window.has_length:
+            request = request.replace(window=Window(start=request.window.start, full=True))
+        drawn = sheet_of_request(request, voice=voice)
+    write_sheet(drawn, target)
     answer(target)
 
 
@@ -83,9 +113,14 @@ def with_shots_of_cuts(request: Request) -> Request:
     return request.replace(cuts=(), shots=[ShotRequest(start=start) for start in starts])
 
 
+def _is_finished(video: StrPath) -> bool:
+    """Whether a file is a video with a recipe."""
+    return has_pictures(video) and RECIPE_KEY in probe_video(video).metadata
+
+
 def _of_video(video: StrPath) -> Request | None:
     """The request of a finished video, with its length; None where it has no recipe."""
-    if not has_pictures(video) or RECIPE_KEY not in probe_video(video).metadata:
+    if not _is_finished(video):
         return None
     request = Request(**request_fields(video)).replace(recipe=None)
     if not request.window.has_length:

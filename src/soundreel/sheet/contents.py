@@ -26,7 +26,6 @@ class SheetShot:
     name: str
     start: float  # seconds from the beginning of the window
     stop: float
-    section: str = ""
     prompt: str = ""
     continues: bool = False  # the movement of the shot before goes on in it
     pictures: tuple[Image.Image, ...] = ()  # of it, evenly spread; of one size

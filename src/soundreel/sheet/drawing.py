@@ -133,6 +133,8 @@ class _Pen:
         for second in marks:
             column = self.line.x(second)
             self.draw_on.line((column, row + self.lanes.times - 4, column, below), FAINT)
+            if column > WIDTH - MARGIN - 3 * self._small():
+                continue
             at = self.sheet.start + second
             words = f"{clock(int(at))}{at % 1:.1f}".replace("0.", ".") if step is not None and step < 1 else clock(at)
             self.draw_on.text((column + 3, row - 1), words, DIM, font(self._small() - 1))

@@ -1,5 +1,6 @@
 """Drawing one shot of a sheet: its pictures, its name and time, its words, its scores."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,9 @@ GUTTER: Final = 3
 
 LEAST_NAME: Final = 26
 """Pixels of a shot that has its name below it."""
+
+WIDEST: Final = 2.2
+"""Times as wide as high a picture may be cut, so that it is not repeated."""
 
 LEAST_WORDS: Final = 70
 """Pixels of a shot that has its prompt below it."""
@@ -63,16 +67,18 @@ def draw_shot(image: Image.Image, shot: SheetShot, box: ShotBox) -> None:
 
 
 def _draw_pictures(image: Image.Image, shot: SheetShot, box: tuple[int, int, int, int], ground: Rgb) -> None:
-    """As many of its pictures as fit beside each other, cut to fill the box; a single one is not repeated."""
+    """As many of its pictures as fit beside each other, cut to fill the box; in very long boxes they are repeated."""
     left, top, right, bottom = box
     ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), ground)
     if not shot.pictures:
         return
     first = shot.pictures[0]
     wide = (bottom - top) * first.width / first.height
-    count = min(max(1, round((right - left) / wide)), max(1, right - left))
+    count = max(1, round((right - left) / wide))
     if len(shot.pictures) == 1 and count > 1:
         right, count = left + round(wide), 1
+    elif count > len(shot.pictures):
+        count = max(len(shot.pictures), math.ceil((right - left) / (WIDEST * (bottom - top))))
     edges = np.linspace(left, right, count + 1).round().astype(int).tolist()
     for place in range(count):
         picture = shot.pictures[min(len(shot.pictures) - 1, int((place + 0.5) / count * len(shot.pictures)))]

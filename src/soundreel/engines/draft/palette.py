@@ -124,8 +124,9 @@ def choose_palette(scheme: Scheme, scene: Scene) -> Palette:
         ramps = _named_ramps([Tint.of_rgb(rgb) for rgb in named], scheme, scene)
         largest = NAMED_SHIFT
     else:
-        pulled = replace(scheme, hue=np.deg2rad(pulls[0]) + 0.25 * np.sin(scheme.hue)) if pulls else scheme
-        own = pulled if pulls else pulled.of_scene(scene)
+        own = scheme.of_scene(scene)
+        if pulls:  # the hue is the mood's, what else differs between parts stays
+            own = replace(own, hue=np.deg2rad(pulls[0]) + 0.25 * np.sin(own.hue))
         ramps = [_song_ramp(own, own.hue + step) for step in np.linspace(0, _fair_step(own.hue, own.second), RAMPS)]
         largest = DERIVED_SHIFT
     ramps = [_in_mood(ramp, moods) for ramp in ramps]

@@ -33,6 +33,9 @@ ROLES: Final = {
 }
 """Words by which storyboards call sections."""
 
+NAMED_PARTS: Final = 997
+"""Numbers that the name of a section may give to its part."""
+
 LOUDNESS_SHARE, HIGH_SHARE, LOW_SHARE = 0.5, 0.3, 0.2
 
 
@@ -65,13 +68,11 @@ def _scene(shot: Shot, song: Song | None, vigour: NDArray[np.float64], prompt: s
     if shot.section:
         words = re.findall(r"[a-z]+", shot.section.lower())
         role = next((ROLES[word] for word in words if word in ROLES), Role.PART)
-        part = zlib.crc32(" ".join(words).encode())
+        part = zlib.crc32(" ".join(words).encode()) % NAMED_PARTS
     elif song is not None and len({section.letter for section in song.sections}) > 1:
         section = _section_of(song, shot)
         role = section.role
-        part = sorted({section.letter for section in song.sections}, key=lambda letter: (len(letter), letter)).index(
-            section.letter
-        )
+        part = list(dict.fromkeys(each.letter for each in song.sections)).index(section.letter)
     else:
         return Scene(prompt=prompt)
     strength = float(vigour[shot.start : shot.stop].mean()) + LIFT[role]
