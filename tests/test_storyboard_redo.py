@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from command import Outcome, run_here
+from soundreel.cli.video_report import describe_video
 from soundreel.media.video import read_frames
 
 pytestmark = pytest.mark.usefixtures("few_partial_videos")
@@ -85,6 +86,11 @@ def test_a_shot_is_drawn_again_into_a_new_video(board: Board) -> None:
     changed = changed_frames(first.path, done.path)
     assert changed
     assert changed <= set(range(16, 32)), "the clips of the shot, and no other"
+
+
+def test_info_names_the_shots_of_a_video(board: Board) -> None:
+    shown = dict(describe_video(board.render().path).rows)
+    assert shown["shots"] == "3: intro, verse, verse-b"
 
 
 def test_a_section_is_all_its_shots(board: Board) -> None:

@@ -99,8 +99,21 @@ def _recipe_rows(recipe: dict[str, Any]) -> Rows:
         ("engine", _engine(recipe)),
         ("made by", f"soundreel {recipe['soundreel']}, {recipe['created']}"),
         *(("note", note) for note in recipe["notes"]),
-        *((name, says) for name, value in asked.items() if (says := _stated(value))),
+        *(
+            (name, says)
+            for name, value in asked.items()
+            if (says := _shots(value) if name == "shots" else _stated(value))
+        ),
     ]
+
+
+def _shots(shots: Any) -> str:
+    """How many shots there are and what they are called; `soundreel storyboard VIDEO` writes down all of them."""
+    if not isinstance(shots, list) or not shots:
+        return _stated(shots)
+    names = [str(shot.get("name") or number) for number, shot in enumerate(shots, start=1)]
+    shown = names if len(names) <= MOST_ROWS else [*names[: MOST_ROWS - 1], "…", names[-1]]
+    return f"{len(names)}: {', '.join(shown)}"
 
 
 def _score_rows(recipe: dict[str, Any]) -> Rows:
