@@ -54,7 +54,7 @@ def _is_count(value: Any) -> bool:
 
 def _name_of(recipe: Mapping[str, Any] | None, index: int) -> str:
     """What a recipe calls a shot; "" where it has no name."""
-    shots = recipe["request"].get("shots") if recipe is not None else None
+    shots = recipe["plan"].get("shots") if recipe is not None else None
     told = shots[index] if isinstance(shots, list) and index < len(shots) else None
     name = told.get("name") if isinstance(told, dict) else None
     return name if isinstance(name, str) else ""
