@@ -20,12 +20,12 @@ from soundreel.units import FRAMES_PER_LATENT
 TEXT_ROWS = 100
 """Rows of text that a token attends to, about: the words, and one row for all that pads them."""
 
-ROW_BYTES_PER_WIDTH = 56
-"""Bytes that the row operations of a block read and write per token and unit of D: 6 for the first norm, 12 for each
-of two sums with a norm, 10 for the last sum, 4 for each of three RMS norms, 4 for the attention to text."""
+ROW_BYTES_PER_WIDTH = 52
+"""Bytes that the row operations of a block read and write per token and unit of D: 12 for each of three sums with a
+norm, 4 for each of three RMS norms, 4 for the attention to text."""
 
-AUDIO_ROW_BYTES_PER_WIDTH = 24
-"""Of noise tokens in a block with audio injection: norm, RMS norm, attention and sum."""
+AUDIO_ROW_BYTES_PER_WIDTH = 20
+"""Of noise tokens in a block with audio injection: sum with a norm, RMS norm, attention."""
 
 FLOAT8_ROW_BYTES_PER_WIDTH = 6
 """Of rounding what attention made to float8, twice."""

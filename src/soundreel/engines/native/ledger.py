@@ -188,7 +188,7 @@ def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
 
     Between self-attention and feed-forward: the residual stream (float32) before the block, before the sum and after
     it, the update and the normed rows. In the feed-forward layers: the residual stream before the block and now, the
-    normed rows, the inner layer, the output.
+    normed rows, the inner layer, the output. Of another branch: its stream, and the update that is still to be added.
     """
     width, tokens = asked.width, asked.tokens.total
     row = 1 if asked.float8_rows else 2
@@ -196,7 +196,7 @@ def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
     sums = (3 * 4 + 2 + row) * width * tokens
     inner = asked.inner * min(memory.tokens_at_once or tokens, tokens) * (2 + (1 if asked.float8_rows else 0))
     feed_forward = (2 * 4 + row + 2) * width * tokens + inner
-    other_branch = 4 * width * tokens if memory.together else 0
+    other_branch = (4 + 2) * width * tokens if memory.together else 0
     return max(attention, sums, feed_forward) + other_branch
 
 
