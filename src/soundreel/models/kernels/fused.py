@@ -1,6 +1,6 @@
 """The row operations as Triton kernels that read and write each row once: the functions of `reference`, same arguments.
 
-One program processes one token. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
+One program of `_row` processes some tokens, one of `_rms_rotate` one. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
 """
 
 import torch
@@ -10,6 +10,11 @@ from torch import Tensor
 
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
+
+ROW_TOKENS, ROW_WARPS, ROW_HINTS = 1, 8, ("", "")
+"""Of `_row`: tokens of a program, warps (twice as many for wide rows), hints for what is read once, and for all rows."""
+
+ROTATE_WARPS = 8
 
 NORM_ELEMENTS = 4096
 """Elements that one program of `_norm_silu` processes, at least one place."""
@@ -25,6 +30,7 @@ def _row(
     sum_ptr,
     out_ptr,
     out_scale_ptr,
+    rows,
     length,
     updated,
     width,
@@ -43,39 +49,45 @@ def _row(
     MAX: tl.constexpr,
     SMALLEST: tl.constexpr,
     BLOCK: tl.constexpr,
+    TOKENS: tl.constexpr,
+    ONCE: tl.constexpr,
+    OFTEN: tl.constexpr,
 ):
     """Store x + gate·update; then store its layer norm with affine, or its GELU, plain or as a float8 row."""
-    row = tl.program_id(0).to(tl.int64)
-    batch = row // length
-    token = row % length
     column = tl.arange(0, BLOCK)
-    inside = column < width
-    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    if UPDATE:
-        changes = inside & (token < updated)
-        place = (batch * updated + token) * width
-        update = tl.load(update_ptr + place + column, mask=changes, other=0.0).to(tl.float32)
-        if GATE:
-            run = batch * gate_batch + tl.minimum(token // gate_run, gate_last)
-            update *= tl.load(gate_ptr + run * width + column, mask=inside, other=0.0)
-        x += update
-        tl.store(sum_ptr + row * width + column, x, mask=inside)
-    if NORM:
-        mean = tl.sum(x, 0) / width
-        centred = tl.where(inside, x - mean, 0.0)
-        x = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
-        run = batch * affine_batch + tl.minimum(token // affine_run, affine_last)
-        scale = tl.load(scale_ptr + run * width + column, mask=inside, other=0.0)
-        x = x * scale + tl.load(shift_ptr + run * width + column, mask=inside, other=0.0)
-    if GELU:
-        # 0.5·(1 + tanh(u)) = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
-        x = x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
-    if QUANTIZE:
-        largest = tl.maximum(tl.max(tl.abs(x), 0), SMALLEST) / MAX
-        x = x / largest
-        tl.store(out_scale_ptr + row, largest)
-    if NORM or GELU or QUANTIZE:
-        tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
+    for number in tl.static_range(TOKENS):
+        row = tl.program_id(0).to(tl.int64) * TOKENS + number
+        batch = row // length
+        token = row % length
+        inside = (column < width) & (row < rows)
+        x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0, eviction_policy=ONCE).to(tl.float32)
+        if UPDATE:
+            changes = inside & (token < updated)
+            place = (batch * updated + token) * width
+            update = tl.load(update_ptr + place + column, mask=changes, other=0.0, eviction_policy=ONCE)
+            update = update.to(tl.float32)
+            if GATE:
+                run = batch * gate_batch + tl.minimum(token // gate_run, gate_last)
+                update *= tl.load(gate_ptr + run * width + column, mask=inside, other=0.0, eviction_policy=OFTEN)
+            x += update
+            tl.store(sum_ptr + row * width + column, x, mask=inside)
+        if NORM:
+            mean = tl.sum(x, 0) / width
+            centred = tl.where(inside, x - mean, 0.0)
+            x = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
+            run = batch * affine_batch + tl.minimum(token // affine_run, affine_last)
+            scale = tl.load(scale_ptr + run * width + column, mask=inside, other=0.0, eviction_policy=OFTEN)
+            shift = tl.load(shift_ptr + run * width + column, mask=inside, other=0.0, eviction_policy=OFTEN)
+            x = x * scale + shift
+        if GELU:
+            # 0.5·(1 + tanh(u)) = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
+            x = x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+        if QUANTIZE:
+            largest = tl.maximum(tl.max(tl.abs(x), 0), SMALLEST) / MAX
+            x = x / largest
+            tl.store(out_scale_ptr + row, largest, mask=row < rows)
+        if NORM or GELU or QUANTIZE:
+            tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -175,7 +187,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
         HEADS=triton.next_power_of_2(heads),
         HEAD=head_width,
         HEAD_BLOCK=triton.next_power_of_2(head_width),
-        num_warps=8,
+        num_warps=ROTATE_WARPS,
     )
     return out
 
@@ -211,7 +223,7 @@ def _launch(
     out_scale = x.new_empty(batch, length, 1, dtype=torch.float32) if float8 else total
     factor = total if gate is None else gate.factor.contiguous()
     scale, shift = (total, total) if affine is None else (affine.scale.contiguous(), affine.shift.contiguous())
-    _row[(batch * length,)](
+    _row[(triton.cdiv(batch * length, ROW_TOKENS),)](
         x,
         total if update is None else update,
         factor,
@@ -220,6 +232,7 @@ def _launch(
         total,
         out,
         out_scale,
+        batch * length,
         length,
         0 if update is None else update.shape[1],
         width,
@@ -234,7 +247,10 @@ def _launch(
         MAX=FLOAT8_MAX,
         SMALLEST=SMALLEST_SCALE,
         BLOCK=triton.next_power_of_2(width),
-        num_warps=8 if width <= 8192 else 16,
+        TOKENS=ROW_TOKENS,
+        ONCE=ROW_HINTS[0],
+        OFTEN=ROW_HINTS[1],
+        num_warps=ROW_WARPS * (1 if width <= 8192 else 2),
     )
     return total, Float8Rows(out, out_scale) if float8 else out
 
