@@ -3,11 +3,12 @@
     python -m benchmarks.floors [--sizes 480x832 832x1216] [--modes exact fp8] [--repeat N] [--kernels N] [--tiny]
 
 Weights are random and made on the device, as in `benchmarks.gpu`. Events around every attention, product and row
-operation of a pass say what each part *took*. Then each call is made alone, over and over, on tensors of its own shapes:
-the floor of attention and products is what they take so. The floor of the row operations, and of attention to the few
-keys of text and sound, is the bytes that they read and write, at the rate of a plain copy. Sound injection is a part by
-itself, of all that happens in it. What is left is other small work, and gaps, in which the GPU waits for Python:
+operation of a pass say what each part *took*. Then each call is made alone, over and over, on tensors of its own
+shapes: the floor of attention and products is what they take so. The floor of the row operations, and of attention to
+the few keys of text and sound, is the bytes that they read and write, at the rate of a plain copy. Sound injection is a
+part by itself, of all that happens in it. What is left is other small work, and gaps in which the GPU waits for Python:
 PyTorch's profiler says how long it was busy. *Python alone* is a pass of 64×64, which leaves the GPU nothing to do.
+Errors are relative L2 from the first mode's pass.
 """
 
 import argparse
@@ -23,14 +24,14 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.autograd import DeviceType
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves, tree_map
 
-from benchmarks.gpu import MODES, TINY, Mode, build, condition, draw_inputs, mode_of
+from benchmarks.gpu import MODES, TINY, Mode, build, condition, draw_inputs, mode_of, relative
 from soundreel.models import attention
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.kernels.dispatch import operations
+from soundreel.models.kernels.projected import Projected
 from soundreel.models.transformer import WanS2VTransformer3DModel
 
 KEPT_BYTES = 2**28
@@ -140,6 +141,7 @@ class Watch:
         rows = operations(torch.empty(0, device=self._device))
         places: list[tuple[Any, str, Part, Callable[..., float]]] = [
             (attention, "attend", Part.ATTENTION, _attention_flops),
+            (attention, "attend_projected", Part.ATTENTION, _projected_flops),
             (attention, "attend_few", Part.TEXT, _none),
             (functional, "linear", Part.PRODUCTS, _linear_flops),
             (torch, "_addmm_activation", Part.PRODUCTS, _bias_first_flops),
@@ -217,6 +219,10 @@ def _attention_flops(query: Tensor, key: Tensor, *_: Any) -> float:
     return 4.0 * query.numel() * key.shape[1]
 
 
+def _projected_flops(query: Projected, key: Projected, *_: Any, **__: Any) -> float:
+    return 4.0 * query.x.numel() * key.x.shape[1]
+
+
 def _linear_flops(x: Tensor, weight: Tensor, *_: Any) -> float:
     return 2.0 * x.numel() * weight.shape[0]
 
@@ -246,7 +252,7 @@ def profile_pass(run: Callable[[], Any], device: torch.device) -> Busy | None:
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
         run()
         _wait(device)
-    found = [event for event in seen.events() or () if event.device_type == DeviceType.CUDA]
+    found = [event for event in seen.events() or () if str(event.device_type).endswith("CUDA")]
     spans = sorted((event.time_range.start, event.time_range.end) for event in found)
     if not spans:
         return None
@@ -262,16 +268,19 @@ def profile_pass(run: Callable[[], Any], device: torch.device) -> Busy | None:
     return Busy((reached - spans[0][0]) / 1e6, busy / 1e6, kernels)
 
 
-def print_floor(model: WanS2VTransformer3DModel, mode: Mode, size: str, options: argparse.Namespace) -> None:
-    """The table of one mode at one size."""
+def print_floor(
+    model: WanS2VTransformer3DModel, mode: Mode, size: str, options: argparse.Namespace, expected: dict[str, Tensor]
+) -> None:
+    """The table of one mode at one size; the first mode's result is what the others' errors are measured by."""
     device = model.patch_embedding.weight.device
     run = _passing(model, size)
     with _first_blocks(model, WARM_BLOCKS):
         run()
     passes = [_seconds(run, device, 1) for _ in range(options.repeat)]
-    watch = Watch(device)
+    watch, made = Watch(device), list[Tensor]()
     with watch.watching():
-        watched = _seconds(run, device, 1)
+        watched = _seconds(lambda: made.append(run()), device, 1)
+    error = relative(made[0], expected.setdefault(size, made[0]))
     seen = profile_pass(run, device)
     alone = _passing(model, options.python_size)
     alone()
@@ -281,9 +290,10 @@ def print_floor(model: WanS2VTransformer3DModel, mode: Mode, size: str, options:
         key: len(calls.spans) * (calls.alone(device) if calls.flops else calls.bytes / rate)
         for key, calls in watch.calls.items()
     }
+    whole, floor = 1000 * min([*passes, watched]), 1000 * sum(floors.values())
     print(
-        f"\n{mode.name} {size}: {1000 * min(*passes, watched):.0f} ms a pass, floor {1000 * sum(floors.values()):.0f}; "
-        f"watched {1000 * watched:.0f}, Python alone {1000 * python:.0f}; a copy {rate / 1e12:.2f} TB/s"
+        f"\n{mode.name} {size}: {whole:.0f} ms a pass, floor {floor:.0f}; watched {1000 * watched:.0f}, "
+        f"error {error:.4f}, Python alone {1000 * python:.0f}; a copy {rate / 1e12:.2f} TB/s"
     )
     if seen is not None:
         count = sum(runs for runs, _ in seen.kernels.values())
@@ -363,10 +373,11 @@ def main(arguments: Sequence[str] = ()) -> None:
     print(f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}, torch {torch.__version__}")
     with torch.inference_mode():
         model = build(device, torch.float32 if options.tiny else torch.bfloat16, TINY if options.tiny else {})
+        expected: dict[str, Tensor] = {}
         for mode in (known[name] for name in known if name in options.modes):  # weights, once rounded, stay so
             with mode_of(model, mode, device):
                 for size in options.sizes:
-                    print_floor(model, mode, size, options)
+                    print_floor(model, mode, size, options, expected)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from soundreel.errors import InputError
-from soundreel.models.attention import AUTO, EXACT, LARGEST_ERROR, Kernel, attend, choose_kernel, why_not
+from soundreel.models.attention import (
+    AUTO,
+    EXACT,
+    LARGEST_ERROR,
+    Kernel,
+    attend,
+    attend_projected,
+    choose_kernel,
+    why_not,
+)
 from soundreel.models.kernels import checks, dispatch, reference
-from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_rows
+from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_projected_attention, check_rows
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 from soundreel.request import Precision
@@ -281,6 +290,12 @@ class TestAttention:
         if why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128):
             pytest.skip("the kernel does not run here")
         assert error_of(Kernel.FP8, queries, keys) < 0.1
+
+    @needs_float8
+    def test_float8_attention_norms_and_rotates(self) -> None:
+        if why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128):
+            pytest.skip("the kernel does not run here")
+        check_projected_attention(attend_projected, torch.device("cuda"), 128)
 
 
 def error_of(kernel: Kernel, queries: int, keys: int) -> float:

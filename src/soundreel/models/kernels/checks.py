@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from soundreel.models.kernels import convolution_plain, reference
 from soundreel.models.kernels.float8_rows import Affine, Float8Rows, Gate
+from soundreel.models.kernels.projected import Projected
 from soundreel.models.kernels.realistic import Realistic
 from soundreel.models.rope import Rotary
 
@@ -29,6 +30,9 @@ CHECKED_LAYERS: tuple[tuple[str, tuple[int, ...]], ...] = (
 
 CHECKED_CHANNELS = 96, 384
 """Of the VAE's narrowest and widest norms."""
+
+PROJECTED_TOLERANCE, FLOAT8_ROWS_TOLERANCE = 0.3, 0.06
+"""Of float8 attention with the norm in it: rounding gives 0.15 with or without it, and that of its output 0.03."""
 
 QUERIES, KEYS, HEADS = 200, 333, 2
 """Of the attention that is checked: no whole blocks of any kernel."""
@@ -112,13 +116,40 @@ def check_attention(
     The error is relative to how far results are from the mean of the values, each channel in units of its spread:
     values have means, which any weights would reproduce.
     """
-    query, key, value = Realistic(device).attention(QUERIES, KEYS, HEADS, head_width, dtype)
+    _compare_attention(attend, *Realistic(device).attention(QUERIES, KEYS, HEADS, head_width, dtype), tolerance)
+
+
+def _compare_attention(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor], query: Tensor, key: Tensor, value: Tensor, tolerance: float
+) -> None:
     made = attend(query, key, value).float()
     q, k, v = (x.float().transpose(1, 2) for x in (query, key, value))
     expected = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
     spread, mean = torch.std_mean(value.float(), dim=1, keepdim=True)
     error = float(((made - expected) / spread).norm() / ((expected - mean) / spread).norm())
     _refuse("attention", error, tolerance)
+
+
+def check_projected_attention(attend: Callable[..., Any], device: torch.device, head_width: int) -> None:
+    """Raise `ArithmeticError` if float8 attention that norms and rotates is far from plain attention, or its float8
+    rows from its wide ones."""
+    draw, half = Realistic(device), torch.bfloat16
+    query, key, value = draw.attention(QUERIES, KEYS, HEADS, head_width, half)
+    given = []
+    for x in (query, key):
+        angles = draw.normal(x.shape[1], head_width // 2)
+        weight = (1 + 0.5 * draw.normal(HEADS * head_width)).to(half)
+        given.append(Projected(x.flatten(-2), weight, EPS, Rotary(angles.cos(), angles.sin())))
+    normed = [reference.rms_norm(x.float(), weight.float(), EPS, rotary, head_width) for x, weight, _, rotary in given]
+    made: list[Tensor] = []
+
+    def attend_wide(_q: Tensor, _k: Tensor, v: Tensor) -> Tensor:
+        made.append(attend(*given, v, float8=False))
+        return made[0].view(v.shape[0], -1, *v.shape[2:])
+
+    _compare_attention(attend_wide, normed[0].to(half), normed[1].to(half), value, PROJECTED_TOLERANCE)
+    rows = attend(*given, value, float8=True).widened()
+    _refuse("attention in float8 rows", float((rows - made[0]).norm() / made[0].float().norm()), FLOAT8_ROWS_TOLERANCE)
 
 
 def check_convolutions(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> None:

@@ -1,6 +1,8 @@
 """The row operations as Triton kernels that read and write each row once: the functions of `reference`, same arguments.
 
-One program of `_row` processes some tokens, one of `_rms_rotate` one. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
+One program of `_row` processes some tokens, one of `_rms_rotate` one.
+
+Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
 """
 
 import torch
@@ -12,7 +14,7 @@ from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SC
 from soundreel.models.rope import Rotary
 
 ROW_TOKENS, ROW_WARPS, ROW_HINTS = 1, 8, ("", "")
-"""Of `_row`: tokens of a program, warps (twice as many for wide rows), hints for what is read once, and for all rows."""
+"""Of `_row`: tokens of a program, warps (twice as many for wide rows), hints for what is read once and for all."""
 
 ROTATE_WARPS = 8
 
@@ -91,6 +93,39 @@ def _row(
 
 
 @triton.jit
+def normed_heads(
+    x_ptr,
+    weight_ptr,
+    cos_ptr,
+    sin_ptr,
+    row,
+    token,
+    heads,
+    eps,
+    ROTATE: tl.constexpr,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+    HEAD_BLOCK: tl.constexpr,
+):
+    """One row of x after its RMS norm over all heads, rotated: float32 [HEADS, HEAD_BLOCK]."""
+    head, place = tl.arange(0, HEADS)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
+    width = heads * HEAD
+    column = head * HEAD + place
+    inside = (head < heads) & (place < HEAD)
+    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    square = tl.sum(tl.sum(x * x, 1), 0) / width
+    x = x * tl.rsqrt(square + eps) * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    if ROTATE:
+        even, odd = tl.split(tl.reshape(x, (HEADS, HEAD_BLOCK // 2, 2)))
+        pair = tl.arange(0, HEAD_BLOCK // 2)
+        cos = tl.load(cos_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
+        sin = tl.load(sin_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
+        turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
+        x = tl.reshape(turned, (HEADS, HEAD_BLOCK))
+    return x
+
+
+@triton.jit
 def _rms_rotate(
     x_ptr,
     weight_ptr,
@@ -106,22 +141,12 @@ def _rms_rotate(
     HEAD_BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    token = row % length
-    width = heads * HEAD
+    x = normed_heads(
+        x_ptr, weight_ptr, cos_ptr, sin_ptr, row, row % length, heads, eps, ROTATE, HEADS, HEAD, HEAD_BLOCK
+    )
     head, place = tl.arange(0, HEADS)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
-    column = head * HEAD + place
     inside = (head < heads) & (place < HEAD)
-    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    square = tl.sum(tl.sum(x * x, 1), 0) / width
-    x = x * tl.rsqrt(square + eps) * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
-    if ROTATE:
-        even, odd = tl.split(tl.reshape(x, (HEADS, HEAD_BLOCK // 2, 2)))
-        pair = tl.arange(0, HEAD_BLOCK // 2)
-        cos = tl.load(cos_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
-        sin = tl.load(sin_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
-        turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
-        x = tl.reshape(turned, (HEADS, HEAD_BLOCK))
-    tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + (row * heads + head) * HEAD + place, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
