@@ -59,7 +59,7 @@ def _operand(weights, QUERIES: tl.constexpr, KEYS: tl.constexpr):
     return tl.reshape(tl.permute(small, (0, 1, 3, 2, 4)), (QUERIES, KEYS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys"])
 def _attend(
     q_desc,
     q_scale_ptr,

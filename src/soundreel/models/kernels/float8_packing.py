@@ -57,7 +57,7 @@ def _order(place):
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
     """Sum, minimum and maximum of x [B, M, H, d] per channel, over one part of the tokens."""
     number, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -79,7 +79,7 @@ def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS:
     tl.store(out + 2 * HEAD, most)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens", "parts"])
 def _summarize(
     found_ptr,
     mean_ptr,
@@ -111,7 +111,7 @@ def _summarize(
     tl.store(bound_ptr + batch_head, tl.max(tl.maximum(most, -least), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _pack_query(
     q_ptr,
     out_ptr,
@@ -136,7 +136,7 @@ def _pack_query(
     tl.store(scale_ptr + row, scale * factor)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _pack_key(k_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD: tl.constexpr, TOKENS: tl.constexpr):
     """Round one block of keys after subtracting their mean; padding tokens are zeros."""
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -150,7 +150,7 @@ def _pack_key(k_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD: 
     tl.store(target, tl.where(there, k, 0.0).to(tl.float8e4nv))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def _pack_value(v_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD: tl.constexpr, TOKENS: tl.constexpr):
     """Round one block of values after subtracting their mean, transposed; padding tokens are zeros."""
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -166,7 +166,7 @@ def _pack_value(v_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD
     tl.store(target, tl.trans(tl.where(there, v, 0.0).to(tl.float8e4nv)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def _norm_pack(
     x_ptr,
     weight_ptr,

@@ -18,11 +18,17 @@ ROW_TOKENS, ROW_WARPS, ROW_HINTS = 1, 8, ("", "")
 
 ROTATE_WARPS = 8
 
+ROW_NUMBERS = [
+    "rows", "length", "updated", "gate_batch", "gate_run", "gate_last", "affine_batch", "affine_run", "affine_last",
+]  # fmt: skip
+"""Arguments that `_row` is compiled for once, whatever they are, so that what was proven on a few rows is what runs on
+many: Triton would compile again where one is a multiple of 16, or 1."""
+
 NORM_ELEMENTS = 4096
 """Elements that one program of `_norm_silu` processes, at least one place."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_NUMBERS)
 def _row(
     x_ptr,
     update_ptr,
@@ -125,7 +131,7 @@ def normed_heads(
     return x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["length"])
 def _rms_rotate(
     x_ptr,
     weight_ptr,
@@ -149,7 +155,7 @@ def _rms_rotate(
     tl.store(out_ptr + (row * heads + head) * HEAD + place, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["places"])
 def _norm_silu(x_ptr, gamma_ptr, out_ptr, places, channels, root, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """`ROWS` places of channels-last features."""
     place = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
