@@ -142,7 +142,7 @@ class Watch:
         places: list[tuple[Any, str, Part, Callable[..., float]]] = [
             (attention, "attend", Part.ATTENTION, _attention_flops),
             (attention, "attend_projected", Part.ATTENTION, _projected_flops),
-            (attention, "attend_few", Part.TEXT, _none),
+            (rows, "attend_few", Part.TEXT, _none),
             (functional, "linear", Part.PRODUCTS, _linear_flops),
             (torch, "_addmm_activation", Part.PRODUCTS, _bias_first_flops),
             (torch, "_scaled_mm", Part.PRODUCTS, _matrix_flops),

@@ -91,7 +91,7 @@ def _attend(
     first = tl.program_id(0) * QUERIES
     token = first + tl.arange(0, QUERIES)
     channel = tl.arange(0, HEAD)
-    scale = tl.load(q_scale_ptr + batch_head * padded_queries + token) * tl.load(k_scale_ptr + batch_head)
+    scale = tl.load(q_scale_ptr + (batch * padded_queries + token) * heads + head) * tl.load(k_scale_ptr + batch_head)
     query = q_desc.load([batch_head * padded_queries + first, 0])
     k_row, v_row = batch_head * padded_keys, batch_head * HEAD
 

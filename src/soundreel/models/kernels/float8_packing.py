@@ -21,7 +21,8 @@ LOG2_E: Final = 1.4426950408889634
 BLOCK: Final = 128
 """Tokens that are packed at once, and keys of a step."""
 
-STATISTICS_PARTS: Final = 32
+STATISTICS_PARTS, STATISTICS_TOKENS, STATISTICS_CHANNELS = 128, 16, 512
+"""Parts of all tokens at most, and what a program of `_statistics` reads at once."""
 
 SAMPLED: Final = 16
 """Of so many projected keys one counts for their mean: any vector may be subtracted from all keys."""
@@ -34,7 +35,7 @@ class Packed(NamedTuple):
     """Queries, keys and values in float8."""
 
     query: Tensor  # [B, H, L', d]
-    query_scale: Tensor  # float32 [B, H, L'], with log₂(e)/√d in it
+    query_scale: Tensor  # float32 [B, L', H], with log₂(e)/√d in it
     key: Tensor  # [B, H, M', d]
     key_scale: Tensor  # float32 [B, H]
     value: Tensor  # [B, H, d, M'], tokens in the order of `_order`
@@ -57,26 +58,27 @@ def _order(place):
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
 
-@triton.jit(do_not_specialize=["tokens"])
-def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
-    """Sum, minimum and maximum of x [B, M, H, d] per channel, over one part of the tokens."""
-    number, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    batch, head = batch_head // heads, batch_head % heads
-    channel = tl.arange(0, HEAD)
-    total = tl.zeros([HEAD], tl.float32)
-    least, most = tl.full([HEAD], float("inf"), tl.float32), tl.full([HEAD], float("-inf"), tl.float32)
-    for offset in range(0, part, TOKENS):
-        token = number * part + offset + tl.arange(0, TOKENS)
-        there = (token < tokens)[:, None]
-        place = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
-        x = tl.load(x_ptr + place, mask=there, other=0.0).to(tl.float32)
+@triton.jit(do_not_specialize=["tokens", "part"])
+def _statistics(x_ptr, out_ptr, tokens, part, WIDTH: tl.constexpr, CHANNELS: tl.constexpr, TOKENS: tl.constexpr):
+    """Sum, minimum and maximum of x [B, M, H·d] per channel, over one part of the tokens."""
+    number, batch = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = channel < WIDTH
+    total = tl.zeros([CHANNELS], tl.float32)
+    least, most = tl.full([CHANNELS], float("inf"), tl.float32), tl.full([CHANNELS], float("-inf"), tl.float32)
+    end = tl.minimum(number * part + part, tokens)
+    for first in range(number * part, end, TOKENS):
+        token = first + tl.arange(0, TOKENS)
+        there = (token < end)[:, None] & inside[None, :]
+        x = tl.load(x_ptr + (batch * tokens + token[:, None]) * WIDTH + channel[None, :], mask=there, other=0.0)
+        x = x.to(tl.float32)
         total += tl.sum(x, 0)
         least = tl.minimum(least, tl.min(tl.where(there, x, float("inf")), 0))
         most = tl.maximum(most, tl.max(tl.where(there, x, float("-inf")), 0))
-    out = out_ptr + (batch_head * tl.num_programs(0) + number) * 3 * HEAD + channel
-    tl.store(out, total)
-    tl.store(out + HEAD, least)
-    tl.store(out + 2 * HEAD, most)
+    out = out_ptr + (batch * tl.num_programs(0) + number) * 3 * WIDTH + channel
+    tl.store(out, total, mask=inside)
+    tl.store(out + WIDTH, least, mask=inside)
+    tl.store(out + 2 * WIDTH, most, mask=inside)
 
 
 @triton.jit(do_not_specialize=["tokens", "parts"])
@@ -87,6 +89,7 @@ def _summarize(
     bound_ptr,
     tokens,
     parts,
+    heads,
     PER_HEAD: tl.constexpr,
     MAX: tl.constexpr,
     SMALLEST: tl.constexpr,
@@ -95,12 +98,14 @@ def _summarize(
 ):
     """The parts of `_statistics` together, of one head."""
     batch_head = tl.program_id(0)
+    batch, head = batch_head // heads, batch_head % heads
     part, channel = tl.arange(0, PARTS)[:, None], tl.arange(0, HEAD)
-    found = found_ptr + (batch_head * parts + part) * 3 * HEAD + channel[None, :]
+    width = heads * HEAD
+    found = found_ptr + (batch * parts + part) * 3 * width + head * HEAD + channel[None, :]
     there = part < parts
     mean = tl.sum(tl.load(found, mask=there, other=0.0), 0) / tokens
-    least = tl.min(tl.load(found + HEAD, mask=there, other=float("inf")), 0)
-    most = tl.max(tl.load(found + 2 * HEAD, mask=there, other=float("-inf")), 0)
+    least = tl.min(tl.load(found + width, mask=there, other=float("inf")), 0)
+    most = tl.max(tl.load(found + 2 * width, mask=there, other=float("-inf")), 0)
     reach = tl.maximum(most - mean, mean - least)
     place = batch_head * HEAD + channel
     tl.store(mean_ptr + place, mean)
@@ -133,7 +138,7 @@ def _pack_query(
     scale = tl.maximum(tl.max(tl.abs(q), 1), 1e-12) / MAX
     row = batch_head * padded + token
     tl.store(out_ptr + row[:, None] * HEAD + channel[None, :], (q / scale[:, None]).to(tl.float8e4nv))
-    tl.store(scale_ptr + row, scale * factor)
+    tl.store(scale_ptr + (batch * padded + token) * heads + head, scale * factor)
 
 
 @triton.jit(do_not_specialize=["tokens"])
@@ -177,7 +182,6 @@ def _norm_pack(
     scale_ptr,
     length,
     padded,
-    heads,
     eps,
     factor,
     KEY: tl.constexpr,
@@ -185,6 +189,7 @@ def _norm_pack(
     SMALLEST: tl.constexpr,
     HEADS: tl.constexpr,
     HEAD: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
 ):
     """Norm and rotate one token and round it: as a query with a scale per head, or as a key with the head's.
 
@@ -192,20 +197,20 @@ def _norm_pack(
     """
     row = tl.program_id(0).to(tl.int64)
     batch, token = row // length, row % length
-    x = normed_heads(x_ptr, weight_ptr, cos_ptr, sin_ptr, row, token, heads, eps, True, HEADS, HEAD, HEAD)
-    head, channel = tl.arange(0, HEADS)[:, None], tl.arange(0, HEAD)[None, :]
-    inside = head < heads
-    batch_head = batch * heads + head
+    x = normed_heads(x_ptr, weight_ptr, cos_ptr, sin_ptr, row, token, eps, True, HEADS, HEAD, HEADS_BLOCK, HEAD)
+    head, channel = tl.arange(0, HEADS_BLOCK)[:, None], tl.arange(0, HEAD)[None, :]
+    inside = head < HEADS
     if KEY:
         weight = tl.load(weight_ptr + head * HEAD + channel, mask=inside, other=0.0).to(tl.float32)
-        longest = tl.max(tl.abs(weight), 1)[:, None] * tl.sqrt((heads * HEAD).to(tl.float32))
+        longest = tl.max(tl.abs(weight), 1)[:, None] * (HEADS * HEAD) ** 0.5
         scale = tl.maximum(2 * longest, SMALLEST) / MAX
-        x -= tl.load(mean_ptr + batch_head * HEAD + channel, mask=inside, other=0.0)
-        tl.store(scale_ptr + batch_head, scale, mask=inside & (token == 0))
+        x -= tl.load(mean_ptr + (batch * HEADS + head) * HEAD + channel, mask=inside, other=0.0)
+        tl.store(scale_ptr + batch * HEADS + head, scale, mask=inside & (token == 0))
     else:
         scale = tl.maximum(tl.max(tl.abs(x), 1)[:, None], SMALLEST) / MAX
-        tl.store(scale_ptr + batch_head * padded + token, scale * factor, mask=inside)
-    tl.store(out_ptr + (batch_head * padded + token) * HEAD + channel, (x / scale).to(tl.float8e4nv), mask=inside)
+        tl.store(scale_ptr + (batch * padded + token) * HEADS + head, scale * factor, mask=inside)
+    place = ((batch * HEADS + head) * padded + token) * HEAD + channel
+    tl.store(out_ptr + place, (x * (1 / scale)).to(tl.float8e4nv), mask=inside)
 
 
 def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
@@ -247,7 +252,7 @@ def _with_value(value: Tensor, query: Tensor, key_scale: Tensor) -> Packed:
     padded, known = padded_length(keys), summarize(value, per_head=False)
     packed = Packed(
         query=query,
-        query_scale=query.new_empty(query.shape[:3], dtype=torch.float32),
+        query_scale=query.new_empty(batch, query.shape[2], heads, dtype=torch.float32),
         key=query.new_empty(batch, heads, padded, width),
         key_scale=key_scale,
         value=query.new_empty(batch, heads, width, padded),
@@ -263,16 +268,18 @@ def _with_value(value: Tensor, query: Tensor, key_scale: Tensor) -> Packed:
 
 def summarize(x: Tensor, *, per_head: bool) -> Summary:
     """Of x [B, M, H, d]; with `per_head` all channels of a head have one scale."""
-    batch, tokens, heads, width = x.shape
-    parts = min(STATISTICS_PARTS, triton.cdiv(tokens, BLOCK))
-    part = triton.cdiv(triton.cdiv(tokens, parts), 64) * 64
-    found = x.new_empty(batch, heads, parts, 3, width, dtype=torch.float32)
-    _statistics[(parts, batch * heads)](x, found, tokens, heads, part, HEAD=width, TOKENS=64)
-    mean, bound = found.new_empty(batch, heads, width), found.new_empty(batch, heads)
+    batch, tokens, heads, head = x.shape
+    width, part = heads * head, max(STATISTICS_TOKENS, triton.cdiv(tokens, STATISTICS_PARTS))
+    parts = triton.cdiv(tokens, part)
+    found = x.new_empty(batch, parts, 3, width, dtype=torch.float32)
+    _statistics[(parts, triton.cdiv(width, STATISTICS_CHANNELS), batch)](
+        x, found, tokens, part, WIDTH=width, CHANNELS=STATISTICS_CHANNELS, TOKENS=STATISTICS_TOKENS, num_warps=8
+    )
+    mean, bound = found.new_empty(batch, heads, head), found.new_empty(batch, heads)
     scale = torch.empty_like(bound if per_head else mean)
     _summarize[(batch * heads,)](
-        found, mean, scale, bound, tokens, parts, PER_HEAD=per_head, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
-        PARTS=triton.next_power_of_2(parts), HEAD=width,
+        found, mean, scale, bound, tokens, parts, heads, PER_HEAD=per_head, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
+        PARTS=STATISTICS_PARTS, HEAD=head,
     )  # fmt: skip
     return Summary(mean, scale, bound)
 
@@ -289,8 +296,8 @@ def _launch_norm_pack(given: Projected, mean: Tensor, out: Tensor, scale: Tensor
     x, length = given.x.contiguous(), given.x.shape[1]
     _norm_pack[(batch * length,)](
         x, given.weight, given.rotary.cos.contiguous(), given.rotary.sin.contiguous(), mean, out, scale, length,
-        padded, heads, given.eps, LOG2_E * width**-0.5, KEY=is_key, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
-        HEADS=triton.next_power_of_2(heads), HEAD=width, num_warps=8,
+        padded, given.eps, LOG2_E * width**-0.5, KEY=is_key, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
+        HEADS=heads, HEAD=width, HEADS_BLOCK=triton.next_power_of_2(heads), num_warps=4,
     )  # fmt: skip
 
 

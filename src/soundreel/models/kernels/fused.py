@@ -1,6 +1,6 @@
 """The row operations as Triton kernels that read and write each row once: the functions of `reference`, same arguments.
 
-One program of `_row` processes some tokens, one of `_rms_rotate` one.
+One program processes one token.
 
 Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
 """
@@ -10,19 +10,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from soundreel.models.kernels.few_keys import attend_few
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
 
-ROW_TOKENS, ROW_WARPS, ROW_HINTS = 1, 8, ("", "")
-"""Of `_row`: tokens of a program, warps (twice as many for wide rows), hints for what is read once and for all."""
-
-ROTATE_WARPS = 8
+ROW_WARPS, ROTATE_WARPS = 4, 8
+"""Of `_row`, twice as many for wide rows, and of `_rms_rotate`. Measured best; see benchmarks/notes.md."""
 
 ROW_NUMBERS = [
-    "rows", "length", "updated", "gate_batch", "gate_run", "gate_last", "affine_batch", "affine_run", "affine_last",
+    "length", "updated", "gate_batch", "gate_run", "gate_last", "affine_batch", "affine_run", "affine_last",
 ]  # fmt: skip
 """Arguments that `_row` is compiled for once, whatever they are, so that what was proven on a few rows is what runs on
 many: Triton would compile again where one is a multiple of 16, or 1."""
+
+__all__ = ["add", "add_norm", "attend_few", "gelu", "norm", "norm_silu", "quantize", "rms_norm"]
 
 NORM_ELEMENTS = 4096
 """Elements that one program of `_norm_silu` processes, at least one place."""
@@ -38,10 +39,8 @@ def _row(
     sum_ptr,
     out_ptr,
     out_scale_ptr,
-    rows,
     length,
     updated,
-    width,
     gate_batch,
     gate_run,
     gate_last,
@@ -56,46 +55,44 @@ def _row(
     QUANTIZE: tl.constexpr,
     MAX: tl.constexpr,
     SMALLEST: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
-    TOKENS: tl.constexpr,
-    ONCE: tl.constexpr,
-    OFTEN: tl.constexpr,
 ):
-    """Store x + gate·update; then store its layer norm with affine, or its GELU, plain or as a float8 row."""
+    """Store x + gate·update; then store its layer norm with affine, or its GELU, plain or as a float8 row.
+
+    The compiler knows the width, so that nothing is computed for places beyond it.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    batch = row // length
+    token = row % length
     column = tl.arange(0, BLOCK)
-    for number in tl.static_range(TOKENS):
-        row = tl.program_id(0).to(tl.int64) * TOKENS + number
-        batch = row // length
-        token = row % length
-        inside = (column < width) & (row < rows)
-        x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0, eviction_policy=ONCE).to(tl.float32)
-        if UPDATE:
-            changes = inside & (token < updated)
-            place = (batch * updated + token) * width
-            update = tl.load(update_ptr + place + column, mask=changes, other=0.0, eviction_policy=ONCE)
-            update = update.to(tl.float32)
-            if GATE:
-                run = batch * gate_batch + tl.minimum(token // gate_run, gate_last)
-                update *= tl.load(gate_ptr + run * width + column, mask=inside, other=0.0, eviction_policy=OFTEN)
-            x += update
-            tl.store(sum_ptr + row * width + column, x, mask=inside)
-        if NORM:
-            mean = tl.sum(x, 0) / width
-            centred = tl.where(inside, x - mean, 0.0)
-            x = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
-            run = batch * affine_batch + tl.minimum(token // affine_run, affine_last)
-            scale = tl.load(scale_ptr + run * width + column, mask=inside, other=0.0, eviction_policy=OFTEN)
-            shift = tl.load(shift_ptr + run * width + column, mask=inside, other=0.0, eviction_policy=OFTEN)
-            x = x * scale + shift
-        if GELU:
-            # 0.5·(1 + tanh(u)) = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
-            x = x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
-        if QUANTIZE:
-            largest = tl.maximum(tl.max(tl.abs(x), 0), SMALLEST) / MAX
-            x = x / largest
-            tl.store(out_scale_ptr + row, largest, mask=row < rows)
-        if NORM or GELU or QUANTIZE:
-            tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
+    inside = column < WIDTH
+    x = tl.load(x_ptr + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
+    if UPDATE:
+        changes = inside & (token < updated)
+        place = (batch * updated + token) * WIDTH
+        update = tl.load(update_ptr + place + column, mask=changes, other=0.0).to(tl.float32)
+        if GATE:
+            run = batch * gate_batch + tl.minimum(token // gate_run, gate_last)
+            update *= tl.load(gate_ptr + run * WIDTH + column, mask=inside, other=0.0)
+        x += update
+        tl.store(sum_ptr + row * WIDTH + column, x, mask=inside)
+    if NORM:
+        mean = tl.sum(x, 0) / WIDTH
+        centred = tl.where(inside, x - mean, 0.0)
+        x = centred * tl.rsqrt(tl.sum(centred * centred, 0) / WIDTH + eps)
+        run = batch * affine_batch + tl.minimum(token // affine_run, affine_last)
+        scale = tl.load(scale_ptr + run * WIDTH + column, mask=inside, other=0.0)
+        x = x * scale + tl.load(shift_ptr + run * WIDTH + column, mask=inside, other=0.0)
+    if GELU:
+        # 0.5·(1 + tanh(u)) = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
+        x = x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    if QUANTIZE:
+        largest = tl.maximum(tl.max(tl.abs(x), 0), SMALLEST)
+        x = x * (MAX / largest)
+        tl.store(out_scale_ptr + row, largest / MAX)
+    if NORM or GELU or QUANTIZE:
+        tl.store(out_ptr + row * WIDTH + column, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -106,28 +103,27 @@ def normed_heads(
     sin_ptr,
     row,
     token,
-    heads,
     eps,
     ROTATE: tl.constexpr,
     HEADS: tl.constexpr,
     HEAD: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
     HEAD_BLOCK: tl.constexpr,
 ):
-    """One row of x after its RMS norm over all heads, rotated: float32 [HEADS, HEAD_BLOCK]."""
-    head, place = tl.arange(0, HEADS)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
-    width = heads * HEAD
+    """One row of x after its RMS norm over all heads, rotated: float32 [HEADS_BLOCK, HEAD_BLOCK]."""
+    head, place = tl.arange(0, HEADS_BLOCK)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
     column = head * HEAD + place
-    inside = (head < heads) & (place < HEAD)
-    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    square = tl.sum(tl.sum(x * x, 1), 0) / width
+    inside = (head < HEADS) & (place < HEAD)
+    x = tl.load(x_ptr + row * (HEADS * HEAD) + column, mask=inside, other=0.0).to(tl.float32)
+    square = tl.sum(tl.sum(x * x, 1), 0) / (HEADS * HEAD)
     x = x * tl.rsqrt(square + eps) * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
     if ROTATE:
-        even, odd = tl.split(tl.reshape(x, (HEADS, HEAD_BLOCK // 2, 2)))
+        even, odd = tl.split(tl.reshape(x, (HEADS_BLOCK, HEAD_BLOCK // 2, 2)))
         pair = tl.arange(0, HEAD_BLOCK // 2)
         cos = tl.load(cos_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
         sin = tl.load(sin_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
         turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
-        x = tl.reshape(turned, (HEADS, HEAD_BLOCK))
+        x = tl.reshape(turned, (HEADS_BLOCK, HEAD_BLOCK))
     return x
 
 
@@ -139,20 +135,20 @@ def _rms_rotate(
     sin_ptr,
     out_ptr,
     length,
-    heads,
     eps,
     ROTATE: tl.constexpr,
     HEADS: tl.constexpr,
     HEAD: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
     HEAD_BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     x = normed_heads(
-        x_ptr, weight_ptr, cos_ptr, sin_ptr, row, row % length, heads, eps, ROTATE, HEADS, HEAD, HEAD_BLOCK
+        x_ptr, weight_ptr, cos_ptr, sin_ptr, row, row % length, eps, ROTATE, HEADS, HEAD, HEADS_BLOCK, HEAD_BLOCK
     )
-    head, place = tl.arange(0, HEADS)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
-    inside = (head < heads) & (place < HEAD)
-    tl.store(out_ptr + (row * heads + head) * HEAD + place, x.to(out_ptr.dtype.element_ty), mask=inside)
+    head, place = tl.arange(0, HEADS_BLOCK)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
+    inside = (head < HEADS) & (place < HEAD)
+    tl.store(out_ptr + (row * HEADS + head) * HEAD + place, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["places"])
@@ -212,11 +208,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
         sin,
         out,
         length,
-        heads,
         eps,
         ROTATE=rotary is not None,
-        HEADS=triton.next_power_of_2(heads),
+        HEADS=heads,
         HEAD=head_width,
+        HEADS_BLOCK=triton.next_power_of_2(heads),
         HEAD_BLOCK=triton.next_power_of_2(head_width),
         num_warps=ROTATE_WARPS,
     )
@@ -254,7 +250,7 @@ def _launch(
     out_scale = x.new_empty(batch, length, 1, dtype=torch.float32) if float8 else total
     factor = total if gate is None else gate.factor.contiguous()
     scale, shift = (total, total) if affine is None else (affine.scale.contiguous(), affine.shift.contiguous())
-    _row[(triton.cdiv(batch * length, ROW_TOKENS),)](
+    _row[(batch * length,)](
         x,
         total if update is None else update,
         factor,
@@ -263,10 +259,8 @@ def _launch(
         total,
         out,
         out_scale,
-        batch * length,
         length,
         0 if update is None else update.shape[1],
-        width,
         *((0, 1, 0) if gate is None else _runs(factor, gate.run)),
         *((0, 1, 0) if affine is None else _runs(scale, affine.run)),
         eps,
@@ -277,10 +271,8 @@ def _launch(
         QUANTIZE=float8,
         MAX=FLOAT8_MAX,
         SMALLEST=SMALLEST_SCALE,
+        WIDTH=width,
         BLOCK=triton.next_power_of_2(width),
-        TOKENS=ROW_TOKENS,
-        ONCE=ROW_HINTS[0],
-        OFTEN=ROW_HINTS[1],
         num_warps=ROW_WARPS * (1 if width <= 8192 else 2),
     )
     return total, Float8Rows(out, out_scale) if float8 else out
