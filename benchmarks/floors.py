@@ -3,12 +3,13 @@
     python -m benchmarks.floors [--sizes 480x832 832x1216] [--modes exact fp8] [--repeat N] [--kernels N] [--tiny]
 
 Weights are random and made on the device, as in `benchmarks.gpu`. Events around every attention, product and row
-operation of a pass say what each part *took*. Then each call is made alone, over and over, on tensors of its own
-shapes: the floor of attention and products is what they take so. The floor of the row operations, and of attention to
-the few keys of text and sound, is the bytes that they read and write, at the rate of a plain copy. Sound injection is a
-part by itself, of all that happens in it. What is left is other small work, and gaps in which the GPU waits for Python:
-PyTorch's profiler says how long it was busy. *Python alone* is a pass of 64×64, which leaves the GPU nothing to do.
-Errors are relative L2 from the first mode's pass.
+operation of a pass say what each part *took*. Then each call is made alone, on tensors of its own shapes. The *floor*
+of attention and products is what the fastest of a few single calls took; *warm* is the mean of many in a row, in which
+a GPU slows down to keep to its power. The floor of the row operations, and of attention to the few keys of text, is the
+bytes that they read and write, at the rate of a plain copy. Sound injection is a part by itself, of all that happens in
+it. What is left is other small work, and gaps in which the GPU waits for Python: PyTorch's profiler says how long it
+was busy. *Python alone* is a pass of 64×64, which leaves the GPU nothing to do. Errors are relative L2 from the first
+mode's pass.
 """
 
 import argparse
@@ -37,11 +38,14 @@ from soundreel.models.transformer import WanS2VTransformer3DModel
 KEPT_BYTES = 2**28
 """Larger arguments of a call are drawn anew when it is made alone."""
 
-ALONE_SECONDS = 0.4
-"""That a call is made alone for, after as long to warm up: GPUs slow down under load."""
+WARM_SECONDS = 0.3
+"""That a call is made alone for, and before that as long to warm up."""
 
-SHORT_SECONDS = 0.1
-"""The same on a CPU, which has no such limit."""
+SHORT_SECONDS = 0.02
+"""The same on a CPU, which does not slow down."""
+
+COOL_CALLS, COOL_SECONDS = 3, 0.05
+"""Single calls whose fastest counts, and the rest before each."""
 
 COPIED_BYTES = 2**30
 WARM_BLOCKS = 5
@@ -86,20 +90,34 @@ class Calls:
     bytes: int  # that one call reads and writes
     spans: list[tuple[Any, Any]] = field(default_factory=list)
 
-    def alone(self, device: torch.device) -> float:
-        """Seconds of one call, made alone."""
+    def alone(self, device: torch.device, rate: float) -> tuple[float, float]:
+        """Seconds of one call made alone, cool and warm; what only reads and writes does it at `rate`."""
+        if not self.flops:
+            return self.bytes / rate, self.bytes / rate
 
         def real(value: Any) -> Any:
             return value.draw(device) if isinstance(value, Drawn) else value
 
         arguments, options = tree_map(real, (self.arguments, dict(self.options)))
-        return warm_seconds(lambda: self.function(*arguments, **options), device)
+        run = partial(self.function, *arguments, **options)
+        return cool_seconds(run, device), warm_seconds(run, device)
+
+
+def cool_seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """Of the fastest of a few single runs."""
+    run()
+    found = []
+    for _ in range(COOL_CALLS):
+        _wait(device)
+        time.sleep(COOL_SECONDS)
+        found.append(_seconds(run, device, 1))
+    return min(found)
 
 
 def warm_seconds(run: Callable[[], Any], device: torch.device) -> float:
     """Of one run among many, on a warm GPU."""
     run()
-    least = ALONE_SECONDS if device.type == "cuda" else SHORT_SECONDS
+    least = WARM_SECONDS if device.type == "cuda" else SHORT_SECONDS
     count = max(1, round(least / max(_seconds(run, device, 1), 1e-6)))
     _seconds(run, device, count)
     return _seconds(run, device, count)
@@ -281,16 +299,14 @@ def print_floor(
     with watch.watching():
         watched = _seconds(lambda: made.append(run()), device, 1)
     error = relative(made[0], expected.setdefault(size, made[0]))
-    seen = profile_pass(run, device)
+    seen = profile_pass(run, device) if options.profile else None
     alone = _passing(model, options.python_size)
     alone()
     python = _seconds(alone, device, 2)
     rate = copy_rate(device)
-    floors = {
-        key: len(calls.spans) * (calls.alone(device) if calls.flops else calls.bytes / rate)
-        for key, calls in watch.calls.items()
-    }
-    whole, floor = 1000 * min([*passes, watched]), 1000 * sum(floors.values())
+    floors = {key: calls.alone(device, rate) for key, calls in watch.calls.items()}
+    whole = 1000 * min([*passes, watched])
+    floor = 1000 * sum(len(calls.spans) * floors[key][0] for key, calls in watch.calls.items())
     print(
         f"\n{mode.name} {size}: {whole:.0f} ms a pass, floor {floor:.0f}; watched {1000 * watched:.0f}, "
         f"error {error:.4f}, Python alone {1000 * python:.0f}; a copy {rate / 1e12:.2f} TB/s"
@@ -324,8 +340,12 @@ def _passing(model: WanS2VTransformer3DModel, size: str) -> Callable[[], Any]:
     return lambda: model(inputs["latents"][None], inputs["t"], conditioning)
 
 
-def _print_parts(watch: Watch, floors: Mapping[Any, float], seconds: float) -> None:
-    print(f"{'part':<12}{'calls':>7}{'floor ms':>10}{'took ms':>9}{'TFLOP/s':>9}{'TB/s':>7}")
+Floors = Mapping[Any, tuple[float, float]]
+"""Seconds of one call made alone, cool and warm, by the keys of `Watch.calls`."""
+
+
+def _print_parts(watch: Watch, floors: Floors, seconds: float) -> None:
+    print(f"{'part':<12}{'calls':>7}{'floor ms':>10}{'warm ms':>9}{'took ms':>9}{'TFLOP/s':>9}{'TB/s':>7}")
     left = seconds
     for part in Part:
         keys = [key for key, calls in watch.calls.items() if calls.part is part]
@@ -336,12 +356,12 @@ def _print_parts(watch: Watch, floors: Mapping[Any, float], seconds: float) -> N
         left -= took
         flops = sum(len(call.spans) * call.flops for call in calls) / took / 1e12
         moved = sum(len(call.spans) * call.bytes for call in calls) / took / 1e12
-        floor = 1000 * sum(floors[key] for key in keys)
-        print(f"{part:<12}{count:>7}{floor:>10.1f}{1000 * took:>9.1f}{flops:>9.0f}{moved:>7.2f}")
-    print(f"{'what is left':<12}{'':>7}{'':>10}{1000 * left:>9.1f}", flush=True)
+        cool, warm = (1000 * sum(len(watch.calls[key].spans) * floors[key][k] for key in keys) for k in (0, 1))
+        print(f"{part:<12}{count:>7}{cool:>10.1f}{warm:>9.1f}{1000 * took:>9.1f}{flops:>9.0f}{moved:>7.2f}")
+    print(f"{'what is left':<12}{'':>7}{'':>10}{'':>9}{1000 * left:>9.1f}", flush=True)
 
 
-def _print_calls(watch: Watch, floors: Mapping[Any, float]) -> None:
+def _print_calls(watch: Watch, floors: Floors) -> None:
     """Every call by itself."""
     for key, call in sorted(watch.calls.items(), key=lambda pair: -watch.took(pair[1])):
         took, count = watch.took(call), len(call.spans)
@@ -351,7 +371,7 @@ def _print_calls(watch: Watch, floors: Mapping[Any, float]) -> None:
         rate = f"{call.flops / each:.0f} TFLOP/s" if call.flops else f"{call.bytes / each:.2f} TB/s"
         print(
             f"  {call.part:<10}{name:<18}{count:>4} × {1000 * took / count:>8.3f} ms, floor "
-            f"{1000 * floors[key] / count:>8.3f}, {rate:<14} {shapes[:70]}"
+            f"{1000 * floors[key][0]:>8.3f}, warm {1000 * floors[key][1]:>8.3f}, {rate:<14} {shapes[:70]}"
         )
 
 
@@ -363,6 +383,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--modes", nargs="+", default=["exact", "fp8"], choices=list(known))
     parser.add_argument("--repeat", type=int, default=1, help="passes beside the watched one")
     parser.add_argument("--kernels", type=int, default=0, help="print so many kernels that take the most time")
+    parser.add_argument("--profile", action=argparse.BooleanOptionalAction, default=True, help="one more pass")
     parser.add_argument("--calls", action="store_true", help="print every call by itself")
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU runs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
