@@ -64,6 +64,10 @@ ENCODER_BYTES_PER_PIXEL = 250
 RGB_FLOATS = 12
 """Bytes of a pixel as float32."""
 
+STAGED_BYTES_PER_PIXEL = 2 * 8 * (12 + 3)
+"""Of page-locked host memory through which a piece of a decode comes: 8 frames, as float32 and as pictures, rounded up
+to powers of two."""
+
 FLOAT32_ROWS = 2
 """Times what is counted for bf16 rows: on a CPU they are float32."""
 
@@ -254,7 +258,8 @@ def sampling_pixels(asked: PixelDemand) -> int:
 def decoding_pixels(asked: PixelDemand) -> int:
     """Of the host while a clip is decoded and handed over: its frames, those that it and the next one continue."""
     frames = asked.frames + 2 * asked.motion_frames + _pose_frames(asked)
-    return RGB_FLOATS * asked.pixels * frames + _written(asked)
+    staged = 0 if asked.shares_host else STAGED_BYTES_PER_PIXEL * asked.pixels
+    return RGB_FLOATS * asked.pixels * frames + staged + _written(asked)
 
 
 def _pose_frames(asked: PixelDemand) -> int:

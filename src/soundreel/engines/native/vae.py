@@ -113,10 +113,13 @@ class Vae(LoadedNetwork[WanVae]):
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, keep: int | None = None, pictures: Tensor | None = None) -> Tensor:
+    def decode(
+        self, latents: Tensor, keep: int | None = None, pictures: Tensor | None = None, *, only_pictures: bool = False
+    ) -> Tensor:
         """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all.
 
-        They are in host memory, and so are `pictures`, which get the same frames as uint8 [T, H, W, 3].
+        They are in host memory, and so are `pictures`, which get the same frames as uint8 [T, H, W, 3]. With
+        `only_pictures` no pixels are kept: T is 0.
         """
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
 
@@ -124,7 +127,15 @@ class Vae(LoadedNetwork[WanVae]):
             like = next(self.network.parameters())
             there = moments.to(like.device, like.dtype)
             return decode(
-                self.network, there, keep, step, bands, check=self.check, on_piece=on_piece, pictures=pictures
+                self.network,
+                there,
+                keep,
+                step,
+                bands,
+                check=self.check,
+                on_piece=on_piece,
+                pictures=pictures,
+                only_pictures=only_pictures,
             )
 
         _, frames, rows, columns = latents.shape
