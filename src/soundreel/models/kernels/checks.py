@@ -1,6 +1,8 @@
 """What kernels must compute on a device before they are used there: what plain PyTorch does, on realistic values."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from functools import partial
 from itertools import product
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,6 +22,9 @@ TOLERANCE = 0.02
 """Largest relative L2 error in bfloat16, of a convolution or of any row; rounding alone gives 0.004."""
 
 EPS = 1e-6
+
+COMPILED_AT_ONCE = 8
+"""Kernels of a check, on a GPU."""
 
 CHECKED_LAYERS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("convolve", (96, 96, 3, 3, 3)),
@@ -57,16 +62,50 @@ Case = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 def check_rows(fused: ModuleType, device: torch.device, widths: Widths = FULL_SIZE) -> None:
     """Raise `ArithmeticError` unless every row operation of `fused`, in every form, agrees with `reference`."""
-    for name, arguments, options in (*_rows(Realistic(device), widths), *_plain_rows(Realistic(device), widths)):
-        ours = getattr(fused, name)(*arguments, **options)
-        expected = getattr(reference, name)(*map(_wide, arguments), **options)
-        told = f"{name} in float8" if options else name
-        tolerance = FLOAT8_ROWS_TOLERANCE if options and name == "attend_few" else TOLERANCE
-        pairs = [(one, other, -1) for one, other in zip(_tensors(ours), _tensors(expected), strict=True)]
-        _compare(told, pairs, tolerance)
-    for dtype in (torch.float32, torch.bfloat16):
-        for channels in CHECKED_CHANNELS:
-            _check_norm_silu(fused, Realistic(device), channels, dtype)
+    cases = (*_rows(Realistic(device), widths), *_plain_rows(Realistic(device), widths))
+    _at_once(
+        device,
+        [
+            *(partial(_check_case, fused, case) for case in cases),
+            *(
+                partial(_check_norm_silu, fused, Realistic(device), channels, dtype)
+                for dtype, channels in product((torch.float32, torch.bfloat16), CHECKED_CHANNELS)
+            ),
+        ],
+    )
+
+
+def _at_once(device: torch.device, checks: Sequence[Callable[[], None]]) -> None:
+    """Make all checks; on a GPU, where each compiles a kernel in processes of their own, several at once.
+
+    Raises what the first one that fails raises, when those under way have ended.
+    """
+    if device.type != "cuda":
+        for check in checks:
+            check()
+        return
+
+    def run(check: Callable[[], None]) -> None:
+        with torch.cuda.device(device), torch.inference_mode():
+            check()
+
+    with futures.ThreadPoolExecutor(COMPILED_AT_ONCE, thread_name_prefix="prove") as pool:
+        proofs = [pool.submit(run, check) for check in checks]
+        try:
+            for proof in proofs:
+                proof.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check_case(fused: ModuleType, case: Case) -> None:
+    name, arguments, options = case
+    ours = getattr(fused, name)(*arguments, **options)
+    expected = getattr(reference, name)(*map(_wide, arguments), **options)
+    told = f"{name} in float8" if options else name
+    tolerance = FLOAT8_ROWS_TOLERANCE if options and name == "attend_few" else TOLERANCE
+    pairs = [(one, other, -1) for one, other in zip(_tensors(ours), _tensors(expected), strict=True)]
+    _compare(told, pairs, tolerance)
 
 
 def _rows(draw: Realistic, widths: Widths) -> Iterator[Case]:
@@ -87,11 +126,10 @@ def _rows(draw: Realistic, widths: Widths) -> Iterator[Case]:
     yield "rms_norm", (update, weight, EPS, None, head), {}
     yield "quantize", (update,), {}
     yield "quantize", (inner,), {}
-    for bias, float8 in product((True, False), ({}, {"float8": True})):
-        for keys in (5, 70):
-            known = KeyValue(*(draw.normal(2, keys, widths.heads, head, dtype=half) for _ in range(2)))
-            known = known._replace(bias=draw.normal(2, keys)) if bias else known
-            yield "attend_few", (draw.normal(1, 6, width, dtype=half), weight, EPS, known), float8
+    for keys, float8 in product((5, 70), ({}, {"float8": True})):  # as of sound and of text
+        known = KeyValue(*(draw.normal(2, keys, widths.heads, head, dtype=half) for _ in range(2)))
+        known = known if keys == 5 else known._replace(bias=draw.normal(2, keys))
+        yield "attend_few", (draw.normal(1, 6, width, dtype=half), weight, EPS, known), float8
 
 
 def _plain_rows(draw: Realistic, widths: Widths) -> Iterator[Case]:
@@ -165,14 +203,26 @@ def check_projected_attention(attend: Callable[..., Any], device: torch.device, 
 def check_convolutions(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
     """Raise `ArithmeticError` unless all of `kernels` agrees with `convolution_plain` on layers of the VAE's widths."""
     draw = Realistic(device)
+    _at_once(device, [partial(_check_layer, kernels, *case) for case in list(_layers(draw, dtype))])
+
+
+def _layers(
+    draw: Realistic, dtype: torch.dtype
+) -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor], dict[str, Tensor]]]:
     for name, shape in CHECKED_LAYERS:
         weight, bias = draw.normal(*shape, dtype=dtype), draw.normal(shape[0], dtype=dtype)
         x = draw.normal(1, shape[1], 4, 10, 20, dtype=dtype).contiguous(memory_format=torch.channels_last_3d)
         options = {"residual": draw.normal(1, shape[0], 2, 10, 20, dtype=dtype)} if name == "convolve" else {}
-        made = getattr(kernels, name)(x, weight, bias, **options).float()
-        wide = {key: value.float() for key, value in options.items()}
-        expected = getattr(convolution_plain, name)(x.float(), weight.float(), bias.float(), **wide)
-        _refuse(name, float((made - expected).norm() / expected.norm()), TOLERANCE)
+        yield name, (x, weight, bias), options
+
+
+def _check_layer(
+    kernels: ModuleType, name: str, given: tuple[Tensor, Tensor, Tensor], options: dict[str, Tensor]
+) -> None:
+    made = getattr(kernels, name)(*given, **options).float()
+    wide = {key: value.float() for key, value in options.items()}
+    expected = getattr(convolution_plain, name)(*(x.float() for x in given), **wide)
+    _refuse(name, float((made - expected).norm() / expected.norm()), TOLERANCE)
 
 
 def _compare(name: str, pairs: list[tuple[Tensor, Tensor, int]], tolerance: float = TOLERANCE) -> None:

@@ -20,8 +20,8 @@ LOG2_E: Final = 1.4426950408889634
 TOKENS: Final = 64
 """Of a program."""
 
-LEAST_KEYS, MOST_KEYS = 16, 64
-"""Keys of a step: as few as matrix units take, or so many."""
+FEW_KEYS, MORE_KEYS = 16, 64
+"""Keys of a step: of sound, as few as matrix units take, or of text."""
 
 
 @triton.jit
@@ -108,12 +108,11 @@ def attend_few(
     out = torch.empty_like(x, dtype=FLOAT8 if float8 else x.dtype)
     scale = lengths.new_empty(batch, length, 1) if float8 else lengths
     largest = torch.linalg.vector_norm(context.value, float("inf")) if float8 else lengths
-    block = min(MOST_KEYS, max(LEAST_KEYS, triton.next_power_of_2(keys)))
     _attend_few[(heads, triton.cdiv(tokens, TOKENS), runs)](
         x, lengths, weight, context.key.contiguous(), context.value.contiguous(),
         lengths if context.bias is None else context.bias.contiguous(), largest, out, scale, tokens, keys,
         LOG2_E * head**-0.5, BIAS=context.bias is not None, QUANTIZE=float8, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
         LOG2_E=LOG2_E, HEADS=heads, HEAD=head, HEAD_BLOCK=max(16, triton.next_power_of_2(head)), TOKENS=TOKENS,
-        KEYS=block, num_warps=4, num_stages=1,
+        KEYS=FEW_KEYS if keys <= FEW_KEYS else MORE_KEYS, num_warps=4, num_stages=1,
     )  # fmt: skip
     return Float8Rows(out, scale) if float8 else out
