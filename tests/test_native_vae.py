@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
 from soundreel.models.vae import OnPiece, Starts, decode, encode
 from soundreel.models.vae_bands import decoder_rows
+from soundreel.models.vae_network import WanVae
 from soundreel.presets import preset
 from soundreel.request import VaePrecision
 from soundreel.types import Check
@@ -359,3 +361,25 @@ def test_pieces_come_from_a_gpu_as_they_are(tiny: AutoencoderKLWan, monkeypatch:
     monkeypatch.setattr(vae_model._Target, "_send", lambda _, values, place: place.copy_(values.cpu()))
     assert torch.equal(decode(network, z, 20, 1, pictures=pictures[1]), beside)
     assert torch.equal(*pictures)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")
+def test_what_was_compiled_ahead_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    triton = pytest.importorskip("triton", reason="Triton is not here")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    compiled: list[str] = []
+    compiles = triton.runtime.jit.JITFunction._do_compile
+
+    def compile_kernel(kernel: Any, *given: Any) -> Any:
+        compiled.append(kernel.fn.__name__)
+        return compiles(kernel, *given)
+
+    monkeypatch.setattr(triton.runtime.jit.JITFunction, "_do_compile", compile_kernel)
+    pixels = torch.rand(3, 5, 80, 112)
+    one, other = (Vae(deepcopy(WanVae(base_dim=32).eval())).to("cuda") for _ in range(2))
+    one.compile_ahead(pixels)
+    ahead = [name for name in compiled if "_convolve" in name]
+    made = one.encode(pixels)
+    assert 0 < len(ahead) == len([name for name in compiled if "_convolve" in name])
+    other.network.load_state_dict(one.network.state_dict())
+    assert torch.equal(other.encode(pixels), made)

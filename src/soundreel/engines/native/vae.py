@@ -5,7 +5,7 @@ Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w]
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import partial
 from typing import Self, TypeAlias
@@ -19,6 +19,7 @@ from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_o
 from soundreel.errors import EngineError
 from soundreel.host_memory import available_memory
 from soundreel.models.devices import is_out_of_memory
+from soundreel.models.kernels.dispatch import convolutions, kernel_errors
 from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
 from soundreel.models.vae_bands import SCALE
 from soundreel.models.vae_network import WanVae
@@ -65,6 +66,7 @@ class Vae(LoadedNetwork[WanVae]):
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self._home = super().device
         self._fallback = ""
+        self._compiled_for: set[tuple[int, int]] = set()
         self.most_at_once = LATENT_STEP
         self.bands = 1
         self.pieces_bind = True
@@ -140,6 +142,21 @@ class Vae(LoadedNetwork[WanVae]):
 
         _, frames, rows, columns = latents.shape
         return self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
+
+    @torch.no_grad()
+    def compile_ahead(self, pixels: Tensor) -> None:
+        """Compile what `encode` of such pixels [3, T, H, W] launches, several kernels at once, the first time.
+
+        By itself it would compile one after the other, on a machine's first render for half a minute.
+        """
+        size = (pixels.shape[2], pixels.shape[3])
+        if self._home.type != "cuda" or size in self._compiled_for:
+            return
+        self._compiled_for.add(size)
+        kernels = convolutions(next(self.network.parameters()))
+        if hasattr(kernels, "compiled_ahead"):
+            with suppress(*kernel_errors()), kernels.compiled_ahead():  # what is wrong is said by the encode
+                encode(self.network, pixels, self.most_at_once, self.bands, check=self.check)
 
     def take_fallback(self) -> str:
         """How something was done since this was last asked whose last bits may differ for it; "": as planned."""
