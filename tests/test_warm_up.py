@@ -151,12 +151,20 @@ class TestCompileCache:
         monkeypatch.delenv(compile_cache.MANAGER_VARIABLE)
         monkeypatch.setattr("tempfile.tempdir", None)
         compile_cache.ensure_room.cache_clear()  # type: ignore[attr-defined]
+        compile_cache.is_new.cache_clear()  # type: ignore[attr-defined]
 
     def test_a_folder_with_room_stays(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         compile_cache.ensure_room()
         assert os.environ[compile_cache.VARIABLE] == str(tmp_path / "kernels")
         assert list((tmp_path / "kernels").iterdir()) == []
         assert caplog.records == []
+
+    def test_a_machine_is_new_until_a_process_has_compiled(self, tmp_path: Path) -> None:
+        compile_cache.ensure_room()
+        (tmp_path / "kernels" / "KEY").mkdir()
+        assert compile_cache.is_new(), "what this process compiles does not count"
+        compile_cache.is_new.cache_clear()  # type: ignore[attr-defined]
+        assert not compile_cache.is_new()
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
     def test_a_full_disk_is_left_for_another_place(

@@ -19,6 +19,7 @@ from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_o
 from soundreel.errors import EngineError
 from soundreel.host_memory import available_memory
 from soundreel.models.devices import is_out_of_memory
+from soundreel.models.kernels.compile_cache import is_new
 from soundreel.models.kernels.dispatch import convolutions, kernel_errors
 from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
 from soundreel.models.vae_bands import SCALE
@@ -145,12 +146,12 @@ class Vae(LoadedNetwork[WanVae]):
 
     @torch.no_grad()
     def compile_ahead(self, pixels: Tensor) -> None:
-        """Compile what `encode` of such pixels [3, T, H, W] launches, several kernels at once, the first time.
+        """On a machine's first render: compile what `encode` of such pixels [3, T, H, W] launches, several at once.
 
-        By itself it would compile one after the other, on a machine's first render for half a minute.
+        By itself it would compile one kernel after the other.
         """
         size = (pixels.shape[2], pixels.shape[3])
-        if self._home.type != "cuda" or size in self._compiled_for:
+        if self._home.type != "cuda" or size in self._compiled_for or not is_new():
             return
         self._compiled_for.add(size)
         kernels = convolutions(next(self.network.parameters()))

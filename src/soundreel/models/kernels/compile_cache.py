@@ -31,11 +31,22 @@ log = logging.getLogger(__name__)
 def ensure_room() -> None:
     """Let Triton write elsewhere, for this process, where its folder does not take what is to be compiled, or later no
     more (`kept_kernels`)."""
+    is_new()
     os.environ.setdefault(MANAGER_VARIABLE, "soundreel.models.kernels.kept_kernels:KeptKernels")
     folder = cache_folder()
     reason = why_it_takes_nothing(folder)
     if reason is not None:
         leave(folder, reason)
+
+
+@once
+def is_new() -> bool:
+    """Whether no kernel was compiled on this machine before this process: then many are, and several at once is faster.
+
+    Where they only have to be read again, threads that do so at once would hold up those that have other work.
+    """
+    folder = cache_folder()
+    return not folder.is_dir() or not any(folder.iterdir())
 
 
 def leave(folder: Path, reason: str) -> bool:

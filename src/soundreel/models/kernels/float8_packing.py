@@ -21,8 +21,7 @@ LOG2_E: Final = 1.4426950408889634
 BLOCK: Final = 128
 """Tokens that are packed at once, and keys of a step."""
 
-STATISTICS_PARTS, STATISTICS_TOKENS, STATISTICS_CHANNELS = 128, 16, 512
-"""Parts of all tokens at most, and what a program of `_statistics` reads at once."""
+STATISTICS_PARTS: Final = 32
 
 SAMPLED: Final = 16
 """Of so many projected keys one counts for their mean: any vector may be subtracted from all keys."""
@@ -58,27 +57,26 @@ def _order(place):
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
 
-@triton.jit(do_not_specialize=["tokens", "part"])
-def _statistics(x_ptr, out_ptr, tokens, part, WIDTH: tl.constexpr, CHANNELS: tl.constexpr, TOKENS: tl.constexpr):
-    """Sum, minimum and maximum of x [B, M, H·d] per channel, over one part of the tokens."""
-    number, batch = tl.program_id(0), tl.program_id(2).to(tl.int64)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    inside = channel < WIDTH
-    total = tl.zeros([CHANNELS], tl.float32)
-    least, most = tl.full([CHANNELS], float("inf"), tl.float32), tl.full([CHANNELS], float("-inf"), tl.float32)
-    end = tl.minimum(number * part + part, tokens)
-    for first in range(number * part, end, TOKENS):
-        token = first + tl.arange(0, TOKENS)
-        there = (token < end)[:, None] & inside[None, :]
-        x = tl.load(x_ptr + (batch * tokens + token[:, None]) * WIDTH + channel[None, :], mask=there, other=0.0)
-        x = x.to(tl.float32)
+@triton.jit(do_not_specialize=["tokens"])
+def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
+    """Sum, minimum and maximum of x [B, M, H, d] per channel, over one part of the tokens."""
+    number, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    batch, head = batch_head // heads, batch_head % heads
+    channel = tl.arange(0, HEAD)
+    total = tl.zeros([HEAD], tl.float32)
+    least, most = tl.full([HEAD], float("inf"), tl.float32), tl.full([HEAD], float("-inf"), tl.float32)
+    for offset in range(0, part, TOKENS):
+        token = number * part + offset + tl.arange(0, TOKENS)
+        there = (token < tokens)[:, None]
+        place = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
+        x = tl.load(x_ptr + place, mask=there, other=0.0).to(tl.float32)
         total += tl.sum(x, 0)
         least = tl.minimum(least, tl.min(tl.where(there, x, float("inf")), 0))
         most = tl.maximum(most, tl.max(tl.where(there, x, float("-inf")), 0))
-    out = out_ptr + (batch * tl.num_programs(0) + number) * 3 * WIDTH + channel
-    tl.store(out, total, mask=inside)
-    tl.store(out + WIDTH, least, mask=inside)
-    tl.store(out + 2 * WIDTH, most, mask=inside)
+    out = out_ptr + (batch_head * tl.num_programs(0) + number) * 3 * HEAD + channel
+    tl.store(out, total)
+    tl.store(out + HEAD, least)
+    tl.store(out + 2 * HEAD, most)
 
 
 @triton.jit(do_not_specialize=["tokens", "parts"])
@@ -89,7 +87,6 @@ def _summarize(
     bound_ptr,
     tokens,
     parts,
-    heads,
     PER_HEAD: tl.constexpr,
     MAX: tl.constexpr,
     SMALLEST: tl.constexpr,
@@ -98,14 +95,12 @@ def _summarize(
 ):
     """The parts of `_statistics` together, of one head."""
     batch_head = tl.program_id(0)
-    batch, head = batch_head // heads, batch_head % heads
     part, channel = tl.arange(0, PARTS)[:, None], tl.arange(0, HEAD)
-    width = heads * HEAD
-    found = found_ptr + (batch * parts + part) * 3 * width + head * HEAD + channel[None, :]
+    found = found_ptr + (batch_head * parts + part) * 3 * HEAD + channel[None, :]
     there = part < parts
     mean = tl.sum(tl.load(found, mask=there, other=0.0), 0) / tokens
-    least = tl.min(tl.load(found + width, mask=there, other=float("inf")), 0)
-    most = tl.max(tl.load(found + 2 * width, mask=there, other=float("-inf")), 0)
+    least = tl.min(tl.load(found + HEAD, mask=there, other=float("inf")), 0)
+    most = tl.max(tl.load(found + 2 * HEAD, mask=there, other=float("-inf")), 0)
     reach = tl.maximum(most - mean, mean - least)
     place = batch_head * HEAD + channel
     tl.store(mean_ptr + place, mean)
@@ -268,18 +263,16 @@ def _with_value(value: Tensor, query: Tensor, key_scale: Tensor) -> Packed:
 
 def summarize(x: Tensor, *, per_head: bool) -> Summary:
     """Of x [B, M, H, d]; with `per_head` all channels of a head have one scale."""
-    batch, tokens, heads, head = x.shape
-    width, part = heads * head, max(STATISTICS_TOKENS, triton.cdiv(tokens, STATISTICS_PARTS))
-    parts = triton.cdiv(tokens, part)
-    found = x.new_empty(batch, parts, 3, width, dtype=torch.float32)
-    _statistics[(parts, triton.cdiv(width, STATISTICS_CHANNELS), batch)](
-        x, found, tokens, part, WIDTH=width, CHANNELS=STATISTICS_CHANNELS, TOKENS=STATISTICS_TOKENS, num_warps=8
-    )
-    mean, bound = found.new_empty(batch, heads, head), found.new_empty(batch, heads)
+    batch, tokens, heads, width = x.shape
+    parts = min(STATISTICS_PARTS, triton.cdiv(tokens, BLOCK))
+    part = triton.cdiv(triton.cdiv(tokens, parts), 64) * 64
+    found = x.new_empty(batch, heads, parts, 3, width, dtype=torch.float32)
+    _statistics[(parts, batch * heads)](x, found, tokens, heads, part, HEAD=width, TOKENS=64)
+    mean, bound = found.new_empty(batch, heads, width), found.new_empty(batch, heads)
     scale = torch.empty_like(bound if per_head else mean)
     _summarize[(batch * heads,)](
-        found, mean, scale, bound, tokens, parts, heads, PER_HEAD=per_head, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
-        PARTS=STATISTICS_PARTS, HEAD=head,
+        found, mean, scale, bound, tokens, parts, PER_HEAD=per_head, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
+        PARTS=triton.next_power_of_2(parts), HEAD=width,
     )  # fmt: skip
     return Summary(mean, scale, bound)
 

@@ -14,7 +14,7 @@ from soundreel.models.kernels.few_keys import attend_few
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
 
-ROW_WARPS, ROTATE_WARPS = 4, 8
+WARPS = 4
 """Of `_row`, twice as many for wide rows, and of `_rms_rotate`. Measured best; see benchmarks/notes.md."""
 
 ROW_NUMBERS = [
@@ -214,7 +214,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
         HEAD=head_width,
         HEADS_BLOCK=triton.next_power_of_2(heads),
         HEAD_BLOCK=triton.next_power_of_2(head_width),
-        num_warps=ROTATE_WARPS,
+        num_warps=WARPS,
     )
     return out
 
@@ -273,7 +273,7 @@ def _launch(
         SMALLEST=SMALLEST_SCALE,
         WIDTH=width,
         BLOCK=triton.next_power_of_2(width),
-        num_warps=ROW_WARPS * (1 if width <= 8192 else 2),
+        num_warps=WARPS * (1 if width <= 8192 else 2),
     )
     return total, Float8Rows(out, out_scale) if float8 else out
 
