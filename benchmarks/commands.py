@@ -31,7 +31,7 @@ class Peak:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "Peak":
-        self._before = self._used()
+        self._before = used_bytes()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
@@ -42,14 +42,15 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(self.interval):
-            self.bytes = max(self.bytes, self._used() - self._before)
+            self.bytes = max(self.bytes, used_bytes() - self._before)
 
-    @staticmethod
-    def _used() -> int:
-        if not torch.cuda.is_available():
-            return 0
-        free, total = torch.cuda.mem_get_info()
-        return total - free
+
+def used_bytes() -> int:
+    """Of the GPU's memory, by all processes; 0 without one."""
+    if not torch.cuda.is_available():
+        return 0
+    free, total = torch.cuda.mem_get_info()
+    return total - free
 
 
 def write_inputs(folder: Path, seconds: float) -> tuple[Path, Path]:

@@ -7,8 +7,9 @@ MANIFEST is a JSON file with the shape of every tensor, or a checkpoint folder w
 the official layout cost what trained ones cost and give noise as video. They are kept in the folder for the next time.
 
 First the command runs with an empty folder for Triton's compiled kernels, as on a new machine; then, `--repeat` times,
-with what the first one compiled; then two renders run in one process, with a `Session`. Files are in the page cache as
-far as memory has the room: `--warm-up` reads them all once before. `--imports` adds what Python imports, by package.
+with what the first one compiled; then two renders run in one process, with a `Session`, whose GPU memory is read
+before it is left and after. Files are in the page cache as far as memory has the room: `--warm-up` reads them all once
+before. `--imports` adds what Python imports, by package.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from typing import Any
 import torch
 
 from benchmarks.checkpoints import DEVICE, GIB, read_manifest, write_checkpoint
-from benchmarks.commands import Event, Peak, count_frames, run_command, timings, write_inputs
+from benchmarks.commands import Event, Peak, count_frames, run_command, timings, used_bytes, write_inputs
 
 FPS = 16
 WRITTEN = "written.json"
@@ -133,13 +134,19 @@ class Bench:
         request = self.work / "request.json"
         request.write_text(json.dumps(self._typed_fields(self.work / "session.mp4")))
         program = [sys.executable, "-m", "benchmarks.second_render", str(request)]
+        before = used_bytes()
         status, events, seconds = run_command(
             program, self._log("session"), self._left(), environment={CACHE_VARIABLE: str(self.kernels)}
         )
         if status == NO_SESSIONS:
             return {}
         renders = [_own_times([event for event in events if event["render"] == number]) for number in (1, 2)]
-        return {"status": status, "seconds": [timings(render, seconds) for render in renders]}
+        return {
+            "status": status,
+            "seconds": [timings(render, seconds) for render in renders],
+            "memory": {event["event"]: session_memory(event, before) for event in events if event["render"] == 0},
+            "used_after_the_process": used_bytes() - before,
+        }
 
     def _typed_fields(self, video: Path) -> dict[str, Any]:
         numbers = {"frames", "infer_frames", "steps"}
@@ -157,6 +164,16 @@ class Bench:
 
     def _left(self) -> float:
         return float(self.options.limit - (time.perf_counter() - self.begun))
+
+
+def session_memory(event: Event, before: int) -> dict[str, int]:
+    """Of the GPU in bytes, from a line of `benchmarks.second_render`; empty without one.
+
+    Where `before` bytes were in use before the process, `process` is what it takes, its CUDA context included.
+    """
+    if "used" not in event:
+        return {}
+    return {"allocated": event["allocated"], "reserved": event["reserved"], "process": event["used"] - before}
 
 
 def _own_times(events: Iterable[Event]) -> list[Event]:
@@ -210,6 +227,12 @@ def details(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "the same, first run on the machine", f"{figures['first']['seconds']['total']:.2f} s"
     yield "peak device memory", f"{run['peak_device_bytes'] / GIB:.1f} GiB"
     yield "peak resident memory, mapped files included", f"{run['peak_resident_bytes'] / GIB:.1f} GiB"
+    session = figures["session"]
+    for when, found in session.get("memory", {}).items():
+        told = ", ".join(f"{name} {value / GIB:.2f}" for name, value in found.items())
+        yield f"GPU memory, session {when}", f"{told} GiB" if told else "–"
+    if session:
+        yield "GPU memory after its process", f"{session['used_after_the_process'] / GIB:.2f} GiB"
 
 
 def tables(figures: Mapping[str, Any]) -> str:

@@ -3,7 +3,9 @@
     python -m benchmarks.second_render REQUEST
 
 REQUEST is a JSON file with the fields of the first request; the second differs in seed and output. Each line has
-`render`, 1 or 2, and `own`: seconds since that render was asked for.
+`render`, 1 or 2, and `own`: seconds since that render was asked for. Two lines of render 0 say what GPU memory there is
+in bytes, before the session is left (`kept`) and after (`left`): what PyTorch allocates and reserves, and what all
+processes use of the device.
 """
 
 import dataclasses
@@ -34,6 +36,23 @@ def main() -> None:
 
             result = session.generate(request, tell, work=WorkOptions(keep_work=False))
             _print("result", number, begun, path=result.path, frames=result.frames)
+        _print("kept", 0, begun, **device_memory())
+    _print("left", 0, begun, **device_memory())
+
+
+def device_memory() -> dict[str, int]:
+    """In bytes; empty without a GPU."""
+    import torch  # noqa: PLC0415 - the first render is to import it
+
+    if not torch.cuda.is_available():
+        return {}
+    torch.cuda.synchronize()
+    free, total = torch.cuda.mem_get_info()
+    return {
+        "allocated": torch.cuda.memory_allocated(),
+        "reserved": torch.cuda.memory_reserved(),
+        "used": total - free,
+    }
 
 
 def _print(event: str, number: int, begun: float, **facts: Any) -> None:

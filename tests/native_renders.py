@@ -85,4 +85,5 @@ def printed(planned: Plan, folder: Path) -> Tensor:
     """What the clips of a render that left its negatives in `folder` decode to, before it becomes uint8."""
     chain = chain_of(planned, folder)
     negatives = [(clip, chain.find(clip)) for clip in planned.clips]
-    return torch.cat([chain.print(clip, negative)[0] for clip, negative in negatives if negative], dim=1)
+    pixels = [chain.decoder.decode(negative, clip)[:, : clip.frames] for clip, negative in negatives if negative]
+    return torch.cat(pixels, dim=1)

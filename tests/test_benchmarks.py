@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
-from benchmarks import commands, full_size, gpu, gpu_memory, lossy_modes, several_gpus
+from benchmarks import commands, floors, full_size, gpu, gpu_memory, lossy_modes, several_gpus
 
 from weight_files import GOLDEN, needs_golden
 
@@ -24,6 +24,19 @@ def test_every_mode_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(exact[1]) < 1e-4
     assert "--precision fp8 needs a GPU" in table, "a mode that does not run is a row, not the table's end"
     assert re.search(r"^sdpa +300 ", table, re.MULTILINE)
+
+
+def test_every_part_of_a_pass_has_its_floor(capsys: pytest.CaptureFixture[str]) -> None:
+    floors.main(["--tiny", "--device", "cpu", "--modes", "exact", "--repeat", "0", "--calls"])
+    told = capsys.readouterr().out
+    calls = {
+        part: int(count)
+        for part, count in re.findall(r"^(\w+) +(\d+) +[\d.]+ +[\d.]+ +[\d.]+ +\d+ ", told, re.MULTILINE)
+    }
+    assert set(calls) == {*floors.Part}
+    assert (calls["attention"], calls["text"]) == (4, 4), "one in each block"
+    assert calls["sound"] == 2 * 4, "norm, two products, attention in each of two blocks"
+    assert re.search(r"^what is left +-?[\d.]+$", told, re.MULTILINE)
 
 
 def test_a_memory_mode_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +96,8 @@ def test_what_a_user_waits_for_is_read_from_events() -> None:
     assert seconds["load"] == {"transformer": (3.0, 9.0)}
     assert seconds["between_clips"] == [1.5]
     assert full_size.waits({"seconds": seconds}, [{"seconds": seconds}], {})["last step → file"] == "2.50"
+    line = {"event": "left", "allocated": 0, "reserved": 2, "used": 15}
+    assert full_size.session_memory(line, 10) == {"allocated": 0, "reserved": 2, "process": 5}
 
 
 @needs_golden
@@ -98,3 +113,4 @@ def test_what_a_user_waits_for_has_rows(tmp_path: Path, capsys: pytest.CaptureFi
         assert re.search(rf"^\| {re.escape(name)} \| [^|]* \| \d+\.\d\d", told, re.MULTILINE), name
     assert re.search(rf"^\| {SECOND_RENDER} \| [^|]* \| (\d+\.\d\d|–)", told, re.MULTILINE)
     assert "| frames in the video / asked for | 9 / 9 |" in told
+    assert "| GPU memory, session left | " in told

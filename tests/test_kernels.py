@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from itertools import product
 from types import ModuleType
 from typing import Any
 
@@ -16,10 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from soundreel.errors import InputError
-from soundreel.models.attention import AUTO, EXACT, LARGEST_ERROR, Kernel, attend, choose_kernel, why_not
+from soundreel.models.attention import (
+    AUTO,
+    EXACT,
+    LARGEST_ERROR,
+    Kernel,
+    attend,
+    attend_projected,
+    choose_kernel,
+    why_not,
+)
+from soundreel.models.conditioning import KeyValue
 from soundreel.models.kernels import checks, dispatch, reference
-from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_rows
+from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_projected_attention, check_rows
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
+from soundreel.models.kernels.projected import Projected
 from soundreel.models.rope import Rotary, rotate
 from soundreel.request import Precision
 from soundreel.weights.precision import check_precision
@@ -153,6 +165,14 @@ class TestCheck:
             ("add", lambda x, update, gate=None: x.clone()),
             ("rms_norm", lambda x, weight, eps, rotary, width: reference.rms_norm(x, weight, eps, None, width)),
             ("quantize", lambda x: with_one_scale(reference.quantize(x))),
+            (
+                "attend_few",
+                lambda x, weight, eps, known, **_: reference.attend_few(x, weight, eps, known._replace(bias=None)),
+            ),
+            (
+                "attend_few",
+                lambda x, weight, eps, known, **_: reference.attend_few(x, weight, eps, last_keys_first(known)),
+            ),
             ("norm_silu", lambda x, gamma, out: out.copy_(functional.silu(functional.normalize(x, dim=1) * gamma))),
             ("norm_silu", lambda x, gamma, out: None),
         ],
@@ -161,8 +181,13 @@ class TestCheck:
         with pytest.raises(ArithmeticError, match=f"^{name} is off by"):
             check_rows(another(**{name: wrong}), CPU, NARROW)
 
-    @pytest.mark.parametrize("name", ["norm", "add_norm", "gelu"])
-    @pytest.mark.parametrize("change", [with_one_scale, towards_zero])
+    @pytest.mark.parametrize(
+        ("name", "change"),
+        [
+            *product(["norm", "add_norm", "gelu"], [with_one_scale, towards_zero]),
+            ("attend_few", towards_zero),  # all its rows have one scale
+        ],
+    )
     def test_float8_forms_that_are_wrong_are_found(self, name: str, change: Callable[[Float8Rows], Float8Rows]) -> None:
         with pytest.raises(ArithmeticError, match=f"^{name} in float8 is off by"):
             check_rows(another(**{name: in_float8_only(name, change)}), CPU, NARROW)
@@ -178,6 +203,11 @@ class TestCheck:
     def test_a_result_that_is_no_number_is_found(self) -> None:
         with pytest.raises(ArithmeticError, match="add is off by nan"):
             check_rows(another(add=lambda x, update, gate=None: x * torch.nan), CPU, NARROW)
+
+
+def last_keys_first(known: KeyValue) -> KeyValue:
+    """Each run's keys and values where another's should be."""
+    return KeyValue(known.key.flip(0), known.value.flip(0), known.bias)
 
 
 def attend_in_float8(
@@ -227,6 +257,36 @@ class TestCheckOfAttention:
     def test_what_is_wrong_is_refused(self, wrong: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         with pytest.raises(ArithmeticError, match="attention is off by"):
             self.check(wrong, LARGEST_ERROR[Kernel.FP8])
+
+
+class TestCheckOfProjectedAttention:
+    @staticmethod
+    def attend(query: Projected, key: Projected, value: Tensor, *, float8: bool) -> Tensor | Float8Rows:
+        """What the kernel computes, in plain PyTorch."""
+        head = value.shape[-1]
+        q, k = (reference.rms_norm(x.float(), w.float(), eps, rotary, head) for x, w, eps, rotary in (query, key))
+        made = attend_in_float8(q, k, value.float()).flatten(-2)
+        return reference.quantize(made) if float8 else made.bfloat16()
+
+    @pytest.mark.parametrize("width", [32, 128])
+    def test_what_is_right_passes(self, width: int) -> None:
+        check_projected_attention(self.attend, CPU, width)
+
+    def test_what_does_not_rotate_is_refused(self) -> None:
+        def still(query: Projected, key: Projected, value: Tensor, *, float8: bool) -> Tensor | Float8Rows:
+            there = Rotary(torch.ones_like(key.rotary.cos), torch.zeros_like(key.rotary.sin))
+            return self.attend(query, key._replace(rotary=there), value, float8=float8)
+
+        with pytest.raises(ArithmeticError, match="attention is off by"):
+            check_projected_attention(still, CPU, 64)
+
+    def test_rows_of_another_scale_are_refused(self) -> None:
+        def coarse(query: Projected, key: Projected, value: Tensor, *, float8: bool) -> Tensor | Float8Rows:
+            made = self.attend(query, key, value, float8=float8)
+            return Float8Rows(made.values, 1.1 * made.scale) if isinstance(made, Float8Rows) else made
+
+        with pytest.raises(ArithmeticError, match="attention in float8 rows is off by"):
+            check_projected_attention(coarse, CPU, 64)
 
 
 class TestAttention:
@@ -281,6 +341,12 @@ class TestAttention:
         if why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128):
             pytest.skip("the kernel does not run here")
         assert error_of(Kernel.FP8, queries, keys) < 0.1
+
+    @needs_float8
+    def test_float8_attention_norms_and_rotates(self) -> None:
+        if why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128):
+            pytest.skip("the kernel does not run here")
+        check_projected_attention(attend_projected, torch.device("cuda"), 128)
 
 
 def error_of(kernel: Kernel, queries: int, keys: int) -> float:

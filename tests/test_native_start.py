@@ -16,7 +16,7 @@ from full_size import GB, float8_weights, full_demand, full_plan, full_weights
 from native_renders import SPEECH, native_plan, prepared, rendered
 from soundreel.engines import beginning
 from soundreel.engines.base import Prepared
-from soundreel.engines.native import networks
+from soundreel.engines.native import NativeEngine, networks
 from soundreel.engines.native.block_placement import LoadedTransformer
 from soundreel.engines.native.demand import Weights
 from soundreel.engines.native.memory_modes import budget_of, choose, with_loading_beside
@@ -24,6 +24,7 @@ from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.text import TextEncoder
 from soundreel.errors import Cancelled, WeightsError
 from soundreel.types import Progress, Stage
+from starts import start_at
 from weight_files import COMFY, OFFICIAL, needs_golden, writable_copy
 
 pytestmark = needs_golden
@@ -134,6 +135,28 @@ def test_the_transformer_is_loaded_while_text_is_encoded(monkeypatch: pytest.Mon
     (after,) = rendered(one_after_the_other(what))
     assert order.events == ["encode", "encode", "load"], "where there is no room for both"
     assert (beside.frames == after.frames).all()
+
+
+def test_a_new_render_is_loaded_from_its_plan_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """While its work folder is opened; where none follows the thread ends."""
+    order, plan = Order(monkeypatch), native_plan(**ONE_CLIP)
+    expected = rendered(decided())[0].frames
+    order.is_loaded.clear()
+    order.events.clear()
+    with NativeEngine() as engine:
+        what = engine.prepare(plan)
+        assert order.is_loaded.wait(HANGS_SECONDS)
+        (made,) = engine.render(what, start_at(plan, tmp_path), lambda _: None)
+        assert order.events == ["load", "encode", "encode"], "once"
+        assert (made.frames == expected).all()
+    with NativeEngine() as engine:
+        engine.prepare(plan)
+        again = engine.prepare(plan)
+        assert len([name for name in threads() if name.startswith("load-")]) <= 1, "the first one's has ended"
+        engine.prepare(plan, again.identity)
+        assert threads() == [], "a render that was begun may be sampled to the end"
+        engine.prepare(plan)
+    assert threads() == []
 
 
 @pytest.mark.parametrize("is_there", [True, False])

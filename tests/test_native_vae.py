@@ -1,7 +1,9 @@
 """The VAE in large steps makes what diffusers makes in small ones, and only what is kept."""
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
 from soundreel.models.vae import OnPiece, Starts, decode, encode
 from soundreel.models.vae_bands import decoder_rows
+from soundreel.models.vae_network import WanVae
 from soundreel.presets import preset
 from soundreel.request import VaePrecision
 from soundreel.types import Check
@@ -219,6 +222,7 @@ class ShortOfMemory:
         check: Check,
         on_piece: OnPiece,
         pictures: Tensor | None,
+        only_pictures: bool,
     ) -> Tensor:
         by_the_cpu = on_piece is not native_vae._hear_nothing
         self.events.append((step, bands, str(z.dtype)) if by_the_cpu else (step, bands))
@@ -337,3 +341,46 @@ def test_the_float_type_is_half_on_gpus_but_not_for_high() -> None:
     assert vae_dtype(VaePrecision.AUTO, cpu) is torch.float32
     assert vae_dtype(VaePrecision.BF16, cpu) is torch.bfloat16
     assert vae_dtype(preset("high")["vae_precision"], gpu) is torch.float32
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_pictures_come_without_pixels(tiny: AutoencoderKLWan, step: int) -> None:
+    z, both, alone = latents(5), *(torch.zeros(9, 32, 24, 3, dtype=torch.uint8) for _ in range(2))
+    pixels = decode(tiny, z, 9, step, pictures=both)
+    assert torch.equal(vae_model.quantize(pixels).movedim(0, -1), both)
+    assert decode(tiny, z, 9, step, pictures=alone, only_pictures=True).shape == (3, 0, 32, 24)
+    assert torch.equal(both, alone)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")
+def test_pieces_come_from_a_gpu_as_they_are(tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each while the next one is computed, and as if it was waited for."""
+    network, z = deepcopy(tiny).cuda(), latents(9).cuda()
+    pictures = [torch.zeros(20, 32, 24, 3, dtype=torch.uint8) for _ in range(2)]
+    beside = decode(network, z, 20, 1, pictures=pictures[0])
+    monkeypatch.setattr(vae_model._Target, "_send", lambda _, values, place: place.copy_(values.cpu()))
+    assert torch.equal(decode(network, z, 20, 1, pictures=pictures[1]), beside)
+    assert torch.equal(*pictures)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")
+def test_what_was_compiled_ahead_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    triton = pytest.importorskip("triton", reason="Triton is not here")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(native_vae, "is_new", lambda: True)
+    compiled: list[str] = []
+    compiles = triton.runtime.jit.JITFunction._do_compile
+
+    def compile_kernel(kernel: Any, *given: Any) -> Any:
+        compiled.append(kernel.fn.__name__)
+        return compiles(kernel, *given)
+
+    monkeypatch.setattr(triton.runtime.jit.JITFunction, "_do_compile", compile_kernel)
+    pixels = torch.rand(3, 5, 80, 112)
+    one, other = (Vae(deepcopy(WanVae(base_dim=32).eval())).to("cuda") for _ in range(2))
+    one.compile_ahead(pixels)
+    ahead = [name for name in compiled if "_convolve" in name]
+    made = one.encode(pixels)
+    assert 0 < len(ahead) == len([name for name in compiled if "_convolve" in name])
+    other.network.load_state_dict(one.network.state_dict())
+    assert torch.equal(other.encode(pixels), made)

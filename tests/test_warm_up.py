@@ -3,6 +3,9 @@
 import errno
 import logging
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -144,14 +147,24 @@ class TestCompileCache:
     def own_variable(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv(compile_cache.VARIABLE, str(tmp_path / "kernels"))
         monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.setenv(compile_cache.MANAGER_VARIABLE, "")
+        monkeypatch.delenv(compile_cache.MANAGER_VARIABLE)
         monkeypatch.setattr("tempfile.tempdir", None)
         compile_cache.ensure_room.cache_clear()  # type: ignore[attr-defined]
+        compile_cache.is_new.cache_clear()  # type: ignore[attr-defined]
 
     def test_a_folder_with_room_stays(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         compile_cache.ensure_room()
         assert os.environ[compile_cache.VARIABLE] == str(tmp_path / "kernels")
         assert list((tmp_path / "kernels").iterdir()) == []
         assert caplog.records == []
+
+    def test_a_machine_is_new_until_a_process_has_compiled(self, tmp_path: Path) -> None:
+        compile_cache.ensure_room()
+        (tmp_path / "kernels" / "KEY").mkdir()
+        assert compile_cache.is_new(), "what this process compiles does not count"
+        compile_cache.is_new.cache_clear()  # type: ignore[attr-defined]
+        assert not compile_cache.is_new()
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
     def test_a_full_disk_is_left_for_another_place(
@@ -178,3 +191,49 @@ class TestCompileCache:
         (tmp_path / "kernels").write_text("a file")
         compile_cache.ensure_room()
         assert Path(os.environ[compile_cache.VARIABLE]).is_dir()
+
+    def test_a_folder_is_left_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Whichever of several threads finds it full first."""
+        full = tmp_path / "kernels"
+        with caplog.at_level(logging.WARNING), ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(lambda _: compile_cache.leave(full, "it is full"), range(8)))
+        assert len(list(tmp_path.glob("soundreel-kernels-*"))) == len(caplog.records) == 1
+
+    def test_a_disk_that_becomes_full_while_kernels_are_compiled_stops_none(self, tmp_path: Path) -> None:
+        """By a real one of 1 MiB, in a process of its own that may mount it."""
+        pytest.importorskip("triton", reason="Triton is not here")
+        small = tmp_path / "small"
+        small.mkdir()
+        mounted = f'mount -t tmpfs -o size=1m tmpfs "{small}" && exec "$0" -c "$1"'
+        words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted]
+        if shutil.which("unshare") is None or subprocess.run([*words, "true"], check=False).returncode:
+            pytest.skip("no file system can be mounted here")
+        environment = os.environ | {compile_cache.VARIABLE: str(small), "TMPDIR": str(tmp_path)}
+        done = subprocess.run(
+            [*words, sys.executable, FILLS_A_DISK], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        first, *others, left = done.stdout.splitlines()
+        assert Path(first).parent.parent == small
+        assert {Path(path).parents[2] for path in others} == {tmp_path}
+        assert left == "[]", "nothing half written is left on a full disk"
+        assert done.stderr.count("No space left on device): the next render compiles them again") == 1
+
+
+FILLS_A_DISK = """
+import os
+from pathlib import Path
+from soundreel.models.kernels import compile_cache
+compile_cache.NEEDED_BYTES = 2**10  # what there is when it begins
+compile_cache.ensure_room()
+from triton.runtime.cache import get_cache_manager
+small = Path(os.environ[compile_cache.VARIABLE])
+data = bytes(600 * 2**10)
+for number in range(3):
+    manager = get_cache_manager(f"{number:064x}")
+    path = manager.put(data, "kernel.cubin")
+    assert Path(path).read_bytes() == data
+    assert manager.get_file("kernel.cubin") == path
+    print(path)
+print([path.name for path in small.rglob("tmp.*")])
+"""

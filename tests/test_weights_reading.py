@@ -1,5 +1,6 @@
 """Weights are read ahead by threads: in order, bit by bit, within a bound, and without a thread that outlives them."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -55,6 +56,20 @@ def test_tensors_come_in_order_as_they_are_stored(
         read = list(values)
     assert [(x.dtype, x.shape) for x in read] == [(x.dtype, x.shape) for x in TENSORS.values()]
     assert all(torch.equal(x, y) for x, y in zip(read, TENSORS.values(), strict=True))
+
+
+def test_threads_take_turns_more_often_while_anybody_reads(stored: list[Stored]) -> None:
+    usual = sys.getswitchinterval()
+    with TensorReader(stored, CPU), TensorReader(stored, CPU):
+        assert sys.getswitchinterval() == pytest.approx(reading.SHORT_SWITCH_SECONDS)
+    assert sys.getswitchinterval() == usual
+    with TensorReader(stored, CPU) as values, pytest.raises(RuntimeError, match="stopped"):
+        next(iter(values))
+        with TensorReader(stored, CPU):
+            pass
+        assert sys.getswitchinterval() == pytest.approx(reading.SHORT_SWITCH_SECONDS), "one reads still"
+        raise RuntimeError("stopped")
+    assert sys.getswitchinterval() == usual
 
 
 @dataclass

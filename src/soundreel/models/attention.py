@@ -16,11 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from soundreel.errors import InputError
 from soundreel.models.conditioning import KeyValue
-from soundreel.models.kernels.checks import check_attention
+from soundreel.models.kernels.checks import check_attention, check_projected_attention
 from soundreel.models.kernels.compile_cache import ensure_room
 from soundreel.models.kernels.dispatch import first_line, kernel_errors, operations
-from soundreel.models.kernels.float8_rows import Float8Rows, some_tokens
+from soundreel.models.kernels.float8_rows import Float8Rows, some_tokens, takes_float8
 from soundreel.models.kernels.once import once
+from soundreel.models.kernels.projected import Projected
 from soundreel.models.residual import NormedResidual
 from soundreel.models.rope import Rotary
 
@@ -52,16 +53,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, kernel: Kernel = Kernel.SD
     return _KERNELS[kernel](query, key, value)
 
 
-def attend_few(query: Tensor, context: KeyValue) -> Tensor:
-    """Attention to few keys, whose bias is added to the scores: [B, L, H, d] → [B, L, H, d].
-
-    A Triton kernel of its own was no faster than PyTorch's (0.37 against 0.39 ms for 35,074 queries and 61 keys).
-    """
-    mask = None if context.bias is None else context.bias[:, None, None, :].to(query.dtype)
-    query, key, value = (x.transpose(1, 2) for x in (query, context.key, context.value))
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
-
-
 def _sdpa(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
@@ -83,6 +74,13 @@ def _float8(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     from soundreel.models.kernels.float8_attention import attend as attend_in_float8  # noqa: PLC0415 - needs Triton
 
     return attend_in_float8(query, key, value)
+
+
+def attend_projected(query: Projected, key: Projected, value: Tensor, *, float8: bool) -> Tensor | Float8Rows:
+    """`Kernel.FP8` from projections to what is projected again, [B, L, D]; with `float8` as float8 rows."""
+    from soundreel.models.kernels import float8_attention  # noqa: PLC0415 - needs Triton
+
+    return float8_attention.attend_projected(query, key, value, float8=float8)
 
 
 _KERNELS: Mapping[Kernel, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -137,6 +135,8 @@ def why_not(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_width
     ensure_room()
     try:
         check_attention(partial(attend, kernel=kernel), device, dtype, head_width, LARGEST_ERROR[kernel])
+        if kernel is Kernel.FP8:
+            check_projected_attention(attend_projected, device, head_width)
     except kernel_errors() as error:
         return first_line(error)
     return None
@@ -171,7 +171,7 @@ class Attention(nn.Module):
         """[B, M, D] → keys and values [B, M, H, d]."""
         return KeyValue(self.key(context), self.value(context))
 
-    def project(self, attended: Tensor) -> Tensor:
+    def project(self, attended: Tensor | Float8Rows) -> Tensor:
         """The output projection, [B, L, D] → [B, L, D]."""
         projected: Tensor = self.to_out[0](attended)
         return projected
@@ -187,6 +187,9 @@ class Exchange:
 
     `soundreel.models.parallel` has the one for several. What `queries` and `keys` return is called when it is needed.
     """
+
+    travels = False
+    """Whether anything is exchanged at all."""
 
     def queries(self, x: Tensor) -> Callable[[], Tensor]:
         """[B, L, H, d], the queries of the tokens at hand → those that are computed here."""
@@ -210,11 +213,23 @@ class SelfAttention(Attention):
     def forward(self, normed: NormedResidual, rotary: Rotary, queries: int | None = None) -> Tensor:
         """[B, L, D] → [B, L, D]; with `queries` only the first so many tokens attend, to all tokens."""
         x = normed.read_by(self.to_q, self.to_k, self.to_v)
+        if self.kernel is Kernel.FP8 and not self.exchange.travels:
+            return self.project(self._in_float8(x, rotary, queries))
         value = self.exchange.keys(self.value(x))
         key = self.exchange.keys(self.key(x, rotary))
         query = self.exchange.queries(self.query(some_tokens(x, slice(queries)), rotary.first(queries)))
         attended = attend(query(), key(), value(), self.kernel)
         return self.project(self.exchange.outputs(attended).flatten(-2))
+
+    def _in_float8(self, x: Tensor | Float8Rows, rotary: Rotary, queries: int | None) -> Tensor | Float8Rows:
+        """[B, L, D] → [B, L, D] in the form that `to_out` takes; norms and rotation are part of the kernel."""
+
+        def projected(layer: nn.Module, norm: nn.RMSNorm, count: int | None) -> Projected:
+            assert norm.eps is not None
+            return Projected(layer(some_tokens(x, slice(count))), norm.weight, norm.eps, rotary.first(count))
+
+        query, key = projected(self.to_q, self.norm_q, queries), projected(self.to_k, self.norm_k, None)
+        return attend_projected(query, key, self.value(x), float8=takes_float8(*self.to_out))
 
 
 class CrossAttention(Attention):
@@ -222,8 +237,9 @@ class CrossAttention(Attention):
 
     def forward(self, normed: NormedResidual, context: KeyValue) -> Tensor:
         """[B, L, D] → [B, L, D]; with a context of F batch items the tokens are F equal runs, one for each item."""
-        query = self.query(normed.read_by(self.to_q))
-        batch, tokens = query.shape[:2]
-        runs = query.reshape(context.key.shape[0], -1, *query.shape[2:])
-        attended = attend_few(runs, context)
-        return self.project(attended.reshape(batch, tokens, -1))
+        query = self.to_q(normed.read_by(self.to_q))
+        assert self.norm_q.eps is not None
+        attended: Tensor | Float8Rows = operations(query).attend_few(
+            query, self.norm_q.weight, self.norm_q.eps, context, float8=takes_float8(*self.to_out)
+        )
+        return self.project(attended)

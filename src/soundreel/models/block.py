@@ -41,14 +41,15 @@ class AudioNorm(nn.Module):
         shift, scale = both[None, :, None].chunk(2, dim=-1)
         return shift, scale
 
-    def forward(self, x: Residual, audio: AudioConditioning, frame_tokens: int) -> NormedResidual:
-        """Norm noise tokens [B, F·G, D], `frame_tokens` = G of them for each latent frame."""
+    def forward(self, x: Residual, audio: AudioConditioning, noise_tokens: int) -> NormedResidual:
+        """Norm the noise tokens, the first ones of [B, L, D]: equally many for each latent frame."""
         if audio.shift is None or audio.scale is None:
             ones = audio.tokens.key.new_ones(self.width, dtype=torch.float32)
             affine = Affine.everywhere(ones, torch.zeros_like(ones))
         else:
-            affine = Affine(1 + audio.scale.squeeze(2), audio.shift.squeeze(2), frame_tokens)
-        return NormedResidual(x, affine, self.eps)
+            frames = audio.tokens.key.shape[1]
+            affine = Affine(1 + audio.scale.squeeze(2), audio.shift.squeeze(2), noise_tokens // frames)
+        return NormedResidual(x, affine, self.eps, noise_tokens)
 
 
 class WanS2VTransformerBlock(nn.Module):
@@ -89,45 +90,59 @@ class WanS2VTransformerBlock(nn.Module):
 
     def forward(
         self,
-        hidden_states: Tensor,
+        hidden_states: Tensor | Residual,
         modulation: Tensor,
         rotary: Rotary,
         conditioning: BlockConditioning,
         noise_tokens: int,
         live_tokens: int | None = None,
-    ) -> Tensor:
-        """Apply the block to the residual stream, float32 [B, L, D] → [B, L, D].
+    ) -> Tensor | Residual:
+        """Apply the block to the residual stream, float32 [B, L, D]; returned in the form in which it is given.
 
         Args:
-            hidden_states: the residual stream: noise tokens, then clean ones.
+            hidden_states: the residual stream: noise tokens, then clean ones. As a `Residual` its last sum is left to
+                the block after this one.
             modulation: float32 [B or 1, 2, 6, D], of the noise's timestep and of the clean tokens' timestep.
             rotary: of all L tokens.
             conditioning: keys and values of text and audio.
             noise_tokens: S.
             live_tokens: how many tokens to update, the first ones; all are attended to. None: all. The last block
-                needs no clean tokens, as nothing reads them.
+                needs no clean tokens, as nothing reads them: a `Residual` loses them.
         """
+        if isinstance(hidden_states, Residual):
+            return self._through(hidden_states, modulation, rotary, conditioning, noise_tokens, live_tokens)
+        stream = Residual(hidden_states, self.dtype)
+        live = self._through(stream, modulation, rotary, conditioning, noise_tokens, live_tokens).sum()
+        return live if live_tokens is None else torch.cat([live, hidden_states[:, live_tokens:]], dim=1)
+
+    def _through(
+        self,
+        x: Residual,
+        modulation: Tensor,
+        rotary: Rotary,
+        conditioning: BlockConditioning,
+        noise_tokens: int,
+        live_tokens: int | None,
+    ) -> Residual:
         table = self.scale_shift_table.float().unsqueeze(1) + modulation
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(dim=2)
         modulated1, modulated3 = Affine(1 + scale1, shift1, noise_tokens), Affine(1 + scale2, shift2, noise_tokens)
 
-        everything = Residual(hidden_states, self.dtype)
-        x = everything.first(live_tokens)
-        x = x.add(self.attn1(self.norm1(everything, modulated1), rotary, live_tokens), Gate(gate1, noise_tokens))
+        attended = self.attn1(self.norm1(x, modulated1), rotary, live_tokens)
+        x = x.first(live_tokens).add(attended, Gate(gate1, noise_tokens))
         x = x.add(self.attn2(self.norm2(x), conditioning.text))
         x = x.add(self.ffn(self.norm3(x, modulated3)), Gate(gate2, noise_tokens))
-        live = self.inject_audio(x.sum(), conditioning.audio, noise_tokens)
-        return live if live_tokens is None else torch.cat([live, hidden_states[:, live_tokens:]], dim=1)
+        return self._with_audio(x, conditioning.audio, noise_tokens)
 
     def inject_audio(self, hidden_states: Tensor, audio: AudioConditioning | None, noise_tokens: int) -> Tensor:
         """Let each latent frame's noise tokens attend to the audio tokens of that frame: float32 [B, L, D] → the same.
 
         `audio` is None in blocks without audio injection, which change nothing.
         """
+        return self._with_audio(Residual(hidden_states, self.dtype), audio, noise_tokens).sum()
+
+    def _with_audio(self, x: Residual, audio: AudioConditioning | None, noise_tokens: int) -> Residual:
         if audio is None or self.audio_norm is None or self.audio_attn is None:
-            return hidden_states
-        frames = audio.tokens.key.shape[1]
-        x = Residual(hidden_states, self.dtype)
-        normed = self.audio_norm(x.first(noise_tokens), audio, noise_tokens // frames)
+            return x
         per_frame = KeyValue(audio.tokens.key.flatten(0, 1), audio.tokens.value.flatten(0, 1))
-        return x.add(self.audio_attn(normed, per_frame)).sum()
+        return x.add(self.audio_attn(self.audio_norm(x, audio, noise_tokens), per_frame))

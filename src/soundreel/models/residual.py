@@ -1,7 +1,7 @@
 """The residual stream of a transformer block and its layer norms, which are computed when a layer reads them.
 
-A block adds the update of one layer to the stream and norms the sum for the next layer. Both are one kernel, run when
-that next layer asks for its input: only the layer knows in which form it takes it.
+A block adds the update of one layer to the stream and norms the sum for the next layer, which may be the next block's.
+Both are one kernel, run when that next layer asks for its input: only the layer knows in which form it takes it.
 
 Legend: B batch, L tokens, D model width.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from soundreel.models.kernels.dispatch import operations
-from soundreel.models.kernels.float8_rows import Affine, Float8Rows, Gate, takes_float8
+from soundreel.models.kernels.float8_rows import Affine, Float8Rows, Gate, some_tokens, takes_float8
 
 
 class Residual:
@@ -26,8 +26,8 @@ class Residual:
         self._x, self._dtype, self._update, self._gate = x, dtype, update, gate
 
     def first(self, tokens: int | None) -> "Residual":
-        """The stream of the first tokens alone; of all for None."""
-        return Residual(self.sum()[:, :tokens], self._dtype)
+        """The stream of the first tokens alone; for None the stream itself."""
+        return self if tokens is None else Residual(self.sum()[:, :tokens], self._dtype)
 
     def add(self, update: Tensor, gate: Gate | None = None) -> "Residual":
         """The stream plus gate·update; `update` is [B, L, D] or has fewer tokens and changes the first ones."""
@@ -51,14 +51,18 @@ class Residual:
 
 
 class NormedResidual:
-    """The input of a layer: the layer norm of a residual stream, not computed yet."""
+    """The input of a layer: the layer norm of a residual stream, not computed yet.
 
-    def __init__(self, stream: Residual, affine: Affine, eps: float) -> None:
-        self._stream, self._affine, self._eps = stream, affine, eps
+    With `tokens` it is that of the first so many.
+    """
+
+    def __init__(self, stream: Residual, affine: Affine, eps: float, tokens: int | None = None) -> None:
+        self._stream, self._affine, self._eps, self._tokens = stream, affine, eps, tokens
 
     def read_by(self, *layers: nn.Module) -> Tensor | Float8Rows:
         """Compute it, [B, L, D], for linear layers: as float8 rows if all of them multiply those."""
-        return self._stream.normed(self._affine, self._eps, float8=takes_float8(*layers))
+        rows = self._stream.normed(self._affine, self._eps, float8=takes_float8(*layers))
+        return rows if self._tokens is None else some_tokens(rows, slice(self._tokens))
 
 
 class ResidualNorm(nn.Module):

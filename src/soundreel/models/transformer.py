@@ -22,6 +22,7 @@ from soundreel.models.config import keeps_config
 from soundreel.models.frame_packing import FULL_LEVEL, FramePacker
 from soundreel.models.input_shapes import InputShapes
 from soundreel.models.layers import Float32LayerNorm, Float32Linear, TimeTextEmbedding
+from soundreel.models.residual import Residual
 from soundreel.models.rope import Positions, noise_positions, reference_positions, rotary_table
 
 NOISE, REFERENCE, MOTION = range(3)
@@ -178,18 +179,19 @@ class WanS2VTransformer3DModel(nn.Module):
         patches = self.patches(self.patch_embedding, latents).float()
         noise_tokens, last = patches.shape[1], len(self.blocks) - 1
         modulations: list[Tensor] = []
-        streams: list[Tensor] = []
+        streams: list[Residual] = []
         for known in branches:
             clean = noise_modulation if known.clean_modulation is None else known.clean_modulation
             modulations.append(torch.stack([noise_modulation, clean], dim=1))
-            streams.append(torch.cat([patches + known.noise_offset.float(), known.clean_tokens], dim=1))
-        del patches
+            stream = torch.cat([patches + known.noise_offset.float(), known.clean_tokens], dim=1)
+            streams.append(Residual(stream, self.compute_dtype))
+        del patches, stream
         for index, block in enumerate(self._typed_blocks):
             live = noise_tokens if index == last else None
             for k, known in enumerate(branches):
                 streams[k] = block(streams[k], modulations[k], known.rotary, known.blocks[index], noise_tokens, live)
         grid = self._grid(latents.shape[2:])
-        return [self._unpatchify(self.head(stream[:, :noise_tokens], embedding), grid) for stream in streams]
+        return [self._unpatchify(self.head(stream.sum(), embedding), grid) for stream in streams]
 
     def use_attention(self, wanted: str) -> Kernel:
         """Compute self-attention with the kernel named `wanted`, or with "auto" with the first exact one that runs.

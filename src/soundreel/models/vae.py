@@ -15,10 +15,11 @@ Legend: T frames, F = 1 + ⌊(T − 1)/4⌋ latent frames, C channels, t frames 
 A look-back is the number of earlier frames that influence a frame: 2 for each convolution of 3 frames that follows.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,7 @@ def _source(frame: int) -> int:
     return (frame + 1) // 2
 
 
-def decode(
+def decode(  # noqa: PLR0913, PLR0917 - what is decoded, how it is cut, who hears of it, and where it goes
     network: WanVae,
     latents: Tensor,
     keep: int | None = None,
@@ -89,6 +90,7 @@ def decode(
     check: Check = go_on,
     on_piece: OnPiece = _say_nothing,
     pictures: Tensor | None = None,
+    only_pictures: bool = False,
 ) -> Tensor:
     """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1).
 
@@ -98,6 +100,7 @@ def decode(
         check: called before each piece; may raise to stop.
         on_piece: hears how far it is.
         pictures: gets the same frames as uint8 [T', H, W, 3], made of them on the device.
+        only_pictures: nothing else is wanted; there are no frames in what is returned.
     """
     latent_frames, height, width = latents.shape[1:]
     frames = 1 + 4 * (latent_frames - 1)
@@ -109,15 +112,20 @@ def decode(
     bands = min(bands, height)
     if bands > 1:
         pieces = list(pieces)
-    pixels = torch.empty(3, kept, SCALE * height, SCALE * width)
+    pixels = torch.empty(3, 0 if only_pictures else kept, SCALE * height, SCALE * width)
     done = _counted(on_piece, bands * len(spans))
     for band in even_spans(height, bands):
         stages = _DecoderStages(network, starts, decoder_rows(height, band))
         rows = slice(SCALE * band[0], SCALE * band[1])
-        target = _Target(frames - kept, pixels[:, :, rows], None if pictures is None else pictures[:, rows])
+        target = _Target(
+            frames - kept,
+            None if only_pictures else pixels[:, :, rows],
+            None if pictures is None else pictures[:, rows],
+        )
         for (first, _), piece in heard(zip(spans, pieces, strict=True), check):
             target.put(*stages(piece, first))
             done()
+        target.finish()
     return pixels
 
 
@@ -133,22 +141,54 @@ def _counted(on_piece: OnPiece, total: int) -> Callable[[], None]:
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the decoded pieces of a band of rows go."""
+    """Where the decoded pieces of a band of rows go.
+
+    From a GPU a piece comes through page-locked memory while the next one is computed; `finish` waits for the last.
+    """
 
     first: int  # frame, of all that are decoded
-    pixels: Tensor  # [3, T', H, W]
+    pixels: Tensor | None  # [3, T', H, W]
     pictures: Tensor | None  # uint8 [T', H, W, 3]
+    _under_way: "deque[_Arrival]" = field(default_factory=deque)
 
     def put(self, piece: Tensor | None, at: int) -> None:
         """Take what is wanted of a piece [1, 3, t, H, W] that begins at frame `at`, clamped."""
         skipped = 0 if piece is None else max(0, self.first - at)
         if piece is None or skipped >= piece.shape[2]:
             return
+        self.finish()
         frames = slice(at + skipped - self.first, at + piece.shape[2] - self.first)
         values = piece[0, :, skipped:].float().clamp_(-1, 1)
-        self.pixels[:, frames] = values.to(self.pixels.device)
+        if self.pixels is not None:
+            self._send(values, self.pixels[:, frames])
         if self.pictures is not None:
-            self.pictures[frames] = quantize(values).movedim(0, -1).to(self.pictures.device)
+            self._send(quantize(values).movedim(0, -1), self.pictures[frames])
+
+    def finish(self) -> None:
+        """All pieces are where they belong when this returns."""
+        while self._under_way:
+            arrival = self._under_way.popleft()
+            arrival.is_there.synchronize()
+            arrival.place.copy_(arrival.staged)
+
+    def _send(self, values: Tensor, place: Tensor) -> None:
+        if values.device.type != "cuda":
+            place.copy_(values)
+            return
+        staged = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        staged.copy_(values.contiguous(), non_blocking=True)
+        new_event: Any = torch.cuda.Event
+        is_there = new_event()
+        is_there.record()
+        self._under_way.append(_Arrival(staged, place, is_there))
+
+
+class _Arrival(NamedTuple):
+    """What is on its way from a GPU."""
+
+    staged: Tensor
+    place: Tensor
+    is_there: Any  # CUDA event
 
 
 def quantize(pixels: Tensor) -> Tensor:

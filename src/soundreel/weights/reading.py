@@ -1,11 +1,13 @@
 """Reads tensors ahead in several threads, while those before them are put in their place.
 
-Reading lets go of Python's lock, so that other threads import, compile and compute meanwhile. A large tensor is read in
-pieces, by all threads at once. On its way to a GPU a piece goes through a page-locked buffer of its thread, and over a
-stream of its own; it is there before the tensor is handed out.
+Reading lets go of Python's lock, so that other threads import, compile and compute meanwhile. They let go of it ten
+times as often as usual, since each piece that was read has to wait for it. A large tensor is read in pieces, by all
+threads at once. On its way to a GPU a piece goes through a page-locked buffer of its thread, and over a stream of its
+own; it is there before the tensor is handed out.
 """
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,8 +30,36 @@ PIECE_BYTES: Final = 32 * 2**20
 AHEAD_BYTES: Final = 512 * 2**20
 """Of tensors that are being read, or wait for their turn, at most; a larger one is read alone."""
 
+SHORT_SWITCH_SECONDS: Final = 0.0005
+"""That a thread keeps Python's lock while another one wants it, and tensors are read. With Python's 5 ms and one thread
+that computes, reading a file out of the page cache took 40 times as long as alone, with this 1.5 times."""
+
 TURN_SECONDS: Final = 0.25
 """Between two looks for a signal while a tensor is waited for."""
+
+
+class _Switching:
+    """How often threads of this process take turns: more often while any reader is at work."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._readers, self._usual = 0, 0.0
+
+    def hasten(self) -> None:
+        with uninterrupted(), self._guard:
+            if not self._readers:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._usual, SHORT_SWITCH_SECONDS))
+            self._readers += 1
+
+    def calm_down(self) -> None:
+        with uninterrupted(), self._guard:
+            self._readers -= 1
+            if not self._readers:
+                sys.setswitchinterval(self._usual)
+
+
+_switching: Final = _Switching()
 
 
 class TensorReader:
@@ -51,6 +81,7 @@ class TensorReader:
         self._lane = threading.local()
 
     def __enter__(self) -> Self:
+        _switching.hasten()
         return self
 
     def __exit__(
@@ -59,6 +90,7 @@ class TensorReader:
         with uninterrupted():
             self._stopped.set()
             self._pool.shutdown(wait=True, cancel_futures=True)
+            _switching.calm_down()
 
     def __iter__(self) -> Iterator[Tensor]:
         """Each tensor as it is stored; raises what went wrong with it when its turn has come."""

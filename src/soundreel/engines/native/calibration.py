@@ -25,6 +25,7 @@ from soundreel.errors import SoundreelError
 from soundreel.models.attention import AUTO, Kernel, attend, choose_kernel, why_not
 from soundreel.models.kernels.dispatch import operations
 from soundreel.models.kernels.float8_rows import Affine, Gate
+from soundreel.models.kernels.once import once
 from soundreel.models.layers import FusedFeedForward
 from soundreel.models.vae_network import WanVae
 from soundreel.request import Precision, VaePrecision
@@ -213,8 +214,9 @@ def _quick_speeds(device: torch.device, precision: Precision) -> Speeds:
     )
 
 
+@once
 def _quick_product(device: torch.device) -> float:
-    """Operations per second of a large matrix product, right now."""
+    """Operations per second of a large matrix product, when it was first asked for."""
     size = 256 if device.type == "cpu" else 8192
     factor = torch.randn(size, size, device=device, dtype=compute_dtype(device))
     tries = (_seconds(lambda: factor @ factor, device, least=0.03) for _ in range(QUICK_TRIES))

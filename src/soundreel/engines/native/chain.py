@@ -109,10 +109,11 @@ class Chain:
         return next_motion(earlier, pixels)
 
     def print(self, clip: Clip, negative: Negative) -> tuple[Tensor, Frames]:
-        """Pixels [3, frames, H, W] of a sampled clip, and the same as pictures."""
+        """Pixels [3, frames, H, W] of a sampled clip, and the same as pictures; where no clip follows only these."""
         request = self.plan.request
         pictures = np.empty((clip.size - clip.lead_in, request.height, request.width, RGB_CHANNELS), np.uint8)
-        pixels = self.decoder.decode(negative, clip, torch.from_numpy(pictures))
+        is_last = self.plan.is_last_of_chain(clip)
+        pixels = self.decoder.decode(negative, clip, torch.from_numpy(pictures), only_pictures=is_last)
         return pixels[:, : clip.frames], pictures[: clip.frames]
 
 

@@ -70,6 +70,8 @@ class ClipDecoder:
 
     def __init__(self, vae: Vae, reference: Tensor | None, device: torch.device) -> None:
         self.vae = vae.to(device)
+        if reference is not None:
+            self.vae.compile_ahead(reference)
         self.reference = None if reference is None else vae.encode(reference)  # [16, 1, h, w]
         self._of_shots: dict[int, Tensor] = {}
 
@@ -83,10 +85,12 @@ class ClipDecoder:
         return self._of_shots.get(clip.shot, self.reference)
 
     @torch.inference_mode()
-    def decode(self, negative: Negative, clip: Clip, pictures: Tensor | None = None) -> Tensor:
+    def decode(
+        self, negative: Negative, clip: Clip, pictures: Tensor | None = None, *, only_pictures: bool = False
+    ) -> Tensor:
         """Pixels [3, size − lead-in, H, W] of a clip, on the CPU: decoded behind what comes before, its own kept.
 
-        `pictures` get them too, as uint8 [size − lead-in, H, W, 3].
+        `pictures` get them too, as uint8 [size − lead-in, H, W, 3]; with `only_pictures` nothing else does.
 
         Without motion and without a reference the VAE's first latent frame is one picture: as many as are
         left when the lead-in is dropped.
@@ -94,7 +98,7 @@ class ClipDecoder:
         latents = negative.latents.cpu()
         before = self.reference_of(clip) if negative.motion is None else negative.motion
         behind = latents if before is None else torch.cat([before.cpu(), latents], dim=1)
-        return self.vae.decode(behind, clip.size - clip.lead_in, pictures)
+        return self.vae.decode(behind, clip.size - clip.lead_in, pictures, only_pictures=only_pictures)
 
 
 class ClipSampler:

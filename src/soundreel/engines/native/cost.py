@@ -20,15 +20,15 @@ from soundreel.units import FRAMES_PER_LATENT
 TEXT_ROWS = 100
 """Rows of text that a token attends to, about: the words, and one row for all that pads them."""
 
-ROW_BYTES_PER_WIDTH = 56
-"""Bytes that the row operations of a block read and write per token and unit of D: 6 for the first norm, 12 for each
-of two sums with a norm, 10 for the last sum, 4 for each of three RMS norms, 4 for the attention to text."""
+ROW_BYTES_PER_WIDTH = 50
+"""Bytes that the row operations of a block read and write per token and unit of D: 12 for each of three sums with a
+norm, 4 for each of two RMS norms, 6 for the attention to text with its own."""
 
-AUDIO_ROW_BYTES_PER_WIDTH = 24
-"""Of noise tokens in a block with audio injection: norm, RMS norm, attention and sum."""
+AUDIO_ROW_BYTES_PER_WIDTH = 18
+"""Of noise tokens in a block with audio injection: sum with a norm, attention."""
 
-FLOAT8_ROW_BYTES_PER_WIDTH = 6
-"""Of rounding what attention made to float8, twice."""
+FLOAT8_ROW_BYTES_PER_WIDTH = 3
+"""Of rounding what self-attention made to float8."""
 
 AREA_480P = 480 * 832
 ENCODE_FLOPS = 2.7e12, 8.07e12

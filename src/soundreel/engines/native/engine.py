@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +77,7 @@ class NativeEngine:
         self._workers = Workers()
         self._lost = ""
         self._warm_up: WarmUp | None = None
+        self._arriving: TransformerLoading | None = None
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """The parts that `find_files` finds, and the LoRAs with their strengths."""
@@ -89,11 +90,19 @@ class NativeEngine:
         return [str(device) for device in asked_devices(request)]
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
-        """Check options, files and memory, and decide all of `Placement`; no weight is read."""
+        """Check options, files and memory, and decide all of `Placement`.
+
+        No weight is read, but where a new render is to follow at once: then the transformer begins to come.
+        """
         with self._hears_of_loss():
+            self._stop_loading()
             if self._warm_up is not None:
                 self._warm_up.begin(plan.request)
-            return decisions.prepare(plan, kept, self._networks.bytes_on if self.keeps else None)
+            prepared = decisions.prepare(plan, kept, self._networks.bytes_on if self.keeps else None)
+            if self._warm_up is not None and kept is None:  # else its clips may all be sampled
+                self._arriving = TransformerLoading(self._networks, prepared.placement)
+                self._arriving.begin()
+            return prepared
 
     def print_files(self, request: Request) -> Mapping[str, str]:
         """The VAE's."""
@@ -132,7 +141,7 @@ class NativeEngine:
             with (
                 self._hears_of_loss(),
                 capped(device, prepared.placement.memory),
-                TransformerLoading(self._networks, prepared.placement, report_loading(report)) as arriving,
+                self._loading(prepared.placement).report_to(report_loading(report)) as arriving,
             ):
                 yield from _render(prepared, self._networks, arriving, self._workers, start, report, check)
         except Exception as error:
@@ -145,6 +154,19 @@ class NativeEngine:
             if not self._lost:
                 release_memory(device)
 
+    def _loading(self, placement: PrintPlacement) -> TransformerLoading:
+        """What loads the transformer: as it was begun when this placement was decided, or anew."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None and arriving.is_for(placement):
+            return arriving
+        with arriving or nullcontext():
+            return TransformerLoading(self._networks, placement)
+
+    def _stop_loading(self) -> None:
+        """End what was begun for a render that did not follow."""
+        with self._arriving or nullcontext():
+            self._arriving = None
+
     def __enter__(self) -> Self:
         self._warm_up = WarmUp()  # what is prepared from now on is rendered
         return self
@@ -153,6 +175,7 @@ class NativeEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give all memory back, and end the workers."""
+        self._stop_loading()
         if self._warm_up is not None:
             self._warm_up.end()
         self._workers.close()

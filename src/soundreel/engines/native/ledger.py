@@ -64,6 +64,10 @@ ENCODER_BYTES_PER_PIXEL = 250
 RGB_FLOATS = 12
 """Bytes of a pixel as float32."""
 
+STAGED_BYTES_PER_PIXEL = 2 * 8 * (12 + 3)
+"""Of page-locked host memory through which a piece of a decode comes: 8 frames, as float32 and as pictures, rounded up
+to powers of two."""
+
 FLOAT32_ROWS = 2
 """Times what is counted for bf16 rows: on a CPU they are float32."""
 
@@ -188,7 +192,7 @@ def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
 
     Between self-attention and feed-forward: the residual stream (float32) before the block, before the sum and after
     it, the update and the normed rows. In the feed-forward layers: the residual stream before the block and now, the
-    normed rows, the inner layer, the output.
+    normed rows, the inner layer, the output. Of another branch: its stream, and the update that is still to be added.
     """
     width, tokens = asked.width, asked.tokens.total
     row = 1 if asked.float8_rows else 2
@@ -196,7 +200,7 @@ def activation_bytes(asked: Demand, memory: MemoryPlan) -> int:
     sums = (3 * 4 + 2 + row) * width * tokens
     inner = asked.inner * min(memory.tokens_at_once or tokens, tokens) * (2 + (1 if asked.float8_rows else 0))
     feed_forward = (2 * 4 + row + 2) * width * tokens + inner
-    other_branch = 4 * width * tokens if memory.together else 0
+    other_branch = (4 + 2) * width * tokens if memory.together else 0
     return max(attention, sums, feed_forward) + other_branch
 
 
@@ -254,7 +258,8 @@ def sampling_pixels(asked: PixelDemand) -> int:
 def decoding_pixels(asked: PixelDemand) -> int:
     """Of the host while a clip is decoded and handed over: its frames, those that it and the next one continue."""
     frames = asked.frames + 2 * asked.motion_frames + _pose_frames(asked)
-    return RGB_FLOATS * asked.pixels * frames + _written(asked)
+    staged = 0 if asked.shares_host else STAGED_BYTES_PER_PIXEL * asked.pixels
+    return RGB_FLOATS * asked.pixels * frames + staged + _written(asked)
 
 
 def _pose_frames(asked: PixelDemand) -> int:

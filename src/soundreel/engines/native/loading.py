@@ -26,13 +26,11 @@ class TransformerLoading:
     A context manager: when it is left the thread has ended, at the next tensor if nobody has waited for it. What goes
     wrong in the thread is raised where its result is asked for, or something else reports; reports are made in the
     thread that renders alone.
-
-    Args:
-        on_load: hears the bytes that have come, and may raise to stop.
     """
 
-    def __init__(self, networks: Networks, placement: PrintPlacement, on_load: OnLoad) -> None:
-        self._networks, self._placement, self._on_load = networks, placement, on_load
+    def __init__(self, networks: Networks, placement: PrintPlacement) -> None:
+        self._networks, self._placement = networks, placement
+        self._report_to: OnLoad = _say_nothing
         self._stop = CancelFlag()
         self._come: deque[LoadProgress] = deque()
         self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="load-transformer")
@@ -48,10 +46,19 @@ class TransformerLoading:
             self._stop.set()
             self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def is_for(self, placement: PrintPlacement) -> bool:
+        """Whether it loads what this very placement wants."""
+        return self._placement is placement
+
+    def report_to(self, on_load: OnLoad) -> Self:
+        """From now on `on_load` hears the bytes that have come, and may raise to stop; returns itself."""
+        self._report_to = on_load
+        return self
+
     def begin(self) -> None:
         """Begin to load it, where there is room beside the encoders, and it is not there already."""
         placement = self._placement
-        if not (isinstance(placement, Placement) and placement.memory.loads_beside):
+        if not (isinstance(placement, Placement) and placement.memory.loads_beside) or self._loading is not None:
             return
         if not self._networks.has_transformer_of(placement):
             self._networks.let_go(Component.TRANSFORMER)
@@ -63,7 +70,7 @@ class TransformerLoading:
         if self._loading is not None and self._loading.done():
             self._loading.result()
         self._report()
-        self._on_load(progress)
+        self._report_to(progress)
 
     def result(self) -> LoadedTransformer:
         """The transformer; waits for it, or loads it now."""
@@ -75,7 +82,7 @@ class TransformerLoading:
                 loading, self._loading = self._loading, None  # which would hold the transformer
                 return loading.result()
         assert isinstance(self._placement, Placement), "where clips are only printed nothing is sampled"
-        return self._networks.transformer(self._placement, self._on_load)
+        return self._networks.transformer(self._placement, self._report_to)
 
     @torch.inference_mode()
     def _load(self, placement: Placement) -> LoadedTransformer:
@@ -89,4 +96,8 @@ class TransformerLoading:
 
     def _report(self) -> None:
         while self._come:
-            self._on_load(self._come.popleft())
+            self._report_to(self._come.popleft())
+
+
+def _say_nothing(_: LoadProgress) -> None:
+    """Nobody listens yet."""

@@ -5,7 +5,7 @@ Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w]
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import partial
 from typing import Self, TypeAlias
@@ -19,6 +19,8 @@ from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_o
 from soundreel.errors import EngineError
 from soundreel.host_memory import available_memory
 from soundreel.models.devices import is_out_of_memory
+from soundreel.models.kernels.compile_cache import is_new
+from soundreel.models.kernels.dispatch import convolutions, kernel_errors
 from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
 from soundreel.models.vae_bands import SCALE
 from soundreel.models.vae_network import WanVae
@@ -65,6 +67,7 @@ class Vae(LoadedNetwork[WanVae]):
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self._home = super().device
         self._fallback = ""
+        self._compiled_for: set[tuple[int, int]] = set()
         self.most_at_once = LATENT_STEP
         self.bands = 1
         self.pieces_bind = True
@@ -113,10 +116,13 @@ class Vae(LoadedNetwork[WanVae]):
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, keep: int | None = None, pictures: Tensor | None = None) -> Tensor:
+    def decode(
+        self, latents: Tensor, keep: int | None = None, pictures: Tensor | None = None, *, only_pictures: bool = False
+    ) -> Tensor:
         """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all.
 
-        They are in host memory, and so are `pictures`, which get the same frames as uint8 [T, H, W, 3].
+        They are in host memory, and so are `pictures`, which get the same frames as uint8 [T, H, W, 3]. With
+        `only_pictures` no pixels are kept: T is 0.
         """
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
 
@@ -124,11 +130,34 @@ class Vae(LoadedNetwork[WanVae]):
             like = next(self.network.parameters())
             there = moments.to(like.device, like.dtype)
             return decode(
-                self.network, there, keep, step, bands, check=self.check, on_piece=on_piece, pictures=pictures
+                self.network,
+                there,
+                keep,
+                step,
+                bands,
+                check=self.check,
+                on_piece=on_piece,
+                pictures=pictures,
+                only_pictures=only_pictures,
             )
 
         _, frames, rows, columns = latents.shape
         return self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
+
+    @torch.no_grad()
+    def compile_ahead(self, pixels: Tensor) -> None:
+        """On a machine's first render: compile what `encode` of such pixels [3, T, H, W] launches, several at once.
+
+        By itself it would compile one kernel after the other.
+        """
+        size = (pixels.shape[2], pixels.shape[3])
+        if self._home.type != "cuda" or size in self._compiled_for or not is_new():
+            return
+        self._compiled_for.add(size)
+        kernels = convolutions(next(self.network.parameters()))
+        if hasattr(kernels, "compiled_ahead"):
+            with suppress(*kernel_errors()), kernels.compiled_ahead():  # what is wrong is said by the encode
+                encode(self.network, pixels, self.most_at_once, self.bands, check=self.check)
 
     def take_fallback(self) -> str:
         """How something was done since this was last asked whose last bits may differ for it; "": as planned."""

@@ -7,6 +7,7 @@ runs it, so that where it cannot write, as on a full disk, nothing would run.
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,27 +17,51 @@ from soundreel.models.kernels.once import once
 
 VARIABLE: Final = "TRITON_CACHE_DIR"
 HOME_VARIABLE: Final = "TRITON_HOME"
+MANAGER_VARIABLE: Final = "TRITON_CACHE_MANAGER"
 
 NEEDED_BYTES: Final = 32 * 2**20
 """That the kernels of a render take, and some more."""
+
+_leaving: Final = threading.Lock()
 
 log = logging.getLogger(__name__)
 
 
 @once
 def ensure_room() -> None:
-    """Let Triton write elsewhere, for this process, where its folder does not take what is to be compiled."""
+    """Let Triton write elsewhere, for this process, where its folder does not take what is to be compiled, or later no
+    more (`kept_kernels`)."""
+    is_new()
+    os.environ.setdefault(MANAGER_VARIABLE, "soundreel.models.kernels.kept_kernels:KeptKernels")
     folder = cache_folder()
     reason = why_it_takes_nothing(folder)
-    if reason is None:
-        return
-    for place in _other_places():
-        if why_it_takes_nothing(place) is None:
-            os.environ[VARIABLE] = tempfile.mkdtemp(prefix="soundreel-kernels-", dir=place)
-            log.warning(
-                "compiled kernels cannot be kept in %s (%s): the next render compiles them again", folder, reason
-            )
-            return
+    if reason is not None:
+        leave(folder, reason)
+
+
+@once
+def is_new() -> bool:
+    """Whether no kernel was compiled on this machine before this process: then many are, and several at once is faster.
+
+    Where they only have to be read again, threads that do so at once would hold up those that have other work.
+    """
+    folder = cache_folder()
+    return not folder.is_dir() or not any(folder.iterdir())
+
+
+def leave(folder: Path, reason: str) -> bool:
+    """Let Triton write to another folder than this one from now on, and say why; returns whether there is any."""
+    with _leaving:
+        if cache_folder() != folder:  # another thread has left it
+            return True
+        for place in _other_places():
+            if why_it_takes_nothing(place) is None:
+                os.environ[VARIABLE] = tempfile.mkdtemp(prefix="soundreel-kernels-", dir=place)
+                log.warning(
+                    "compiled kernels cannot be kept in %s (%s): the next render compiles them again", folder, reason
+                )
+                return True
+    return False
 
 
 def cache_folder() -> Path:

@@ -22,6 +22,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from soundreel.models.kernels.ahead import compiled_ahead, starting
+
+__all__ = ["compiled_ahead", "convolve", "double", "enlarge", "halve"]
+
 HOPPER = "soundreel.models.kernels.convolution_hopper"
 
 HOPPER_KIND = 9, 0
@@ -290,7 +294,7 @@ def launch(given: Geometry, tiling: Tiling | None = None) -> None:
         import_module(HOPPER).launch(given, tiling, patch)
         return
     out = given.out
-    _convolve[(given.programs(tiling, patch),)](
+    starting(_convolve, given.programs(tiling, patch))(
         given.x,
         given.rows,
         out if given.bias is None else given.bias,

@@ -18,6 +18,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from soundreel.models.kernels.ahead import starting
 from soundreel.models.kernels.convolution import Geometry, Tiling
 
 SHARED_MEMORY = 228 * 1024
@@ -267,7 +268,7 @@ def launch(given: Geometry, tiling: Tiling, patch: tuple[int, int]) -> None:
         TensorDescriptor.from_tensor(given.rows, [count or tiling.channels[0], tiling.depth], layout)
         for count in tiling.channels
     )
-    _convolve[(given.programs(tiling, patch),)](
+    starting(_convolve, given.programs(tiling, patch))(
         features(patch[0]),
         features(max(1, shared - 1)),
         weights,

@@ -14,39 +14,21 @@ two is computed by a parabola, because the special function unit is as busy as t
 Legend: B batch, L queries, M keys, H heads, d head width; L', M' rounded up to whole blocks.
 """
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE
+from soundreel.models.kernels.float8_packing import BLOCK, MARGIN, Packed, pack, pack_projected
+from soundreel.models.kernels.float8_rows import FLOAT8_MAX, SMALLEST_SCALE, Float8Rows
+from soundreel.models.kernels.projected import Projected
 
-LOG2_E = 1.4426950408889634
 SPREAD_LOG2 = 8.0
 """Softmax weights are multiplied by 2⁸ before they are rounded."""
 
-BLOCK = 128
-"""Tokens that are packed at once, and keys of a step."""
-
 QUERIES, WARPS, STAGES = 64, 4, 2
 """Measured best on an H200 of 60 combinations; see benchmarks/notes.md."""
-
-STATISTICS_PARTS = 32
-
-
-class Packed(NamedTuple):
-    """Queries, keys and values in float8."""
-
-    query: Tensor  # [B, H, L', d]
-    query_scale: Tensor  # float32 [B, H, L'], with log₂(e)/√d in it
-    key: Tensor  # [B, H, M', d]
-    key_scale: Tensor  # float32 [B, H]
-    value: Tensor  # [B, H, d, M'], tokens in the order of `_order`
-    value_scale: Tensor  # float32 [B, H, d]
-    value_mean: Tensor  # float32 [B, H, d]
 
 
 @triton.jit
@@ -77,13 +59,7 @@ def _operand(weights, QUERIES: tl.constexpr, KEYS: tl.constexpr):
     return tl.reshape(tl.permute(small, (0, 1, 3, 2, 4)), (QUERIES, KEYS))
 
 
-@triton.jit
-def _order(place):
-    """The token stored at a place of the packed values: 16a + 8j + 2t + e at place 16a + 4t + 2j + e."""
-    return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
-
-
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys"])
 def _attend(
     q_desc,
     q_scale_ptr,
@@ -92,7 +68,9 @@ def _attend(
     v_desc,
     v_scale_ptr,
     v_mean_ptr,
+    v_bound_ptr,
     out_ptr,
+    out_scale_ptr,
     queries,
     padded_queries,
     keys,
@@ -103,13 +81,17 @@ def _attend(
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
     STAGES: tl.constexpr,
+    FLOAT8: tl.constexpr,
+    LARGEST: tl.constexpr,
+    SMALLEST: tl.constexpr,
+    HEADS: tl.constexpr,
 ):
     batch_head = tl.program_id(1)
     batch, head = batch_head // heads, batch_head % heads
     first = tl.program_id(0) * QUERIES
     token = first + tl.arange(0, QUERIES)
     channel = tl.arange(0, HEAD)
-    scale = tl.load(q_scale_ptr + batch_head * padded_queries + token) * tl.load(k_scale_ptr + batch_head)
+    scale = tl.load(q_scale_ptr + (batch * padded_queries + token) * heads + head) * tl.load(k_scale_ptr + batch_head)
     query = q_desc.load([batch_head * padded_queries + first, 0])
     k_row, v_row = batch_head * padded_keys, batch_head * HEAD
 
@@ -141,155 +123,52 @@ def _attend(
     v_scale = tl.load(v_scale_ptr + batch_head * HEAD + channel)
     mean = tl.load(v_mean_ptr + batch_head * HEAD + channel)
     out = summed / total[:, None] * v_scale[None, :] + mean[None, :]
+    if FLOAT8:
+        every = tl.arange(0, HEADS)
+        bound = tl.max(tl.load(v_bound_ptr + batch * heads + every, mask=every < heads, other=0.0), 0)
+        out_scale = tl.maximum(bound, SMALLEST) / LARGEST
+        out = out / out_scale
+        if head == 0:
+            rows = tl.zeros([QUERIES], tl.float32) + out_scale
+            tl.store(out_scale_ptr + batch * queries + token, rows, mask=token < queries)
     place = ((batch * queries + token[:, None]).to(tl.int64) * heads + head) * HEAD + channel[None, :]
     tl.store(out_ptr + place, out.to(out_ptr.dtype.element_ty), mask=token[:, None] < queries)
 
 
-@triton.jit
-def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
-    """Sum, minimum and maximum of x [B, M, H, d] per channel, over one part of the tokens."""
-    number, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    batch, head = batch_head // heads, batch_head % heads
-    channel = tl.arange(0, HEAD)
-    total = tl.zeros([HEAD], tl.float32)
-    least, most = tl.full([HEAD], float("inf"), tl.float32), tl.full([HEAD], float("-inf"), tl.float32)
-    for offset in range(0, part, TOKENS):
-        token = number * part + offset + tl.arange(0, TOKENS)
-        there = (token < tokens)[:, None]
-        place = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
-        x = tl.load(x_ptr + place, mask=there, other=0.0).to(tl.float32)
-        total += tl.sum(x, 0)
-        least = tl.minimum(least, tl.min(tl.where(there, x, float("inf")), 0))
-        most = tl.maximum(most, tl.max(tl.where(there, x, float("-inf")), 0))
-    out = out_ptr + (batch_head * tl.num_programs(0) + number) * 3 * HEAD + channel
-    tl.store(out, total)
-    tl.store(out + HEAD, least)
-    tl.store(out + 2 * HEAD, most)
-
-
-@triton.jit
-def _pack_query(
-    q_ptr,
-    out_ptr,
-    scale_ptr,
-    tokens,
-    padded,
-    heads,
-    factor,
-    MAX: tl.constexpr,
-    HEAD: tl.constexpr,
-    TOKENS: tl.constexpr,
-):
-    """Round one block of queries, each row scaled to float8's range; padding rows are zeros."""
-    block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    batch, head = batch_head // heads, batch_head % heads
-    token, channel = block * TOKENS + tl.arange(0, TOKENS), tl.arange(0, HEAD)
-    place = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
-    q = tl.load(q_ptr + place, mask=(token < tokens)[:, None], other=0.0).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(q), 1), 1e-12) / MAX
-    row = batch_head * padded + token
-    tl.store(out_ptr + row[:, None] * HEAD + channel[None, :], (q / scale[:, None]).to(tl.float8e4nv))
-    tl.store(scale_ptr + row, scale * factor)
-
-
-@triton.jit
-def _pack_key_value(
-    k_ptr,
-    v_ptr,
-    k_mean_ptr,
-    k_scale_ptr,
-    v_mean_ptr,
-    v_scale_ptr,
-    k_out_ptr,
-    v_out_ptr,
-    tokens,
-    padded,
-    heads,
-    HEAD: tl.constexpr,
-    TOKENS: tl.constexpr,
-):
-    """Round one block of keys and values after subtracting their means, values transposed; padding tokens are zeros."""
-    block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    batch, head = batch_head // heads, batch_head % heads
-    channel, place = tl.arange(0, HEAD), block * TOKENS + tl.arange(0, TOKENS)
-    token = place
-    source = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
-    there = (token < tokens)[:, None]
-    k = tl.load(k_ptr + source, mask=there, other=0.0).to(tl.float32)
-    k = (k - tl.load(k_mean_ptr + batch_head * HEAD + channel)[None, :]) / tl.load(k_scale_ptr + batch_head)
-    target = k_out_ptr + (batch_head * padded + place[:, None]) * HEAD + channel[None, :]
-    tl.store(target, tl.where(there, k, 0.0).to(tl.float8e4nv))
-
-    token = _order(place)
-    source = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
-    there = (token < tokens)[:, None]
-    v = tl.load(v_ptr + source, mask=there, other=0.0).to(tl.float32)
-    v_mean = tl.load(v_mean_ptr + batch_head * HEAD + channel)[None, :]
-    v = (v - v_mean) / tl.load(v_scale_ptr + batch_head * HEAD + channel)[None, :]
-    target = v_out_ptr + (batch_head * HEAD + channel[:, None]) * padded + place[None, :]
-    tl.store(target, tl.trans(tl.where(there, v, 0.0).to(tl.float8e4nv)))
-
-
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """[B, L, H, d], [B, M, H, d], [B, M, H, d] → [B, L, H, d], d a power of 2 from 32."""
-    return attend_packed(pack(query, key, value), query, key.shape[1])
+    out = torch.empty_like(query, memory_format=torch.contiguous_format)
+    _launch(pack(query, key, value), out, None, key.shape[1])
+    return out
 
 
-def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
-    """Queries [B, L, H, d], keys and values [B, M, H, d], in float8."""
-    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-    key_mean, key_reach = _mean_and_reach(key)
-    value_mean, value_reach = _mean_and_reach(value)
-    key_scale = key_reach.amax(-1).clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
-    value_scale = value_reach.clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
-    batch, keys, heads, width = key.shape
-    queries, padded = _padded(query.shape[1]), _padded(keys)
-    packed = Packed(
-        query=query.new_empty(batch, heads, queries, width, dtype=FLOAT8),
-        query_scale=query.new_empty(batch, heads, queries, dtype=torch.float32),
-        key=key.new_empty(batch, heads, padded, width, dtype=FLOAT8),
-        key_scale=key_scale,
-        value=key.new_empty(batch, heads, width, padded, dtype=FLOAT8),
-        value_scale=value_scale,
-        value_mean=value_mean,
-    )
-    _pack_query[(queries // BLOCK, batch * heads)](
-        query, packed.query, packed.query_scale, query.shape[1], queries, heads, LOG2_E * width**-0.5,
-        MAX=FLOAT8_MAX, HEAD=width, TOKENS=BLOCK,
-    )  # fmt: skip
-    _pack_key_value[(padded // BLOCK, batch * heads)](
-        key, value, key_mean, key_scale, value_mean, value_scale, packed.key, packed.value, keys, padded, heads,
-        HEAD=width, TOKENS=BLOCK,
-    )  # fmt: skip
-    return packed
+def attend_projected(query: Projected, key: Projected, value: Tensor, *, float8: bool) -> Tensor | Float8Rows:
+    """Queries and keys [B, L, H·d] and [B, M, H·d] before their norm, values [B, M, H, d] → [B, L, H·d].
+
+    With `float8` as float8 rows, which all have one scale: no output is larger than the largest value.
+    """
+    packed = pack_projected(query, key, value)
+    batch, keys, heads, width = value.shape
+    shape = (batch, query.x.shape[1], heads, width)
+    if not float8:
+        out = query.x.new_empty(shape)
+        _launch(packed, out, None, keys)
+        return out.flatten(-2)
+    out, scale = packed.query.new_empty(shape), packed.query_scale.new_empty(batch, shape[1], 1)
+    _launch(packed, out, scale, keys)
+    return Float8Rows(out.flatten(-2), scale)
 
 
-def attend_packed(packed: Packed, like: Tensor, keys: int) -> Tensor:
-    """The output, with shape and element type of the queries `like` [B, L, H, d]; keys after `keys` are padding."""
-    batch, queries, heads, width = like.shape
-    out = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+def _launch(packed: Packed, out: Tensor, out_scale: Tensor | None, keys: int) -> None:
+    """Write the output [B, L, H, d]; keys after `keys` are padding. With `out_scale` [B, L, 1] in float8."""
+    batch, queries, heads, width = out.shape
     padded_queries, padded_keys = packed.query.shape[2], packed.key.shape[2]
     _attend[(triton.cdiv(queries, QUERIES), batch * heads)](
         TensorDescriptor.from_tensor(packed.query.view(-1, width), [QUERIES, width]), packed.query_scale,
         TensorDescriptor.from_tensor(packed.key.view(-1, width), [BLOCK, width]), packed.key_scale,
         TensorDescriptor.from_tensor(packed.value.view(-1, padded_keys), [width, BLOCK]),
-        packed.value_scale, packed.value_mean, out, queries, padded_queries, keys, padded_keys, heads,
-        SPREAD=SPREAD_LOG2, HEAD=width, QUERIES=QUERIES, KEYS=BLOCK, STAGES=STAGES, num_warps=WARPS,
+        packed.value_scale, packed.value_mean, packed.value_bound, out, packed.value_scale if out_scale is None else
+        out_scale, queries, padded_queries, keys, padded_keys, heads,
+        SPREAD=SPREAD_LOG2, HEAD=width, QUERIES=QUERIES, KEYS=BLOCK, STAGES=STAGES, FLOAT8=out_scale is not None,
+        LARGEST=FLOAT8_MAX / MARGIN, SMALLEST=SMALLEST_SCALE, HEADS=triton.next_power_of_2(heads), num_warps=WARPS,
     )  # fmt: skip
-    return out
-
-
-def _mean_and_reach(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the tokens of [B, M, H, d] and the largest absolute difference from it: float32 [B, H, d] each."""
-    batch, tokens, heads, width = x.shape
-    parts = min(STATISTICS_PARTS, triton.cdiv(tokens, BLOCK))
-    part = triton.cdiv(triton.cdiv(tokens, parts), 64) * 64
-    found = x.new_empty(batch, heads, parts, 3, width, dtype=torch.float32)
-    _statistics[(parts, batch * heads)](x, found, tokens, heads, part, HEAD=width, TOKENS=64)
-    total, least, most = found.unbind(3)
-    mean = total.sum(2) / tokens
-    return mean, torch.maximum(most.amax(2) - mean, mean - least.amin(2))
-
-
-def _padded(tokens: int) -> int:
-    return int(triton.cdiv(tokens, BLOCK) * BLOCK)

@@ -1,6 +1,8 @@
 """The row operations as Triton kernels that read and write each row once: the functions of `reference`, same arguments.
 
-One program processes one token. Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
+One program processes one token.
+
+Legend: B batch, L tokens, D = H·d width, H heads, d head width, N runs of tokens.
 """
 
 import torch
@@ -8,14 +10,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from soundreel.models.kernels.few_keys import attend_few
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
+
+WARPS = 4
+"""Of `_row`, twice as many for wide rows, and of `_rms_rotate`. Measured best; see benchmarks/notes.md."""
+
+ROW_NUMBERS = [
+    "length", "updated", "gate_batch", "gate_run", "gate_last", "affine_batch", "affine_run", "affine_last",
+]  # fmt: skip
+"""Arguments that `_row` is compiled for once, whatever they are, so that what was proven on a few rows is what runs on
+many: Triton would compile again where one is a multiple of 16, or 1."""
+
+__all__ = ["add", "add_norm", "attend_few", "gelu", "norm", "norm_silu", "quantize", "rms_norm"]
 
 NORM_ELEMENTS = 4096
 """Elements that one program of `_norm_silu` processes, at least one place."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_NUMBERS)
 def _row(
     x_ptr,
     update_ptr,
@@ -27,7 +41,6 @@ def _row(
     out_scale_ptr,
     length,
     updated,
-    width,
     gate_batch,
     gate_run,
     gate_last,
@@ -42,43 +55,79 @@ def _row(
     QUANTIZE: tl.constexpr,
     MAX: tl.constexpr,
     SMALLEST: tl.constexpr,
+    WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Store x + gate·update; then store its layer norm with affine, or its GELU, plain or as a float8 row."""
+    """Store x + gate·update; then store its layer norm with affine, or its GELU, plain or as a float8 row.
+
+    The compiler knows the width, so that nothing is computed for places beyond it.
+    """
     row = tl.program_id(0).to(tl.int64)
     batch = row // length
     token = row % length
     column = tl.arange(0, BLOCK)
-    inside = column < width
-    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
+    inside = column < WIDTH
+    x = tl.load(x_ptr + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
     if UPDATE:
         changes = inside & (token < updated)
-        place = (batch * updated + token) * width
+        place = (batch * updated + token) * WIDTH
         update = tl.load(update_ptr + place + column, mask=changes, other=0.0).to(tl.float32)
         if GATE:
             run = batch * gate_batch + tl.minimum(token // gate_run, gate_last)
-            update *= tl.load(gate_ptr + run * width + column, mask=inside, other=0.0)
+            update *= tl.load(gate_ptr + run * WIDTH + column, mask=inside, other=0.0)
         x += update
-        tl.store(sum_ptr + row * width + column, x, mask=inside)
+        tl.store(sum_ptr + row * WIDTH + column, x, mask=inside)
     if NORM:
-        mean = tl.sum(x, 0) / width
+        mean = tl.sum(x, 0) / WIDTH
         centred = tl.where(inside, x - mean, 0.0)
-        x = centred * tl.rsqrt(tl.sum(centred * centred, 0) / width + eps)
+        x = centred * tl.rsqrt(tl.sum(centred * centred, 0) / WIDTH + eps)
         run = batch * affine_batch + tl.minimum(token // affine_run, affine_last)
-        scale = tl.load(scale_ptr + run * width + column, mask=inside, other=0.0)
-        x = x * scale + tl.load(shift_ptr + run * width + column, mask=inside, other=0.0)
+        scale = tl.load(scale_ptr + run * WIDTH + column, mask=inside, other=0.0)
+        x = x * scale + tl.load(shift_ptr + run * WIDTH + column, mask=inside, other=0.0)
     if GELU:
         # 0.5·(1 + tanh(u)) = sigmoid(2u), u = √(2/π)·(x + 0.044715·x³)
         x = x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
     if QUANTIZE:
-        largest = tl.maximum(tl.max(tl.abs(x), 0), SMALLEST) / MAX
-        x = x / largest
-        tl.store(out_scale_ptr + row, largest)
+        largest = tl.maximum(tl.max(tl.abs(x), 0), SMALLEST)
+        x = x * (MAX / largest)
+        tl.store(out_scale_ptr + row, largest / MAX)
     if NORM or GELU or QUANTIZE:
-        tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
+        tl.store(out_ptr + row * WIDTH + column, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
+def normed_heads(
+    x_ptr,
+    weight_ptr,
+    cos_ptr,
+    sin_ptr,
+    row,
+    token,
+    eps,
+    ROTATE: tl.constexpr,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
+    HEAD_BLOCK: tl.constexpr,
+):
+    """One row of x after its RMS norm over all heads, rotated: float32 [HEADS_BLOCK, HEAD_BLOCK]."""
+    head, place = tl.arange(0, HEADS_BLOCK)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
+    column = head * HEAD + place
+    inside = (head < HEADS) & (place < HEAD)
+    x = tl.load(x_ptr + row * (HEADS * HEAD) + column, mask=inside, other=0.0).to(tl.float32)
+    square = tl.sum(tl.sum(x * x, 1), 0) / (HEADS * HEAD)
+    x = x * tl.rsqrt(square + eps) * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
+    if ROTATE:
+        even, odd = tl.split(tl.reshape(x, (HEADS_BLOCK, HEAD_BLOCK // 2, 2)))
+        pair = tl.arange(0, HEAD_BLOCK // 2)
+        cos = tl.load(cos_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
+        sin = tl.load(sin_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
+        turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
+        x = tl.reshape(turned, (HEADS_BLOCK, HEAD_BLOCK))
+    return x
+
+
+@triton.jit(do_not_specialize=["length"])
 def _rms_rotate(
     x_ptr,
     weight_ptr,
@@ -86,33 +135,23 @@ def _rms_rotate(
     sin_ptr,
     out_ptr,
     length,
-    heads,
     eps,
     ROTATE: tl.constexpr,
     HEADS: tl.constexpr,
     HEAD: tl.constexpr,
+    HEADS_BLOCK: tl.constexpr,
     HEAD_BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    token = row % length
-    width = heads * HEAD
-    head, place = tl.arange(0, HEADS)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
-    column = head * HEAD + place
-    inside = (head < heads) & (place < HEAD)
-    x = tl.load(x_ptr + row * width + column, mask=inside, other=0.0).to(tl.float32)
-    square = tl.sum(tl.sum(x * x, 1), 0) / width
-    x = x * tl.rsqrt(square + eps) * tl.load(weight_ptr + column, mask=inside, other=0.0).to(tl.float32)
-    if ROTATE:
-        even, odd = tl.split(tl.reshape(x, (HEADS, HEAD_BLOCK // 2, 2)))
-        pair = tl.arange(0, HEAD_BLOCK // 2)
-        cos = tl.load(cos_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
-        sin = tl.load(sin_ptr + token * (HEAD // 2) + pair, mask=pair < HEAD // 2, other=0.0)[None, :]
-        turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
-        x = tl.reshape(turned, (HEADS, HEAD_BLOCK))
-    tl.store(out_ptr + row * width + column, x.to(out_ptr.dtype.element_ty), mask=inside)
+    x = normed_heads(
+        x_ptr, weight_ptr, cos_ptr, sin_ptr, row, row % length, eps, ROTATE, HEADS, HEAD, HEADS_BLOCK, HEAD_BLOCK
+    )
+    head, place = tl.arange(0, HEADS_BLOCK)[:, None], tl.arange(0, HEAD_BLOCK)[None, :]
+    inside = (head < HEADS) & (place < HEAD)
+    tl.store(out_ptr + (row * HEADS + head) * HEAD + place, x.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["places"])
 def _norm_silu(x_ptr, gamma_ptr, out_ptr, places, channels, root, ROWS: tl.constexpr, CHANNELS: tl.constexpr):
     """`ROWS` places of channels-last features."""
     place = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
@@ -169,13 +208,13 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, rotary: Rotary | None, head_
         sin,
         out,
         length,
-        heads,
         eps,
         ROTATE=rotary is not None,
-        HEADS=triton.next_power_of_2(heads),
+        HEADS=heads,
         HEAD=head_width,
+        HEADS_BLOCK=triton.next_power_of_2(heads),
         HEAD_BLOCK=triton.next_power_of_2(head_width),
-        num_warps=8,
+        num_warps=WARPS,
     )
     return out
 
@@ -222,7 +261,6 @@ def _launch(
         out_scale,
         length,
         0 if update is None else update.shape[1],
-        width,
         *((0, 1, 0) if gate is None else _runs(factor, gate.run)),
         *((0, 1, 0) if affine is None else _runs(scale, affine.run)),
         eps,
@@ -233,8 +271,9 @@ def _launch(
         QUANTIZE=float8,
         MAX=FLOAT8_MAX,
         SMALLEST=SMALLEST_SCALE,
+        WIDTH=width,
         BLOCK=triton.next_power_of_2(width),
-        num_warps=8 if width <= 8192 else 16,
+        num_warps=WARPS * (1 if width <= 8192 else 2),
     )
     return total, Float8Rows(out, out_scale) if float8 else out
 

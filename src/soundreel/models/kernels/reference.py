@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from soundreel.models.conditioning import KeyValue
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 
@@ -69,6 +70,26 @@ def quantize(x: Tensor) -> Float8Rows:
     wide = x.float()
     scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
     return Float8Rows((wide / scale).to(FLOAT8), scale)
+
+
+def attend_few(
+    x: Tensor, weight: Tensor, eps: float, context: KeyValue, *, float8: bool = False
+) -> Tensor | Float8Rows:
+    """Attention of `rms_norm` of x [B, L, D] to few keys [N, M, H, d], whose bias is added to the scores → [B, L, D].
+
+    The tokens are N equal runs, each with keys of its own. Float8 rows all have one scale: no output is larger than the
+    largest value.
+    """
+    runs, _, heads, head = context.key.shape
+    query = rms_norm(x, weight, eps, None, head).reshape(runs, -1, heads, head)
+    mask = None if context.bias is None else context.bias[:, None, None, :].to(query.dtype)
+    q, k, v = (tensor.transpose(1, 2) for tensor in (query, context.key, context.value))
+    attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(x.shape)
+    if not float8:
+        return attended
+    scale = torch.linalg.vector_norm(context.value.float(), float("inf")).clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
+    values = (attended.float() / scale).clamp(-FLOAT8_MAX, FLOAT8_MAX).to(FLOAT8)
+    return Float8Rows(values, scale.expand(*x.shape[:2], 1).contiguous())
 
 
 def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:

@@ -31,6 +31,8 @@ class HeadExchange(Exchange):
         attended: shared by all blocks.
     """
 
+    travels = True
+
     def __init__(self, ranks: Ranks, heads: int, layer: str, attended: Attended) -> None:
         self._ranks, self._layer, self._attended = ranks, layer, attended
         self._heads = head_counts(heads, ranks.size)
