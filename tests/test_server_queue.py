@@ -53,7 +53,8 @@ def test_the_first_by_priority_then_by_age_whatever_the_clock_says(tmp_path: Pat
     queue = Queue(tmp_path / "queue.db", clock=lambda: float(next(clock)))
     first, second, urgent = add(queue), add(queue), add(queue, priority=5)
     assert [queue.position(job) for job in (first, second, urgent)] == [1, 2, 0]
-    assert queue.positions() == {first.id: 1, second.id: 2, urgent.id: 0}
+    assert queue.positions([first, second, urgent]) == {first.id: 1, second.id: 2, urgent.id: 0}
+    assert queue.positions([]) == {}
     assert [take(queue).id for _ in range(3)] == [urgent.id, first.id, second.id]
     assert queue.take("draft", None, LEASE) is None
     assert queue.take("native", None, LEASE) is None

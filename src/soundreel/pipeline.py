@@ -179,7 +179,7 @@ def _render(
 
     if folder.render.division.is_divided:
         return render_shots(folder, work, timer, stop, on_stored)
-    if work.is_shared and len(folder.render.plan.shots) > 1:
+    if work.is_shared and len(folder.render.plan.chains) > 1:
         render_shared(folder, timer, stop, on_stored)
         return ()
     while (start := clips.next_start()) is not None:

@@ -24,14 +24,16 @@ from soundreel.server.ranges import send_file
 from soundreel.server.security import COOKIE, is_token
 from soundreel.server.settings import Settings
 from soundreel.server.supervisor import Supervisor
-from soundreel.server.uploads import UPLOAD_FIELDS, Uploads
+from soundreel.server.uploads import Uploads
 from soundreel.server.wire import (
-    OPENAI_NAMES,
+    UPLOADED,
     Wanted,
+    known_name,
     new_job,
     plan_request,
     read_wanted,
     text_values,
+    uploaded_field,
 )
 from soundreel.server.worker import PARTIAL, PREVIEW, VIDEO
 from soundreel.version import __version__
@@ -177,16 +179,16 @@ class Api:
     def _wanted(self, form: Form, kept: list[Upload]) -> tuple[Wanted, Mapping[str, Upload]]:
         """What a form asks for; its files are kept, and added to `kept`."""
         fields = form.fields if form.is_json else text_values(form.fields)
-        unknown = next((name for name in form.files if name not in UPLOAD_FIELDS), None)
+        unknown = next((name for name in form.files if uploaded_field(known_name(name)) is None), None)
         if unknown is not None:
-            raise InputError(f"there is no file {unknown!r}: expected {', '.join(UPLOAD_FIELDS)}", field=unknown)
+            raise InputError(f"there is no file {unknown!r}: expected {', '.join(UPLOADED)}", field=unknown)
         twice = next((name for name in form.files if name in fields), None)
         if twice is not None:
             raise InputError(f"{twice} is given twice: give it once", field=twice)
         read_wanted({**fields, **dict.fromkeys(form.files, "a file")})  # before any time is spent on files
         sent = dict(fields)
         for name, file in form.files.items():
-            upload = self._uploads.keep(file.path, file.name, file.sha256, field=OPENAI_NAMES.get(name, name))
+            upload = self._uploads.keep(file.path, file.name, file.sha256, field=known_name(name))
             kept.append(upload)
             sent[name] = upload.id
         wanted = read_wanted(sent)
@@ -206,8 +208,9 @@ class Api:
             newest_first=order == "desc",
             state=None if state is None else State(_choice(request, "state", tuple(map(str, State)))),
         )
-        positions = await run_in_threadpool(self._queue.positions)
-        rows = [views.video(job, self._hub.live(job.id), positions.get(job.id)) for job in found[:limit]]
+        shown = found[:limit]
+        positions = await run_in_threadpool(self._queue.positions, shown)
+        rows = [views.video(job, self._hub.live(job.id), positions.get(job.id)) for job in shown]
         return answer(views.listed(rows, has_more=len(found) > limit))
 
     async def show(self, request: Request) -> Response:

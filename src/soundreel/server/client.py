@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, TypeVar
@@ -22,9 +24,18 @@ from soundreel.media.files import open_file
 from soundreel.media.mux import verify
 from soundreel.render import naming
 from soundreel.render.recipe import read_recipe
-from soundreel.request import BESIDE_THE_OUTPUT, EngineName, Request, WorkOptions, files_read
+from soundreel.request import (
+    BESIDE_THE_OUTPUT,
+    NOTHING_OF_ITS_OWN,
+    Cut,
+    EngineName,
+    Request,
+    ShotRequest,
+    WorkOptions,
+    files_read,
+)
 from soundreel.request.checks import check_url
-from soundreel.server.wire import FIELDS, UPLOADED, public_fields
+from soundreel.server.wire import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED, public_fields
 from soundreel.types import CancelFlag, Check, Clip, Plan, Progress, Report, Result, Shot, Stage, go_on
 from soundreel.units import StrPath
 
@@ -127,7 +138,7 @@ class Client:
         try:
             return self._answer("POST", "/v1/plan", json=body | uploads)
         finally:
-            self._forget(uploads.values())
+            self._forget(set(uploads.values()))
 
     def _ask(self, request: Request, *, is_new: bool, check: Check) -> dict[str, Any]:
         """The job for a request."""
@@ -139,7 +150,7 @@ class Client:
         try:
             job = self._answer("POST", "/v1/videos", check, json=body | uploads, headers={"Idempotency-Key": key})
         except BaseException:
-            self._forget(uploads.values())
+            self._forget(set(uploads.values()))
             raise
         self._forget(set(uploads.values()) - set(job["request"]["files"].values()))
         if job["state"] in {"failed", "cancelled"}:
@@ -247,14 +258,18 @@ class Client:
 
     def _send_files(self, request: Request, check: Check = go_on) -> dict[str, str]:
         uploads: dict[str, str] = {}
+        sent: dict[str, str] = {}  # by paths: a picture may be that of many shots
         for name, path in _files(request).items():
+            place = os.fspath(path)
             try:
-                uploads[name] = self._patiently(lambda path=path: self._send_file(path), check)  # type: ignore[misc]
+                if place not in sent:
+                    sent[place] = self._patiently(partial(self._send_file, place), check)
             except BaseException as error:
-                self._forget(uploads.values())
+                self._forget(sent.values())
                 if isinstance(error, SoundreelError):
                     error.field = name
                 raise
+            uploads[name] = sent[place]
         return uploads
 
     def _send_file(self, path: StrPath) -> str:
@@ -322,9 +337,19 @@ def _resumes(work: WorkOptions) -> bool:
 
 
 def _refuse_what_is_the_servers(request: Request) -> None:
-    plain = Request(audio=request.audio)
+    plain, plain_shot = Request(audio=request.audio), ShotRequest()
+    for field in fields_of(ShotRequest):
+        is_sent = field.name in SHOT_FIELDS or field.name in SHOT_FILES
+        if not is_sent and any(field.of(shot) != field.of(plain_shot) for shot in request.shots):
+            raise InputError(f"{field.leaf} of a shot is the server's to say: leave it out with --remote", field=SHOTS)
     for field in fields_of(Request):
-        is_ours = field.name in FIELDS or field.name in UPLOADED or field.name in HERE or field.name in BY_NAME
+        is_ours = (
+            field.name in FIELDS
+            or field.name == SHOTS
+            or field.name in UPLOADED
+            or field.name in HERE
+            or field.name in BY_NAME
+        )
         if not is_ours and field.of(request) != field.of(plain):
             raise InputError(f"{field.flag} is the server's to say: leave it out with --remote", field=field.name)
 
@@ -336,7 +361,13 @@ def _without_names(request: Request) -> Request:
 
 def _files(request: Request) -> dict[str, StrPath]:
     """The files of a request by the fields that they are."""
-    return {name: path for name, field in UPLOADED.items() if (path := field.of(request)) is not None}
+    whole = {name: field.of(request) for name, field in UPLOADED.items()}
+    of_shots = {
+        f"{SHOTS}.{number}.{name}": field.of(shot)
+        for number, shot in enumerate(request.shots)
+        for name, field in SHOT_FILES.items()
+    }
+    return {name: path for name, path in {**whole, **of_shots}.items() if path is not None}
 
 
 def _digest(path: StrPath, check: Check) -> str:
@@ -364,8 +395,13 @@ def plan_of(request: Request, recipe: Mapping[str, Any]) -> Plan:
     """The plan that a video was made by, from its recipe."""
     clips = [Clip(**{f.name: clip[f.name] for f in dataclasses.fields(Clip)}) for clip in recipe["plan"]["clips"]]
     numbers = sorted({clip.shot for clip in clips})
-    shots = tuple(Shot(index=k, clips=tuple(clip for clip in clips if clip.shot == k)) for k in numbers)
+    shots = tuple(_shot(request, k, tuple(clip for clip in clips if clip.shot == k)) for k in numbers)
     return Plan(request=request, shots=shots, audio_seconds=recipe["plan"]["audio_seconds"])
+
+
+def _shot(request: Request, index: int, clips: tuple[Clip, ...]) -> Shot:
+    asked = request.shots[index] if index < len(request.shots) else NOTHING_OF_ITS_OWN
+    return Shot(index=index, clips=clips, asked=asked, continues=asked.cut is Cut.CONTINUE and index > 0)
 
 
 def error_of(answer: httpx.Response) -> SoundreelError | _BusyError:

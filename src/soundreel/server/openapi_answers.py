@@ -40,7 +40,18 @@ def answer_schemas() -> Schema:
                 "fps": COUNT,
                 "seconds": NUMBER,
                 "clips": COUNT,
-                "shots": several(record({"index": COUNT, "start": NUMBER, "stop": NUMBER, "clips": COUNT})),
+                "shots": several(
+                    record(
+                        {
+                            "index": COUNT,
+                            "name": TEXT,
+                            "section": TEXT | {"description": "Of the song; empty: not known."},
+                            "start": NUMBER,
+                            "stop": NUMBER,
+                            "clips": COUNT,
+                        }
+                    )
+                ),
             }
         ),
         "Plan": _plan(),

@@ -12,8 +12,9 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,20 +123,23 @@ class Queue:
         """How many jobs are before it, from 0; None: it does not wait."""
         if job.state is not State.QUEUED:
             return None
-        rows = self._read(
-            "SELECT count(*) FROM jobs WHERE state = 'queued' AND engine = ? AND (priority > ? OR (priority = ? AND "
-            "seq < ?))",
-            job.engine, job.priority, job.priority, job.seq,
-        )  # fmt: skip
-        return int(rows[0][0])
+        return self.positions([job])[job.id]
 
-    def positions(self) -> dict[str, int]:
-        """Of all jobs that wait."""
-        rows = self._read(
-            "SELECT id, row_number() OVER (PARTITION BY engine ORDER BY priority DESC, seq) - 1 AS place FROM jobs "
-            "WHERE state = 'queued'"
-        )
-        return {row["id"]: row["place"] for row in rows}
+    def positions(self, jobs: Iterable[Job]) -> dict[str, int]:
+        """The same for many jobs at once, by their ids; those that do not wait are left out."""
+        waiting = sorted((job for job in jobs if job.state is State.QUEUED), key=_lane_and_age)
+        found: dict[str, int] = {}
+        for (engine, priority), lane in groupby(waiting, key=_lane):
+            before = self._count("priority > ?", engine, priority)
+            last = 0
+            for job in lane:  # each job that waits is counted once, however many are asked for
+                before += self._count("priority = ? AND seq >= ? AND seq < ?", engine, priority, last, job.seq)
+                found[job.id], last = before, job.seq
+        return found
+
+    def _count(self, condition: str, engine: str, *values: int) -> int:
+        sql = f"SELECT count(*) FROM jobs WHERE state = 'queued' AND engine = ? AND {condition}"  # noqa: S608 - our own
+        return int(self._read(sql, engine, *values)[0][0])
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
@@ -436,6 +440,15 @@ class Queue:
 def still_runs(lease: Lease | None) -> bool:
     """Whether the process that has a job is there."""
     return lease is not None and is_running(lease.pid, lease.started) is True
+
+
+def _lane(job: Job) -> tuple[str, int]:
+    """Jobs of one lane go by their age alone."""
+    return job.engine, job.priority
+
+
+def _lane_and_age(job: Job) -> tuple[str, int, int]:
+    return (*_lane(job), job.seq)
 
 
 @contextmanager

@@ -34,13 +34,9 @@ ARRIVING: Final = "arriving_"
 WHAT_IT_MUST_BE: Final[Mapping[str, tuple[str, ...]]] = {
     "audio": ("sound",),
     "ref_image": ("picture",),
-    "guide.pose_video": ("video", "picture"),
+    "pose_video": ("video", "picture"),
 }
-"""Of the fields that are files, which facts one of must be known of the upload."""
-
-
-UPLOAD_FIELDS: Final = ("audio", "ref_image", "input_reference", "guide.pose_video", "pose_video")
-"""Names under which files may come with a form."""
+"""Of the fields that are files, of a request or of a shot, which facts one of must be known of the upload."""
 
 
 class Uploads:
@@ -115,7 +111,7 @@ class Uploads:
                 upload = found[field] = self._queue.upload(identifier)
             except RefusedError as error:
                 raise RefusedError(400, "invalid_request", f"{error} for {field}", field=field) from None
-            wanted = WHAT_IT_MUST_BE.get(field, ())
+            wanted = WHAT_IT_MUST_BE.get(field.rpartition(".")[2], ())
             if wanted and not any(kind in upload.facts for kind in wanted):
                 raise RefusedError(
                     400, "invalid_request", f"{upload.name!r} is a {upload.kind}: expected a {wanted[0]}", field=field

@@ -7,18 +7,21 @@ workflows go by the server's own names; what computes and where the video goes i
 import hashlib
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import reduce
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
 from soundreel import planning
+from soundreel.disk.plain_json import parse_json
 from soundreel.errors import InputError
-from soundreel.fields import Field, fields_of, to_data
+from soundreel.fields import Field, Seconds, fields_of, to_data
 from soundreel.presets import mood, preset
-from soundreel.request import FLAT_NAMES, EngineName, Request
+from soundreel.request import FLAT_NAMES, EngineName, Request, ShotRequest
 from soundreel.server.jobs import Job, NewJob, Upload
 from soundreel.server.settings import Catalogue, Model, Settings, WorkerSpec
 from soundreel.types import Plan
@@ -26,28 +29,65 @@ from soundreel.units import MODEL_FPS
 
 SERVERS_OWN: Final = frozenset(
     {
-        "shots", "engine", "compute.loras", "compute.device", "compute.memory", "server.timeout", "server.workflow",
-        "output.settings", "output.preview", "output.recipe_paths", "output.write_recipe",
+        "engine", "server.timeout", "server.workflow", "output.preview", "output.recipe_paths", "output.write_recipe",
     }
 )  # fmt: skip
-"""Fields that name no place, and are yet not a client's to set, or go by another name."""
+"""Fields that could name no place, and are yet not a client's to set, or go by another name."""
+
+TEXTS: Final = frozenset(
+    {
+        "prompt", "negative_prompt", "name", "section",
+        "server.diffusion_model", "server.text_encoder", "server.vae", "server.audio_encoder",
+    }
+)  # fmt: skip
+"""Fields of free text that a client sets: words, and names that a ComfyUI server has. No other text is taken, for it
+could be a path."""
+
+
+def kind_of(hint: Any) -> Any:
+    """`hint` without None."""
+    if get_origin(hint) in (Union, UnionType):
+        return kind_of(next(kind for kind in get_args(hint) if kind is not NoneType))
+    return hint
 
 
 def _is_asked_for(field: Field) -> bool:
-    declared = field.option
-    is_place = declared.is_path or declared.is_address or declared.is_secret or declared.is_of_machine
-    return not is_place and field.name not in SERVERS_OWN
+    """Whether a client sets it: its values cannot say where something is, nor what computes."""
+    declared, kind = field.option, kind_of(field.hint)
+    if declared.is_secret or declared.is_address or declared.is_of_machine or field.name in SERVERS_OWN:
+        return False
+    kinds = [kind for kind in get_args(kind) if kind is not Ellipsis] if get_origin(kind) is tuple else [kind]
+    is_plain = all(
+        kind in {int, float, bool, Seconds} or (isinstance(kind, type) and issubclass(kind, StrEnum)) for kind in kinds
+    )
+    return is_plain or (kinds == [str] and field.name in TEXTS)
+
+
+def _is_sent(field: Field) -> bool:
+    """Whether it is a file that a client sends."""
+    return field.option.is_path and field.option.is_file and field.name not in SERVERS_OWN
 
 
 FIELDS: Final[Mapping[str, Field]] = {field.name: field for field in fields_of(Request) if _is_asked_for(field)}
 """Fields of `Request` that a client sets, by their names as `sampling.steps`."""
 
-UPLOADED: Final[Mapping[str, Field]] = {
-    field.name: field
-    for field in fields_of(Request)
-    if field.option.is_file and field.name not in SERVERS_OWN and field.option.is_path
-}
+UPLOADED: Final[Mapping[str, Field]] = {field.name: field for field in fields_of(Request) if _is_sent(field)}
 """Fields that are files: a client sends them, or names an upload."""
+
+SHOTS: Final = "shots"
+
+SHOT_FIELDS: Final = {field.name: field for field in fields_of(ShotRequest) if _is_asked_for(field)}
+SHOT_FILES: Final = {field.name: field for field in fields_of(ShotRequest) if _is_sent(field)}
+"""The same of one shot; a file of the third one is called `shots.2.ref_image`."""
+
+MOST_SHOTS: Final = 2_000
+
+
+def uploaded_field(name: str) -> Field | None:
+    """The field that is a file with this name, also of a shot; None: there is none."""
+    found = re.fullmatch(rf"{SHOTS}\.\d{{1,4}}\.(\w+)", name)
+    return UPLOADED.get(name) if found is None else SHOT_FILES.get(found[1])
+
 
 OPENAI_NAMES: Final = {
     "input_reference": "ref_image",
@@ -94,19 +134,22 @@ def read_wanted(sent: Mapping[str, Any]) -> Wanted:
     files: dict[str, str] = {}
     words: dict[str, Any] = {}
     for name, value in _flattened(sent):
-        known = name if name in WORDS else OPENAI_NAMES.get(name, FLAT_NAMES.get(name, name))
-        if known in UPLOADED:
-            place, settled = files, _file_id(name, value)
-        elif known in FIELDS:
-            place, settled = fields, value
-        elif known in WORDS:
-            place, settled = words, value
-        else:
+        known = known_name(name)
+        place, settled = _sorted(known, value, fields, files, words)
+        if place is None:
             raise InputError(_unknown(name), field=name)
         if known in place:
             raise InputError(f"{known} is given twice: give it once", field=known)
         place[known] = settled
+    lost = next((name for name in files if name.startswith(f"{SHOTS}.") and not _has_shot(fields, name)), None)
+    if lost is not None:
+        raise InputError(f"{lost}: there is no such shot", field=SHOTS)
     return Wanted(fields=fields, files=files, words={name: value for name, value in words.items() if value is not None})
+
+
+def known_name(name: str) -> str:
+    """The name that a field has here, for one that others or the command line use."""
+    return name if name in WORDS else OPENAI_NAMES.get(name, FLAT_NAMES.get(name, name))
 
 
 def _flattened(sent: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -115,6 +158,46 @@ def _flattened(sent: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{inner}", one) for inner, one in value.items())
         else:
             yield name, value
+
+
+def _read_shots(value: Any, files: dict[str, str]) -> list[dict[str, Any]]:
+    """The shots without their files, which go to `files`."""
+    if not isinstance(value, list) or not all(isinstance(shot, Mapping) for shot in value) or len(value) > MOST_SHOTS:
+        raise InputError(f"shots is no list of at most {MOST_SHOTS:,} shots: expected [{{…}}, …]", field=SHOTS)
+    shots = []
+    for number, shot in enumerate(value):
+        for name in shot:
+            if name not in SHOT_FIELDS and name not in SHOT_FILES:
+                what = "is the server's to say" if name in _names_of(ShotRequest) else "is no field"
+                raise InputError(f"{name!r} {what} of a shot: it has {', '.join(SHOT_FIELDS)}", field=SHOTS)
+        files |= {
+            f"{SHOTS}.{number}.{name}": _file_id(f"{SHOTS}.{number}.{name}", shot[name])
+            for name in SHOT_FILES
+            if shot.get(name) is not None
+        }
+        shots.append({name: shot[name] for name in SHOT_FIELDS if name in shot})
+    return shots
+
+
+def _names_of(kind: type) -> set[str]:
+    return {field.name for field in fields_of(kind)}
+
+
+def _sorted(
+    name: str, value: Any, fields: dict[str, Any], files: dict[str, str], words: dict[str, Any]
+) -> tuple[dict[str, Any] | None, Any]:
+    """Where a value belongs, and as what; nowhere: nothing has such a name."""
+    if name == SHOTS:
+        return fields, _read_shots(value, files)
+    if uploaded_field(name) is not None:
+        return files, _file_id(name, value)
+    if name in FIELDS:
+        return fields, value
+    return (words if name in WORDS else None), value
+
+
+def _has_shot(fields: Mapping[str, Any], name: str) -> bool:
+    return int(name.split(".")[1]) < len(fields.get(SHOTS, ()))
 
 
 def _file_id(name: str, value: Any) -> str:
@@ -167,7 +250,9 @@ def text_values(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_text(name: str, value: Any) -> Any:
-    field = FIELDS.get(OPENAI_NAMES.get(name, FLAT_NAMES.get(name, name)))
+    if name == SHOTS and isinstance(value, str):
+        return _from_json(name, value)
+    field = FIELDS.get(known_name(name))
     if not isinstance(value, str) or field is None:
         return value
     if value == "" and type(None) in get_args(field.hint):
@@ -175,20 +260,28 @@ def _from_text(name: str, value: Any) -> Any:
     return {"true": True, "false": False}.get(value.lower(), value) if kind_of(field.hint) is bool else value
 
 
-def kind_of(hint: Any) -> Any:
-    """`hint` without None."""
-    if get_origin(hint) in (Union, UnionType):
-        return kind_of(next(kind for kind in get_args(hint) if kind is not NoneType))
-    return hint
+def _from_json(name: str, text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        raise InputError(f"{name} is no JSON: expected a list of shots as JSON has it", field=name) from None
 
 
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted names as groups in each other."""
     data: dict[str, Any] = {}
     for name, value in fields.items():
-        *groups, leaf = name.split(".")
-        reduce(lambda inner, key: inner.setdefault(key, {}), groups, data)[leaf] = value
+        put(data, name, value)
     return data
+
+
+def put(data: dict[str, Any], name: str, value: Any) -> None:
+    """Set what a dotted name stands for; a number in it is a place in a list that is there."""
+    *groups, leaf = name.split(".")
+    place: Any = data
+    for group in groups:
+        place = place[int(group)] if group.isdecimal() else place.setdefault(group, {})
+    place[leaf] = value
 
 
 def make_request(fields: Mapping[str, Any], files: Mapping[str, Path | str]) -> Request:
@@ -199,13 +292,18 @@ def make_request(fields: Mapping[str, Any], files: Mapping[str, Path | str]) -> 
     """
     if "audio" not in files:
         raise InputError("there is no sound: send one as `audio`, or name an upload by its id", field="audio")
-    return Request(**nested({**fields, **{name: str(path) for name, path in files.items()}}))
+    return Request(**_with_files(nested(fields), files))
 
 
 def public_fields(request: Request) -> dict[str, Any]:
     """The fields of a request that a client sets, in groups; those that are not as by default."""
     data, plain = to_data(request), to_data(Request(audio=request.audio))
-    changed = {}
+    changed: dict[str, Any] = {}
+    if request.shots:
+        plain_shot = to_data(ShotRequest())
+        changed[SHOTS] = [
+            {name: shot[name] for name in SHOT_FIELDS if shot[name] != plain_shot[name]} for shot in data[SHOTS]
+        ]
     for name in FIELDS:
         value, default = (reduce(lambda inner, key: inner[key], name.split("."), tree) for tree in (data, plain))
         if value != default:
@@ -254,6 +352,8 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "shots": [
             {
                 "index": shot.index,
+                "name": shot.name,
+                "section": shot.section,
                 "start": shot.start / MODEL_FPS,
                 "stop": shot.stop / MODEL_FPS,
                 "clips": len(shot.clips),
@@ -348,9 +448,8 @@ def _replaced(group: Any, values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**{name: getattr(group, name) for name in group.__dataclass_fields__}, **values}
 
 
-def _with_files(fields: Mapping[str, Any], files: Mapping[str, Path]) -> dict[str, Any]:
+def _with_files(fields: Mapping[str, Any], files: Mapping[str, Path | str]) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(json.dumps(fields))
     for name, path in files.items():
-        *groups, leaf = name.split(".")
-        reduce(lambda inner, key: inner.setdefault(key, {}), groups, data)[leaf] = str(path)
+        put(data, name, str(path))
     return data

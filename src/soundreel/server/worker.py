@@ -187,7 +187,7 @@ class Teller:
             "plan": plan_summary(render.plan),
         }
         write_json(self._folder / BEGUN, facts)
-        is_divided = render.division.is_divided or len(render.plan.shots) == 1 or render.is_printed_again
+        is_divided = render.division.is_divided or len(render.plan.chains) == 1 or render.is_printed_again
         share = None if is_divided else share_of(render, self._folder / WORK)
         self._pipe.say(Begun(job=self._work.job, attempt=self._work.attempt, facts=facts, share=share))
 
