@@ -65,6 +65,16 @@ def test_a_request_gives_the_same_result_there_as_here(client: Client, tune: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here.mp4", "there.mp4"]
 
 
+def test_shots_go_there_with_their_pictures(client: Client, tune: Path, cover: Path, tmp_path: Path) -> None:
+    shots = [{"start": 0, "ref_image": cover}, {"start": 1, "prompt": "red"}, {"start": 2, "ref_image": cover}]
+    request = Request(audio=tune, frames=40, width=64, height=64, engine="draft", shots=shots)
+    here, there = (request.replace(output=tmp_path / name) for name in ("here.mp4", "there.mp4"))
+    made, expected = client.generate(there), generate(here)
+    assert frames_of(made.path) == frames_of(expected.path)
+    assert made.plan.shots == expected.plan.shots
+    assert made.recipe["fingerprint"] == expected.recipe["fingerprint"]
+
+
 def test_the_same_request_again_is_the_same_job(client: Client, server: Server, tune: Path, tmp_path: Path) -> None:
     request = Request(audio=tune, frames=9, width=64, height=64, output=tmp_path / "a.mp4")
     client.generate(request)
