@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import httpx
 
 from soundreel.media.video import read_frames
+from soundreel.server.database import Database
 from soundreel.server.jobs import NewJob
 from soundreel.server.queue import Queue
 from soundreel.server.settings import Limits
@@ -220,15 +221,16 @@ def listing(jobs: int = 10_000) -> None:
         data = Path(place) / "data"
         server = Served(data, "--max-jobs", str(jobs + 10), "--drafts", "1")
         server.start()
-        queue = Queue(data / "queue.db")
+        database = Database(data / "queue.db")
+        queue = Queue(database)
         new = NewJob(
             engine="native", model="m", weights="w", fields={}, files={"audio": server.sound}, seconds=4.8,
             plan={"frames": 77, "fps": 16, "seconds": 4.8125, "clips": 1, "shots": []},
         )  # fmt: skip
-        queue._writer.execute("PRAGMA synchronous = OFF")
+        database.writer.execute("PRAGMA synchronous = OFF")
         for _ in range(jobs):
             queue.add(new, Limits(jobs=jobs + 1, waiting_seconds=float("inf")))
-        queue.close()
+        database.close()
         seconds = []
         for _ in range(50):
             begun = time.perf_counter()

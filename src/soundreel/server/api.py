@@ -323,12 +323,12 @@ class Api:
     async def files(self, request: Request) -> Response:
         """The newest uploads."""
         limit = _number(request, "limit", DEFAULT_PAGE, 1, MOST_PAGE)
-        found = await run_in_threadpool(self._queue.uploads, limit=limit + 1)
+        found = await run_in_threadpool(self._uploads.newest, limit=limit + 1)
         return answer(views.listed(list(map(views.file, found[:limit])), has_more=len(found) > limit))
 
     async def file(self, request: Request) -> Response:
         """An upload."""
-        return answer(views.file(self._queue.upload(request.path_params["id"])))
+        return answer(views.file(self._uploads.find(request.path_params["id"])))
 
     async def delete_file(self, request: Request) -> Response:
         """Remove an upload that no job reads."""
@@ -338,12 +338,12 @@ class Api:
 
     async def file_content(self, request: Request) -> Response:
         """An upload's bytes; a browser that asks for more than a sound or picture gets them as a download."""
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         return await send_file(request, self._uploads.path(upload), "application/octet-stream")
 
     async def picture(self, request: Request) -> Response:
         """A small JPEG of an uploaded picture."""
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         return await send_file(request, await run_in_threadpool(self._uploads.picture, upload), "image/jpeg")
 
     async def peaks(self, request: Request) -> Response:
@@ -352,7 +352,7 @@ class Api:
 
     async def analysis(self, request: Request) -> Response:
         """All that is heard in an uploaded song, with its outline."""
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         peaks, song = await asyncio.gather(
             run_in_threadpool(self._uploads.heard, upload, "peaks"),
             run_in_threadpool(self._uploads.heard, upload, "analyse"),
@@ -360,7 +360,7 @@ class Api:
         return answer({"object": "analysis", "file": upload.id, **song, "outline": peaks})
 
     async def _heard(self, request: Request, what: str) -> Response:
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         return answer({"file": upload.id, **await run_in_threadpool(self._uploads.heard, upload, what)})
 
 
