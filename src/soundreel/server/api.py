@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from soundreel.errors import InputError
 from soundreel.server import views
-from soundreel.server.answers import answer
-from soundreel.server.errors import PathHider, RefusedError
+from soundreel.server.answers import JSON, answer
+from soundreel.server.errors import PathHider, RefusedError, not_found
 from soundreel.server.events import stream_jobs
 from soundreel.server.forms import Form, check_room, read_form, read_json_body
 from soundreel.server.helper import PLAN_SECONDS, Helper
@@ -23,6 +23,7 @@ from soundreel.server.queue import Queue
 from soundreel.server.ranges import send_file
 from soundreel.server.security import COOKIE, is_token
 from soundreel.server.settings import Settings
+from soundreel.server.snapshots import Snapshots
 from soundreel.server.supervisor import Supervisor
 from soundreel.server.uploads import Uploads
 from soundreel.server.wire import (
@@ -56,6 +57,7 @@ class Api:
         self._settings, self._queue, self._uploads = settings, queue, uploads
         self._supervisor, self._hub, self._hide = supervisor, hub, hide
         self._planner = Helper(is_limited=False)
+        self._snapshots = Snapshots(queue, hub)
 
     def close(self) -> None:
         """End the processes that belong to it."""
@@ -215,8 +217,10 @@ class Api:
 
     async def show(self, request: Request) -> Response:
         """A job as it is now; one that has failed is no error of this request."""
-        job = self._queue.job(request.path_params["id"])  # a read of one row: quicker here than in a thread
-        return answer(self._shown(job))
+        snapshot = self._snapshots.of(request.path_params["id"])  # a row at most: quicker here than in a thread
+        if snapshot is None:
+            raise not_found(f"video {request.path_params['id']!r}")
+        return Response(snapshot, media_type=JSON)
 
     def _shown(self, job: Job) -> dict[str, Any]:
         return views.video(job, self._hub.live(job.id), self._queue.position(job))
@@ -280,7 +284,7 @@ class Api:
 
     def _stream(self, job: str | None) -> Response:
         return StreamingResponse(
-            stream_jobs(self._hub, self._queue, job),
+            stream_jobs(self._hub, self._queue, self._snapshots, job),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
