@@ -20,8 +20,8 @@ from command import REPO
 from serving import SMALL_JOB, Server
 from soundreel.fields import fields_of
 from soundreel.request import Request
+from soundreel.server.names import FIELDS, TEXTS, UPLOADED, kind_of
 from soundreel.server.openapi import document
-from soundreel.server.wire import FIELDS, TEXTS, UPLOADED, kind_of
 
 
 @pytest.fixture(autouse=True)

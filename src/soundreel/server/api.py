@@ -18,7 +18,10 @@ from soundreel.server.forms import Form, check_room, read_form, read_json_body
 from soundreel.server.helper import PLAN_SECONDS, Helper
 from soundreel.server.jobs import Job, State, Upload
 from soundreel.server.live import Hub
+from soundreel.server.names import UPLOADED, known_name, uploaded_field
+from soundreel.server.new_jobs import new_job
 from soundreel.server.openapi import document
+from soundreel.server.placement import plan_request
 from soundreel.server.queue import Queue
 from soundreel.server.ranges import send_file
 from soundreel.server.security import COOKIE, is_token
@@ -26,16 +29,7 @@ from soundreel.server.settings import Settings
 from soundreel.server.snapshots import Snapshots
 from soundreel.server.supervisor import Supervisor
 from soundreel.server.uploads import Uploads
-from soundreel.server.wire import (
-    UPLOADED,
-    Wanted,
-    known_name,
-    new_job,
-    plan_request,
-    read_wanted,
-    text_values,
-    uploaded_field,
-)
+from soundreel.server.wire import Wanted, read_wanted, text_values
 from soundreel.server.worker import PARTIAL, PREVIEW, VIDEO
 from soundreel.version import __version__
 

@@ -18,7 +18,7 @@ import httpx
 
 from soundreel.disk import durable
 from soundreel.disk.outputs import Inputs
-from soundreel.errors import Cancelled, EngineError, InputError, MediaError, SoundreelError, WeightsError
+from soundreel.errors import Cancelled, EngineError, InputError, SoundreelError
 from soundreel.fields import fields_of, without_password
 from soundreel.media.files import open_file
 from soundreel.media.mux import verify
@@ -26,8 +26,6 @@ from soundreel.render import naming
 from soundreel.render.recipe import read_recipe
 from soundreel.request import (
     BESIDE_THE_OUTPUT,
-    NOTHING_OF_ITS_OWN,
-    Cut,
     EngineName,
     Request,
     ShotRequest,
@@ -35,8 +33,10 @@ from soundreel.request import (
     files_read,
 )
 from soundreel.request.checks import check_url
-from soundreel.server.wire import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED, public_fields
-from soundreel.types import CancelFlag, Check, Clip, Plan, Progress, Report, Result, Shot, Stage, go_on
+from soundreel.server.names import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED
+from soundreel.server.remote_jobs import BusyError, error_of, made_error, plan_of, progress_of
+from soundreel.server.wire import public_fields
+from soundreel.types import CancelFlag, Check, Report, Result, go_on
 from soundreel.units import StrPath
 
 POLL_SECONDS: Final = 0.5
@@ -50,17 +50,6 @@ TIMEOUT_SECONDS: Final = 60.0
 CHUNK_BYTES: Final = 2**20
 
 T = TypeVar("T")
-
-ERRORS: Final[Mapping[str, type[SoundreelError]]] = {
-    "invalid_request": InputError,
-    "unreadable_file": MediaError,
-    "media_error": MediaError,
-    "weights_error": WeightsError,
-    "cancelled": Cancelled,
-    "unauthorized": InputError,
-    "too_large": InputError,
-}
-"""What this side raises for the codes of answers; `EngineError` for all others."""
 
 HERE: Final = frozenset({"output.path", "output.dir", "output.settings", "output.preview", "recipe", "engine"})
 """Fields that are of this side, or become the server's name of a model."""
@@ -308,7 +297,7 @@ class Client:
         while True:
             try:
                 found = ask()
-            except (httpx.TransportError, _BusyError) as error:
+            except (httpx.TransportError, BusyError) as error:
                 if not self._has_answered or time.monotonic() > end:
                     raise EngineError(
                         f"no soundreel server answers at {self._shown} ({type(error).__name__}): is it running, and is "
@@ -321,10 +310,6 @@ class Client:
                 check()
                 time.sleep(0.1)
             wait = min(5.0, 2 * wait)
-
-
-class _BusyError(Exception):
-    """The server cannot answer at this moment."""
 
 
 def _resumes(work: WorkOptions) -> bool:
@@ -377,47 +362,3 @@ def _digest(path: StrPath, check: Check) -> str:
             check()
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def progress_of(job: Mapping[str, Any], seconds: float) -> Progress:
-    """How a job goes, as a render here tells of it."""
-    live = job["live"]
-    if live is None:
-        before = job["position"]
-        return Progress(stage=Stage.QUEUE, what=f"{before} before it" if before else "", seconds=seconds)
-    known = {name: live[name] for name in ("what", "clip", "clips", "step", "steps", "done", "total") if live[name]}
-    return Progress(
-        stage=Stage(live["stage"]), **known, seconds=seconds, eta_seconds=live["eta_seconds"], share=live["share"]
-    )
-
-
-def plan_of(request: Request, recipe: Mapping[str, Any]) -> Plan:
-    """The plan that a video was made by, from its recipe."""
-    clips = [Clip(**{f.name: clip[f.name] for f in dataclasses.fields(Clip)}) for clip in recipe["plan"]["clips"]]
-    numbers = sorted({clip.shot for clip in clips})
-    shots = tuple(_shot(request, k, tuple(clip for clip in clips if clip.shot == k)) for k in numbers)
-    return Plan(request=request, shots=shots, audio_seconds=recipe["plan"]["audio_seconds"])
-
-
-def _shot(request: Request, index: int, clips: tuple[Clip, ...]) -> Shot:
-    asked = request.shots[index] if index < len(request.shots) else NOTHING_OF_ITS_OWN
-    return Shot(index=index, clips=clips, asked=asked, continues=asked.cut is Cut.CONTINUE and index > 0)
-
-
-def error_of(answer: httpx.Response) -> SoundreelError | _BusyError:
-    """What an answer refuses, as an error of this side."""
-    try:
-        failure = answer.json()["error"]
-        code, message, field = str(failure["code"]), str(failure["message"]), failure.get("field")
-    except (ValueError, KeyError, TypeError):
-        return EngineError(f"the server answers with status {answer.status_code}: is it a soundreel server?")
-    if code == "busy":
-        return _BusyError(message)
-    if code == "unauthorized":
-        message = "the server asks for a token: give the file that it is in with --token-file"
-    return made_error(code, message, field)
-
-
-def made_error(code: str, message: str, field: str | None) -> SoundreelError:
-    """The error for a code."""
-    return ERRORS.get(code, EngineError)(message, field=field)

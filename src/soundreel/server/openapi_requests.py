@@ -7,8 +7,7 @@ from typing import Any, Final, get_args, get_origin
 
 from soundreel.fields import Field, Seconds
 from soundreel.presets import MOODS, PRESETS
-from soundreel.server.schemas import Schema, closed
-from soundreel.server.wire import (
+from soundreel.server.names import (
     FIELDS,
     MOST_PRIORITY,
     MOST_SHOTS,
@@ -20,6 +19,7 @@ from soundreel.server.wire import (
     WORDS,
     kind_of,
 )
+from soundreel.server.schemas import Schema, closed
 
 SCALARS: Final[Mapping[Any, str]] = {int: "integer", float: "number", bool: "boolean", str: "string"}
 

@@ -34,11 +34,11 @@ from soundreel.server.messages import (
     Word,
     Work,
 )
+from soundreel.server.placement import placed, request_of
 from soundreel.server.processes import Process, how_it_ended
 from soundreel.server.queue import Queue, still_runs
 from soundreel.server.settings import Settings, WorkerSpec
 from soundreel.server.uploads import Uploads
-from soundreel.server.wire import placed, request_of
 
 TICK_SECONDS: Final = 0.5
 """Between two looks at what nobody tells of."""

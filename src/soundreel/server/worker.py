@@ -29,8 +29,8 @@ from soundreel.request import WorkOptions
 from soundreel.server.errors import failure_of
 from soundreel.server.inspection import write_jpeg
 from soundreel.server.messages import Alive, Begun, Failed, Going, Help, Helped, Made, Stop, Stopped, Work
+from soundreel.server.new_jobs import plan_summary
 from soundreel.server.processes import Pipe, end_soon, run
-from soundreel.server.wire import plan_summary
 from soundreel.session import Session
 from soundreel.types import CancelFlag, Progress, Result, Stage
 
