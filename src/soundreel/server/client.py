@@ -33,7 +33,7 @@ from soundreel.request import (
     files_read,
 )
 from soundreel.request.checks import check_url
-from soundreel.server.names import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED
+from soundreel.server.names import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED, is_word
 from soundreel.server.remote_jobs import BusyError, error_of, made_error, plan_of, progress_of
 from soundreel.server.wire import public_fields
 from soundreel.types import CancelFlag, Check, Report, Result, go_on
@@ -346,13 +346,10 @@ def _without_names(request: Request) -> Request:
 
 def _files(request: Request) -> dict[str, StrPath]:
     """The files of a request by the fields that they are."""
-    whole = {name: field.of(request) for name, field in UPLOADED.items()}
-    of_shots = {
-        f"{SHOTS}.{number}.{name}": field.of(shot)
-        for number, shot in enumerate(request.shots)
-        for name, field in SHOT_FILES.items()
-    }
-    return {name: path for name, path in {**whole, **of_shots}.items() if path is not None}
+    named = [(name, field, field.of(request)) for name, field in UPLOADED.items()]
+    for number, shot in enumerate(request.shots):
+        named += [(f"{SHOTS}.{number}.{name}", field, field.of(shot)) for name, field in SHOT_FILES.items()]
+    return {name: path for name, field, path in named if path is not None and not is_word(field, path)}
 
 
 def _digest(path: StrPath, check: Check) -> str:

@@ -59,7 +59,7 @@ FIELDS: Final[Mapping[str, Field]] = {field.name: field for field in fields_of(R
 """Fields of `Request` that a client sets, by their names as `sampling.steps`."""
 
 UPLOADED: Final[Mapping[str, Field]] = {field.name: field for field in fields_of(Request) if _is_sent(field)}
-"""Fields that are files: a client sends them, or names an upload."""
+"""Fields that are files: a client sends them, or names an upload; some may be one of a few words instead."""
 
 SHOTS: Final = "shots"
 
@@ -100,6 +100,11 @@ WORDS: Final = {
 MOST_PRIORITY: Final = 100
 
 GROUPS: Final = frozenset(name.partition(".")[0] for name in {**FIELDS, **UPLOADED} if "." in name)
+
+
+def is_word(field: Field, value: Any) -> bool:
+    """Whether a field that is a file may have this value, which is none."""
+    return isinstance(value, str) and value in field.option.words
 
 
 def known_name(name: str) -> str:

@@ -33,6 +33,7 @@ ARRIVING: Final = "arriving_"
 
 WHAT_IT_MUST_BE: Final[Mapping[str, tuple[str, ...]]] = {
     "audio": ("sound",),
+    "drive": ("sound",),
     "ref_image": ("picture",),
     "pose_video": ("video", "picture"),
 }

@@ -20,7 +20,9 @@ from soundreel.server.names import (
     SHOT_FIELDS,
     SHOT_FILES,
     SHOTS,
+    UPLOADED,
     WORDS,
+    is_word,
     kind_of,
     known_name,
     uploaded_field,
@@ -77,12 +79,13 @@ def _read_shots(value: Any, files: dict[str, str]) -> list[dict[str, Any]]:
             if name not in SHOT_FIELDS and name not in SHOT_FILES:
                 what = "is the server's to say" if name in _names_of(ShotRequest) else "is no field"
                 raise InputError(f"{name!r} {what} of a shot: it has {', '.join(SHOT_FIELDS)}", field=SHOTS)
-        files |= {
-            f"{SHOTS}.{number}.{name}": _file_id(f"{SHOTS}.{number}.{name}", shot[name])
-            for name in SHOT_FILES
-            if shot.get(name) is not None
-        }
-        shots.append({name: shot[name] for name in SHOT_FIELDS if name in shot})
+        own = {name: shot[name] for name in SHOT_FIELDS if name in shot}
+        for name, field in SHOT_FILES.items():
+            if is_word(field, value := shot.get(name)):
+                own[name] = value
+            elif value is not None:
+                files[f"{SHOTS}.{number}.{name}"] = _file_id(f"{SHOTS}.{number}.{name}", value)
+        shots.append(own)
     return shots
 
 
@@ -96,8 +99,9 @@ def _sorted(
     """Where a value belongs, and as what; nowhere: nothing has such a name."""
     if name == SHOTS:
         return fields, _read_shots(value, files)
-    if uploaded_field(name) is not None:
-        return files, _file_id(name, value)
+    sent = uploaded_field(name)
+    if sent is not None:
+        return (fields, value) if is_word(sent, value) else (files, _file_id(name, value))
     if name in FIELDS:
         return fields, value
     return (words if name in WORDS else None), value
@@ -177,8 +181,8 @@ def _from_json(name: str, text: str) -> Any:
 def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted names as groups in each other."""
     data: dict[str, Any] = {}
-    for name, value in fields.items():
-        put(data, name, value)
+    for name in sorted(fields, key=lambda name: name.count(".")):
+        put(data, name, fields[name])
     return data
 
 
@@ -202,6 +206,12 @@ def make_request(fields: Mapping[str, Any], files: Mapping[str, Path | str]) -> 
     return Request(**with_files(nested(fields), files))
 
 
+def _is_told(kind: type, name: str, value: Any) -> bool:
+    """Whether a value is a client's own: no file, and nothing that only the server says."""
+    fields, files = (FIELDS, UPLOADED) if kind is Request else (SHOT_FIELDS, SHOT_FILES)
+    return name in fields or (name in files and is_word(files[name], value))
+
+
 def public_fields(request: Request) -> dict[str, Any]:
     """The fields of a request that a client sets, in groups; those that are not as by default."""
     data, plain = to_data(request), to_data(Request(audio=request.audio))
@@ -209,11 +219,16 @@ def public_fields(request: Request) -> dict[str, Any]:
     if request.shots:
         plain_shot = to_data(ShotRequest())
         changed[SHOTS] = [
-            {name: shot[name] for name in SHOT_FIELDS if shot[name] != plain_shot[name]} for shot in data[SHOTS]
+            {
+                name: value
+                for name, value in shot.items()
+                if value != plain_shot[name] and _is_told(ShotRequest, name, value)
+            }
+            for shot in data[SHOTS]
         ]
-    for name in FIELDS:
+    for name in (*FIELDS, *UPLOADED):
         value, default = (reduce(lambda inner, key: inner[key], name.split("."), tree) for tree in (data, plain))
-        if value != default:
+        if value != default and _is_told(Request, name, value):
             changed[name] = value
     return nested(changed)
 
