@@ -102,13 +102,13 @@ def test_while_it_renders_what_is_there_can_be_played_and_seen(
     frames = [frame.tobytes() for frame in read_frames(tmp_path / "partial.mp4")]
     running = wait_for(lambda: one if "preview" in (one := server.get(job["id"]))["links"] else None)
     preview = Image.open(io.BytesIO(server.client.get(running["links"]["preview"]).content))
-    assert (preview.format, preview.size) == ("JPEG", (256, 256))
+    assert (preview.format, preview.size) == ("JPEG", (128, 128))
     server.ended(job["id"])
     assert server.frames(job["id"]) == whole
     assert 0 < len(frames) < len(whole)
     assert frames == whole[: len(frames)]
     small = Image.open(io.BytesIO(server.client.get(server.get(job["id"])["links"]["thumbnail"]).content))
-    assert (small.format, small.size) == ("JPEG", (256, 256))
+    assert (small.format, small.size) == ("JPEG", (128, 128))
 
 
 def test_a_cancelled_job_stops_and_goes_on_when_retried(server: Server, sound: str, whole: list[bytes]) -> None:

@@ -18,7 +18,7 @@ from soundreel.types import CancelFlag, Progress, Stage
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105 - of these tests
 
-LONG = {"width": 256, "height": 256, "infer_frames": 8, "frames": LONG_JOB["window.frames"], "engine": "draft"}
+LONG = {"width": 128, "height": 128, "infer_frames": 8, "frames": LONG_JOB["window.frames"], "engine": "draft"}
 
 
 @pytest.fixture(autouse=True)

@@ -94,7 +94,7 @@ schema = schemathesis.openapi.from_dict(document())
 
 @schema.exclude(path_regex="events$").parametrize()
 @settings(
-    max_examples=8, deadline=None, derandomize=True,
+    max_examples=4, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much, HealthCheck.too_slow],
 )  # fmt: skip
 def test_whatever_the_document_allows_is_answered_as_it_says(
