@@ -75,6 +75,20 @@ def test_shots_go_there_with_their_pictures(client: Client, tune: Path, cover: P
     assert made.recipe["fingerprint"] == expected.recipe["fingerprint"]
 
 
+def test_a_storyboard_is_rendered_there(
+    server: Server, tune: Path, cover: Path, token_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "song.toml").write_text(
+        f'song = "{tune}"\n[defaults]\nwidth = 64\nheight = 64\nframes = 32\n'
+        f'[[shot]]\nprompt = "blue"\n[[shot]]\nstart = 1\nref_image = "{cover}"\n'
+    )
+    there = ("--remote", server.address, "--token-file", token_file)
+    done = run_here(capsys, tmp_path / "song.toml", "-o", tmp_path / "a.mp4", *there)
+    assert done.code == 0, done.err
+    run_here(capsys, tmp_path / "song.toml", "-o", tmp_path / "b.mp4", "--engine", "draft")
+    assert frames_of(tmp_path / "a.mp4") == frames_of(tmp_path / "b.mp4")
+
+
 def test_the_same_request_again_is_the_same_job(client: Client, server: Server, tune: Path, tmp_path: Path) -> None:
     request = Request(audio=tune, frames=9, width=64, height=64, output=tmp_path / "a.mp4")
     client.generate(request)

@@ -27,6 +27,7 @@ from soundreel.server.ranges import send_file
 from soundreel.server.security import COOKIE, is_token
 from soundreel.server.settings import Settings
 from soundreel.server.snapshots import Snapshots
+from soundreel.server.storyboard_api import StoryboardApi
 from soundreel.server.supervisor import Supervisor
 from soundreel.server.uploads import Uploads
 from soundreel.server.wire import Wanted, read_wanted, text_values
@@ -51,11 +52,13 @@ class Api:
         self._settings, self._queue, self._uploads = settings, queue, uploads
         self._supervisor, self._hub, self._hide = supervisor, hub, hide
         self._planner = Helper(is_limited=False)
+        self._storyboards = StoryboardApi(settings, queue, uploads, hide, self._added)
         self._snapshots = Snapshots(queue, hub)
 
     def close(self) -> None:
         """End the processes that belong to it."""
         self._planner.close()
+        self._storyboards.close()
 
     def routes(self) -> list[Route]:
         """Paths, methods and doors."""
@@ -74,6 +77,10 @@ class Api:
             ("GET", "/v1/videos/{id}/events", self.events),
             ("POST", "/v1/videos/{id}/cancel", self.cancel),
             ("POST", "/v1/videos/{id}/retry", self.retry),
+            ("GET", "/v1/videos/{id}/storyboard", self._storyboards.of_video),
+            ("POST", "/v1/videos/{id}/shots/{name}/redo", self._storyboards.redo),
+            ("POST", "/v1/storyboards", self._storyboards.write),
+            ("POST", "/v1/storyboards/read", self._storyboards.read),
             ("GET", "/v1/events", self.all_events),
             ("POST", "/v1/plan", self.plan),
             ("POST", "/v1/files", self.upload),
@@ -146,9 +153,15 @@ class Api:
             raise RefusedError(400, "invalid_request", f"Idempotency-Key: expected 1 to {IDEMPOTENCY_LETTERS} letters")
         form = await read_form(request, self._uploads, self._settings.limits)
         job, is_new = await run_in_threadpool(self._create, form, key)
-        if is_new:
-            self._supervisor.wake()
-            self._hub.changed(job.id)
+        return self._added(job) if is_new else self._told(job)
+
+    def _added(self, job: Job) -> Response:
+        """The answer with a new job, of which workers and listeners are told."""
+        self._supervisor.wake()
+        self._hub.changed(job.id)
+        return self._told(job)
+
+    def _told(self, job: Job) -> Response:
         return answer(self._shown(job), 200, {"Location": f"/v1/videos/{job.id}"})
 
     def _create(self, form: Form, key: str | None) -> tuple[Job, bool]:

@@ -51,7 +51,9 @@ CHUNK_BYTES: Final = 2**20
 
 T = TypeVar("T")
 
-HERE: Final = frozenset({"output.path", "output.dir", "output.settings", "output.preview", "recipe", "engine"})
+HERE: Final = frozenset(
+    {"output.path", "output.dir", "output.settings", "output.preview", "recipe", "storyboard", "engine"}
+)
 """Fields that are of this side, or become the server's name of a model."""
 
 BY_NAME: Final = frozenset({"compute.models", "compute.loras", "server.workflow"})

@@ -120,6 +120,14 @@ def answer_schemas() -> Schema:
                 "outline": {"type": "object", "description": "As GET /v1/files/{id}/peaks has it."},
             }
         ),
+        "Storyboard": record(
+            {
+                "object": {"const": "storyboard"},
+                "request": {"type": "object", "description": "For `POST /v1/videos`, as it stands or changed."},
+                "toml": TEXT | {"description": "The storyboard as people edit it, with comments."},
+                "json": {"type": "object", "description": "The same for programs."},
+            }
+        ),
         "Models": record(
             {
                 "object": {"const": "list"},

@@ -112,6 +112,10 @@ class Queue:
         rows = self._database.read(f"{JOB} WHERE state = 'running' ORDER BY seq")
         return [(job_of(row), lease_of(row)) for row in rows]
 
+    def knows(self, job: str) -> bool:
+        """Whether there is such a job, shown or not."""
+        return bool(self._database.read("SELECT 1 FROM jobs WHERE id = ?", job))
+
     def deleted(self) -> list[str]:
         """Jobs that nobody has any more and whose files are still there."""
         return [row["id"] for row in self._database.read("SELECT id FROM jobs WHERE is_deleted AND state <> 'running'")]
@@ -129,7 +133,7 @@ class Queue:
             if before is not None:
                 return before, False
             _check_limits(db, new, limits)
-            identifier = f"video_{secrets.token_hex(12)}"
+            identifier = new.id or f"video_{secrets.token_hex(12)}"
             cursor = db.execute(
                 "INSERT INTO jobs (id, priority, engine, model, weights, fields, names, plan, seconds, "
                 "idempotency_key, digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

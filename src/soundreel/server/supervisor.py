@@ -131,6 +131,9 @@ class Supervisor:
             self._queue.give_back(job.id, why="the server was ended")
         for job_id in self._queue.deleted():
             self._remove(job_id)
+        for folder in (self._settings.data / "jobs").glob("video_*"):
+            if not self._queue.knows(folder.name):  # made for a job that was never added
+                shutil.rmtree(folder, ignore_errors=True)
         self._uploads.sweep()
 
     # the loop
@@ -288,7 +291,8 @@ class Supervisor:
             worker.outcome = lambda: self._queue.fail(job.id, failure)
             return True
         folder = self._settings.job_folder(job.id)
-        process.say(Work(job=job.id, attempt=job.attempts, request=request, folder=folder))
+        redo = job.names.get("redo")
+        process.say(Work(job=job.id, attempt=job.attempts, request=request, folder=folder, redo=redo))
         return True
 
     def _has_work(self, worker: Working) -> bool:
