@@ -4,6 +4,7 @@ One thread decides; another one for each worker listens. What a worker has said 
 what has become of a job is in the queue before the worker gets the next one.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -39,6 +40,8 @@ from soundreel.server.processes import Process, how_it_ended
 from soundreel.server.queue import Queue, still_runs
 from soundreel.server.settings import Settings, WorkerSpec
 from soundreel.server.uploads import Uploads
+
+LOG: Final = logging.getLogger("soundreel.server")
 
 TICK_SECONDS: Final = 0.5
 """Between two looks at what nobody tells of."""
@@ -140,16 +143,25 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():
-            with suppress(Empty):
-                self._hear(*self._inbox.get(timeout=TICK_SECONDS))
-                while True:
-                    self._hear(*self._inbox.get_nowait())
-            with suppress(RefusedError):  # the queue cannot be written now: it is tried again
-                for worker in self._workers.values():
-                    self._look_after(worker)
-                for job in self._queue.deleted():
-                    self._remove(job)
+            try:
+                self._look()
+            except RefusedError:  # the queue cannot be written now
+                self._is_stopping.wait(TICK_SECONDS)
+            except Exception:
+                LOG.exception("the supervisor goes on after")
+                self._is_stopping.wait(TICK_SECONDS)
         self._end_all()
+
+    def _look(self) -> None:
+        """Hear what workers say, and do what is to be done; what cannot be done now is tried again."""
+        with suppress(Empty):
+            self._hear(*self._inbox.get(timeout=TICK_SECONDS))
+            while True:
+                self._hear(*self._inbox.get_nowait())
+        for worker in self._workers.values():
+            self._look_after(worker)
+        for job in self._queue.deleted():
+            self._remove(job)
 
     def _hear(self, name: str, number: int, message: object) -> None:
         worker = self._workers.get(name)
