@@ -15,8 +15,20 @@ Made by `make docs` from the OpenAPI document that the server has at `/openapi.j
 beside each door below.
 """
 
-REQUESTS = ("Request", "Form")
-ANSWERS = ("Video", "Live", "PlanSummary", "Plan", "File", "Peaks", "Analysis", "Models", "Status", "Failure")
+REQUESTS = ("Request", "Form", "StoryboardText", "Redo")
+ANSWERS = (
+    "Video",
+    "Live",
+    "PlanSummary",
+    "Plan",
+    "Storyboard",
+    "File",
+    "Peaks",
+    "Analysis",
+    "Models",
+    "Status",
+    "Failure",
+)
 
 
 def page() -> str:

@@ -31,6 +31,7 @@ TARGETS: Final = {
     "work": ("fuzz_targets", "WorkFolder"),
     "media": ("fuzz_targets", "Media"),
     "latents": ("fuzz_native", "Latents"),
+    "server": ("fuzz_server", "Doors"),
 }
 """Name → module and class: what reads the damage is imported with it."""
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 SMALL_JOB = {"size": "64x64", "sampling.infer_frames": 8, "window.frames": 35}
 """5 clips, drawn in well under a second."""
 
-LONG_JOB = {"size": "256x256", "sampling.infer_frames": 8, "window.frames": 77}
+LONG_JOB = {"size": "128x128", "sampling.infer_frames": 8, "window.frames": 77}
 """10 clips, a second or two."""
 
 

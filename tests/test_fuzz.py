@@ -12,7 +12,9 @@ PROGRAM = (str(Path(__file__).with_name("fuzz.py")),)
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("target", "attempts"), [("recipe", 800), ("work", 600), ("media", 800), ("latents", 60)])
+@pytest.mark.parametrize(
+    ("target", "attempts"), [("recipe", 800), ("work", 600), ("media", 800), ("latents", 60), ("server", 1500)]
+)
 def test_what_is_damaged_is_said_and_costs_nothing_else(tmp_path: Path, target: str, attempts: int) -> None:
     if target == "latents":
         pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")

@@ -102,13 +102,13 @@ def test_while_it_renders_what_is_there_can_be_played_and_seen(
     frames = [frame.tobytes() for frame in read_frames(tmp_path / "partial.mp4")]
     running = wait_for(lambda: one if "preview" in (one := server.get(job["id"]))["links"] else None)
     preview = Image.open(io.BytesIO(server.client.get(running["links"]["preview"]).content))
-    assert (preview.format, preview.size) == ("JPEG", (256, 256))
+    assert (preview.format, preview.size) == ("JPEG", (128, 128))
     server.ended(job["id"])
     assert server.frames(job["id"]) == whole
     assert 0 < len(frames) < len(whole)
     assert frames == whole[: len(frames)]
     small = Image.open(io.BytesIO(server.client.get(server.get(job["id"])["links"]["thumbnail"]).content))
-    assert (small.format, small.size) == ("JPEG", (256, 256))
+    assert (small.format, small.size) == ("JPEG", (128, 128))
 
 
 def test_a_cancelled_job_stops_and_goes_on_when_retried(server: Server, sound: str, whole: list[bytes]) -> None:
@@ -149,6 +149,32 @@ def test_the_stock_openai_client_works(server: Server, tune: Path, cover: Path, 
         assert client.videos.delete(made.id).deleted
         with pytest.raises(openai.NotFoundError):
             client.videos.retrieve(made.id)
+
+
+def test_shots_have_words_and_pictures_of_their_own(
+    server: Server, sound: str, tune: Path, cover: Path, tmp_path: Path
+) -> None:
+    picture = server.upload(cover)
+    shots: list[dict[str, Any]] = [
+        {"start": 0, "prompt": "blue", "name": "first"},
+        {"start": 1, "ref_image": picture, "section": "verse-1"},
+        {"start": "0:01.5", "cut": "continue", "prompt": "red"},
+    ]
+    job = server.create(sound, shots=shots, **{"window.frames": 40})
+    assert [shot["name"] for shot in job["plan"]["shots"]] == ["first", "shot-2", "shot-3"]
+    assert [shot["start"] for shot in job["plan"]["shots"]] == [0, 1, 1.5]
+    assert job["request"]["files"] == {"audio": sound, "shots.1.ref_image": picture}
+    assert server.ended(job["id"])["state"] == "succeeded"
+    here = Request(
+        audio=tune, width=64, height=64, frames=40, infer_frames=8, engine="draft", output=tmp_path / "here.mp4",
+        shots=[shot | ({"ref_image": cover} if "ref_image" in shot else {}) for shot in shots],
+    )  # fmt: skip
+    generate(here)
+    expected = [frame.tobytes() for frame in read_frames(tmp_path / "here.mp4")]
+    assert server.frames(job["id"]) == expected
+    form = {**as_form(SMALL_JOB), "shots": json.dumps(shots), "window.frames": "40", "audio": sound}
+    again = good(server.client.post("/v1/videos", files={name: (None, value) for name, value in form.items()}))
+    assert server.frames(server.ended(again["id"])["id"]) == expected
 
 
 # content in parts
@@ -211,6 +237,14 @@ def test_parts_of_a_video_are_sent_as_asked(server: Server, sound: str) -> None:
         ({"audio": "file_none"}, "audio", "there is no file 'file_none'"),
         ({"ref_image": "SOUND"}, "ref_image", "is a sound: expected a picture"),
         ({"steps": 3, "num_inference_steps": 4}, "sampling.steps", "given twice"),
+        ({"shots": [{"start": 0, "ref_image": "/etc/passwd"}]}, "shots.0.ref_image", "there is no file '/etc/passwd'"),
+        ({"shots": [{"start": 0, "ref_image": "SOUND"}]}, "shots.0.ref_image", "expected a picture"),
+        ({"shots": [{"start": 0, "drive": "/etc/passwd"}]}, "shots.0.drive", "there is no file '/etc/passwd'"),
+        ({"drive": "/etc/passwd"}, "drive", "there is no file '/etc/passwd'"),
+        ({"shots": [{"start": 0, "path": "x"}]}, "shots", "'path' is no field of a shot"),
+        ({"shots": [{"start": 0, "cut": "soft"}]}, "shots.cut", "expected hard or continue"),
+        ({"shots": "all"}, "shots", "is no list"),
+        ({"shots.3.ref_image": "file_none"}, "shots", "there is no such shot"),
         ({"preset": "best"}, None, "there is no preset 'best'"),
         ({"mood": "calm", "prompt": "x"}, "mood", "two prompts"),
     ],
@@ -218,7 +252,7 @@ def test_parts_of_a_video_are_sent_as_asked(server: Server, sound: str) -> None:
 def test_what_cannot_be_is_refused_with_its_field(
     server: Server, sound: str, fields: dict[str, Any], field: str | None, says: str
 ) -> None:
-    fields = {name: sound if value == "SOUND" else value for name, value in fields.items()}
+    fields = json.loads(json.dumps(fields).replace("SOUND", sound))
     error = refused(server.client.post("/v1/videos", json={"audio": sound, **fields}), 400)
     assert (error["code"], error["field"], error["param"]) == ("invalid_request", field, field)
     assert says in error["message"]

@@ -18,7 +18,7 @@ from soundreel.types import CancelFlag, Progress, Stage
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105 - of these tests
 
-LONG = {"width": 256, "height": 256, "infer_frames": 8, "frames": LONG_JOB["window.frames"], "engine": "draft"}
+LONG = {"width": 128, "height": 128, "infer_frames": 8, "frames": LONG_JOB["window.frames"], "engine": "draft"}
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +63,30 @@ def test_a_request_gives_the_same_result_there_as_here(client: Client, tune: Pat
     assert made.recipe["fingerprint"] == expected.recipe["fingerprint"]
     assert {progress.stage for progress in told} <= set(Stage)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here.mp4", "there.mp4"]
+
+
+def test_shots_go_there_with_their_pictures(client: Client, tune: Path, cover: Path, tmp_path: Path) -> None:
+    shots = [{"start": 0, "ref_image": cover}, {"start": 1, "prompt": "red"}, {"start": 2, "ref_image": cover}]
+    request = Request(audio=tune, frames=40, width=64, height=64, engine="draft", shots=shots)
+    here, there = (request.replace(output=tmp_path / name) for name in ("here.mp4", "there.mp4"))
+    made, expected = client.generate(there), generate(here)
+    assert frames_of(made.path) == frames_of(expected.path)
+    assert made.plan.shots == expected.plan.shots
+    assert made.recipe["fingerprint"] == expected.recipe["fingerprint"]
+
+
+def test_a_storyboard_is_rendered_there(
+    server: Server, tune: Path, cover: Path, token_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "song.toml").write_text(
+        f'song = "{tune}"\n[defaults]\nwidth = 64\nheight = 64\nframes = 32\n'
+        f'[[shot]]\nprompt = "blue"\n[[shot]]\nstart = 1\nref_image = "{cover}"\n'
+    )
+    there = ("--remote", server.address, "--token-file", token_file)
+    done = run_here(capsys, tmp_path / "song.toml", "-o", tmp_path / "a.mp4", *there)
+    assert done.code == 0, done.err
+    run_here(capsys, tmp_path / "song.toml", "-o", tmp_path / "b.mp4", "--engine", "draft")
+    assert frames_of(tmp_path / "a.mp4") == frames_of(tmp_path / "b.mp4")
 
 
 def test_the_same_request_again_is_the_same_job(client: Client, server: Server, tune: Path, tmp_path: Path) -> None:

@@ -10,18 +10,30 @@ from typing import Any
 import pytest
 
 from soundreel.errors import InputError
+from soundreel.server.database import Database
 from soundreel.server.errors import RefusedError
 from soundreel.server.jobs import Failure, Job, Lease, NewJob, State, Upload
 from soundreel.server.queue import MOST_OVERTAKEN, Queue
 from soundreel.server.schema import MIGRATIONS
 from soundreel.server.settings import Limits
+from soundreel.server.upload_table import UploadTable
 
 LEASE = Lease.of("worker", os.getpid())
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Queue:
-    return Queue(tmp_path / "queue.db", busy_seconds=0.1)
+def database(tmp_path: Path) -> Database:
+    return Database(tmp_path / "queue.db", busy_seconds=0.1)
+
+
+@pytest.fixture
+def queue(database: Database) -> Queue:
+    return Queue(database)
+
+
+@pytest.fixture
+def uploads(database: Database) -> UploadTable:
+    return UploadTable(database)
 
 
 def new(**changed: Any) -> NewJob:
@@ -48,12 +60,13 @@ def kinds(queue: Queue, job: Job) -> list[str]:
 # order
 
 
-def test_the_first_by_priority_then_by_age_whatever_the_clock_says(tmp_path: Path) -> None:
+def test_the_first_by_priority_then_by_age_whatever_the_clock_says(database: Database) -> None:
     clock = iter(range(1_000, 0, -1))  # it is set back all the time
-    queue = Queue(tmp_path / "queue.db", clock=lambda: float(next(clock)))
+    queue = Queue(database, clock=lambda: float(next(clock)))
     first, second, urgent = add(queue), add(queue), add(queue, priority=5)
     assert [queue.position(job) for job in (first, second, urgent)] == [1, 2, 0]
-    assert queue.positions() == {first.id: 1, second.id: 2, urgent.id: 0}
+    assert queue.positions([first, second, urgent]) == {first.id: 1, second.id: 2, urgent.id: 0}
+    assert queue.positions([]) == {}
     assert [take(queue).id for _ in range(3)] == [urgent.id, first.id, second.id]
     assert queue.take("draft", None, LEASE) is None
     assert queue.take("native", None, LEASE) is None
@@ -122,9 +135,11 @@ def test_cancel_ends_a_waiting_job_at_once_and_marks_a_running_one(queue: Queue)
     assert queue.retry(running.id).is_cancelled is False
 
 
-def test_a_deleted_job_is_shown_no_more_and_its_uploads_go_with_the_last_that_reads_them(queue: Queue) -> None:
+def test_a_deleted_job_is_shown_no_more_and_its_uploads_go_with_the_last_that_reads_them(
+    queue: Queue, uploads: UploadTable
+) -> None:
     for name in ("one", "two"):
-        queue.add_upload(upload(name), Limits())
+        uploads.add(upload(name), Limits())
     first = add(queue, files={"audio": "one", "ref_image": "two"})
     second = add(queue, files={"audio": "one"})
     take(queue)
@@ -137,12 +152,12 @@ def test_a_deleted_job_is_shown_no_more_and_its_uploads_go_with_the_last_that_re
     assert queue.deleted() == [first.id]
     assert queue.forget(first.id) == ["two"]
     with pytest.raises(RefusedError, match="made of this file"):
-        queue.delete_upload("one")
+        uploads.delete("one")
     queue.delete(second.id)
     assert queue.forget(second.id) == ["one"]
-    assert queue.unread_uploads(time.time()) == ["one", "two"]
-    queue.delete_upload("two")
-    assert [left.id for left in queue.uploads()] == ["one"]
+    assert uploads.unread(time.time()) == ["one", "two"]
+    uploads.delete("two")
+    assert [left.id for left in uploads.newest()] == ["one"]
 
 
 def upload(name: str, size: int = 10) -> Upload:
@@ -176,18 +191,19 @@ def test_what_is_too_much_may_come_again_later(queue: Queue, limits: Limits, say
     queue.add(new(), limits)
 
 
-def test_uploads_take_no_more_than_they_may(queue: Queue) -> None:
-    queue.add_upload(upload("one", 60), Limits(stored_bytes=100))
+def test_uploads_take_no_more_than_they_may(uploads: UploadTable) -> None:
+    uploads.add(upload("one", 60), Limits(stored_bytes=100))
     with pytest.raises(RefusedError, match="all the room") as refused:
-        queue.add_upload(upload("two", 60), Limits(stored_bytes=100))
+        uploads.add(upload("two", 60), Limits(stored_bytes=100))
     assert refused.value.status == 429
 
 
 # the file
 
 
-def test_while_another_process_writes_reads_go_on_and_writes_are_refused_for_a_moment(tmp_path: Path) -> None:
-    queue = Queue(tmp_path / "queue.db", busy_seconds=0.05)
+def test_while_another_process_writes_reads_go_on_and_writes_are_refused_for_a_moment(
+    queue: Queue, tmp_path: Path
+) -> None:
     job = add(queue)
     other = sqlite3.connect(tmp_path / "queue.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -200,29 +216,29 @@ def test_while_another_process_writes_reads_go_on_and_writes_are_refused_for_a_m
     assert queue.counts()[State.QUEUED] == 2
 
 
-def test_a_full_disk_is_said_and_nothing_is_half_done(queue: Queue) -> None:
+def test_a_full_disk_is_said_and_nothing_is_half_done(queue: Queue, database: Database) -> None:
     job = add(queue)
-    pages = queue._writer.execute("PRAGMA page_count").fetchone()[0]
-    queue._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    pages = database.writer.execute("PRAGMA page_count").fetchone()[0]
+    database.writer.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(RefusedError, match="disk is full") as refused:
         for _ in range(200):
             add(queue, fields={"prompt": "x" * 1000})
     assert refused.value.status == 507
     there = queue.counts()[State.QUEUED]
     assert all(kinds(queue, found) == ["created"] for found in queue.page(limit=100))
-    queue._writer.execute("PRAGMA max_page_count = 1000000")
+    database.writer.execute("PRAGMA max_page_count = 1000000")
     add(queue)
     assert queue.counts()[State.QUEUED] == there + 1
     assert queue.job(job.id).state is State.QUEUED
 
 
 def test_a_queue_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
-    Queue(tmp_path / "queue.db").close()
+    Database(tmp_path / "queue.db").close()
     later = sqlite3.connect(tmp_path / "queue.db")
     later.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     later.commit()
     with pytest.raises(InputError, match="written by a later soundreel"):
-        Queue(tmp_path / "queue.db")
+        Database(tmp_path / "queue.db")
 
 
 def test_many_threads_take_each_job_once(queue: Queue) -> None:
@@ -242,7 +258,7 @@ def test_many_threads_take_each_job_once(queue: Queue) -> None:
     assert sorted(taken) == sorted(jobs)
 
 
-def test_a_page_of_ten_thousand_waiting_jobs_is_listed_by_its_index(queue: Queue) -> None:
+def test_a_page_of_ten_thousand_waiting_jobs_is_listed_by_its_index(queue: Queue, database: Database) -> None:
     """Its time is measured in benchmarks/server.py; here, that no table is read to its end for it."""
     add(queue)
     for sql in (
@@ -250,5 +266,5 @@ def test_a_page_of_ten_thousand_waiting_jobs_is_listed_by_its_index(queue: Queue
         "SELECT * FROM jobs WHERE state = 'queued' AND engine = 'draft' ORDER BY priority DESC, seq LIMIT 1",
         "SELECT * FROM jobs WHERE id = 'x'",
     ):
-        plan = " ".join(row["detail"] for row in queue._read(f"EXPLAIN QUERY PLAN {sql}"))
+        plan = " ".join(row["detail"] for row in database.read(f"EXPLAIN QUERY PLAN {sql}"))
         assert "TEMP B-TREE" not in plan

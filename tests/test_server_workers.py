@@ -81,9 +81,6 @@ def test_a_native_worker_renders_what_the_command_does_one_job_after_the_other(t
         uploaded = server.upload(sound)
         body = {"audio": uploaded, "size": "64x64", "window": {"frames": 9}, "infer_frames": 8, "steps": 1}
         jobs = [good(server.client.post("/v1/videos", json=body))["id"] for _ in range(2)]
-        plan = good(server.client.post("/v1/plan", json=body))
-        assert (plan["engine"], plan["model"]) == ("native", "tiny")
-        assert plan["memory_bytes"] > 0
         done = [server.ended(job) for job in jobs]
         assert [job["state"] for job in done] == ["succeeded", "succeeded"], done
         assert len(server.worker_pids()) == 1  # the first one's session had all that the second needs

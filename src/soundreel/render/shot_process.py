@@ -132,7 +132,7 @@ def _work(job: Job, pipe: _Pipe, stop: CancelFlag) -> None:
 def take_part(
     job: Job, engines: Engines, report: Report, stop: CancelFlag, on_stored: Callable[[Clip], object]
 ) -> None:
-    """Render chains of another process's render until none is left.
+    """Render shots of another process's render until none is left.
 
     Raises:
         EngineError: this process would make other pictures.

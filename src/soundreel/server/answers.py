@@ -1,6 +1,5 @@
 """Answers in JSON, and how errors become them."""
 
-import json
 import logging
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from soundreel.errors import InputError, SoundreelError
 from soundreel.server.errors import INTERNAL, PathHider, RefusedError, failure_of
 from soundreel.server.jobs import Failure
 from soundreel.server.ranges import RangeError
+from soundreel.server.snapshots import as_bytes
 
 LOG: Final = logging.getLogger("soundreel.server")
 
@@ -20,8 +20,7 @@ JSON: Final = "application/json"
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Plain data as JSON."""
-    body = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
-    return Response(body, status, headers=headers, media_type=JSON)
+    return Response(as_bytes(data), status, headers=headers, media_type=JSON)
 
 
 def refusal(error: RefusedError) -> Response:

@@ -11,28 +11,26 @@ from starlette.routing import Route
 
 from soundreel.errors import InputError
 from soundreel.server import views
-from soundreel.server.answers import answer
-from soundreel.server.errors import PathHider, RefusedError
+from soundreel.server.answers import JSON, answer
+from soundreel.server.errors import PathHider, RefusedError, not_found
 from soundreel.server.events import stream_jobs
 from soundreel.server.forms import Form, check_room, read_form, read_json_body
 from soundreel.server.helper import PLAN_SECONDS, Helper
 from soundreel.server.jobs import Job, State, Upload
 from soundreel.server.live import Hub
+from soundreel.server.names import UPLOADED, known_name, uploaded_field
+from soundreel.server.new_jobs import new_job
 from soundreel.server.openapi import document
+from soundreel.server.placement import plan_request
 from soundreel.server.queue import Queue
 from soundreel.server.ranges import send_file
 from soundreel.server.security import COOKIE, is_token
 from soundreel.server.settings import Settings
+from soundreel.server.snapshots import Snapshots
+from soundreel.server.storyboard_api import StoryboardApi
 from soundreel.server.supervisor import Supervisor
-from soundreel.server.uploads import UPLOAD_FIELDS, Uploads
-from soundreel.server.wire import (
-    OPENAI_NAMES,
-    Wanted,
-    new_job,
-    plan_request,
-    read_wanted,
-    text_values,
-)
+from soundreel.server.uploads import Uploads
+from soundreel.server.wire import Wanted, read_wanted, text_values
 from soundreel.server.worker import PARTIAL, PREVIEW, VIDEO
 from soundreel.version import __version__
 
@@ -54,10 +52,13 @@ class Api:
         self._settings, self._queue, self._uploads = settings, queue, uploads
         self._supervisor, self._hub, self._hide = supervisor, hub, hide
         self._planner = Helper(is_limited=False)
+        self._storyboards = StoryboardApi(settings, queue, uploads, hide, self._added)
+        self._snapshots = Snapshots(queue, hub)
 
     def close(self) -> None:
         """End the processes that belong to it."""
         self._planner.close()
+        self._storyboards.close()
 
     def routes(self) -> list[Route]:
         """Paths, methods and doors."""
@@ -76,6 +77,10 @@ class Api:
             ("GET", "/v1/videos/{id}/events", self.events),
             ("POST", "/v1/videos/{id}/cancel", self.cancel),
             ("POST", "/v1/videos/{id}/retry", self.retry),
+            ("GET", "/v1/videos/{id}/storyboard", self._storyboards.of_video),
+            ("POST", "/v1/videos/{id}/shots/{name}/redo", self._storyboards.redo),
+            ("POST", "/v1/storyboards", self._storyboards.write),
+            ("POST", "/v1/storyboards/read", self._storyboards.read),
             ("GET", "/v1/events", self.all_events),
             ("POST", "/v1/plan", self.plan),
             ("POST", "/v1/files", self.upload),
@@ -148,9 +153,15 @@ class Api:
             raise RefusedError(400, "invalid_request", f"Idempotency-Key: expected 1 to {IDEMPOTENCY_LETTERS} letters")
         form = await read_form(request, self._uploads, self._settings.limits)
         job, is_new = await run_in_threadpool(self._create, form, key)
-        if is_new:
-            self._supervisor.wake()
-            self._hub.changed(job.id)
+        return self._added(job) if is_new else self._told(job)
+
+    def _added(self, job: Job) -> Response:
+        """The answer with a new job, of which workers and listeners are told."""
+        self._supervisor.wake()
+        self._hub.changed(job.id)
+        return self._told(job)
+
+    def _told(self, job: Job) -> Response:
         return answer(self._shown(job), 200, {"Location": f"/v1/videos/{job.id}"})
 
     def _create(self, form: Form, key: str | None) -> tuple[Job, bool]:
@@ -177,16 +188,16 @@ class Api:
     def _wanted(self, form: Form, kept: list[Upload]) -> tuple[Wanted, Mapping[str, Upload]]:
         """What a form asks for; its files are kept, and added to `kept`."""
         fields = form.fields if form.is_json else text_values(form.fields)
-        unknown = next((name for name in form.files if name not in UPLOAD_FIELDS), None)
+        unknown = next((name for name in form.files if uploaded_field(known_name(name)) is None), None)
         if unknown is not None:
-            raise InputError(f"there is no file {unknown!r}: expected {', '.join(UPLOAD_FIELDS)}", field=unknown)
+            raise InputError(f"there is no file {unknown!r}: expected {', '.join(UPLOADED)}", field=unknown)
         twice = next((name for name in form.files if name in fields), None)
         if twice is not None:
             raise InputError(f"{twice} is given twice: give it once", field=twice)
         read_wanted({**fields, **dict.fromkeys(form.files, "a file")})  # before any time is spent on files
         sent = dict(fields)
         for name, file in form.files.items():
-            upload = self._uploads.keep(file.path, file.name, file.sha256, field=OPENAI_NAMES.get(name, name))
+            upload = self._uploads.keep(file.path, file.name, file.sha256, field=known_name(name))
             kept.append(upload)
             sent[name] = upload.id
         wanted = read_wanted(sent)
@@ -206,14 +217,17 @@ class Api:
             newest_first=order == "desc",
             state=None if state is None else State(_choice(request, "state", tuple(map(str, State)))),
         )
-        positions = await run_in_threadpool(self._queue.positions)
-        rows = [views.video(job, self._hub.live(job.id), positions.get(job.id)) for job in found[:limit]]
+        shown = found[:limit]
+        positions = await run_in_threadpool(self._queue.positions, shown)
+        rows = [views.video(job, self._hub.live(job.id), positions.get(job.id)) for job in shown]
         return answer(views.listed(rows, has_more=len(found) > limit))
 
     async def show(self, request: Request) -> Response:
         """A job as it is now; one that has failed is no error of this request."""
-        job = self._queue.job(request.path_params["id"])  # a read of one row: quicker here than in a thread
-        return answer(self._shown(job))
+        snapshot = self._snapshots.of(request.path_params["id"])  # a row at most: quicker here than in a thread
+        if snapshot is None:
+            raise not_found(f"video {request.path_params['id']!r}")
+        return Response(snapshot, media_type=JSON)
 
     def _shown(self, job: Job) -> dict[str, Any]:
         return views.video(job, self._hub.live(job.id), self._queue.position(job))
@@ -277,7 +291,7 @@ class Api:
 
     def _stream(self, job: str | None) -> Response:
         return StreamingResponse(
-            stream_jobs(self._hub, self._queue, job),
+            stream_jobs(self._hub, self._queue, self._snapshots, job),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -320,12 +334,12 @@ class Api:
     async def files(self, request: Request) -> Response:
         """The newest uploads."""
         limit = _number(request, "limit", DEFAULT_PAGE, 1, MOST_PAGE)
-        found = await run_in_threadpool(self._queue.uploads, limit=limit + 1)
+        found = await run_in_threadpool(self._uploads.newest, limit=limit + 1)
         return answer(views.listed(list(map(views.file, found[:limit])), has_more=len(found) > limit))
 
     async def file(self, request: Request) -> Response:
         """An upload."""
-        return answer(views.file(self._queue.upload(request.path_params["id"])))
+        return answer(views.file(self._uploads.find(request.path_params["id"])))
 
     async def delete_file(self, request: Request) -> Response:
         """Remove an upload that no job reads."""
@@ -335,12 +349,12 @@ class Api:
 
     async def file_content(self, request: Request) -> Response:
         """An upload's bytes; a browser that asks for more than a sound or picture gets them as a download."""
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         return await send_file(request, self._uploads.path(upload), "application/octet-stream")
 
     async def picture(self, request: Request) -> Response:
         """A small JPEG of an uploaded picture."""
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         return await send_file(request, await run_in_threadpool(self._uploads.picture, upload), "image/jpeg")
 
     async def peaks(self, request: Request) -> Response:
@@ -349,7 +363,7 @@ class Api:
 
     async def analysis(self, request: Request) -> Response:
         """All that is heard in an uploaded song, with its outline."""
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         peaks, song = await asyncio.gather(
             run_in_threadpool(self._uploads.heard, upload, "peaks"),
             run_in_threadpool(self._uploads.heard, upload, "analyse"),
@@ -357,7 +371,7 @@ class Api:
         return answer({"object": "analysis", "file": upload.id, **song, "outline": peaks})
 
     async def _heard(self, request: Request, what: str) -> Response:
-        upload = self._queue.upload(request.path_params["id"])
+        upload = self._uploads.find(request.path_params["id"])
         return answer({"file": upload.id, **await run_in_threadpool(self._uploads.heard, upload, what)})
 
 

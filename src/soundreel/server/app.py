@@ -22,6 +22,7 @@ from soundreel.disk.locks import locked
 from soundreel.errors import InputError, SoundreelError
 from soundreel.server.answers import Errors
 from soundreel.server.api import Api
+from soundreel.server.database import Database
 from soundreel.server.errors import PathHider
 from soundreel.server.live import Hub
 from soundreel.server.page import page_routes
@@ -29,6 +30,7 @@ from soundreel.server.queue import Queue
 from soundreel.server.security import Guard
 from soundreel.server.settings import Settings
 from soundreel.server.supervisor import Supervisor
+from soundreel.server.upload_table import UploadTable
 from soundreel.server.uploads import Uploads
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -60,10 +62,11 @@ def opened(settings: Settings) -> Iterator[Server]:
     with locked(
         settings.data, what=f"what is asked of the server of {str(settings.data)!r}", cure="name another --data"
     ):
-        queue = Queue(settings.database)
+        database = Database(settings.database)
+        queue = Queue(database)
         hide = PathHider(_places(settings))
         hub = Hub()
-        uploads = Uploads(settings, queue, hide)
+        uploads = Uploads(settings, UploadTable(database), hide)
         supervisor = Supervisor(settings, queue, uploads, hub, hide)
         api = Api(settings, queue, uploads, supervisor, hub, hide)
         try:
@@ -73,7 +76,7 @@ def opened(settings: Settings) -> Iterator[Server]:
             supervisor.stop()
             api.close()
             uploads.close()
-            queue.close()
+            database.close()
 
 
 def check_reach(settings: Settings) -> None:
@@ -165,7 +168,8 @@ def serve(settings: Settings, on_ready: Callable[[str], object]) -> None:
 @contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # with its protocol said asyncio sets TCP_NODELAY: else every second packet of an answer waits for 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name != "nt":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

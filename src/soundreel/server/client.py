@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, TypeVar
@@ -16,16 +18,25 @@ import httpx
 
 from soundreel.disk import durable
 from soundreel.disk.outputs import Inputs
-from soundreel.errors import Cancelled, EngineError, InputError, MediaError, SoundreelError, WeightsError
+from soundreel.errors import Cancelled, EngineError, InputError, SoundreelError
 from soundreel.fields import fields_of, without_password
 from soundreel.media.files import open_file
 from soundreel.media.mux import verify
 from soundreel.render import naming
 from soundreel.render.recipe import read_recipe
-from soundreel.request import BESIDE_THE_OUTPUT, EngineName, Request, WorkOptions, files_read
+from soundreel.request import (
+    BESIDE_THE_OUTPUT,
+    EngineName,
+    Request,
+    ShotRequest,
+    WorkOptions,
+    files_read,
+)
 from soundreel.request.checks import check_url
-from soundreel.server.wire import FIELDS, UPLOADED, public_fields
-from soundreel.types import CancelFlag, Check, Clip, Plan, Progress, Report, Result, Shot, Stage, go_on
+from soundreel.server.names import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED, is_word
+from soundreel.server.remote_jobs import BusyError, error_of, made_error, plan_of, progress_of
+from soundreel.server.wire import public_fields
+from soundreel.types import CancelFlag, Check, Report, Result, go_on
 from soundreel.units import StrPath
 
 POLL_SECONDS: Final = 0.5
@@ -40,18 +51,9 @@ CHUNK_BYTES: Final = 2**20
 
 T = TypeVar("T")
 
-ERRORS: Final[Mapping[str, type[SoundreelError]]] = {
-    "invalid_request": InputError,
-    "unreadable_file": MediaError,
-    "media_error": MediaError,
-    "weights_error": WeightsError,
-    "cancelled": Cancelled,
-    "unauthorized": InputError,
-    "too_large": InputError,
-}
-"""What this side raises for the codes of answers; `EngineError` for all others."""
-
-HERE: Final = frozenset({"output.path", "output.dir", "output.settings", "output.preview", "recipe", "engine"})
+HERE: Final = frozenset(
+    {"output.path", "output.dir", "output.settings", "output.preview", "recipe", "storyboard", "engine"}
+)
 """Fields that are of this side, or become the server's name of a model."""
 
 BY_NAME: Final = frozenset({"compute.models", "compute.loras", "server.workflow"})
@@ -127,7 +129,7 @@ class Client:
         try:
             return self._answer("POST", "/v1/plan", json=body | uploads)
         finally:
-            self._forget(uploads.values())
+            self._forget(set(uploads.values()))
 
     def _ask(self, request: Request, *, is_new: bool, check: Check) -> dict[str, Any]:
         """The job for a request."""
@@ -139,7 +141,7 @@ class Client:
         try:
             job = self._answer("POST", "/v1/videos", check, json=body | uploads, headers={"Idempotency-Key": key})
         except BaseException:
-            self._forget(uploads.values())
+            self._forget(set(uploads.values()))
             raise
         self._forget(set(uploads.values()) - set(job["request"]["files"].values()))
         if job["state"] in {"failed", "cancelled"}:
@@ -247,14 +249,18 @@ class Client:
 
     def _send_files(self, request: Request, check: Check = go_on) -> dict[str, str]:
         uploads: dict[str, str] = {}
+        sent: dict[str, str] = {}  # by paths: a picture may be that of many shots
         for name, path in _files(request).items():
+            place = os.fspath(path)
             try:
-                uploads[name] = self._patiently(lambda path=path: self._send_file(path), check)  # type: ignore[misc]
+                if place not in sent:
+                    sent[place] = self._patiently(partial(self._send_file, place), check)
             except BaseException as error:
-                self._forget(uploads.values())
+                self._forget(sent.values())
                 if isinstance(error, SoundreelError):
                     error.field = name
                 raise
+            uploads[name] = sent[place]
         return uploads
 
     def _send_file(self, path: StrPath) -> str:
@@ -293,7 +299,7 @@ class Client:
         while True:
             try:
                 found = ask()
-            except (httpx.TransportError, _BusyError) as error:
+            except (httpx.TransportError, BusyError) as error:
                 if not self._has_answered or time.monotonic() > end:
                     raise EngineError(
                         f"no soundreel server answers at {self._shown} ({type(error).__name__}): is it running, and is "
@@ -308,10 +314,6 @@ class Client:
             wait = min(5.0, 2 * wait)
 
 
-class _BusyError(Exception):
-    """The server cannot answer at this moment."""
-
-
 def _resumes(work: WorkOptions) -> bool:
     """Whether what is there is gone on with; `InputError` for what only a render here can."""
     given = {"--work-dir": work.work_dir, "--keep-work": work.keep_work, "--redo-clip": work.redo_clip}
@@ -322,9 +324,19 @@ def _resumes(work: WorkOptions) -> bool:
 
 
 def _refuse_what_is_the_servers(request: Request) -> None:
-    plain = Request(audio=request.audio)
+    plain, plain_shot = Request(audio=request.audio), ShotRequest()
+    for field in fields_of(ShotRequest):
+        is_sent = field.name in SHOT_FIELDS or field.name in SHOT_FILES
+        if not is_sent and any(field.of(shot) != field.of(plain_shot) for shot in request.shots):
+            raise InputError(f"{field.leaf} of a shot is the server's to say: leave it out with --remote", field=SHOTS)
     for field in fields_of(Request):
-        is_ours = field.name in FIELDS or field.name in UPLOADED or field.name in HERE or field.name in BY_NAME
+        is_ours = (
+            field.name in FIELDS
+            or field.name == SHOTS
+            or field.name in UPLOADED
+            or field.name in HERE
+            or field.name in BY_NAME
+        )
         if not is_ours and field.of(request) != field.of(plain):
             raise InputError(f"{field.flag} is the server's to say: leave it out with --remote", field=field.name)
 
@@ -336,7 +348,10 @@ def _without_names(request: Request) -> Request:
 
 def _files(request: Request) -> dict[str, StrPath]:
     """The files of a request by the fields that they are."""
-    return {name: path for name, field in UPLOADED.items() if (path := field.of(request)) is not None}
+    named = [(name, field, field.of(request)) for name, field in UPLOADED.items()]
+    for number, shot in enumerate(request.shots):
+        named += [(f"{SHOTS}.{number}.{name}", field, field.of(shot)) for name, field in SHOT_FILES.items()]
+    return {name: path for name, field, path in named if path is not None and not is_word(field, path)}
 
 
 def _digest(path: StrPath, check: Check) -> str:
@@ -346,42 +361,3 @@ def _digest(path: StrPath, check: Check) -> str:
             check()
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def progress_of(job: Mapping[str, Any], seconds: float) -> Progress:
-    """How a job goes, as a render here tells of it."""
-    live = job["live"]
-    if live is None:
-        before = job["position"]
-        return Progress(stage=Stage.QUEUE, what=f"{before} before it" if before else "", seconds=seconds)
-    known = {name: live[name] for name in ("what", "clip", "clips", "step", "steps", "done", "total") if live[name]}
-    return Progress(
-        stage=Stage(live["stage"]), **known, seconds=seconds, eta_seconds=live["eta_seconds"], share=live["share"]
-    )
-
-
-def plan_of(request: Request, recipe: Mapping[str, Any]) -> Plan:
-    """The plan that a video was made by, from its recipe."""
-    clips = [Clip(**{f.name: clip[f.name] for f in dataclasses.fields(Clip)}) for clip in recipe["plan"]["clips"]]
-    numbers = sorted({clip.shot for clip in clips})
-    shots = tuple(Shot(index=k, clips=tuple(clip for clip in clips if clip.shot == k)) for k in numbers)
-    return Plan(request=request, shots=shots, audio_seconds=recipe["plan"]["audio_seconds"])
-
-
-def error_of(answer: httpx.Response) -> SoundreelError | _BusyError:
-    """What an answer refuses, as an error of this side."""
-    try:
-        failure = answer.json()["error"]
-        code, message, field = str(failure["code"]), str(failure["message"]), failure.get("field")
-    except (ValueError, KeyError, TypeError):
-        return EngineError(f"the server answers with status {answer.status_code}: is it a soundreel server?")
-    if code == "busy":
-        return _BusyError(message)
-    if code == "unauthorized":
-        message = "the server asks for a token: give the file that it is in with --token-file"
-    return made_error(code, message, field)
-
-
-def made_error(code: str, message: str, field: str | None) -> SoundreelError:
-    """The error for a code."""
-    return ERRORS.get(code, EngineError)(message, field=field)

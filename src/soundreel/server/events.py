@@ -5,15 +5,14 @@ event: deleted          {"id": …}
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
-from soundreel.server import views
 from soundreel.server.jobs import Job, State
 from soundreel.server.live import Hub
 from soundreel.server.queue import Queue
+from soundreel.server.snapshots import Snapshots, as_bytes
 
 BETWEEN_SECONDS: Final = 0.25
 """Between two events of one stream: what happens meanwhile is in the next."""
@@ -22,7 +21,7 @@ SILENCE_SECONDS: Final = 15.0
 """After which a comment is sent, so that proxies and clients know that the stream is there."""
 
 
-async def stream_jobs(hub: Hub, queue: Queue, job: str | None) -> AsyncIterator[bytes]:
+async def stream_jobs(hub: Hub, queue: Queue, snapshots: Snapshots, job: str | None) -> AsyncIterator[bytes]:
     """The events of a job until it has ended, or those of all jobs until nobody listens any more."""
     watch = hub.watch(job)
     try:
@@ -30,10 +29,9 @@ async def stream_jobs(hub: Hub, queue: Queue, job: str | None) -> AsyncIterator[
         changed = {job} if job is not None else {found.id for found in _unfinished(queue)}
         while True:
             sent = time.monotonic()
-            found = {identifier: queue.find(identifier) for identifier in changed}
-            for identifier, one in found.items():
-                yield _event(hub, queue, identifier, one)
-            if hub.is_closed or (job in found and _has_ended(found[job])):
+            for identifier in changed:
+                yield _event(identifier, snapshots.of(identifier))
+            if hub.is_closed or (job in changed and _has_ended(queue.find(job))):
                 return
             await asyncio.sleep(max(0.0, sent + BETWEEN_SECONDS - time.monotonic()))
             while not (changed := await watch.changes(SILENCE_SECONDS)) and not hub.is_closed:
@@ -51,11 +49,7 @@ def _has_ended(found: Job | None) -> bool:
     return found is None or found.has_ended
 
 
-def _event(hub: Hub, queue: Queue, job: str, found: Job | None) -> bytes:
-    if found is None:
-        return _written("deleted", {"id": job})
-    return _written("video", views.video(found, hub.live(job), queue.position(found)))
-
-
-def _written(name: str, data: Any) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data, allow_nan=False, separators=(',', ':'))}\n\n".encode()
+def _event(job: str, snapshot: bytes | None) -> bytes:
+    if snapshot is None:
+        return b"event: deleted\ndata: " + as_bytes({"id": job}) + b"\n\n"
+    return b"event: video\ndata: " + snapshot + b"\n\n"

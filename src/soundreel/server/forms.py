@@ -1,7 +1,6 @@
 """Reading the body of a request as it comes: JSON, or a form whose files go straight to the disk, within limits."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -221,8 +220,3 @@ class _Parts:
 
     def _finish(self) -> None:
         self.is_whole = True
-
-
-def as_json(data: Any) -> bytes:
-    """An answer's body."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False).encode()

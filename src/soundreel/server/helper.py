@@ -15,6 +15,8 @@ from soundreel.units import GIB
 MEMORY_BYTES: Final = 4 * GIB
 """Of address space: what libraries take, the largest picture that is opened, and an hour of analysed sound."""
 
+INSPECTION: Final = "soundreel.server.inspection"
+
 CHECK_SECONDS: Final = 120.0
 LISTEN_SECONDS: Final = 900.0
 PLAN_SECONDS: Final = 120.0
@@ -22,8 +24,9 @@ PLAN_SECONDS: Final = 120.0
 
 @dataclass(frozen=True)
 class Question:
-    """A function of `soundreel.server.inspection`, and what it is asked."""
+    """A function, and what it is asked."""
 
+    module: str
     name: str
     arguments: tuple[Any, ...]
     is_limited: bool
@@ -49,8 +52,8 @@ class Helper:
         self._process: Process | None = None
         self._lock = threading.Lock()
 
-    def ask(self, name: str, *arguments: Any, seconds: float) -> Any:
-        """What a function of `soundreel.server.inspection` returns.
+    def ask(self, name: str, *arguments: Any, seconds: float, module: str = INSPECTION) -> Any:
+        """What a function of a module returns.
 
         Raises:
             SoundreelError: what it raises; `MediaError` where it takes too much memory or time.
@@ -61,7 +64,7 @@ class Helper:
             timer.daemon = True
             timer.start()
             try:
-                process.say(Question(name, arguments, self._is_limited))
+                process.say(Question(module, name, arguments, self._is_limited))
                 answer = process.hear()
             except EOFError:
                 self._process = None
@@ -100,7 +103,7 @@ def _serve(pipe: Pipe) -> None:
         question = pipe.hear()
         if question.is_limited:
             _limit_memory()
-        pipe.say(_answer(getattr(import_module("soundreel.server.inspection"), question.name), question.arguments))
+        pipe.say(_answer(getattr(import_module(question.module), question.name), question.arguments))
 
 
 def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:

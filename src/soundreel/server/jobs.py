@@ -54,6 +54,7 @@ class NewJob:
     plan: Mapping[str, Any]  # `plan_summary`
     seconds: float  # of video
     priority: int = 0
+    id: str = ""  # made when it is added, unless its folder is there already
     idempotency_key: str | None = None
     digest: str = ""  # of what was asked
 

@@ -5,6 +5,7 @@ Written by the supervisor's threads, read by the event loop.
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._lives: dict[str, Live] = {}
+        self._versions: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watches: set[Watch] = set()
@@ -81,6 +83,10 @@ class Hub:
         """How a job goes; None: it does not run."""
         return self._lives.get(job)
 
+    def version(self, job: str) -> int:
+        """A number that rises with every change of a job."""
+        return self._versions[job]
+
     def update(self, job: str, **changes: Any) -> None:
         """A running job has gone on."""
         with self._lock:
@@ -94,7 +100,9 @@ class Hub:
         self.changed(job)
 
     def changed(self, job: str) -> None:
-        """Tell those who watch it; from any thread."""
+        """Tell those who watch it; from any thread, and after the queue has noted it."""
+        with self._lock:
+            self._versions[job] += 1
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: the server ends
                 self._loop.call_soon_threadsafe(self._tell, job)

@@ -19,6 +19,7 @@ class Work:
     attempt: int  # of the job: what an earlier one says is not listened to
     request: Request
     folder: Path  # of the job
+    redo: Mapping[str, Any] | None = None  # the shot, and its seed, that is drawn again of what is in the folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Final
 from soundreel.server.jobs import State
 from soundreel.server.openapi_answers import answer_schemas
 from soundreel.server.openapi_requests import form_schema, request_schema
-from soundreel.server.schemas import TEXT, Schema, closed, ref
+from soundreel.server.schemas import COUNT, TEXT, Schema, closed, maybe, ref
 from soundreel.version import __version__
 
 
@@ -27,6 +27,7 @@ def document() -> Schema:
         "security": [{}, {"token": []}],
         "tags": [
             {"name": "videos", "description": "Jobs and the videos that come out."},
+            {"name": "shots", "description": "Storyboards, and shots that are drawn again."},
             {"name": "files", "description": "Sounds, pictures and videos that jobs read."},
             {"name": "server", "description": "What it offers, and how it is."},
         ],
@@ -148,6 +149,43 @@ def _paths() -> Schema:
             "post": _door(
                 "videos", "Go on with a job that has failed or was cancelled.", job, refused=("404", "409", "503")
             ),
+        },
+        "/v1/videos/{id}/storyboard": {
+            "parameters": [video],
+            "get": _door(
+                "shots",
+                "The storyboard of a job.",
+                {"200": _json("The storyboard.", "Storyboard")},
+                refused=("400", "404", "422"),
+            ),
+        },
+        "/v1/videos/{id}/shots/{name}/redo": {
+            "parameters": [video, _parameter("name", "Of a shot, or of a section: all its shots.")],
+            "post": _door(
+                "shots",
+                "A new job: the video with this shot drawn again, and what depends on it.",
+                job,
+                body=_json_body("Redo"),
+                refused=("400", "404", "409", "413", "422", "429", "503", "507"),
+            ),
+        },
+        "/v1/storyboards": {
+            "post": _door(
+                "shots",
+                "The storyboard of a request; without shots one is proposed for its sound.",
+                {"200": _json("The storyboard.", "Storyboard")},
+                body=_json_body("Request"),
+                refused=("400", "404", "413", "422"),
+            )
+        },
+        "/v1/storyboards/read": {
+            "post": _door(
+                "shots",
+                "A storyboard's text as a request for `POST /v1/videos`.",
+                {"200": _json("The storyboard.", "Storyboard")},
+                body=_json_body("StoryboardText"),
+                refused=("400", "404", "413", "422"),
+            )
         },
         "/v1/events": {
             "get": _door(
@@ -321,5 +359,18 @@ def _schemas() -> Schema:
         "Form": form_schema(),
         "Upload": closed({"file": binary, "purpose": TEXT | {"description": "Not read."}}, "file"),
         "Token": closed({"token": TEXT}, "token"),
+        "Redo": closed({"seed": maybe(COUNT) | {"description": "Of the first clip; null: one that it has not had."}}),
+        "StoryboardText": closed(
+            {
+                "text": TEXT | {"description": "Of the file."},
+                "format": {"type": "string", "enum": ["toml", "json"], "default": "toml"},
+                "files": {
+                    "type": "object",
+                    "additionalProperties": TEXT,
+                    "description": "Ids of files by the names that the storyboard uses: nothing else is opened.",
+                },
+            },
+            "text",
+        ),
         **answer_schemas(),
     }

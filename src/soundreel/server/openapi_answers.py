@@ -40,7 +40,18 @@ def answer_schemas() -> Schema:
                 "fps": COUNT,
                 "seconds": NUMBER,
                 "clips": COUNT,
-                "shots": several(record({"index": COUNT, "start": NUMBER, "stop": NUMBER, "clips": COUNT})),
+                "shots": several(
+                    record(
+                        {
+                            "index": COUNT,
+                            "name": TEXT,
+                            "section": TEXT | {"description": "Of the song; empty: not known."},
+                            "start": NUMBER,
+                            "stop": NUMBER,
+                            "clips": COUNT,
+                        }
+                    )
+                ),
             }
         ),
         "Plan": _plan(),
@@ -107,6 +118,14 @@ def answer_schemas() -> Schema:
                 "energy": record({"per_second": NUMBER, "values": several(NUMBER)}),
                 "strongest": several(record({"start": NUMBER, "duration": NUMBER, "energy": NUMBER})),
                 "outline": {"type": "object", "description": "As GET /v1/files/{id}/peaks has it."},
+            }
+        ),
+        "Storyboard": record(
+            {
+                "object": {"const": "storyboard"},
+                "request": {"type": "object", "description": "For `POST /v1/videos`, as it stands or changed."},
+                "toml": TEXT | {"description": "The storyboard as people edit it, with comments."},
+                "json": {"type": "object", "description": "The same for programs."},
             }
         ),
         "Models": record(

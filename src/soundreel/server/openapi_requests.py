@@ -7,8 +7,19 @@ from typing import Any, Final, get_args, get_origin
 
 from soundreel.fields import Field, Seconds
 from soundreel.presets import MOODS, PRESETS
+from soundreel.server.names import (
+    FIELDS,
+    MOST_PRIORITY,
+    MOST_SHOTS,
+    OPENAI_NAMES,
+    SHOT_FIELDS,
+    SHOT_FILES,
+    SHOTS,
+    UPLOADED,
+    WORDS,
+    kind_of,
+)
 from soundreel.server.schemas import Schema, closed
-from soundreel.server.wire import FIELDS, MOST_PRIORITY, OPENAI_NAMES, UPLOADED, WORDS, kind_of
 
 SCALARS: Final[Mapping[Any, str]] = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
@@ -20,14 +31,34 @@ def request_schema() -> Schema:
         _place(properties, name)[field.leaf] = _field(field)
     for name, field in UPLOADED.items():
         _place(properties, name)[field.leaf] = {
-            "description": f"{field.option.help}: the id of a file.",
+            "description": f"{field.option.help}{_or_a_word(field)}: the id of a file.",
             "anyOf": [{"type": "string"}, closed({"file_id": {"type": "string"}}, "file_id")],
         }
+    properties[SHOTS] = _shots()
     properties |= _words()
     return closed(properties, "audio") | {
         "description": 'Fields may stand in their groups, or by themselves: `{"steps": 4}`, `{"sampling.steps": 4}`.',
         "examples": [{"audio": "file_1f2e3d4c", "prompt": "neon rain", "size": "480x832", "seconds": 8}],
     }
+
+
+def _shots() -> Schema:
+    """The shots of a storyboard."""
+    shot = {name: _field(field) for name, field in SHOT_FIELDS.items()}
+    for name, field in SHOT_FILES.items():
+        shot[name] = {"type": "string", "description": f"{field.option.help}{_or_a_word(field)}: the id of a file."}
+    return {
+        "type": "array",
+        "maxItems": MOST_SHOTS,
+        "items": closed(shot),
+        "description": "The shots of a storyboard, in order; they replace cuts.",
+    }
+
+
+def _or_a_word(field: Field) -> str:
+    """That it may be no file, where it may."""
+    words = ", ".join(f"`{word}`" for word in field.option.words)
+    return f" ({words} by name)" if words else ""
 
 
 def _place(properties: Schema, name: str) -> Schema:
@@ -43,8 +74,10 @@ def form_schema() -> Schema:
     """The same as a form: dotted names, and files as they are."""
     properties: Schema = {name: _field(field) for name, field in FIELDS.items()}
     for name, field in UPLOADED.items():
-        binary = {"type": "string", "format": "binary", "description": f"{field.option.help}: the file, or its id."}
+        says = f"{field.option.help}{_or_a_word(field)}: the file, or its id."
+        binary = {"type": "string", "format": "binary", "description": says}
         properties[name] = binary
+    properties[SHOTS] = {"type": "string", "description": "The shots of a storyboard, as JSON has them."}
     other = {ours: theirs for theirs, ours in OPENAI_NAMES.items()}
     for ours, theirs in other.items():
         properties[theirs] = {**properties[ours], "description": f"Another name of {ours}."}

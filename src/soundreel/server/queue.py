@@ -10,91 +10,39 @@ old as their number says, never by a clock.
 import json
 import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from itertools import groupby
 from typing import Any, Final
 
 from soundreel.disk.processes import is_running
-from soundreel.server.errors import RefusedError, busy, disk_full, not_found, too_much
-from soundreel.server.jobs import CANCELLED, Failure, Job, Lease, NewJob, State, Upload
-from soundreel.server.schema import migrate
+from soundreel.server.database import Database
+from soundreel.server.errors import RefusedError, not_found, too_much
+from soundreel.server.jobs import CANCELLED, Failure, Job, Lease, NewJob, State
+from soundreel.server.rows import JOB, failure_text, job_of, lease_of
 from soundreel.server.settings import Limits
-
-BUSY_SECONDS: Final = 5.0
-"""That a write waits for another process which writes the file: a backup, or somebody who looks into it."""
+from soundreel.server.upload_table import is_read
 
 MOST_OVERTAKEN: Final = 4
 """How many younger jobs may go before one, because their model is loaded."""
 
-_JOB: Final = """
-    SELECT jobs.*, (SELECT json_group_object(field, upload) FROM job_files WHERE job = jobs.seq) AS files FROM jobs
-"""
-
 
 class Queue:
-    """Jobs, their events, and the uploads that they read.
+    """Jobs and their events.
 
     Args:
         clock: seconds since 1970, for what is shown; nothing is decided by it.
     """
 
-    def __init__(
-        self, path: Path, *, clock: Callable[[], float] = time.time, busy_seconds: float = BUSY_SECONDS
-    ) -> None:
-        self._path, self._clock, self._busy_seconds = path, clock, busy_seconds
-        self._lock = threading.Lock()
-        self._writer = self._open()
-        migrate(self._writer)
-        self._readers = threading.local()
-
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        return connection
-
-    def close(self) -> None:
-        """Close the file for writing."""
-        with self._lock:
-            self._writer.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all that is done in the block, or nothing.
-
-        Raises:
-            RefusedError: another process writes for too long, or the disk is full.
-        """
-        with self._lock, _refusing():
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
-
-    def _read(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        if not hasattr(self._readers, "connection"):
-            self._readers.connection = self._open()
-        with _refusing():
-            rows: list[sqlite3.Row] = self._readers.connection.execute(sql, values).fetchall()
-        return rows
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database, self._clock = database, clock
 
     # asking
 
     def find(self, job: str) -> Job | None:
         """A job by its id."""
-        rows = self._read(f"{_JOB} WHERE id = ? AND NOT is_deleted", job)
-        return _job(rows[0]) if rows else None
+        rows = self._database.read(f"{JOB} WHERE id = ? AND NOT is_deleted", job)
+        return job_of(rows[0]) if rows else None
 
     def job(self, job: str) -> Job:
         """A job by its id; `RefusedError` where there is none."""
@@ -115,53 +63,62 @@ class Queue:
             conditions.append(f"seq {'<' if newest_first else '>'} ?")
             values.append(str(self.job(after).seq))
         order = "DESC" if newest_first else "ASC"
-        rows = self._read(f"{_JOB} WHERE {' AND '.join(conditions)} ORDER BY seq {order} LIMIT ?", *values, limit)
-        return [_job(row) for row in rows]
+        rows = self._database.read(
+            f"{JOB} WHERE {' AND '.join(conditions)} ORDER BY seq {order} LIMIT ?", *values, limit
+        )
+        return [job_of(row) for row in rows]
 
     def position(self, job: Job) -> int | None:
         """How many jobs are before it, from 0; None: it does not wait."""
         if job.state is not State.QUEUED:
             return None
-        rows = self._read(
-            "SELECT count(*) FROM jobs WHERE state = 'queued' AND engine = ? AND (priority > ? OR (priority = ? AND "
-            "seq < ?))",
-            job.engine, job.priority, job.priority, job.seq,
-        )  # fmt: skip
-        return int(rows[0][0])
+        return self.positions([job])[job.id]
 
-    def positions(self) -> dict[str, int]:
-        """Of all jobs that wait."""
-        rows = self._read(
-            "SELECT id, row_number() OVER (PARTITION BY engine ORDER BY priority DESC, seq) - 1 AS place FROM jobs "
-            "WHERE state = 'queued'"
-        )
-        return {row["id"]: row["place"] for row in rows}
+    def positions(self, jobs: Iterable[Job]) -> dict[str, int]:
+        """The same for many jobs at once, by their ids; those that do not wait are left out."""
+        waiting = sorted((job for job in jobs if job.state is State.QUEUED), key=_lane_and_age)
+        found: dict[str, int] = {}
+        for (engine, priority), lane in groupby(waiting, key=_lane):
+            before = self._count("priority > ?", engine, priority)
+            last = 0
+            for job in lane:  # each job that waits is counted once, however many are asked for
+                before += self._count("priority = ? AND seq >= ? AND seq < ?", engine, priority, last, job.seq)
+                found[job.id], last = before, job.seq
+        return found
+
+    def _count(self, condition: str, engine: str, *values: int) -> int:
+        sql = f"SELECT count(*) FROM jobs WHERE state = 'queued' AND engine = ? AND {condition}"  # noqa: S608 - our own
+        return int(self._database.read(sql, engine, *values)[0][0])
 
     def counts(self) -> dict[State, int]:
         """How many jobs are in each state."""
-        rows = self._read("SELECT state, count(*) AS jobs FROM jobs WHERE NOT is_deleted GROUP BY state")
+        rows = self._database.read("SELECT state, count(*) AS jobs FROM jobs WHERE NOT is_deleted GROUP BY state")
         found = {State(row["state"]): int(row["jobs"]) for row in rows}
         return {state: found.get(state, 0) for state in State}
 
     def events(self, job: str) -> list[dict[str, Any]]:
         """What has happened to a job."""
-        rows = self._read(
+        rows = self._database.read(
             "SELECT at, kind, says FROM events WHERE job = (SELECT seq FROM jobs WHERE id = ?) ORDER BY seq", job
         )
         return [dict(row) for row in rows]
 
     def has_waiting(self, engine: str) -> bool:
         """Whether a job waits for an engine."""
-        return bool(self._read("SELECT 1 FROM jobs WHERE state = 'queued' AND engine = ? LIMIT 1", engine))
+        return bool(self._database.read("SELECT 1 FROM jobs WHERE state = 'queued' AND engine = ? LIMIT 1", engine))
 
     def running(self) -> list[tuple[Job, Lease | None]]:
         """Jobs that a process has, or had when the server ended."""
-        rows = self._read(f"{_JOB} WHERE state = 'running' ORDER BY seq")
-        return [(_job(row), _lease(row)) for row in rows]
+        rows = self._database.read(f"{JOB} WHERE state = 'running' ORDER BY seq")
+        return [(job_of(row), lease_of(row)) for row in rows]
+
+    def knows(self, job: str) -> bool:
+        """Whether there is such a job, shown or not."""
+        return bool(self._database.read("SELECT 1 FROM jobs WHERE id = ?", job))
 
     def deleted(self) -> list[str]:
         """Jobs that nobody has any more and whose files are still there."""
-        return [row["id"] for row in self._read("SELECT id FROM jobs WHERE is_deleted AND state <> 'running'")]
+        return [row["id"] for row in self._database.read("SELECT id FROM jobs WHERE is_deleted AND state <> 'running'")]
 
     # adding
 
@@ -171,12 +128,12 @@ class Queue:
         Raises:
             RefusedError: the key is of another request, or a limit is reached.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             before = self._with_key(db, new)
             if before is not None:
                 return before, False
             _check_limits(db, new, limits)
-            identifier = f"video_{secrets.token_hex(12)}"
+            identifier = new.id or f"video_{secrets.token_hex(12)}"
             cursor = db.execute(
                 "INSERT INTO jobs (id, priority, engine, model, weights, fields, names, plan, seconds, "
                 "idempotency_key, digest, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -199,14 +156,14 @@ class Queue:
     def _with_key(self, db: sqlite3.Connection, new: NewJob) -> Job | None:
         if new.idempotency_key is None:
             return None
-        row = db.execute(f"{_JOB} WHERE idempotency_key = ?", (new.idempotency_key,)).fetchone()
+        row = db.execute(f"{JOB} WHERE idempotency_key = ?", (new.idempotency_key,)).fetchone()
         if row is None:
             return None
         if row["digest"] != new.digest:
             raise RefusedError(
                 409, "idempotency_key_reused", "this Idempotency-Key came with another request before: take a new one"
             )
-        return _job(row)
+        return job_of(row)
 
     # working
 
@@ -215,7 +172,7 @@ class Queue:
 
         One that needs the networks which are `loaded` goes before others of its priority, a few times at most.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             first = db.execute(
                 "SELECT * FROM jobs WHERE state = 'queued' AND engine = ? ORDER BY priority DESC, seq LIMIT 1",
                 (engine,),
@@ -255,12 +212,12 @@ class Queue:
     def _end(
         self, job: str, state: State, *, failure: Failure | None = None, result: Mapping[str, Any] | None = None
     ) -> bool:
-        with self._writing() as db:
+        with self._database.writing() as db:
             changed = db.execute(
                 "UPDATE jobs SET state = ?, failure = ?, result = ?, ended_at = ?, is_cancelled = 0, worker = NULL, "
                 "worker_pid = NULL, worker_started = NULL WHERE id = ? AND state = 'running'",
                 (
-                    str(state), None if failure is None else json.dumps(_plain(failure)),
+                    str(state), failure_text(failure),
                     None if result is None else json.dumps(result), self._clock(), job,
                 ),
             ).rowcount  # fmt: skip
@@ -274,7 +231,7 @@ class Queue:
         A crash counts; one too many of them in a row, and the job fails with the reason. Returns its new state; None:
         it was not running.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             row = db.execute("SELECT * FROM jobs WHERE id = ? AND state = 'running'", (job,)).fetchone()
             if row is None:
                 return None
@@ -290,7 +247,7 @@ class Queue:
                 "UPDATE jobs SET state = ?, crashes = ?, failure = ?, ended_at = ?, is_cancelled = 0, worker = NULL, "
                 "worker_pid = NULL, worker_started = NULL WHERE seq = ?",
                 (
-                    str(state), crashes, None if failure is None else json.dumps(_plain(failure)),
+                    str(state), crashes, failure_text(failure),
                     None if failure is None else self._clock(), row["seq"],
                 ),
             )  # fmt: skip
@@ -302,12 +259,12 @@ class Queue:
 
     def note(self, job: str, kind: str, says: str) -> None:
         """Note something that has happened to a job."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             self._note(db, job, kind, says)
 
     def has_gone_on(self, job: str) -> None:
         """A running job has stored more of its video: earlier crashes are not its own."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             db.execute("UPDATE jobs SET crashes = 0 WHERE id = ? AND state = 'running' AND crashes > 0", (job,))
 
     # deciding otherwise
@@ -318,12 +275,12 @@ class Queue:
         Raises:
             RefusedError: there is no such job, or it has ended otherwise.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             found = _shown(db, job)
             if found.state is State.QUEUED:
                 db.execute(
                     "UPDATE jobs SET state = 'cancelled', failure = ?, ended_at = ? WHERE id = ?",
-                    (json.dumps(_plain(CANCELLED)), self._clock(), job),
+                    (failure_text(CANCELLED), self._clock(), job),
                 )
                 self._note(db, job, "cancelled")
             elif found.state is State.RUNNING and not found.is_cancelled:
@@ -339,7 +296,7 @@ class Queue:
         Raises:
             RefusedError: there is no such job, or it has not ended, or well.
         """
-        with self._writing() as db:
+        with self._database.writing() as db:
             found = _shown(db, job)
             if found.state not in {State.FAILED, State.CANCELLED}:
                 raise RefusedError(409, "not_failed", f"this video is {found.state}: only what has failed is retried")
@@ -353,7 +310,7 @@ class Queue:
 
     def delete(self, job: str) -> Job:
         """Show a job no more, and stop it; returns it as it was. Its files go when no process has it any more."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             found = _shown(db, job)
             ends = found.state is State.QUEUED
             db.execute(
@@ -366,7 +323,7 @@ class Queue:
 
     def forget(self, job: str) -> list[str]:
         """Remove a deleted job that no process has, with its events; returns uploads that nobody reads any more."""
-        with self._writing() as db:
+        with self._database.writing() as db:
             row = db.execute(
                 "SELECT seq FROM jobs WHERE id = ? AND is_deleted AND state <> 'running'", (job,)
             ).fetchone()
@@ -376,55 +333,7 @@ class Queue:
                 file["upload"] for file in db.execute("SELECT upload FROM job_files WHERE job = ?", (row["seq"],))
             ]
             db.execute("DELETE FROM jobs WHERE seq = ?", (row["seq"],))
-            return [upload for upload in uploads if not _is_read(db, upload)]
-
-    # uploads
-
-    def add_upload(self, upload: Upload, limits: Limits) -> None:
-        """Note an upload that is on the disk.
-
-        Raises:
-            RefusedError: all uploads together would take too much.
-        """
-        with self._writing() as db:
-            (stored,) = db.execute("SELECT coalesce(sum(bytes), 0) FROM uploads").fetchone()
-            if stored + upload.bytes > limits.stored_bytes:
-                raise too_much("the uploads take all the room that they may have: delete some, or try later")
-            db.execute(
-                "INSERT INTO uploads (id, name, kind, bytes, facts, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-                (upload.id, upload.name, upload.kind, upload.bytes, json.dumps(upload.facts), upload.created_at),
-            )
-
-    def upload(self, upload: str) -> Upload:
-        """An upload by its id; `RefusedError` where there is none."""
-        rows = self._read("SELECT * FROM uploads WHERE id = ?", upload)
-        if not rows:
-            raise not_found(f"file {upload!r}")
-        return _upload(rows[0])
-
-    def uploads(self, *, limit: int = 100) -> list[Upload]:
-        """The newest uploads."""
-        return [_upload(row) for row in self._read("SELECT * FROM uploads ORDER BY rowid DESC LIMIT ?", limit)]
-
-    def delete_upload(self, upload: str) -> None:
-        """Forget an upload.
-
-        Raises:
-            RefusedError: there is none, or a job reads it.
-        """
-        with self._writing() as db:
-            if db.execute("SELECT 1 FROM uploads WHERE id = ?", (upload,)).fetchone() is None:
-                raise not_found(f"file {upload!r}")
-            if _is_read(db, upload):
-                raise RefusedError(409, "in_use", "a video is made of this file: delete that first")
-            db.execute("DELETE FROM uploads WHERE id = ?", (upload,))
-
-    def unread_uploads(self, before: float) -> list[str]:
-        """Uploads from before a time that no job reads."""
-        rows = self._read(
-            "SELECT id FROM uploads WHERE created_at < ? AND id NOT IN (SELECT upload FROM job_files)", before
-        )
-        return [row["id"] for row in rows]
+            return [upload for upload in uploads if not is_read(db, upload)]
 
     def _note(self, db: sqlite3.Connection, job: str, kind: str, says: str = "") -> None:
         db.execute(
@@ -438,17 +347,13 @@ def still_runs(lease: Lease | None) -> bool:
     return lease is not None and is_running(lease.pid, lease.started) is True
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What SQLite cannot do at this moment becomes a refusal."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            raise busy() from error
-        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}:
-            raise disk_full() from error
-        raise
+def _lane(job: Job) -> tuple[str, int]:
+    """Jobs of one lane go by their age alone."""
+    return job.engine, job.priority
+
+
+def _lane_and_age(job: Job) -> tuple[str, int, int]:
+    return (*_lane(job), job.seq)
 
 
 def _check_limits(db: sqlite3.Connection, new: NewJob, limits: Limits) -> None:
@@ -459,50 +364,12 @@ def _check_limits(db: sqlite3.Connection, new: NewJob, limits: Limits) -> None:
         raise too_much(f"{seconds / 3600:.1f} hours of video wait already: try again when some are done")
 
 
-def _is_read(db: sqlite3.Connection, upload: str) -> bool:
-    return db.execute("SELECT 1 FROM job_files WHERE upload = ?", (upload,)).fetchone() is not None
-
-
 def _shown(db: sqlite3.Connection, job: str) -> Job:
-    row = db.execute(f"{_JOB} WHERE id = ? AND NOT is_deleted", (job,)).fetchone()
+    row = db.execute(f"{JOB} WHERE id = ? AND NOT is_deleted", (job,)).fetchone()
     if row is None:
         raise not_found(f"video {job!r}")
-    return _job(row)
+    return job_of(row)
 
 
 def _one(db: sqlite3.Connection, job: str) -> Job:
-    return _job(db.execute(f"{_JOB} WHERE id = ?", (job,)).fetchone())
-
-
-def _plain(failure: Failure) -> dict[str, Any]:
-    return {"code": failure.code, "message": failure.message, "field": failure.field}
-
-
-def _job(row: sqlite3.Row) -> Job:
-    same = (
-        "seq", "id", "priority", "engine", "model", "weights", "seconds", "digest", "attempts", "crashes",
-        "created_at", "started_at", "ended_at",
-    )  # fmt: skip
-    failure, result = row["failure"], row["result"]
-    return Job(
-        **{name: row[name] for name in same},
-        state=State(row["state"]),
-        fields=json.loads(row["fields"]),
-        files=json.loads(row["files"]),
-        names=json.loads(row["names"]),
-        plan=json.loads(row["plan"]),
-        is_cancelled=bool(row["is_cancelled"]),
-        is_deleted=bool(row["is_deleted"]),
-        failure=None if failure is None else Failure(**json.loads(failure)),
-        result=None if result is None else json.loads(result),
-    )
-
-
-def _lease(row: sqlite3.Row) -> Lease | None:
-    if row["worker_pid"] is None:
-        return None
-    return Lease(worker=row["worker"], pid=row["worker_pid"], started=row["worker_started"])
-
-
-def _upload(row: sqlite3.Row) -> Upload:
-    return Upload(**{**dict(row), "facts": json.loads(row["facts"])})
+    return job_of(db.execute(f"{JOB} WHERE id = ?", (job,)).fetchone())

@@ -4,6 +4,7 @@ One thread decides; another one for each worker listens. What a worker has said 
 what has become of a job is in the queue before the worker gets the next one.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -34,11 +35,13 @@ from soundreel.server.messages import (
     Word,
     Work,
 )
+from soundreel.server.placement import placed, request_of
 from soundreel.server.processes import Process, how_it_ended
 from soundreel.server.queue import Queue, still_runs
 from soundreel.server.settings import Settings, WorkerSpec
 from soundreel.server.uploads import Uploads
-from soundreel.server.wire import placed, request_of
+
+LOG: Final = logging.getLogger("soundreel.server")
 
 TICK_SECONDS: Final = 0.5
 """Between two looks at what nobody tells of."""
@@ -131,22 +134,34 @@ class Supervisor:
             self._queue.give_back(job.id, why="the server was ended")
         for job_id in self._queue.deleted():
             self._remove(job_id)
+        for folder in (self._settings.data / "jobs").glob("video_*"):
+            if not self._queue.knows(folder.name):  # made for a job that was never added
+                shutil.rmtree(folder, ignore_errors=True)
         self._uploads.sweep()
 
     # the loop
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():
-            with suppress(Empty):
-                self._hear(*self._inbox.get(timeout=TICK_SECONDS))
-                while True:
-                    self._hear(*self._inbox.get_nowait())
-            with suppress(RefusedError):  # the queue cannot be written now: it is tried again
-                for worker in self._workers.values():
-                    self._look_after(worker)
-                for job in self._queue.deleted():
-                    self._remove(job)
+            try:
+                self._look()
+            except RefusedError:  # the queue cannot be written now
+                self._is_stopping.wait(TICK_SECONDS)
+            except Exception:
+                LOG.exception("the supervisor goes on after")
+                self._is_stopping.wait(TICK_SECONDS)
         self._end_all()
+
+    def _look(self) -> None:
+        """Hear what workers say, and do what is to be done; what cannot be done now is tried again."""
+        with suppress(Empty):
+            self._hear(*self._inbox.get(timeout=TICK_SECONDS))
+            while True:
+                self._hear(*self._inbox.get_nowait())
+        for worker in self._workers.values():
+            self._look_after(worker)
+        for job in self._queue.deleted():
+            self._remove(job)
 
     def _hear(self, name: str, number: int, message: object) -> None:
         worker = self._workers.get(name)
@@ -288,7 +303,8 @@ class Supervisor:
             worker.outcome = lambda: self._queue.fail(job.id, failure)
             return True
         folder = self._settings.job_folder(job.id)
-        process.say(Work(job=job.id, attempt=job.attempts, request=request, folder=folder))
+        redo = job.names.get("redo")
+        process.say(Work(job=job.id, attempt=job.attempts, request=request, folder=folder, redo=redo))
         return True
 
     def _has_work(self, worker: Working) -> bool:

@@ -21,8 +21,8 @@ from soundreel.errors import MediaError, SoundreelError
 from soundreel.server.errors import PathHider, RefusedError, failure_of, not_found
 from soundreel.server.helper import CHECK_SECONDS, LISTEN_SECONDS, Helper
 from soundreel.server.jobs import Upload
-from soundreel.server.queue import Queue
 from soundreel.server.settings import Settings
+from soundreel.server.upload_table import UploadTable
 
 UNREAD_SECONDS: Final = 24 * 3600.0
 """After which an upload that no job reads is removed."""
@@ -33,21 +33,18 @@ ARRIVING: Final = "arriving_"
 
 WHAT_IT_MUST_BE: Final[Mapping[str, tuple[str, ...]]] = {
     "audio": ("sound",),
+    "drive": ("sound",),
     "ref_image": ("picture",),
-    "guide.pose_video": ("video", "picture"),
+    "pose_video": ("video", "picture"),
 }
-"""Of the fields that are files, which facts one of must be known of the upload."""
-
-
-UPLOAD_FIELDS: Final = ("audio", "ref_image", "input_reference", "guide.pose_video", "pose_video")
-"""Names under which files may come with a form."""
+"""Of the fields that are files, of a request or of a shot, which facts one of must be known of the upload."""
 
 
 class Uploads:
     """The files, and what looks into them."""
 
-    def __init__(self, settings: Settings, queue: Queue, hide: PathHider) -> None:
-        self._settings, self._queue, self._hide = settings, queue, hide
+    def __init__(self, settings: Settings, table: UploadTable, hide: PathHider) -> None:
+        self._settings, self._table, self._hide = settings, table, hide
         self.folder = self._folder = settings.uploads
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._checker, self._listener = Helper(), Helper()
@@ -89,11 +86,19 @@ class Uploads:
             arrived.rename(place / safe)
             sync(place / safe)
             sync(place)
-            self._queue.add_upload(upload, self._settings.limits)
+            self._table.add(upload, self._settings.limits)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
         return upload
+
+    def find(self, upload: str) -> Upload:
+        """An upload by its id; `RefusedError` where there is none."""
+        return self._table.find(upload)
+
+    def newest(self, *, limit: int) -> list[Upload]:
+        """The newest uploads."""
+        return self._table.newest(limit=limit)
 
     def path(self, upload: Upload) -> Path:
         """Where an upload is."""
@@ -101,7 +106,7 @@ class Uploads:
 
     def paths(self, files: Mapping[str, str]) -> dict[str, Path]:
         """Where the files of a job are, by the fields that they are."""
-        return {field: self.path(self._queue.upload(upload)) for field, upload in files.items()}
+        return {field: self.path(self._table.find(upload)) for field, upload in files.items()}
 
     def check(self, files: Mapping[str, str]) -> dict[str, Upload]:
         """The uploads of a job, each of them what its field needs.
@@ -112,10 +117,10 @@ class Uploads:
         found = {}
         for field, identifier in files.items():
             try:
-                upload = found[field] = self._queue.upload(identifier)
+                upload = found[field] = self._table.find(identifier)
             except RefusedError as error:
                 raise RefusedError(400, "invalid_request", f"{error} for {field}", field=field) from None
-            wanted = WHAT_IT_MUST_BE.get(field, ())
+            wanted = WHAT_IT_MUST_BE.get(field.rpartition(".")[2], ())
             if wanted and not any(kind in upload.facts for kind in wanted):
                 raise RefusedError(
                     400, "invalid_request", f"{upload.name!r} is a {upload.kind}: expected a {wanted[0]}", field=field
@@ -157,12 +162,12 @@ class Uploads:
 
     def remove(self, upload: str) -> None:
         """Remove an upload that no job reads."""
-        self._queue.delete_upload(upload)
+        self._table.delete(upload)
         shutil.rmtree(self._folder / upload, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what is left of uploads that were broken off, or that nobody has read for a day."""
-        for upload in self._queue.unread_uploads(time.time() - UNREAD_SECONDS):
+        for upload in self._table.unread(time.time() - UNREAD_SECONDS):
             with suppress(RefusedError):
                 self.remove(upload)
         for place in self._folder.iterdir():
@@ -173,7 +178,7 @@ class Uploads:
 
     def _is_known(self, upload: str) -> bool:
         try:
-            self._queue.upload(upload)
+            self._table.find(upload)
         except RefusedError as error:
             return error.status != 404
         return True

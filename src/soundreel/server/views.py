@@ -45,7 +45,7 @@ def video(job: Job, live: Live | None = None, position: int | None = None) -> di
         "prompt": job.fields.get("prompt"),
         "seconds": f"{job.seconds:g}",
         "size": f"{width}x{height}",
-        "remixed_from_video_id": None,
+        "remixed_from_video_id": job.names.get("redo", {}).get("of"),
         "error": None if job.failure is None else job.failure.data,
         "engine": result.get("engine") or begun.get("engine") or job.engine,
         "request": {"fields": dict(job.fields), "files": dict(job.files), **job.names},

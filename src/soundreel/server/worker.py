@@ -29,8 +29,8 @@ from soundreel.request import WorkOptions
 from soundreel.server.errors import failure_of
 from soundreel.server.inspection import write_jpeg
 from soundreel.server.messages import Alive, Begun, Failed, Going, Help, Helped, Made, Stop, Stopped, Work
+from soundreel.server.new_jobs import plan_summary
 from soundreel.server.processes import Pipe, end_soon, run
-from soundreel.server.wire import plan_summary
 from soundreel.session import Session
 from soundreel.types import CancelFlag, Progress, Result, Stage
 
@@ -123,10 +123,25 @@ class Worker:
             work.request,
             teller,
             on_start=teller.begin,
-            work=WorkOptions(work_dir=work.folder / WORK, is_shared=True),
+            work=work_options(work),
             cancel=self._stop,
         )
         return result_facts(result)
+
+
+def work_options(work: Work) -> WorkOptions:
+    """How a job is kept: its clips stay, so that a shot of it can be drawn again."""
+    place, redo = work.folder / WORK, work.redo
+    if redo is None:
+        return WorkOptions(work_dir=place, keep_work=True, is_shared=True)
+    return WorkOptions(
+        work_dir=place,
+        keep_work=True,
+        is_shared=True,
+        redo_shot=redo["shot"],
+        redo_seed=redo["seed"],
+        redo_output=work.folder / VIDEO,
+    )
 
 
 def finished_before(folder: Path) -> dict[str, Any] | None:
@@ -140,7 +155,7 @@ def finished_before(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, SoundreelError):
         video.unlink()  # a disk that has lost something: it is rendered again
         return None
-    return {name: begun[name] for name in ("engine", "frames", "fps", "notes", "excerpt", "plan")} | {
+    return {name: begun[name] for name in ("engine", "frames", "fps", "notes", "excerpt", "plan", "clip_seeds")} | {
         "seconds": None,
         "bytes": video.stat().st_size,
     }
@@ -157,6 +172,7 @@ def result_facts(result: Result) -> dict[str, Any]:
         "excerpt": result.excerpt,
         "bytes": result.path.stat().st_size,
         "plan": plan_summary(result.plan),
+        "clip_seeds": [clip.seed for clip in result.plan.clips],
     }
 
 
@@ -185,6 +201,7 @@ class Teller:
             "notes": list(render.notes),
             "excerpt": render.excerpt,
             "plan": plan_summary(render.plan),
+            "clip_seeds": [clip.seed for clip in render.plan.clips],
         }
         write_json(self._folder / BEGUN, facts)
         is_divided = render.division.is_divided or len(render.plan.chains) == 1 or render.is_printed_again
