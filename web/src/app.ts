@@ -35,10 +35,10 @@ export class StudioApp extends Part {
   }
 
   override async firstUpdated(): Promise<void> {
-    const token = new URLSearchParams(location.hash.slice(1)).get("token");
-    if (token) {
-      await ask("POST", "/v1/login", { token }).catch(() => undefined);
-      history.replaceState(null, "", "#new");
+    const given = new URLSearchParams(location.hash.slice(1));
+    if (given.has("token")) {
+      await ask("POST", "/v1/login", { token: given.get("token") }).catch(() => undefined);
+      history.replaceState(null, "", `#${given.get("to") ?? "new"}`);
       this.read();
     }
     await ask("GET", "/v1/status").catch(() => undefined);
@@ -102,6 +102,7 @@ export class StudioApp extends Part {
       <form method="dialog" @submit=${this.enter}>
         <h2 id="login-title">This server asks for its token</h2>
         <p class="muted">It is in the file that <code>--token-file</code> names, on the machine that runs it.</p>
+        <input class="unseen" autocomplete="username" value="soundreel" tabindex="-1" aria-hidden="true" />
         <label for="token">Token</label>
         <input id="token" type="password" autocomplete="current-password" required aria-describedby="token-error" />
         <p id="token-error" class="error" role="alert">${this.loginError}</p>

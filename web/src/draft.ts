@@ -20,6 +20,7 @@ export interface Content {
   quality: number;
   seed: number | null;
   smooth: boolean;
+  isScored: boolean;
   model: string | null;
 }
 
@@ -36,6 +37,7 @@ const EMPTY: Content = {
   quality: 2,
   seed: null,
   smooth: false,
+  isScored: true,
   model: null,
 };
 
@@ -152,6 +154,7 @@ export function toRequest(now: Content): Fields {
   if (now.negative.trim()) body.negative_prompt = now.negative.trim();
   if (now.seed !== null) body.seed = now.seed;
   if (now.smooth) body["output.interpolate"] = "motion";
+  if (now.isScored) body["output.score"] = true;
   if (now.model) body.model = now.model;
   if (now.mode === "storyboard") Object.assign(body, shotFields(now.shots));
   return body;

@@ -9,7 +9,7 @@ import { draft } from "./draft";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
 import { fileName, shape } from "./queue-view";
-import { scoreRows, type Recipe } from "./scores";
+import { scoreFacts, weaknesses, type Recipe } from "./scores";
 import { bytes, clock, when } from "./words";
 
 @customElement("gallery-view")
@@ -75,7 +75,7 @@ export class GalleryView extends Part {
     const title = jobs.title(video);
     const isMarked = this.marked.includes(video.id);
     return html`<article class="tile ${isMarked ? "marked" : ""}">
-      <a href="#gallery/${video.id}" aria-label="${title}, ${when(video.created_at)}"><img src=${video.links.thumbnail!} alt="" loading="lazy" />
+      <a href="#gallery/${video.id}" aria-label="${title}, ${clock(Number(video.seconds))}, ${when(video.created_at)}"><img src=${video.links.thumbnail!} alt="" loading="lazy" />
         <span class="badge">${clock(Number(video.seconds))}</span></a>
       <label class="mark"><input type="checkbox" .checked=${isMarked} aria-label="Mark ${title}, ${when(video.created_at)}, to compare"
         @change=${() => this.mark(video.id)} /></label>
@@ -98,7 +98,7 @@ export class GalleryView extends Part {
         <div class="stage-of">
           <video src=${video.links.content!} controls loop playsinline preload="metadata" aria-label=${title}
             @timeupdate=${(event: Event) => (this.time = (event.target as HTMLVideoElement).currentTime)}></video>
-          ${shots.length > 1 || this.recipe ? this.timeLine(video, shots) : nothing}
+          ${shots.length > 1 || this.recipe?.scores ? this.timeLine(video, shots) : nothing}
           <figure class="sheet"><img src="/v1/videos/${video.id}/sheet" alt="Pictures of the video from beginning to end" /></figure>
         </div>
         <div class="about">
@@ -125,17 +125,25 @@ export class GalleryView extends Part {
   private timeLine(video: Video, shots: PlanShot[]): TemplateResult {
     const total = video.plan.seconds;
     const share = (time: number) => `${(100 * time) / total}%`;
-    const rows = this.recipe ? scoreRows(this.recipe) : [];
-    return html`<div class="score" role="img" aria-label="Shots${rows.map((row) => `, ${row.name} ${row.value}`).join("")}">
-      <div class="score-row">
-        ${shots.map((shot) => html`<span class="score-shot" ${place({ left: share(shot.start), width: share(shot.stop - shot.start) })}>${shot.name || shot.index + 1}</span>`)}
-        <span class="now" ${place({ left: share(this.time) })}></span>
-      </div>
-      ${rows.map(
-        (row) => html`<div class="score-row thin"><span class="score-name small">${row.name} <strong>${row.value}</strong></span>
-          ${row.marks.map((mark) => html`<span class="score-mark" ${place({ left: share(mark), width: "2px" })}></span>`)}</div>`,
-      )}
+    const span = (one: { start: number; stop: number }) => ({ left: share(one.start), width: share(one.stop - one.start) });
+    const facts = this.recipe ? scoreFacts(this.recipe) : [];
+    const weak = this.recipe ? weaknesses(this.recipe) : [];
+    const row = html`<div class="score-row">
+      ${shots.map((shot) => html`<span class="score-shot" ${place(span(shot))}>${shot.name || shot.index + 1}</span>`)}
+      <span class="now" ${place({ left: share(this.time) })}></span>
     </div>`;
+    return html`<div class="score" role="img" aria-label="Shots of the video${weak.length ? ", and how well each follows the sound" : ""}">
+        ${shots.length > 1 ? row : nothing}
+        ${weak.length
+          ? html`<div class="score-row thin">${weak.map(
+              (one) => html`<span class="score-part" title="${one.says}: ${Math.round(100 * (1 - one.weakness))} of 100" ${place(span(one))}
+                ><i ${place({ height: `${Math.max(6, 100 * (1 - one.weakness))}%` })}></i></span>`,
+            )}</div>`
+          : nothing}
+      </div>
+      ${facts.length
+        ? html`<dl class="facts scores">${facts.map((one) => html`<div><dt>${one.name}</dt><dd>${one.value}</dd><p class="small muted">${one.says}</p></div>`)}</dl>`
+        : nothing}`;
   }
 
   private shotList(video: Video, shots: PlanShot[]): TemplateResult {

@@ -134,7 +134,7 @@ export class NewView extends Part {
   }
 
   private fail(error: unknown, otherwise = "render"): void {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = inWordsOfThePage(error instanceof Error ? error.message : String(error));
     const part = error instanceof ApiError && error.field ? partOf(error.field) : otherwise;
     this.errors = { ...this.errors, [part]: message };
   }
@@ -442,6 +442,9 @@ export class NewView extends Part {
             <label class="inline check"><input type="checkbox" .checked=${now.smooth}
               @change=${(event: Event) => draft.set({ smooth: (event.target as HTMLInputElement).checked })} />
               Smoother: 32 pictures a second</label>
+            <label class="inline check"><input type="checkbox" .checked=${now.isScored}
+              @change=${(event: Event) => draft.set({ isScored: (event.target as HTMLInputElement).checked })} />
+              Score it against the sound when it is there</label>
           </details>
         </div>
       </div>
@@ -512,6 +515,14 @@ export class NewView extends Part {
     const message = this.errors[part];
     return html`<p class="error" id="${part}-${id}" role="alert">${message ? html`${icon("warn")}<span>${message}</span>` : nothing}</p>`;
   }
+}
+
+/** Options of the command, as they are called here. */
+const WORDS: Record<string, string> = { "--audio-start": "the start", "--duration": "the length", "--cut": "a cut", "--seed": "the seed" };
+
+function inWordsOfThePage(message: string): string {
+  const changed = message.replace(/--[a-z-]+/g, (option) => WORDS[option] ?? option);
+  return changed.charAt(0).toUpperCase() + changed.slice(1);
 }
 
 function text(event: Event): string {

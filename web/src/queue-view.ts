@@ -55,7 +55,7 @@ export class QueueView extends Part {
       <div class="seen ${video.state}" ${css({ "aspect-ratio": video.size.replace("x", " / ") })}>${this.picture(video)}</div>
       <div class="facts-of">
         <header class="row"><h3 class="ellipsis grow">${title}</h3>
-          <button class="quiet" ?disabled=${video.is_stopping} @click=${() => void this.change(video, "cancel")} aria-label="Cancel ${title}">
+          <button class="quiet" ?disabled=${video.is_stopping} @click=${() => void this.change(video, "cancel")} aria-label="${video.is_stopping ? "Stopping" : "Cancel"} ${title}">
             ${video.is_stopping ? "Stopping" : "Cancel"}
           </button></header>
         <p class="muted small">${shape(video)}</p>
@@ -85,7 +85,7 @@ export class QueueView extends Part {
     return html`<article class="card job slim ${video.state}" aria-label=${title}>
       <div class="facts-of">
         <header class="row wrap"><h3 class="ellipsis grow">${title}</h3>
-          <button class="quiet" @click=${() => void this.change(video, "retry")} aria-label="Try ${title} again">${icon("again")}${isCancelled ? "Go on" : "Try again"}</button>
+          <button class="quiet" @click=${() => void this.change(video, "retry")} aria-label="${isCancelled ? "Go on" : "Try again"}: ${title}">${icon("again")}${isCancelled ? "Go on" : "Try again"}</button>
           <button class="quiet" @click=${() => void this.edit(video)} aria-label="Change the settings of ${title}">Change</button>
           <button class="quiet round" @click=${() => void this.discard(video)} aria-label="Remove ${title}">${icon("trash")}</button></header>
         <p class="muted small">${shape(video)}</p>

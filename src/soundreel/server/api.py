@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -251,7 +252,8 @@ class Api:
             raise RefusedError(409, "not_ready", f"this video is {job.state}{how}")
         if variant == "thumbnail":
             return await send_file(request, await run_in_threadpool(self._thumbnail, job), "image/jpeg")
-        return await send_file(request, folder / VIDEO, "video/mp4", name=f"{job.id}.mp4")
+        sound = self._queue.upload(job.files["audio"])
+        return await send_file(request, folder / VIDEO, "video/mp4", name=f"{Path(sound.name).stem}.mp4")
 
     def _thumbnail(self, job: Job) -> Any:
         folder = self._settings.job_folder(job.id)
