@@ -1,6 +1,7 @@
 """The page of `soundreel studio`, used as people do: in a browser, on the draft engine."""
 
 import json
+import shutil
 import signal
 import socket
 import sys
@@ -14,9 +15,12 @@ import pytest
 from browsing import IS_NEEDED, Person, chromium, what_is_missing
 from command import HANGS_SECONDS, run_here, start
 from serving import LONG_JOB, Server, good, wait_for
+from soundreel import Request
 from soundreel.cli.studio import page_address, reachable
 from soundreel.media.video import read_frames
 from soundreel.server import page as page_module
+from soundreel.server.openapi import document
+from soundreel.storyboard import read_storyboard
 
 MISSING = what_is_missing()
 in_a_browser = pytest.mark.skipif(MISSING is not None and not IS_NEEDED, reason=str(MISSING))
@@ -183,7 +187,10 @@ def test_the_keyboard_is_enough(person: Person, server: Server) -> None:
     person.tabs_to("#render")
     keys.press("Enter")
     person.page.get_by_role("heading", name="Queue").wait_for()
-    assert len(server.ended(newest(server)["id"])["plan"]["shots"]) == len(before) - 1
+    assert len(newest(server)["plan"]["shots"]) == len(before) - 1
+    person.tabs_to("[aria-label='Cancel song']")
+    keys.press("Enter")
+    assert server.ended(newest(server)["id"])["state"] == "cancelled"
 
 
 @in_a_browser
@@ -268,6 +275,63 @@ def test_nothing_moves_for_who_wants_it_still(browser: Any, server: Server, tune
     someone.page.locator(".wave-view, .wave-waiting, .section").first.wait_for()
     assert someone.page.evaluate("document.getAnimations().length") == 0
     someone.context.close()
+
+
+HAND_WRITTEN = """
+song = "tune.flac"
+
+[defaults]
+prompt = "neon rain"
+width = 320
+height = 576
+
+[defaults.window]
+duration = 9.2
+
+[defaults.sampling]
+steps = 12
+infer_frames = 48
+
+[[shot]]
+name = "dawn"
+
+[[shot]]
+start = 4.5
+prompt = "golden hour"
+"""
+
+
+@in_a_browser
+@pytest.mark.skipif("/v1/storyboards" not in document()["paths"], reason="this server writes no storyboards")
+def test_a_storyboard_of_the_page_is_that_of_a_text_editor(person: Person, tune: Path, tmp_path: Path) -> None:
+    shutil.copy(tune, tmp_path)
+    by_hand, by_page = tmp_path / "by_hand.toml", tmp_path / "by_page.toml"
+    by_hand.write_text(HAND_WRITTEN, encoding="utf-8")
+    person.drops(tune)
+    person.page.locator(".section").first.wait_for()
+    person.page.get_by_label("What to see", exact=True).fill("neon rain")
+    person.page.get_by_label("Quality").fill("0")
+    person.clicks("button", "Storyboard")
+    person.page.locator(".shot").first.wait_for()
+    first, *_ = person.draft()["shots"]
+    person.has_draft(shots=[first, {**first, "start": 4.5}], seed=None, isScored=False)
+    person.page.get_by_label("Name").fill("dawn")
+    person.clicks("button", "Next shot")
+    person.page.get_by_label("What to see in this shot").fill("golden hour")
+    with person.page.expect_download() as download:
+        person.clicks("button", "Save the storyboard")
+    assert download.value.suggested_filename == "tune.toml"
+    download.value.save_as(by_page)
+    hand, page = (Request(**read_storyboard(path)).replace(storyboard=None) for path in (by_hand, by_page))
+    assert page == hand
+    edited = by_page.read_text(encoding="utf-8").replace("golden hour", "silver hour")
+    by_page.write_text(edited, encoding="utf-8")
+    person.page.get_by_label("Open a storyboard").set_input_files(by_page)
+    person.page.wait_for_function("localStorage.getItem('soundreel.draft').includes('silver hour')")
+    assert [(shot["name"], shot["prompt"], shot["start"]) for shot in person.draft()["shots"]] == [
+        ("dawn", "", 0),
+        ("", "silver hour", 4.5),
+    ]
 
 
 SILENT_SONG = {

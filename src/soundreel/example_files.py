@@ -7,6 +7,7 @@ from typing import Final
 from soundreel.errors import InputError
 
 SOUND: Final = "tune.flac"
+SONG: Final = "song.mp3"
 PICTURE: Final = "cover.png"
 STORYBOARD: Final = "song.toml"
 

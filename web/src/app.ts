@@ -4,6 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { customElement, query, state } from "lit/decorators.js";
 import { ApiError, ask, LOGIN_NEEDED } from "./api";
 import { Part } from "./base";
+import { doors } from "./doors";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
 import { theme } from "./theme";
@@ -43,6 +44,7 @@ export class StudioApp extends Part {
     }
     await ask("GET", "/v1/status").catch(() => undefined);
     jobs.listen();
+    void doors.load();
   }
 
   private read(): void {

@@ -43,6 +43,7 @@ const EMPTY: Content = {
 
 const KEY = "soundreel.draft";
 export const LEAST_SECONDS = 0.5;
+const MODEL_FPS = 16;
 
 class Draft extends EventTarget {
   now: Content = { ...EMPTY, ...read() };
@@ -78,28 +79,33 @@ class Draft extends EventTarget {
 
   /** The settings of a video as a new draft. */
   async again(video: Video): Promise<void> {
-    const { fields, files } = video.request;
+    await this.lay(video.request.fields, video.request.files, Number(video.seconds));
+    this.set({ model: video.model });
+  }
+
+  /** A request as the server tells it, laid out; `length` is that of the video in seconds, where it is known. */
+  async lay(fields: Fields, files: Record<string, string>, length?: number): Promise<void> {
     const file = (id: string | undefined) => (id ? fileInfo(id).catch(() => null) : Promise.resolve(null));
     const [sound, picture] = await Promise.all([file(files.audio), file(files.ref_image)]);
-    const [width, height] = video.size.split("x").map(Number) as [number, number];
     const sampling = (fields.sampling ?? {}) as { steps?: number };
-    const window = (fields.window ?? {}) as { start?: number };
+    const window = (fields.window ?? {}) as { start?: number; duration?: number; frames?: number };
+    const [width, height] = [Number(fields.width ?? 480), Number(fields.height ?? 832)];
     const { shape, quality } = nearest(width, height, sampling.steps ?? 30);
     const start = window.start ?? 0;
-    const stop = start + Number(video.seconds);
+    const seconds = length ?? window.duration ?? (window.frames ? window.frames / MODEL_FPS : undefined);
+    const end = sound?.facts.sound?.seconds ?? start + (seconds ?? 5);
     this.set({
       sound,
       picture,
       prompt: (fields.prompt as string | undefined) ?? "",
       negative: (fields.negative_prompt as string | undefined) ?? "",
       start,
-      stop,
+      stop: seconds === undefined ? end : Math.min(end, start + seconds),
       ...(await shotsOf(fields, files, start)),
       shape: shape.id,
       quality,
       seed: (fields.seed as number | undefined) ?? null,
       smooth: (fields.output as { interpolate?: string } | undefined)?.interpolate === "motion",
-      model: video.model,
     });
   }
 }
@@ -137,8 +143,8 @@ function read(): Partial<Content> {
 
 const round = (seconds: number) => Math.round(seconds * 1000) / 1000;
 
-/** The body of POST /v1/videos and /v1/plan. */
-export function toRequest(now: Content): Fields {
+/** The body of POST /v1/videos and /v1/plan; `isNamed`: shots are shots, even where they are no more than cuts. */
+export function toRequest(now: Content, { isNamed = false } = {}): Fields {
   const quality = QUALITIES[now.quality] ?? QUALITIES[2]!;
   const shape = SHAPES.find((one) => one.id === now.shape) ?? SHAPES[0]!;
   const body: Fields = {
@@ -156,13 +162,13 @@ export function toRequest(now: Content): Fields {
   if (now.smooth) body["output.interpolate"] = "motion";
   if (now.isScored) body["output.score"] = true;
   if (now.model) body.model = now.model;
-  if (now.mode === "storyboard") Object.assign(body, shotFields(now.shots));
+  if (now.mode === "storyboard") Object.assign(body, shotFields(now.shots, isNamed));
   return body;
 }
 
 /** Shots that say nothing of their own are cuts. */
-function shotFields(shots: readonly Shot[]): Fields {
-  if (shots.every((shot) => !shot.name && !shot.prompt.trim() && !shot.picture && shot.seed === null && shot.cut === "hard")) {
+function shotFields(shots: readonly Shot[], isNamed: boolean): Fields {
+  if (!isNamed && shots.every((shot) => !shot.name && !shot.prompt.trim() && !shot.picture && shot.seed === null && shot.cut === "hard")) {
     return shots.length > 1 ? { cuts: shots.slice(1).map((shot) => round(shot.start)) } : {};
   }
   return {

@@ -5,11 +5,13 @@ import { customElement, property, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import { ask, type PlanShot, type Video } from "./api";
 import { announce, Part, place } from "./base";
+import { doors } from "./doors";
 import { draft } from "./draft";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
 import { fileName, shape } from "./queue-view";
 import { scoreFacts, weaknesses, type Recipe } from "./scores";
+import { saveText, type Storyboard } from "./storyboard-tools";
 import { bytes, clock, when } from "./words";
 
 @customElement("gallery-view")
@@ -29,7 +31,7 @@ export class GalleryView extends Part {
     this.recipe = null;
     this.error = "";
     this.time = 0;
-    this.watch(jobs);
+    this.watch(jobs, doors);
   }
 
   override willUpdate(changed: PropertyValues<this>): void {
@@ -110,8 +112,8 @@ export class GalleryView extends Part {
             <a class="button primary" href=${video.links.content!} download=${fileName(video)}>${icon("download")}Download the video</a>
             <button class="quiet" @click=${() => void this.again(video)}>${icon("again")}Again with these settings</button>
             <a class="button quiet" href="/v1/videos/${video.id}/recipe" download="${fileName(video)}.json">${icon("download")}Recipe</a>
-            ${shots.length > 1
-              ? html`<a class="button quiet" href="/v1/videos/${video.id}/storyboard" download="${fileName(video).replace(/mp4$/, "toml")}">${icon("download")}Storyboard</a>`
+            ${doors.has("/v1/videos/{id}/storyboard")
+              ? html`<button class="quiet" @click=${() => void this.storyboard(video)}>${icon("download")}Storyboard</button>`
               : nothing}
             <button class="quiet danger" @click=${() => void this.discard(video)}>${icon("trash")}Remove</button>
           </div>
@@ -150,7 +152,9 @@ export class GalleryView extends Part {
     return html`<h2>Shots</h2><ul class="shot-list">${shots.map(
       (shot) => html`<li class="row">
         <button class="plain grow" @click=${() => this.seek(shot.start)}><span class="muted nowrap">${clock(shot.start)}</span> ${shot.name || `Shot ${shot.index + 1}`}</button>
-        <button class="quiet small" @click=${() => void this.redo(video, shot)} aria-label="Redo ${shot.name || `shot ${shot.index + 1}`}">${icon("again")}Redo</button>
+        ${doors.has("/v1/videos/{id}/shots/{name}/redo") && shot.name
+          ? html`<button class="quiet small" @click=${() => void this.redo(video, shot)} aria-label="Redo ${shot.name}">${icon("again")}Redo</button>`
+          : nothing}
       </li>`,
     )}</ul>`;
   }
@@ -158,6 +162,16 @@ export class GalleryView extends Part {
   private seek(time: number): void {
     const video = this.querySelector("video");
     if (video) video.currentTime = time;
+  }
+
+  private async storyboard(video: Video): Promise<void> {
+    this.error = "";
+    try {
+      const { toml } = await ask<Storyboard>("GET", `/v1/videos/${video.id}/storyboard`);
+      saveText(toml, fileName(video).replace(/mp4$/, "toml"));
+    } catch (error) {
+      this.error = (error as Error).message;
+    }
   }
 
   private async again(video: Video): Promise<void> {
@@ -168,7 +182,7 @@ export class GalleryView extends Part {
   private async redo(video: Video, shot: PlanShot): Promise<void> {
     this.error = "";
     try {
-      jobs.put(await ask<Video>("POST", `/v1/videos/${video.id}/shots/${encodeURIComponent(shot.name || String(shot.index + 1))}/redo`));
+      jobs.put(await ask<Video>("POST", `/v1/videos/${video.id}/shots/${encodeURIComponent(shot.name!)}/redo`, {}));
       announce("The shot is in the queue");
       location.hash = "queue";
     } catch (error) {

@@ -95,7 +95,7 @@ export class NewView extends Part {
     try {
       const { audio, ref_image } = await ask<{ audio: FileInfo; ref_image: FileInfo }>("POST", "/v1/demo");
       draft.open(audio);
-      draft.set({ picture: ref_image, prompt: LOOKS[0]!.prompt });
+      draft.set({ picture: ref_image, prompt: EXAMPLE_WORDS });
     } catch (error) {
       this.fail(error, "sound");
     }
@@ -416,7 +416,7 @@ export class NewView extends Part {
   private lookCard(): TemplateResult {
     const now = draft.now;
     return html`<section class="card" aria-labelledby="look-title">
-      <h2 id="look-title">Look</h2>
+      <h2 id="look-title">${now.mode === "storyboard" ? "Look of all shots" : "Look"}</h2>
       <div class="two">
         <div>
           <picture-view .picture=${now.picture} .ratio=${this.ratio} .name=${"picture"} .hint=${"a face, a place, a cover"}
@@ -534,6 +534,7 @@ function nameOf(model: { id: string; engine: string }, engines: EngineFact[]): s
   return model.id === model.engine && engine ? engine.name : model.id;
 }
 
+const EXAMPLE_WORDS = "deep blue mist before dawn, neon rain, magenta and violet";
 const DROP_BARS = [10, 18, 14, 26, 38, 30, 20, 34, 48, 40, 28, 18, 30, 44, 52, 42, 30, 22, 34, 46, 36, 24, 16, 28, 36, 24, 14, 20, 12, 8];
 
 function svgBar(index: number, height: number): TemplateResult {

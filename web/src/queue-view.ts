@@ -19,14 +19,17 @@ const STAGES: Record<string, string> = {
   verify: "Checking the video",
 };
 const SHOWN_DONE = 3;
+const SHOWN_BROKEN = 4;
 
 @customElement("queue-view")
 export class QueueView extends Part {
   @state() declare private errors: Map<string, string>;
+  @state() declare private isWhole: boolean;
 
   constructor() {
     super();
     this.errors = new Map();
+    this.isWhole = false;
     this.watch(jobs);
   }
 
@@ -40,7 +43,10 @@ export class QueueView extends Part {
         : html`<div class="empty card"><p>${done.length ? "All is rendered." : "Nothing waits."}</p><a class="button primary" href="#new">Make a video</a></div>`}
       <ul class="jobs">${repeat(waiting, (one) => one.id, (one) => html`<li>${this.job(one)}</li>`)}</ul>
       ${broken.length
-        ? html`<h2>Stopped</h2><ul class="jobs">${repeat(broken, (one) => one.id, (one) => html`<li>${this.stopped(one)}</li>`)}</ul>`
+        ? html`<h2>Stopped</h2><ul class="jobs">${repeat(this.isWhole ? broken : broken.slice(0, SHOWN_BROKEN), (one) => one.id, (one) => html`<li>${this.stopped(one)}</li>`)}</ul>
+            ${this.isWhole || broken.length <= SHOWN_BROKEN
+              ? nothing
+              : html`<button class="quiet all" @click=${() => (this.isWhole = true)}>Show all ${broken.length}</button>`}`
         : nothing}
       ${done.length
         ? html`<h2>Just finished</h2><ul class="jobs">${repeat(done, (one) => one.id, (one) => html`<li>${this.done(one)}</li>`)}</ul>`

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from soundreel.disk.digests import file_digest
 from soundreel.engines.base import why_not_native
-from soundreel.example_files import PICTURE, SOUND, example_folder
+from soundreel.example_files import PICTURE, SONG, example_folder
 from soundreel.request import EngineName
 from soundreel.request import Request as RenderRequest
 from soundreel.server import views
@@ -85,7 +85,7 @@ class Studio:
     def _demo(self) -> dict[str, Any]:
         check_room(self._uploads, self._settings.limits)
         folder = example_folder()
-        kept = {field: self._kept(folder / name) for field, name in {"audio": SOUND, "ref_image": PICTURE}.items()}
+        kept = {field: self._kept(folder / name) for field, name in {"audio": SONG, "ref_image": PICTURE}.items()}
         return {field: views.file(upload) for field, upload in kept.items()}
 
     def _kept(self, source: Path) -> Upload:
