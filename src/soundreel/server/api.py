@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -252,8 +251,8 @@ class Api:
             raise RefusedError(409, "not_ready", f"this video is {job.state}{how}")
         if variant == "thumbnail":
             return await send_file(request, await run_in_threadpool(self._thumbnail, job), "image/jpeg")
-        sound = self._queue.upload(job.files["audio"])
-        return await send_file(request, folder / VIDEO, "video/mp4", name=f"{Path(sound.name).stem}.mp4")
+        sound = self._uploads.paths({"audio": job.files["audio"]})["audio"]
+        return await send_file(request, folder / VIDEO, "video/mp4", name=f"{sound.stem}.mp4")
 
     def _thumbnail(self, job: Job) -> Any:
         folder = self._settings.job_folder(job.id)

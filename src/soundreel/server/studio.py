@@ -39,6 +39,7 @@ class Studio:
     def __init__(self, settings: Settings, queue: Queue, uploads: Uploads, hide: PathHider) -> None:
         self._settings, self._queue, self._uploads, self._hide = settings, queue, uploads, hide
         self._reader = Helper()
+        self._examples: dict[str, Upload] = {}
 
     def close(self) -> None:
         """End the process that reads videos."""
@@ -89,13 +90,13 @@ class Studio:
         return {field: views.file(upload) for field, upload in kept.items()}
 
     def _kept(self, source: Path) -> Upload:
-        digest = file_digest(source)
-        for upload in self._queue.uploads():
-            if upload.facts["sha256"] == digest:
-                return upload
+        known = self._examples.get(source.name)
+        if known is not None and self._uploads.path(known).exists():
+            return known
         place = self._uploads.new_place()
         place.write_bytes(source.read_bytes())
-        return self._uploads.keep(place, source.name, digest)
+        kept = self._examples[source.name] = self._uploads.keep(place, source.name, file_digest(source))
+        return kept
 
     async def recipe(self, request: Request) -> Response:
         """The recipe in a finished video: `soundreel --recipe FILE` makes it again."""
