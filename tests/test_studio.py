@@ -283,7 +283,7 @@ song = "tune.flac"
 [defaults]
 prompt = "neon rain"
 width = 320
-height = 576
+height = 560
 
 [defaults.window]
 duration = 9.2

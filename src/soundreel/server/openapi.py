@@ -149,7 +149,7 @@ def _paths() -> Schema:
             "parameters": [video],
             "get": _door(
                 "videos",
-                "The recipe in a finished video: `soundreel --recipe` makes it again.",
+                "The recipe in a finished video: all that it was made of.",
                 {"200": _json("It.", "Recipe")},
                 refused=("404", "409", "422"),
             ),

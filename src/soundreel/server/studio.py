@@ -99,7 +99,7 @@ class Studio:
         return kept
 
     async def recipe(self, request: Request) -> Response:
-        """The recipe in a finished video: `soundreel --recipe FILE` makes it again."""
+        """The recipe in a finished video, as JSON."""
         return answer(await run_in_threadpool(self._recipe, self._finished(request)))
 
     def _recipe(self, job: Job) -> Any:
