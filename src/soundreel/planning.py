@@ -165,7 +165,8 @@ def _sound_after_start(request: Request, audio_seconds: float) -> float:
     if available < MIN_SOUND_SECONDS:
         raise InputError(
             f"--audio-start is {request.window.start:g} s, but the sound is {audio_seconds:.3f} s long: "
-            "start before its end"
+            "start before its end",
+            field="window.start",
         )
     return available
 

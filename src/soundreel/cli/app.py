@@ -23,6 +23,7 @@ from soundreel.cli.statements import (
     joining_ends,
 )
 from soundreel.cli.streams import answer, report, say
+from soundreel.cli.studio import studio
 from soundreel.errors import InputError
 from soundreel.request import BESIDE_THE_OUTPUT, Interpolation, Request, WorkOptions, is_storyboard
 from soundreel.units import DEFAULT_CRF, MAX_CRF
@@ -42,6 +43,7 @@ app = HelpfulTyper(
 
 app.add_typer(models.app, name="models")
 app.command()(serve)
+app.command()(studio)
 
 
 def main() -> None:

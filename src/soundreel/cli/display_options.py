@@ -55,7 +55,7 @@ def takes_display(command: Callable[..., None]) -> Callable[..., None]:
         "quiet": (False, Annotated[bool, QUIET]),
         "verbose": (False, Annotated[bool, verbose_option(PANEL)]),
     }
-    return _as_command(run, command, instead_of="display", options=options)
+    return as_command(run, command, instead_of="display", options=options)
 
 
 def takes_verbosity(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,10 +66,10 @@ def takes_verbosity(command: Callable[..., None]) -> Callable[..., None]:
         command(*arguments, **({"quiet": quiet} if listens else {}), **options)
 
     options = {"quiet": (False, Annotated[bool, QUIET_ANSWER]), "verbose": (False, Annotated[bool, verbose_option()])}
-    return _as_command(run, command, instead_of="quiet", options=options)
+    return as_command(run, command, instead_of="quiet", options=options)
 
 
-def _as_command(
+def as_command(
     run: Callable[..., None], command: Callable[..., None], *, instead_of: str, options: Mapping[str, tuple[Any, Any]]
 ) -> Callable[..., None]:
     """`run` as typer is to read it: `command`, with options (default and type) in place of an argument."""

@@ -1,19 +1,16 @@
 """The example sounds, picture and storyboard that `soundreel demo` renders."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from soundreel.errors import InputError
+from soundreel.example_files import PICTURE, SOUND, STORYBOARD, example_folder
 from soundreel.request import Output, Request, Window
 from soundreel.storyboard import read_storyboard
-
-SOUND, PICTURE, STORYBOARD = "tune.flac", "cover.png", "song.toml"
 
 
 def example_requests(output_dir: Path, frames: int | None = None) -> dict[str, Request]:
     """Draft renders of the example sounds, whole or `frames` long, and what each of them is."""
-    folder = _folder()
+    folder = example_folder()
     shared: dict[str, Any] = {
         "audio": folder / SOUND,
         "engine": "draft",
@@ -36,13 +33,3 @@ def example_requests(output_dir: Path, frames: int | None = None) -> dict[str, R
 def _of_storyboard(storyboard: Path, output: Path, frames: int | None) -> Request:
     fields = read_storyboard(storyboard) | {"engine": "draft", "output": Output(path=output)}
     return Request(**fields if frames is None else fields | {"window": Window(frames=frames)})
-
-
-def _folder() -> Path:
-    """The folder of the example files: in the installed package, or beside `src/` in a working copy."""
-    packaged = Path(str(files("soundreel"))) / "example"
-    working_copy = Path(__file__).parents[3] / "examples"
-    for folder in (packaged, working_copy):
-        if (folder / SOUND).is_file():
-            return folder
-    raise InputError(f"the example files are not installed: looked in {packaged} and {working_copy}")

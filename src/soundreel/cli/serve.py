@@ -1,20 +1,25 @@
 """`soundreel serve`: its options become the settings of a server."""
 
+import inspect
 import os
 import re
 import secrets
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import platformdirs
 import typer
 
-from soundreel.cli.display_options import takes_verbosity
+from soundreel.cli.display_options import as_command, takes_verbosity
 from soundreel.cli.streams import say
 from soundreel.errors import EngineError, InputError
 from soundreel.request import EngineName
 from soundreel.units import StrPath
+
+if TYPE_CHECKING:
+    from soundreel.server.settings import Settings
 
 WHO, WHAT, LIMITS = "Who may ask", "What renders", "Limits"
 """Panels of the help."""
@@ -32,8 +37,7 @@ def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> A
     return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
-@takes_verbosity
-def serve(  # noqa: PLR0913, PLR0917 - options, as typer reads them
+def settings_of(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     data: Annotated[
         str | None, typer.Option("--data", help="Folder of the queue, uploads and videos.", show_default=False)
     ] = None,
@@ -97,10 +101,14 @@ def serve(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     keep_free: Annotated[
         str, _option("--keep-free", panel=LIMITS, text="Room that stays on the disk (default 2gb).", metavar="<size>")
     ] = "2gb",
-) -> None:
-    """Render for others: a queue that survives anything, models that stay loaded, an HTTP API (docs/serve.md)."""
+) -> "Settings":
+    """What a server is told by its options.
+
+    Raises:
+        EngineError: it needs packages that are missing.
+        InputError: an option is none.
+    """
     _check_packages()
-    from soundreel.server.app import serve as run
     from soundreel.server.offer import Offer
     from soundreel.server.settings import Limits, Settings
 
@@ -116,14 +124,13 @@ def serve(  # noqa: PLR0913, PLR0917 - options, as typer reads them
         urls=url or (),
         drafts=drafts,
     )
-    catalogue = offer.catalogue()
-    settings = Settings(
+    return Settings(
         data=_data_folder(data),
         host=host,
         port=port,
         token=None if token_file is None else read_token(token_file, make=True),
         allowed_hosts=tuple(allow_host or ()),
-        catalogue=catalogue,
+        catalogue=offer.catalogue(),
         workers=offer.workers(),
         headers=tuple(header or ()),
         idle_seconds=_seconds(idle),
@@ -136,7 +143,30 @@ def serve(  # noqa: PLR0913, PLR0917 - options, as typer reads them
             crashes=max_crashes,
         ),
     )
-    names = ", ".join(model.name for model in catalogue.models)
+
+
+def takes_server(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command that runs a server: it gets the settings, and has the options of `settings_of`."""
+    own = set(inspect.signature(command).parameters) - {"settings"}
+
+    def run(**options: Any) -> None:
+        its = {name: options.pop(name) for name in own}
+        command(settings=settings_of(**options), **its)
+
+    told = {
+        name: (parameter.default, parameter.annotation)
+        for name, parameter in inspect.signature(settings_of).parameters.items()
+    }
+    return as_command(run, command, instead_of="settings", options=told)
+
+
+@takes_verbosity
+@takes_server
+def serve(settings: "Settings") -> None:
+    """Render for others: a queue that survives anything, models that stay loaded, an HTTP API (docs/serve.md)."""
+    from soundreel.server.app import serve as run
+
+    names = ", ".join(model.name for model in settings.catalogue.models)
     run(settings, lambda address: say(f"serving {names} at {address}, data in {settings.data}; Ctrl-C ends it"))
 
 

@@ -265,7 +265,8 @@ class Api:
             raise RefusedError(409, "not_ready", f"this video is {job.state}{how}")
         if variant == "thumbnail":
             return await send_file(request, await run_in_threadpool(self._thumbnail, job), "image/jpeg")
-        return await send_file(request, folder / VIDEO, "video/mp4", name=f"{job.id}.mp4")
+        sound = self._uploads.paths({"audio": job.files["audio"]})["audio"]
+        return await send_file(request, folder / VIDEO, "video/mp4", name=f"{sound.stem}.mp4")
 
     def _thumbnail(self, job: Job) -> Any:
         folder = self._settings.job_folder(job.id)

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from soundreel.disk.durable import make_folder
@@ -29,6 +30,7 @@ from soundreel.server.page import page_routes
 from soundreel.server.queue import Queue
 from soundreel.server.security import Guard
 from soundreel.server.settings import Settings
+from soundreel.server.studio import Studio
 from soundreel.server.supervisor import Supervisor
 from soundreel.server.upload_table import UploadTable
 from soundreel.server.uploads import Uploads
@@ -69,12 +71,14 @@ def opened(settings: Settings) -> Iterator[Server]:
         uploads = Uploads(settings, UploadTable(database), hide)
         supervisor = Supervisor(settings, queue, uploads, hub, hide)
         api = Api(settings, queue, uploads, supervisor, hub, hide)
+        studio = Studio(settings, queue, uploads, hide)
         try:
-            app = _app(settings, api, supervisor, hub, Errors(hide))
+            app = _app(settings, [*api.routes(), *studio.routes()], supervisor, hub, Errors(hide))
             yield Server(settings=settings, queue=queue, hub=hub, supervisor=supervisor, app=app)
         finally:
             supervisor.stop()
             api.close()
+            studio.close()
             uploads.close()
             database.close()
 
@@ -96,7 +100,7 @@ def _places(settings: Settings) -> list[Path]:
     return [settings.data, *folders, *files, *(file.parent for file in files), Path.home(), Path.cwd()]
 
 
-def _app(settings: Settings, api: Api, supervisor: Supervisor, hub: Hub, errors: Errors) -> ASGIApp:
+def _app(settings: Settings, doors: list[Route], supervisor: Supervisor, hub: Hub, errors: Errors) -> ASGIApp:
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         hub.open(asyncio.get_running_loop())
@@ -107,7 +111,7 @@ def _app(settings: Settings, api: Api, supervisor: Supervisor, hub: Hub, errors:
             hub.close()
 
     return Starlette(
-        routes=[*api.routes(), *page_routes()],
+        routes=[*doors, *page_routes()],
         middleware=[Middleware(Guard, token=settings.token, hosts=(settings.host, *settings.allowed_hosts))],
         exception_handlers={
             SoundreelError: errors.refused,

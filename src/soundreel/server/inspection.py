@@ -15,9 +15,11 @@ from soundreel.durations import rough
 from soundreel.errors import MediaError, SoundreelError
 from soundreel.media.audio import probe_sound, stream_sound
 from soundreel.media.image import load_image, probe_image
+from soundreel.media.stills import read_stills
 from soundreel.media.video import has_pictures, probe_video, read_frames
 from soundreel.planning import count_tokens
 from soundreel.render.division import schedule_of
+from soundreel.render.recipe import read_recipe
 from soundreel.render.room import disk_need
 from soundreel.request import Request
 from soundreel.types import Plan
@@ -32,6 +34,9 @@ EXCERPT_SECONDS: Final = (5, 10, 20)
 
 THUMBNAIL_PIXELS: Final = 512
 """Longer side of a small picture."""
+
+SHEET_PICTURES, SHEET_HEIGHT, SHEET_GAP = 8, 160, 2
+"""Of a contact sheet; pixels."""
 
 
 def check_upload(path: str) -> dict[str, Any]:
@@ -210,6 +215,23 @@ def thumbnail(source: str, target: str) -> None:
 def first_frame(video: str, target: str) -> None:
     """A small JPEG of how a video begins."""
     write_jpeg(Image.fromarray(next(read_frames(video))), Path(target))
+
+
+def contact_sheet(video: str, target: str) -> None:
+    """Small pictures of a video in a row, from its beginning to its end, as one JPEG."""
+    seconds = float(probe_video(video).seconds)
+    times = [seconds * number / SHEET_PICTURES for number in range(SHEET_PICTURES)]
+    pictures = [Image.fromarray(still) for still in read_stills(video, times, height=SHEET_HEIGHT)]
+    width = pictures[0].width
+    sheet = Image.new("RGB", ((width + SHEET_GAP) * len(pictures) - SHEET_GAP, SHEET_HEIGHT))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (number * (width + SHEET_GAP), 0))
+    write_whole(Path(target), lambda new: sheet.save(new, format="jpeg", quality=85))
+
+
+def recipe(video: str) -> dict[str, Any]:
+    """The recipe in a video of ours."""
+    return read_recipe(video)
 
 
 def write_jpeg(picture: Image.Image, target: Path) -> None:

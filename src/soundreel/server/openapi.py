@@ -59,6 +59,21 @@ def _paths() -> Schema:
             "get": _door("server", "Workers, jobs by state, limits.", {"200": _json("How it is.", "Status")})
         },
         "/v1/models": {"get": _door("server", "What requests may name.", {"200": _json("By their names.", "Models")})},
+        "/v1/engines": {
+            "get": _door(
+                "server",
+                "What can render here, and what is missing for the rest.",
+                {"200": _json("All of them.", "Engines")},
+            )
+        },
+        "/v1/demo": {
+            "post": _door(
+                "files",
+                "The example song and its picture, as files.",
+                {"200": _json("Both.", "Demo")},
+                refused=("400", "422", "429", "503", "507"),
+            )
+        },
         "/v1/login": {
             "post": _door(
                 "server",
@@ -129,6 +144,28 @@ def _paths() -> Schema:
                 },
                 parameters=[_query("number", "Not read: a new one makes caches ask anew.", {"type": "integer"})],
                 refused=("404", "416"),
+            ),
+        },
+        "/v1/videos/{id}/recipe": {
+            "parameters": [video],
+            "get": _door(
+                "videos",
+                "The recipe in a finished video: all that it was made of.",
+                {"200": _json("It.", "Recipe")},
+                refused=("404", "409", "422"),
+            ),
+        },
+        "/v1/videos/{id}/sheet": {
+            "parameters": [video],
+            "get": _door(
+                "videos",
+                "Small pictures of a finished video in a row.",
+                {
+                    "200": _bytes("A JPEG.", "image/jpeg"),
+                    "206": _bytes("A part of it.", "image/jpeg"),
+                    "304": {"description": "It is as you have it."},
+                },
+                refused=("404", "409", "416", "422"),
             ),
         },
         "/v1/videos/{id}/events": {

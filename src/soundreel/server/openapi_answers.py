@@ -138,6 +138,23 @@ def answer_schemas() -> Schema:
                 "workflows": several(TEXT),
             }
         ),
+        "Engines": record(
+            {
+                "object": {"const": "list"},
+                "data": several(
+                    record(
+                        {
+                            "engine": TEXT,
+                            "name": TEXT,
+                            "is_here": TRUTH,
+                            "missing": maybe(TEXT) | {"description": "What to do to have it."},
+                        }
+                    )
+                ),
+            }
+        ),
+        "Demo": record({"audio": ref("File"), "ref_image": ref("File")}),
+        "Recipe": {"type": "object", "description": "As it is in the video."},
         "Health": record({"status": TEXT, "version": TEXT}),
         "Login": record({"status": TEXT}),
         "Status": record(

@@ -34,13 +34,18 @@ NO_PAGE: Final = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title
 """
 
 
+def has_page() -> bool:
+    """Whether the bundle is there."""
+    return (STATIC / "index.html").is_file()
+
+
 def page_routes() -> list[Route]:
     """The page at `/`, and its files beside it."""
     return [Route("/", _index, methods=["GET"]), Route("/{path:path}", _file, methods=["GET"])]
 
 
 async def _index(request: Request) -> Response:
-    if not (STATIC / "index.html").is_file():
+    if not has_page():
         return Response(NO_PAGE, media_type="text/html")
     return await send_file(request, STATIC / "index.html", TYPES[".html"], is_final=False)
 

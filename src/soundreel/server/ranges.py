@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, Final
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -41,7 +42,7 @@ async def send_file(
             "Cache-Control": "private, max-age=86400" if is_final else "private, no-cache",
         }
         if name is not None:
-            headers["Content-Disposition"] = f'inline; filename="{name}"'
+            headers["Content-Disposition"] = f"inline; filename*=UTF-8''{quote(name)}"
         if request.headers.get("if-none-match") == tag:
             file.close()
             return Response(status_code=304, headers=headers)

@@ -1,0 +1,67 @@
+"""What the page asks of the server beside its other doors."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from serving import Server, good, refused
+from soundreel.render.recipe import read_recipe
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> None:
+    """In place of the fixture that ends all processes after each test: the server is for all of them."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("doors") / "data") as running:
+        yield running
+
+
+def test_engines_that_are_not_here_say_what_is_missing(server: Server) -> None:
+    engines = {one["engine"]: one for one in good(server.client.get("/v1/engines"))["data"]}
+    assert engines.keys() == {"native", "comfyui", "draft"}
+    assert engines["draft"]["is_here"]
+    assert engines["draft"]["missing"] is None
+    assert "--url" in engines["comfyui"]["missing"]
+    assert engines["native"]["missing"]
+    assert "/home" not in json.dumps(engines)
+
+
+def test_the_example_is_kept_once(server: Server) -> None:
+    first, again = (good(server.client.post("/v1/demo")) for _ in range(2))
+    assert first == again
+    assert (first["audio"]["kind"], first["ref_image"]["kind"]) == ("sound", "picture")
+    assert good(server.client.get(f"/v1/files/{first['audio']['id']}")) == first["audio"]
+
+
+def test_a_finished_video_gives_its_recipe_its_pictures_and_the_name_of_its_sound(
+    server: Server, tune: Path, tmp_path: Path
+) -> None:
+    job = server.create(server.upload(tune), seed=5)["id"]
+    server.ended(job)
+    recipe = good(server.client.get(f"/v1/videos/{job}/recipe"))
+    assert recipe["request"]["seed"] == 5
+    assert str(server.data) not in json.dumps(recipe)
+    sheet = Image.open(io.BytesIO(server.client.get(f"/v1/videos/{job}/sheet").content))
+    assert sheet.height == 160
+    assert sheet.width > 8 * 100
+    content = server.client.get(f"/v1/videos/{job}/content")
+    assert content.headers["content-disposition"] == "inline; filename*=UTF-8''tune.mp4"
+    video = tmp_path / "tune.mp4"
+    video.write_bytes(content.content)
+    assert read_recipe(video) == recipe
+
+
+def test_one_that_is_not_finished_has_none_of_them(server: Server, tune: Path) -> None:
+    job = server.create(server.upload(tune), seed=6)["id"]
+    server.client.post(f"/v1/videos/{job}/cancel")
+    if server.ended(job)["state"] == "cancelled":
+        for what in ("recipe", "sheet"):
+            assert refused(server.client.get(f"/v1/videos/{job}/{what}"), 409)["code"] == "not_ready"
+    refused(server.client.get("/v1/videos/none/recipe"), 404)

@@ -1,0 +1,423 @@
+"""The page of `soundreel studio`, used as people do: in a browser, on the draft engine."""
+
+import json
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from browsing import IS_NEEDED, Person, chromium, what_is_missing
+from command import HANGS_SECONDS, run_here, start
+from serving import LONG_JOB, Server, good, wait_for
+from soundreel import Request
+from soundreel.cli.studio import page_address, reachable
+from soundreel.media.video import read_frames
+from soundreel.server import page as page_module
+from soundreel.server.openapi import document
+from soundreel.storyboard import read_storyboard
+
+MISSING = what_is_missing()
+in_a_browser = pytest.mark.skipif(MISSING is not None and not IS_NEEDED, reason=str(MISSING))
+
+SMALL = {"quality": 0, "isScored": False}
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> None:
+    """In place of the fixture that ends all processes after each test: server and browser are for all of them."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("studio") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def person(browser: Any, server: Server) -> Iterator[Person]:
+    someone = Person(browser, server.address)
+    someone.goes_to()
+    yield someone
+    someone.context.close()
+    assert someone.complaints == []
+
+
+def tone(path: Path, seconds: float, rate: int = 8000) -> Path:
+    """A sound with a click every second."""
+    samples = np.zeros(round(seconds * rate), "<i2")
+    for at in range(0, len(samples), rate):
+        samples[at : at + 400] = (8000 * np.sin(np.arange(400) / 3)[: len(samples) - at]).astype("<i2")
+    size = samples.nbytes
+    head = b"RIFF" + (36 + size).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
+    form = (1).to_bytes(2, "little") * 2 + rate.to_bytes(4, "little") + (2 * rate).to_bytes(4, "little")
+    path.write_bytes(head + form + b"\x02\x00\x10\x00data" + size.to_bytes(4, "little") + samples.tobytes())
+    return path
+
+
+def newest(server: Server) -> dict[str, Any]:
+    job: dict[str, Any] = good(server.client.get("/v1/videos?limit=1"))["data"][0]
+    return job
+
+
+@in_a_browser
+def test_from_a_dropped_song_to_the_download_in_three_steps(person: Person, tune: Path, tmp_path: Path) -> None:
+    person.drops(tune)
+    person.clicks("button", "Make the video")
+    person.page.get_by_role("link", name="Download tune").wait_for()
+    with person.page.expect_download() as download:
+        person.clicks("link", "Download tune")
+    assert person.interactions == 3
+    assert download.value.suggested_filename == "tune.mp4"
+    video = tmp_path / "tune.mp4"
+    download.value.save_as(video)
+    assert next(read_frames(video)).shape == (832, 480, 3)
+
+
+@in_a_browser
+def test_a_file_that_is_no_sound_is_told_where_it_was_dropped(person: Person, cover: Path, tmp_path: Path) -> None:
+    words = tmp_path / "song.mp3"
+    words.write_text("no music, only words")
+    person.drops(words)
+    told = person.page.locator("#sound-error")
+    told.get_by_text("no sound, picture or video").wait_for()
+    person.drops(cover)
+    told.get_by_text("is a picture without sound").wait_for()
+    assert person.page.locator("input[aria-describedby='sound-error']").count() == 1
+    person.complaints.clear()  # that the server has refused the words
+
+
+@in_a_browser
+def test_errors_stand_under_their_fields(person: Person, server: Server, tune: Path) -> None:
+    person.drops(tune)
+    person.page.locator(".facts dd").nth(1).get_by_text("MB").wait_for()
+    person.has_draft(start=20.0, stop=25.0)
+    person.page.locator("#part-error").get_by_text("The start is 20 s, but the sound is 9.200 s long").wait_for()
+    person.page.get_by_label("From").fill("soon")
+    person.page.get_by_label("From").press("Enter")
+    person.page.locator("#part-error").get_by_text("is no time").wait_for()
+    person.complaints.clear()  # that the server has refused the plan
+
+
+@in_a_browser
+def test_the_slider_shows_what_it_will_take(person: Person, tune: Path) -> None:
+    person.drops(tune)
+    memory = person.page.locator(".facts dd").nth(1)
+    memory.get_by_text("MB").wait_for()
+    before = memory.inner_text()
+    person.page.get_by_label("Quality").fill("4")
+    person.page.get_by_text("720 × 1248").wait_for()
+    person.page.wait_for_function(
+        "(before) => document.querySelectorAll('.facts dd')[1].innerText !== before", arg=before
+    )
+    assert person.page.get_by_label("Quality").get_attribute("aria-valuetext").startswith("Best")
+
+
+@in_a_browser
+def test_a_reload_in_the_middle_loses_nothing(person: Person, server: Server, tune: Path) -> None:
+    person.drops(tune)
+    person.page.locator(".section").first.wait_for()
+    person.page.get_by_label("What to see", exact=True).fill("neon rain")
+    person.clicks("button", "Storyboard")
+    person.page.locator(".shot").nth(1).wait_for()
+    shots = person.draft()["shots"]
+    person.page.reload()
+    person.page.locator(".shot").nth(len(shots) - 1).wait_for()
+    assert person.page.get_by_label("What to see", exact=True).input_value() == "neon rain"
+    assert person.draft()["shots"] == shots
+    person.has_draft(**SMALL)
+    person.clicks("button", "Make the video")
+    person.page.locator(".job").first.wait_for()
+    person.page.reload()
+    job = server.ended(newest(server)["id"])
+    assert (job["state"], len(job["plan"]["shots"]), job["prompt"]) == ("succeeded", len(shots), "neon rain")
+
+
+@in_a_browser
+def test_what_one_tab_does_the_other_shows(person: Person, server: Server, tune: Path) -> None:
+    sound = server.upload(tune)
+    person.goes_to("queue")
+    other = person.tab()
+    person.goes_to("queue", other)
+    job = server.create(
+        sound, size="832x832", **{"window.frames": None, "window.full": True, "output.interpolate": "motion"}
+    )
+    title = other.get_by_role("button", name="Cancel tune")
+    title.wait_for()
+    person.clicks("button", "Cancel tune")
+    other.get_by_text("Cancelled.").first.wait_for()
+    assert server.ended(job["id"])["state"] == "cancelled"
+    other.get_by_role("button", name="Remove tune").first.click()
+    person.page.get_by_role("button", name="Remove tune").first.wait_for(state="detached")
+
+
+@in_a_browser
+def test_the_keyboard_is_enough(person: Person, server: Server) -> None:
+    keys = person.page.keyboard
+    person.tabs_to("button.link")
+    keys.press("Enter")  # the example song
+    person.page.locator(".section").first.wait_for()
+    person.has_draft(**SMALL)
+    person.page.locator(".section").first.wait_for()
+    person.tabs_to(".segments button[aria-pressed=false]")
+    keys.press("Enter")
+    person.page.locator(".handle").first.wait_for()
+    before = person.draft()["shots"]
+    person.page.locator("h2").first.evaluate("(one) => (one.tabIndex = -1, one.focus())")
+    person.tabs_to(".handle")
+    keys.press("ArrowRight")
+    after = person.draft()["shots"]
+    assert after[1]["start"] > before[1]["start"]
+    keys.press("Delete")
+    assert len(person.draft()["shots"]) == len(before) - 1
+    person.tabs_to("#quality")
+    keys.press("ArrowRight")
+    keys.press("ArrowLeft")
+    person.tabs_to("#render")
+    keys.press("Enter")
+    person.page.get_by_role("heading", name="Queue").wait_for()
+    assert len(newest(server)["plan"]["shots"]) == len(before) - 1
+    person.tabs_to("[aria-label='Cancel song']")
+    keys.press("Enter")
+    assert server.ended(newest(server)["id"])["state"] == "cancelled"
+
+
+@in_a_browser
+def test_forty_shots_are_moved_by_dragging(person: Person, server: Server, tmp_path: Path) -> None:
+    sound = good(server.client.get(f"/v1/files/{server.upload(tone(tmp_path / 'long.wav', 80))}"))
+    plain = {"name": "", "prompt": "", "picture": None, "seed": None, "cut": "hard"}
+    starts = [2.0 * number for number in range(40)]
+    shots = [{"start": start, **plain} for start in starts]
+    person.has_draft(sound=sound, mode="storyboard", start=0, stop=80, shots=shots, **SMALL)
+    person.page.locator(".handle").nth(38).wait_for()
+    person.page.locator(".section").first.wait_for()
+    person.page.locator(".lanes").scroll_into_view_if_needed()
+    mouse = person.page.mouse
+    for number in range(39):
+        box = person.page.locator(".handle").nth(number).bounding_box()
+        x, y = box["x"] + 10, box["y"] + box["height"] / 2
+        mouse.move(x, y)
+        mouse.down()
+        mouse.move(x + 5, y)
+        mouse.up()
+    moved = [shot["start"] for shot in person.draft()["shots"]]
+    assert moved == sorted(moved)
+    assert all(new > old for new, old in zip(moved[1:], starts[1:], strict=True))
+    with person.page.expect_response("**/v1/videos") as answered:
+        person.clicks("button", "Make the video")
+    assert answered.value.request.post_data_json["cuts"] == [round(start, 3) for start in moved[1:]]
+    job = answered.value.json()
+    assert len(job["plan"]["shots"]) == 40
+    server.client.post(f"/v1/videos/{job['id']}/cancel")
+
+
+@in_a_browser
+def test_a_video_again_with_its_settings_and_takes_side_by_side(
+    person: Person, server: Server, tune: Path, cover: Path
+) -> None:
+    sound, picture = server.upload(tune), server.upload(cover)
+    jobs = [
+        server.create(sound, ref_image=picture, prompt=f"take {seed}", seed=seed, size="320x176", cuts=[1.0])
+        for seed in (3, 4)
+    ]
+    for job in jobs:
+        assert server.ended(job["id"])["state"] == "succeeded"
+    person.goes_to("gallery")
+    for number in range(2):
+        person.page.locator(".mark input").nth(number).check()
+    person.clicks("button", "Compare 2")
+    assert person.page.locator(".takes video").count() == 2
+    person.goes_to(f"gallery/{jobs[0]['id']}")
+    person.page.get_by_text("take 3").wait_for()
+    with person.page.expect_download() as download:
+        person.clicks("link", "Recipe")
+    assert json.loads(Path(download.value.path()).read_text())["request"]["prompt"] == "take 3"
+    assert person.page.locator(".sheet img").evaluate("(one) => one.decode().then(() => one.naturalWidth)") > 300
+    person.clicks("button", "Again with these settings")
+    person.page.locator(".shot").nth(1).wait_for()
+    draft = person.draft()
+    assert (draft["prompt"], draft["seed"], draft["shape"], draft["picture"]["id"]) == ("take 3", 3, "16:9", picture)
+    assert [shot["start"] for shot in draft["shots"]] == [0, 1.0]
+
+
+@in_a_browser
+@pytest.mark.parametrize("look", ["dark", "light"])
+def test_no_part_of_the_page_shuts_anybody_out(browser: Any, server: Server, look: str) -> None:
+    someone = Person(browser, server.address, color_scheme=look, viewport={"width": 390, "height": 844})
+    for place in ("new", "queue", "gallery", "new/demo"):
+        someone.goes_to(place)
+        if place == "new/demo":
+            someone.page.locator(".section").first.wait_for()
+            someone.clicks("button", "Storyboard")
+            someone.page.locator(".shot").first.wait_for()
+        assert someone.violations() == [], place
+        assert someone.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{place} is too wide"
+    someone.context.close()
+    assert someone.complaints == []
+
+
+@in_a_browser
+def test_nothing_moves_for_who_wants_it_still(browser: Any, server: Server, tune: Path) -> None:
+    someone = Person(browser, server.address, reduced_motion="reduce")
+    someone.goes_to()
+    someone.drops(tune)
+    someone.page.locator(".wave-view, .wave-waiting, .section").first.wait_for()
+    assert someone.page.evaluate("document.getAnimations().length") == 0
+    someone.context.close()
+
+
+HAND_WRITTEN = """
+song = "tune.flac"
+
+[defaults]
+prompt = "neon rain"
+width = 320
+height = 560
+
+[defaults.window]
+duration = 9.2
+
+[defaults.sampling]
+steps = 12
+infer_frames = 48
+
+[[shot]]
+name = "dawn"
+
+[[shot]]
+start = 4.5
+prompt = "golden hour"
+"""
+
+
+@in_a_browser
+@pytest.mark.skipif("/v1/storyboards" not in document()["paths"], reason="this server writes no storyboards")
+def test_a_storyboard_of_the_page_is_that_of_a_text_editor(person: Person, tune: Path, tmp_path: Path) -> None:
+    shutil.copy(tune, tmp_path)
+    by_hand, by_page = tmp_path / "by_hand.toml", tmp_path / "by_page.toml"
+    by_hand.write_text(HAND_WRITTEN, encoding="utf-8")
+    person.drops(tune)
+    person.page.locator(".section").first.wait_for()
+    person.page.get_by_label("What to see", exact=True).fill("neon rain")
+    person.page.get_by_label("Quality").fill("0")
+    person.clicks("button", "Storyboard")
+    person.page.locator(".shot").first.wait_for()
+    first, *_ = person.draft()["shots"]
+    person.has_draft(shots=[first, {**first, "start": 4.5}], seed=None, isScored=False)
+    person.page.get_by_label("Name").fill("dawn")
+    person.clicks("button", "Next shot")
+    person.page.get_by_label("What to see in this shot").fill("golden hour")
+    with person.page.expect_download() as download:
+        person.clicks("button", "Save the storyboard")
+    assert download.value.suggested_filename == "tune.toml"
+    download.value.save_as(by_page)
+    hand, page = (Request(**read_storyboard(path)).replace(storyboard=None) for path in (by_hand, by_page))
+    assert page == hand
+    edited = by_page.read_text(encoding="utf-8").replace("golden hour", "silver hour")
+    by_page.write_text(edited, encoding="utf-8")
+    person.page.get_by_label("Open a storyboard").set_input_files(by_page)
+    person.page.wait_for_function("localStorage.getItem('soundreel.draft').includes('silver hour')")
+    assert [(shot["name"], shot["prompt"], shot["start"]) for shot in person.draft()["shots"]] == [
+        ("dawn", "", 0),
+        ("", "silver hour", 4.5),
+    ]
+
+
+SILENT_SONG = {
+    "seconds": 3600, "tempo_bpm": 0, "meter": None, "beats": [], "downbeats": [], "sections": [], "voice": [],
+    "strongest": [],
+}  # fmt: skip
+"""What is heard in an hour is heard for minutes: that is not waited for."""
+
+
+@in_a_browser
+def test_an_hour_of_sound_opens_from_its_outline(person: Person, tmp_path: Path) -> None:
+    person.page.route("**/analysis", lambda route: route.fulfill(json=SILENT_SONG))
+    asked: list[str] = []
+    person.page.on("request", lambda request: asked.append(request.url))
+    with person.page.expect_response("**/peaks") as outline:
+        person.page.set_input_files("input[type=file]", tone(tmp_path / "hour.wav", 3600, rate=2000))
+    person.page.get_by_label("Position").get_by_text("1:00:00.0").wait_for()
+    person.page.locator(".wave").evaluate("(one) => one.firstElementChild.shadowRoot.querySelector('canvas').width")
+    assert len(outline.value.json()["peaks"]) <= 12_000
+    person.clicks("button", "Zoom in")
+    person.page.get_by_label("From").fill("59:58")
+    person.page.get_by_label("From").press("Enter")
+    assert (person.draft()["start"], person.draft()["stop"]) == (3598, 3598.5)
+
+
+@in_a_browser
+def test_a_server_that_dies_is_waited_for_and_the_render_goes_on(browser: Any, tune: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with Server(tmp_path / "data", "--port", port) as server:
+        job = server.create(server.upload(tune), **LONG_JOB)
+        someone = Person(browser, server.address)
+        someone.goes_to("queue")
+        someone.page.locator(".job").wait_for()
+        server.stored(job["id"])
+        server.kill()
+        away = someone.page.get_by_text("The server does not answer.")
+        away.wait_for()
+        server.start()
+        away.wait_for(state="detached")
+        someone.page.get_by_role("link", name="Download tune").wait_for()
+        assert server.ended(job["id"])["attempts"] == 2
+        someone.context.close()
+
+
+# the command
+
+
+def test_without_its_page_it_says_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(page_module, "STATIC", tmp_path)
+    done = run_here(capsys, "studio", "--no-browser", "--data", tmp_path / "data")
+    assert done.code == 5
+    assert "make web" in done.err
+
+
+def test_the_browser_gets_the_token_where_no_server_reads_it() -> None:
+    assert page_address("http://127.0.0.1:8765", None, is_demo=False) == "http://127.0.0.1:8765/#new"
+    assert page_address("http://0.0.0.0:80", "a b", is_demo=True) == "http://127.0.0.1:80/#token=a+b&to=new%2Fdemo"
+    assert reachable("http://[::]:80") == "http://[::1]:80"
+
+
+@pytest.mark.skipif(not page_module.has_page() and not IS_NEEDED, reason="the page is not built (make web)")
+@pytest.mark.skipif(sys.platform == "win32", reason="BROWSER is heard elsewhere")
+def test_the_command_opens_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    writes = tmp_path / "browser.py"
+    writes.write_text(f"import sys, pathlib; pathlib.Path({str(opened)!r}).write_text(sys.argv[1])")
+    monkeypatch.setenv("BROWSER", f"{sys.executable} {writes} %s")
+    command = start("studio", "--demo", "--engine", "draft", "--port", "0", "--data", tmp_path / "data")
+    assert command.stderr is not None
+    said = command.stderr.readline()
+    assert said.startswith("the studio is at http://127.0.0.1:")
+    wait_for(opened.exists)
+    assert wait_for(opened.read_text) == f"{said.split()[4].rstrip(',')}/#new/demo"
+    command.send_signal(signal.SIGINT)
+    assert command.wait(HANGS_SECONDS) == 0
+    command.stderr.close()
+
+
+@pytest.mark.skipif(not page_module.has_page() and not IS_NEEDED, reason="the page is not built (make web)")
+def test_the_bundle_has_its_licences_and_nothing_from_elsewhere() -> None:
+    files = {path.suffix: path.read_text(encoding="utf-8") for path in page_module.STATIC.iterdir()}
+    assert {"wavesurfer.js", "lit", "lit-html"} <= {line.split()[0] for line in files[".txt"].splitlines() if line}
+    assert "BSD" in files[".txt"]
+    assert 'src="http' not in files[".html"]
+    assert "<style" not in files[".html"] + files[".js"]

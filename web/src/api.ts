@@ -1,0 +1,200 @@
+/** What the server is asked, and what it answers: shapes of docs/api.md. */
+
+export interface Failure {
+  code: string;
+  message: string;
+  field: string | null;
+}
+
+export interface SoundFacts {
+  seconds: number;
+}
+
+export interface PictureFacts {
+  width: number;
+  height: number;
+}
+
+export interface FileInfo {
+  id: string;
+  filename: string;
+  bytes: number;
+  kind: "sound" | "picture" | "video";
+  facts: { sound?: SoundFacts; picture?: PictureFacts };
+}
+
+export interface Peaks {
+  seconds: number;
+  per_second: number;
+  peaks: [number, number][];
+}
+
+export interface Section {
+  start: number;
+  stop: number;
+  name: string;
+  role: string;
+  letter: string;
+}
+
+export interface Song {
+  seconds: number;
+  tempo_bpm: number;
+  meter: string | null;
+  beats: number[];
+  downbeats: number[];
+  sections: Section[];
+  voice: [number, number][];
+  strongest: { start: number; duration: number }[];
+}
+
+export interface PlanShot {
+  index: number;
+  name?: string;
+  start: number;
+  stop: number;
+  clips: number;
+}
+
+export interface Plan {
+  engine: string;
+  why: string;
+  width: number;
+  height: number;
+  seconds: number;
+  frames_written: number;
+  fps_written: number;
+  clips: unknown[];
+  memory_bytes: number | null;
+  disk_bytes: number;
+  estimated_seconds: number | null;
+  notes: string[];
+}
+
+export interface Live {
+  stage: string;
+  what: string | null;
+  clip: number | null;
+  clips: number | null;
+  step: number | null;
+  steps: number | null;
+  share: number | null;
+  eta_seconds: number | null;
+  worker: string;
+  preview: number;
+  partial: number;
+}
+
+export type State = "queued" | "running" | "succeeded" | "failed" | "cancelled";
+
+export interface Video {
+  id: string;
+  model: string;
+  state: State;
+  is_stopping: boolean;
+  progress: number;
+  position: number | null;
+  created_at: number;
+  ended_at: number | null;
+  prompt: string | null;
+  seconds: string;
+  size: string;
+  error: Failure | null;
+  engine: string;
+  request: { fields: Fields; files: Record<string, string> };
+  plan: { frames: number; fps: number; seconds: number; clips: number; shots: PlanShot[] };
+  notes: string[];
+  live: Live | null;
+  result: { frames: number; fps: number; seconds: number; bytes: number } | null;
+  links: Record<string, string>;
+}
+
+/** Fields of a request, in groups. */
+export interface Fields {
+  [name: string]: unknown;
+}
+
+export interface EngineFact {
+  engine: string;
+  name: string;
+  is_here: boolean;
+  missing: string | null;
+}
+
+export interface Models {
+  data: { id: string; engine: string }[];
+}
+
+export interface Score {
+  [name: string]: unknown;
+}
+
+/** The server has refused, or is not there (`status` 0). */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly field: string | null = null,
+  ) {
+    super(message);
+  }
+}
+
+export const LOGIN_NEEDED = "login-needed";
+
+const OFFLINE = "The server does not answer. Your work here is kept; it goes on when the server is back.";
+
+function refusal(status: number, body: unknown): ApiError {
+  if (status === 401) window.dispatchEvent(new Event(LOGIN_NEEDED));
+  const error = (body as { error?: Failure } | null)?.error;
+  if (!error) return new ApiError(status, "unknown", `The server answered with ${status}.`);
+  return new ApiError(status, error.code, error.message, error.field);
+}
+
+export async function ask<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, {
+      method,
+      signal,
+      headers: body === undefined ? {} : { "Content-Type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, "offline", OFFLINE);
+  }
+  const data: unknown = await answer.json().catch(() => null);
+  if (!answer.ok) throw refusal(answer.status, data);
+  return data as T;
+}
+
+/** Send a file; fetch does not tell how far it is, XMLHttpRequest does. */
+export function upload(file: File, onShare: (share: number) => void): Promise<FileInfo> {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", "/v1/files");
+    request.responseType = "json";
+    request.upload.onprogress = (event) => event.lengthComputable && onShare(event.loaded / event.total);
+    request.onload = () =>
+      request.status === 200 ? resolve(request.response as FileInfo) : reject(refusal(request.status, request.response));
+    request.onerror = () => reject(new ApiError(0, "offline", OFFLINE));
+    const form = new FormData();
+    form.append("file", file);
+    request.send(form);
+  });
+}
+
+const files = new Map<string, Promise<FileInfo>>();
+
+/** What is known of an upload; asked once. */
+export function fileInfo(id: string): Promise<FileInfo> {
+  let known = files.get(id);
+  if (!known) {
+    known = ask<FileInfo>("GET", `/v1/files/${id}`);
+    known.catch(() => files.delete(id));
+    files.set(id, known);
+  }
+  return known;
+}

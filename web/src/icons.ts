@@ -1,0 +1,26 @@
+import { svg, html, type TemplateResult } from "lit";
+
+const PATHS = {
+  play: svg`<path d="M8 5.5v13l10.5-6.5z" fill="currentColor" stroke="none"/>`,
+  pause: svg`<path d="M8.5 5.5v13M15.5 5.5v13" stroke-width="3"/>`,
+  plus: svg`<path d="M12 5v14M5 12h14"/>`,
+  minus: svg`<path d="M5 12h14"/>`,
+  fit: svg`<path d="M4 8V5h3M20 8V5h-3M4 16v3h3M20 16v3h-3M8 12h8"/>`,
+  close: svg`<path d="M6 6l12 12M18 6L6 18"/>`,
+  sun: svg`<circle cx="12" cy="12" r="4"/><path d="M12 3v2M12 19v2M3 12h2M19 12h2M5.6 5.6L7 7M17 17l1.4 1.4M18.4 5.6L17 7M7 17l-1.4 1.4"/>`,
+  moon: svg`<path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z"/>`,
+  download: svg`<path d="M12 4v11M7 11l5 5 5-5M5 20h14"/>`,
+  again: svg`<path d="M4 12a8 8 0 1 1 2.5 5.8M4 19v-5h5"/>`,
+  trash: svg`<path d="M5 7h14M10 7V5h4v2M7 7l1 12h8l1-12"/>`,
+  cut: svg`<path d="M12 3v4M12 10v4M12 17v4M7 12H3M21 12h-4"/>`,
+  merge: svg`<path d="M4 6v12M20 6v12M8 12h8M12 9l-4 3 4 3M12 9"/>`,
+  picture: svg`<rect x="4" y="5" width="16" height="14" rx="2"/><path d="M4 16l4.5-4.5 4 4 2.5-2.5 5 5"/><circle cx="15.5" cy="9.5" r="1.2"/>`,
+  compare: svg`<rect x="4" y="5" width="7" height="14" rx="1.5"/><rect x="13" y="5" width="7" height="14" rx="1.5"/>`,
+  check: svg`<path d="M5 12.5l4.5 4.5L19 7.5"/>`,
+  warn: svg`<path d="M12 4l9 16H3zM12 10v4.5M12 17.2v.1"/>`,
+  back: svg`<path d="M15 5l-7 7 7 7"/>`,
+};
+
+export function icon(name: keyof typeof PATHS): TemplateResult {
+  return html`<svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">${PATHS[name]}</svg>`;
+}
