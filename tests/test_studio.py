@@ -272,7 +272,7 @@ def test_nothing_moves_for_who_wants_it_still(browser: Any, server: Server, tune
     someone = Person(browser, server.address, reduced_motion="reduce")
     someone.goes_to()
     someone.drops(tune)
-    someone.page.locator(".wave-view, .wave-waiting, .section").first.wait_for()
+    someone.page.locator(".wave-waiting, .wave").first.wait_for()
     assert someone.page.evaluate("document.getAnimations().length") == 0
     someone.context.close()
 
@@ -376,6 +376,24 @@ def test_a_server_that_dies_is_waited_for_and_the_render_goes_on(browser: Any, t
         someone.page.get_by_role("link", name="Download tune").wait_for()
         assert server.ended(job["id"])["attempts"] == 2
         someone.context.close()
+
+
+@in_a_browser
+def test_a_render_that_fails_says_why_and_is_tried_again(browser: Any, tune: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "data", "--max-crashes", "1") as server:
+        someone = Person(browser, server.address)
+        someone.goes_to("queue")
+        job = server.create(server.upload(tune), **LONG_JOB)
+        server.stored(job["id"])
+        server.kill_worker()
+        failed = server.ended(job["id"])
+        assert failed["state"] == "failed"
+        someone.page.get_by_text(failed["error"]["message"]).wait_for()
+        assert someone.violations() == []
+        someone.clicks("button", "Try again: tune")
+        someone.page.get_by_role("link", name="Download tune").wait_for()
+        someone.context.close()
+        assert someone.complaints == []
 
 
 # the command

@@ -125,10 +125,6 @@ export interface Models {
   data: { id: string; engine: string }[];
 }
 
-export interface Score {
-  [name: string]: unknown;
-}
-
 /** The server has refused, or is not there (`status` 0). */
 export class ApiError extends Error {
   constructor(
