@@ -1,6 +1,9 @@
 """The analysis: on the video's time base, exact, quiet in silence, the same however the sound is streamed."""
 
+import os
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -390,3 +393,20 @@ def test_text_is_no_sound(tmp_path: Path) -> None:
     (tmp_path / "text.mp3").write_text("not a sound at all " * 100)
     with pytest.raises(MediaError):
         analyse(tmp_path / "text.mp3", start=0, seconds=1, frames=16)
+
+
+def test_features_are_the_same_however_many_threads_numpy_has(tune: Path) -> None:
+    """Else a video would depend on the machine that draws it."""
+    told = "import sys; from soundreel.analysis.features import analyse; f = analyse(sys.argv[1], start=0, seconds=3,"
+    told += " frames=48); print([f.loudness.sum().hex(), f.high.sum().hex(), f.centroid_hz.sum().hex()])"
+    heard = [
+        subprocess.run(
+            [sys.executable, "-c", told, str(tune)],
+            env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in (1, 2)
+    ]
+    assert heard[0] == heard[1] != ""

@@ -336,7 +336,7 @@ def test_pictures_that_are_not_alike_are_refused_or_encoded_anew(
     assert "pictures encoded anew" in done.err
     verify(done.path, frames=2 * FRAMES, fps=16, sound=True, size=(64, 64))
     check_clicks(done.path, clicks_between(0, 2 * SECONDS))
-    assert np.abs(np.array(frames_array(done.path)[:FRAMES], int) - frames_array(pieces[0])).mean() < 3
+    assert np.abs(np.array(frames_array(done.path)[:FRAMES], int) - frames_array(pieces[0])).mean() < 9
 
 
 def frames_array(video: Path) -> Samples:

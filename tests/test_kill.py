@@ -17,7 +17,7 @@ from media_files import quick_sound
 from soundreel.media.video import read_frames
 
 PICTURES = ("--size", "64x64", "--crf", "8", "--frames", "35", "--infer-frames", "8")
-OPTIONS = (*PICTURES, "--engine", "draft", "--interpolate", "motion")
+OPTIONS = (*PICTURES, "--engine", "draft", "--crf", "24", "--interpolate", "motion")
 
 
 def command(tune: Path, folder: Path, *more: str) -> list[str]:

@@ -286,11 +286,18 @@ def test_a_clip_that_is_not_there(soundreel: Soundreel, tune: Path, video: Path,
 
 
 @pytest.mark.parametrize("number", ["seven", "2.5", "", "9" * 5000])
-@pytest.mark.parametrize("how", ["a video", "the command"])
-def test_a_number_that_is_none(soundreel: Soundreel, tune: Path, video: Path, how: str, number: str) -> None:
-    done = soundreel(*commands(tune, video)[how][:-1], number)
-    what = "clip" if how == "a video" else "redo_clip"
-    assert (done.code, done.err) == (2, f"soundreel: {what} is {number!r}: expected a whole number\n")
+def test_a_number_that_is_none(soundreel: Soundreel, tune: Path, video: Path, number: str) -> None:
+    done = soundreel(*commands(tune, video)["the command"][:-1], number)
+    assert (done.code, done.err) == (2, f"soundreel: redo_clip is {number!r}: expected a whole number\n")
+
+
+@pytest.mark.parametrize("name", ["seven", "2.5", ""])
+def test_a_shot_that_is_none(soundreel: Soundreel, tune: Path, video: Path, name: str) -> None:
+    done = soundreel(*commands(tune, video)["a video"][:-1], name)
+    assert done.code == 2
+    said = f"there is no shot {name!r}: expected" if name else "no clip or shot is named: expected"
+    assert done.err.startswith(f"soundreel: {said} a clip's number, or ")
+    assert len(done.err.splitlines()) == 1
 
 
 def test_nothing_is_kept(soundreel: Soundreel, tune: Path, tmp_path: Path) -> None:

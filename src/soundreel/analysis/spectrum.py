@@ -133,7 +133,8 @@ def levels_of(power: Values) -> Values:
     bands = [(low <= hz) & (hz < high) for low, high in pairwise(edges)]
     weights = np.stack([_loudness_weight(hz) * (hz >= LOWEST_HZ), *bands], axis=1).astype(np.float32)
     silence = np.float32(10 ** (-RANGE_DB / 10))
-    return np.clip(1 + 10 * np.log10(np.maximum(power @ weights, silence)) / RANGE_DB, 0, 1)
+    weighted = np.einsum("fk,kw->fw", power, weights)  # a BLAS product's last bits depend on the number of threads
+    return np.clip(1 + 10 * np.log10(np.maximum(weighted, silence)) / RANGE_DB, 0, 1)
 
 
 def _loudness_weight(hz: Values) -> Values:
@@ -153,7 +154,7 @@ def _centroid(power: Values) -> Values:
     """
     magnitude = np.sqrt(power) * (power > power.max(axis=1, keepdims=True) * 1e-6)
     total = magnitude.sum(axis=1)
-    centroid: Values = (magnitude @ bin_hz().astype(np.float32)) / np.where(total > 0, total, 1)
+    centroid: Values = np.einsum("fk,k->f", magnitude, bin_hz().astype(np.float32)) / np.where(total > 0, total, 1)
     return centroid
 
 

@@ -55,7 +55,12 @@ def settings_of(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     ] = None,
     engine: Annotated[
         list[EngineName] | None,
-        _option("--engine", panel=WHAT, text="Only this one; several times if need be (default: all that can run)."),
+        _option(
+            "--engine",
+            panel=WHAT,
+            text="Only this one; several times if need be (default: all that can run).",
+            metavar=f"[{'|'.join(name for name in EngineName)}]",
+        ),
     ] = None,
     gpus: Annotated[
         str | None, _option("--gpus", panel=WHAT, text="A worker on each: all, or which ones: 0,2.", metavar="<text>")

@@ -77,6 +77,8 @@ def load_redo(
     else:
         place, _, request = _open_source(source, work_dir, is_trusted)
     _refuse_source(source, output, request)
+    if what == "":
+        raise InputError("no clip or shot is named: expected a clip's number, or the name of a shot or section")
     part: dict[str, Any] = {"redo_shot": what} if isinstance(what, str) else {"redo_clip": what}
     return request, WorkOptions(work_dir=place, redo_seed=seed, redo_output=output, **part)
 

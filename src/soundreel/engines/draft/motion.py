@@ -175,5 +175,5 @@ def _smooth(rows: NDArray[np.floating[Any]], *, seconds: float) -> NDArray[np.fl
 def _tonality(features: SoundFeatures) -> NDArray[np.complex128]:
     """Mean of the chroma on the circle of fifths, smoothed, [N]: related keys are at similar angles."""
     angles = math.tau * (7 * np.arange(12) % 12) / 12
-    right, up = features.chroma @ np.cos(angles), features.chroma @ np.sin(angles)
+    right, up = (np.einsum("fp,p->f", features.chroma, turn(angles)) for turn in (np.cos, np.sin))
     return _smooth(right, seconds=TONALITY_SECONDS) + 1j * _smooth(up, seconds=TONALITY_SECONDS)
