@@ -88,7 +88,7 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Shapes("shapes")
     monkeypatch.setattr(vae, "convolutions", lambda _: made)
     monkeypatch.setattr(vae, "operations", lambda _: made)
-    monkeypatch.setattr(vae._Target, "put", lambda *_: None)  # what has no contents cannot leave for host memory
+    monkeypatch.setattr(vae.DecodedRows, "put", lambda *_: None)  # what has no contents cannot leave for host memory
 
 
 @torch.inference_mode()

@@ -80,15 +80,18 @@ def _source(frame: int) -> int:
     return (frame + 1) // 2
 
 
-def decode(
+def decode(  # noqa: PLR0913 - what is decoded, in which pieces, and where it goes
     network: WanVae,
     latents: Tensor,
     keep: int | None = None,
     step: int = LATENT_STEP,
     bands: int = 1,
+    *,
     check: Check = go_on,
     on_piece: OnPiece = _say_nothing,
     pictures: Tensor | None = None,
+    rows: Span | None = None,
+    pixels: Tensor | None = None,
 ) -> Tensor:
     """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1).
 
@@ -98,27 +101,37 @@ def decode(
         check: called before each piece; may raise to stop.
         on_piece: hears how far it is.
         pictures: gets the same frames as uint8 [T', H, W, 3], made of them on the device.
+        rows: the latents' rows whose pictures are made, H being theirs; None: all.
+        pixels: what is returned, wherever it is; None: host memory of its own.
     """
     latent_frames, height, width = latents.shape[1:]
+    kept = kept_frames(latent_frames, keep)
     frames = 1 + 4 * (latent_frames - 1)
-    kept = frames if keep is None else min(keep, frames)
     starts = Starts.of(frames, kept)
+    top, end_row = (0, height) if rows is None else rows
     base = _DecoderBase(network)
     spans = list(_pieces(starts.latent, latent_frames, step))
     pieces: Iterable[Tensor] = (base(latents[None, :, first:end]) for first, end in heard(spans, check))
-    bands = min(bands, height)
+    bands = min(bands, end_row - top)
     if bands > 1:
         pieces = list(pieces)
-    pixels = torch.empty(3, kept, SCALE * height, SCALE * width)
+    if pixels is None:
+        pixels = torch.empty(3, kept, SCALE * (end_row - top), SCALE * width)
     done = _counted(on_piece, bands * len(spans))
-    for band in even_spans(height, bands):
-        stages = _DecoderStages(network, starts, decoder_rows(height, band))
-        rows = slice(SCALE * band[0], SCALE * band[1])
-        target = _Target(frames - kept, pixels[:, :, rows], None if pictures is None else pictures[:, rows])
+    for band in even_spans(end_row - top, bands):
+        stages = _DecoderStages(network, starts, decoder_rows(height, (top + band[0], top + band[1])))
+        lines = slice(SCALE * band[0], SCALE * band[1])
+        target = DecodedRows(frames - kept, pixels[:, :, lines], None if pictures is None else pictures[:, lines])
         for (first, _), piece in heard(zip(spans, pieces, strict=True), check):
             target.put(*stages(piece, first))
             done()
     return pixels
+
+
+def kept_frames(latent_frames: int, keep: int | None) -> int:
+    """T': frames that `decode` makes of F latent frames."""
+    frames = 1 + 4 * (latent_frames - 1)
+    return frames if keep is None else min(keep, frames)
 
 
 def _counted(on_piece: OnPiece, total: int) -> Callable[[], None]:
@@ -132,7 +145,7 @@ def _counted(on_piece: OnPiece, total: int) -> Callable[[], None]:
 
 
 @dataclass(frozen=True)
-class _Target:
+class DecodedRows:
     """Where the decoded pieces of a band of rows go."""
 
     first: int  # frame, of all that are decoded
@@ -174,25 +187,75 @@ def encode(
         on_piece: hears how far it is.
     """
     weight = network.quant_conv.weight
-    latent_frames, height = 1 + (pixels.shape[1] - 1) // 4, pixels.shape[2]
-    spans = list(_pieces(0, latent_frames, step))
-    bands = min(bands, height // SCALE)
+
+    def piece(frames: slice, lines: slice) -> Tensor:
+        return pixels[None, :, frames, lines].to(weight.device, weight.dtype)
+
+    _, frames, height, _ = pixels.shape
+    whole = 0, height // SCALE
+    return means(
+        network, encoded_rows(network, piece, frames, height, whole, step, bands, check=check, on_piece=on_piece)
+    )
+
+
+TakePiece: TypeAlias = Callable[[slice, slice], Tensor]
+"""Pixels [1, 3, t, lines, W] of these frames and lines, where the network is."""
+
+
+def encoded_rows(  # noqa: PLR0913 - what `encode` takes, and which rows
+    network: WanVae,
+    take: TakePiece,
+    frames: int,
+    height: int,
+    rows: Span,
+    step: int = LATENT_STEP,
+    bands: int = 1,
+    *,
+    check: Check = go_on,
+    on_piece: OnPiece = _say_nothing,
+) -> Iterator[Tensor]:
+    """Features of the latents' `rows` of a video of T frames of H lines: [1, C, t, rows, w] of each piece.
+
+    `means` makes latents of those of all rows. `take` is asked for the pieces in order, for each band anew.
+    """
+    spans = piece_spans(latent_frames(frames), step)
+    bands = min(bands, rows[1] - rows[0])
     done = _counted(on_piece, bands * len(spans))
 
     def stages(band: Span) -> Iterator[Tensor]:
-        rows = encoder_rows(height, band, encoder_reaches(network))
-        (first_row, end_row), encoder = rows[0].computed, _EncoderStages(network, rows)
+        stage_rows = encoder_rows(height, band, encoder_reaches(network))
+        encoder, lines = _EncoderStages(network, stage_rows), slice(*stage_rows[0].computed)
         for first, end in heard(spans, check):
-            piece = pixels[None, :, max(0, 4 * first - 3) : 4 * end - 3, first_row:end_row]
-            yield encoder(piece.to(weight.device, weight.dtype), first)
+            yield encoder(take(slice(max(0, 4 * first - 3), 4 * end - 3), lines), first)
             done()
 
-    pieces: Iterable[Tensor] = stages((0, height // SCALE))
-    if bands > 1:
-        columns = zip(*[list(stages(band)) for band in even_spans(height // SCALE, bands)], strict=True)
-        pieces = (_channels_last(torch.cat(parts, dim=3)) for parts in columns)
+    if bands == 1:
+        yield from stages(rows)
+        return
+    cut = [(rows[0] + first, rows[0] + end) for first, end in even_spans(rows[1] - rows[0], bands)]
+    for parts in zip(*[list(stages(band)) for band in cut], strict=True):
+        yield joined_rows(parts)
+
+
+def joined_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Features of bands of rows, one below the other."""
+    return _channels_last(torch.cat(list(parts), dim=3))
+
+
+def means(network: WanVae, features: Iterable[Tensor]) -> Tensor:
+    """The distribution's mean [c, F, h, w] from features of whole pictures, piece by piece."""
     top = _EncoderTop(network)
-    return torch.cat([top(piece) for piece in pieces], dim=2)[0]
+    return torch.cat([top(piece) for piece in features], dim=2)[0]
+
+
+def latent_frames(frames: int) -> int:
+    """F, of T frames."""
+    return 1 + (frames - 1) // 4
+
+
+def piece_spans(count: int, step: int) -> list[Span]:
+    """The latent frames of each piece of a video that is encoded."""
+    return list(_pieces(0, count, step))
 
 
 def _pieces(first: int, end: int, step: int) -> Iterator[tuple[int, int]]:

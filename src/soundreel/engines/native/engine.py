@@ -48,9 +48,10 @@ from soundreel.engines.native.progress import (
 )
 from soundreel.engines.native.rank_process import READY, Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference, references_of_shots
+from soundreel.engines.native.shared_work import SharedVae, open_denoiser
 from soundreel.engines.native.team import asked_devices
 from soundreel.engines.native.warm_up import WarmUp
-from soundreel.engines.native.workers import Workers, open_denoiser
+from soundreel.engines.native.workers import Workers
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
@@ -264,6 +265,7 @@ class _Sampling:
             crew.wait_for(READY, check)
         denoiser = open_denoiser(crew, transformer.network, placement)
         decoder.vae.to(placement.device)
+        decoder.vae.helpers = None if crew is None else SharedVae(crew, decoder.vae)
         self._sampler = ClipSampler(
             denoiser=denoiser,
             decoder=decoder,
