@@ -1,18 +1,21 @@
 """Ulysses (arXiv 2309.14509): around self-attention, ranks exchange their tokens of all heads for all tokens of theirs.
 
-Values begin to travel while keys are projected, keys while queries are; each lands where attention reads it, without
-another copy.
+What travels is hidden behind what does not need it. Values travel while keys are projected, keys while queries are.
+Attention is computed for one half of a rank's heads after the other: queries of the second half travel while the first
+half is computed, outputs of the first half while the second is. Half the queries and half the outputs are waited for.
 
 Legend: R ranks, L tokens of a rank (padding included, equally many on all), H heads, η of them on this rank, d head
-width.
+width. A share is some of the heads of each rank.
 """
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from soundreel.models.attention import Exchange
+from soundreel.models.attention import Exchange, Kernel, attend
 from soundreel.models.parallel.ranks import Arrival, Ranks
-from soundreel.models.parallel.shares import head_counts
+from soundreel.models.parallel.shares import HeadShare, head_shares
 
 
 class Attended:
@@ -33,37 +36,54 @@ class HeadExchange(Exchange):
 
     def __init__(self, ranks: Ranks, heads: int, layer: str, attended: Attended) -> None:
         self._ranks, self._layer, self._attended = ranks, layer, attended
-        self._heads = head_counts(heads, ranks.size)
+        self._whole, *self._halves = head_shares(heads, ranks.size)
 
-    def queries(self, x: Tensor) -> Arrival:
-        """[1, L, H, d] → [1, R·L, η, d]."""
-        arrival = self._to_heads(x)
-        return lambda: arrival().unsqueeze(0)
-
-    def keys(self, x: Tensor) -> Arrival:
-        """[1, L, H, d] → [1, tokens that are no padding, η, d]."""
-        arrival = self._to_heads(x)
-        return lambda: arrival()[self._attended.tokens].unsqueeze(0)
-
-    def outputs(self, attended: Tensor) -> Tensor:
-        """[1, R·L, η, d] → [1, L, H, d]."""
-        _, total, own, width = attended.shape
-        length = total // self._ranks.size
-        counts = [length * heads * width for heads in self._heads]
-        arrived = self._ranks.all_to_all(
-            attended.contiguous().view(-1), [length * own * width] * self._ranks.size, counts
-        )()
-        parts = torch.split(arrived, counts)
-        return torch.cat([part.view(1, length, -1, width) for part in parts], dim=2)
-
-    def _to_heads(self, x: Tensor) -> Arrival:
-        """[1, L, H, d] → what waits for [R·L, η, d]."""
+    def attend(self, value: Tensor, key: Callable[[], Tensor], query: Callable[[], Tensor], kernel: Kernel) -> Tensor:
+        """[1, M, H, d], [1, M, H, d], [1, L, H, d] → [1, L, H, d]."""
         self._ranks.place.enter(self._layer)
-        _, length, _, width = x.shape
-        own = self._heads[self._ranks.rank]
-        counts = [length * heads * width for heads in self._heads]
-        send = x.new_empty(x.numel())
-        for part, place in zip(torch.split(x[0], self._heads, dim=1), torch.split(send, counts), strict=True):
+        values = self.to_heads(value[0], self._whole)
+        keys = self.to_heads(key()[0], self._whole)
+        queried = query()[0]
+        queries = [self.to_heads(queried, half) for half in self._halves]
+        real_keys, real_values = keys()[self._attended.tokens], values()[self._attended.tokens]
+        returns = list[Arrival]()
+        for half, arrival in zip(self._halves, queries, strict=True):
+            own = self._whole.among_own(half, self._ranks.rank)
+            made = arrival()
+            if made.shape[1]:
+                made = attend(made[None], real_keys[None, :, own], real_values[None, :, own], kernel)[0]
+            returns.append(self.to_tokens(made, half))
+        return self._joined(queried, returns)
+
+    def to_heads(self, x: Tensor, share: HeadShare) -> Arrival:
+        """Tokens at hand [L, H, d] → what waits for [R·L, heads of the share on this rank, d]."""
+        length, _, width = x.shape
+        own = share.counts[self._ranks.rank]
+        sizes = [length * heads * width for heads in share.counts]
+        send = x.new_empty(sum(sizes))
+        for span, place in zip(share.spans, torch.split(send, sizes), strict=True):
+            part = x[:, span]
             place.view(part.shape).copy_(part)
-        arrival = self._ranks.all_to_all(send, counts, [length * own * width] * self._ranks.size)
-        return lambda: arrival().view(-1, own, width)
+        arrival = self._ranks.all_to_all(send, sizes, [length * own * width] * self._ranks.size)
+        return lambda: arrival().view(self._ranks.size * length, own, width)
+
+    def to_tokens(self, attended: Tensor, share: HeadShare) -> Arrival:
+        """[R·L, heads of the share on this rank, d] → what waits for [L·heads·d] of each rank, one after the other."""
+        total, own, width = attended.shape
+        length = total // self._ranks.size
+        return self._ranks.all_to_all(
+            attended.contiguous().view(-1),
+            [length * own * width] * self._ranks.size,
+            [length * heads * width for heads in share.counts],
+        )
+
+    def _joined(self, like: Tensor, returns: Sequence[Arrival]) -> Tensor:
+        """The halves of all heads: [1, L, H, d]."""
+        joined = torch.empty_like(like, memory_format=torch.contiguous_format)
+        length, _, width = like.shape
+        for half, arrival in zip(self._halves, returns, strict=True):
+            parts = torch.split(arrival(), [length * heads * width for heads in half.counts])
+            for span, part in zip(half.spans, parts, strict=True):
+                place = joined[:, span]
+                place.copy_(part.view(place.shape))
+        return joined[None]
