@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from soundreel.errors import InputError
 from soundreel.models.attention import AUTO, EXACT, LARGEST_ERROR, Kernel, attend, choose_kernel, why_not
-from soundreel.models.kernels import checks, dispatch, reference
-from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_rows
+from soundreel.models.kernels import checks, dispatch, float8_travel_plain, reference
+from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_rows, check_travel
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary, rotate
 from soundreel.request import Precision
@@ -281,6 +281,30 @@ class TestAttention:
         if why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128):
             pytest.skip("the kernel does not run here")
         assert error_of(Kernel.FP8, queries, keys) < 0.1
+
+    @needs_float8
+    def test_float8_rows_travel_here(self) -> None:
+        """On a Hopper, whose kernels agree with plain PyTorch."""
+        if torch.cuda.get_device_capability() == (9, 0):
+            assert dispatch.is_travelling(torch.device("cuda"), torch.bfloat16, 128)
+
+    def test_plain_float8_rows_pass_their_own_check(self) -> None:
+        check_travel(float8_travel_plain, CPU, torch.float32, 32)
+
+    @pytest.mark.parametrize("name", ["statistics", "round_queries", "round_rows", "lay_out", "attend_rows"])
+    def test_a_wrong_step_of_float8_rows_is_refused(self, name: str) -> None:
+        def wrong(*given: Any) -> Any:
+            made = getattr(float8_travel_plain, name)(*given)
+            if name == "lay_out":
+                return made[0], made[1].flip(1)
+            if made is None:
+                given[-1 if name == "round_rows" else 1].fill_(3)
+            return made if made is None else 1.3 * made
+
+        steps = ModuleType("wrong")
+        vars(steps).update(vars(float8_travel_plain) | {name: wrong})
+        with pytest.raises(ArithmeticError):
+            check_travel(steps, CPU, torch.float32, 32)
 
 
 def error_of(kernel: Kernel, queries: int, keys: int) -> float:

@@ -14,8 +14,9 @@ from parity.transformer import build_transformer
 from several_ranks import run_ranks
 from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.errors import InputError
-from soundreel.models.parallel.ranks import Mesh, NoAnswerError, Place, Ranks
-from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, to_strip
+from soundreel.models.attention import Kernel, SelfAttention
+from soundreel.models.parallel.ranks import Arrival, Mesh, NoAnswerError, Place, Ranks
+from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, head_shares, to_strip
 from soundreel.models.parallel.tokens import TokenParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 
@@ -92,6 +93,47 @@ def test_velocities_are_those_of_one_process(
         assert velocity.tobytes() == made[0].tobytes(), "every rank has the same"
 
 
+def float8_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool]) -> Any:
+    """With attention in float8, and how many bytes travelled before and after it."""
+    model, sent = build(heads), {torch.uint8: 0, torch.float32: 0}
+    parallel = TokenParallel(model, mesh.tokens)
+    for layer in model.modules():
+        if isinstance(layer, SelfAttention):
+            layer.kernel = Kernel.FP8
+    travel = Ranks.all_to_all
+
+    def counted(ranks: Ranks, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
+        sent[send.dtype] += send.nbytes
+        return travel(ranks, send, counts, received)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ranks, "all_to_all", counted)
+        made = velocities(parallel, size, **given)
+    return made, sent[torch.uint8]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "heads", "size", "has_motion", "has_pose"),
+    [(2, 4, (2, 4, 4), False, False), (3, 8, (2, 10, 12), True, False)],
+)
+@torch.inference_mode()
+def test_float8_rows_travel_and_change_nothing(
+    tmp_path: Path, ranks: int, heads: int, size: tuple[int, int, int], has_motion: bool, has_pose: bool
+) -> None:
+    """Rounded before they travel: as if they had been rounded at one place."""
+    given = {"has_motion": has_motion, "has_pose": has_pose}
+    exact = velocities(build(heads), size, **given)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "several").mkdir()
+    ((expected, _),) = run_ranks(tmp_path / "one", 1, 1, float8_velocities, heads, size, given)
+    off = np.linalg.norm(expected - exact) / np.linalg.norm(exact)
+    assert 1e-4 < off < 1e-2, "it is in float8"
+    for made, sent in run_ranks(tmp_path / "several", 1, ranks, float8_velocities, heads, size, given):
+        limit = 2 * off if has_motion else LIMIT  # padding is in the means, and rounds otherwise
+        assert np.linalg.norm(made - expected) < limit * np.linalg.norm(expected)
+        assert sent > 0
+
+
 OFFICIAL: dict[str, Any] = {
     "model_type": "s2v", "dim": 96, "num_heads": 8, "ffn_dim": 200, "num_layers": 3, "audio_inject_layers": [0, 2],
     "freq_dim": 64, "audio_dim": 24, "text_dim": 40, "text_len": 48, "cond_dim": 16, "enable_adain": True,
@@ -154,6 +196,16 @@ def test_heads_are_spread_as_evenly_as_they_can_be(heads: int, ranks: int) -> No
     counts = head_counts(heads, ranks)
     assert sum(counts) == heads
     assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("heads", [5, 8, 40])
+def test_halves_are_all_of_each_ranks_heads(heads: int, ranks: int) -> None:
+    whole, *halves = head_shares(heads, ranks)
+    assert whole.counts == head_counts(heads, ranks)
+    for rank in range(ranks):
+        own = [whole.among_own(half, rank) for half in halves]
+        assert [k for span in own for k in range(span.start, span.stop)] == list(range(whole.counts[rank]))
 
 
 @pytest.mark.parametrize(("ranks", "tokens", "clean"), [(1, 9, 4), (2, 9, 4), (4, 9, 5), (3, 12, 0), (5, 3, 2)])

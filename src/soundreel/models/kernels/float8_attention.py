@@ -44,7 +44,7 @@ class Packed(NamedTuple):
     query_scale: Tensor  # float32 [B, H, L'], with log₂(e)/√d in it
     key: Tensor  # [B, H, M', d]
     key_scale: Tensor  # float32 [B, H]
-    value: Tensor  # [B, H, d, M'], tokens in the order of `_order`
+    value: Tensor  # [B, H, d, M'], tokens in the order of `order`
     value_scale: Tensor  # float32 [B, H, d]
     value_mean: Tensor  # float32 [B, H, d]
 
@@ -72,13 +72,13 @@ def _exp2(x, QUERIES: tl.constexpr, KEYS: tl.constexpr):
 
 @triton.jit
 def _operand(weights, QUERIES: tl.constexpr, KEYS: tl.constexpr):
-    """Weights in float8, columns in the order of `_order`, that of an operand in registers on Hopper and Ada."""
+    """Weights in float8, columns in the order of `order`, that of an operand in registers on Hopper and Ada."""
     small = tl.reshape(weights.to(tl.float8e4nv), (QUERIES, KEYS // 16, 2, 4, 2))
     return tl.reshape(tl.permute(small, (0, 1, 3, 2, 4)), (QUERIES, KEYS))
 
 
 @triton.jit
-def _order(place):
+def order(place):
     """The token stored at a place of the packed values: 16a + 8j + 2t + e at place 16a + 4t + 2j + e."""
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
@@ -220,7 +220,7 @@ def _pack_key_value(
     target = k_out_ptr + (batch_head * padded + place[:, None]) * HEAD + channel[None, :]
     tl.store(target, tl.where(there, k, 0.0).to(tl.float8e4nv))
 
-    token = _order(place)
+    token = order(place)
     source = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
     there = (token < tokens)[:, None]
     v = tl.load(v_ptr + source, mask=there, other=0.0).to(tl.float32)
@@ -232,7 +232,7 @@ def _pack_key_value(
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """[B, L, H, d], [B, M, H, d], [B, M, H, d] → [B, L, H, d], d a power of 2 from 32."""
-    return attend_packed(pack(query, key, value), query, key.shape[1])
+    return attend_packed(pack(query, key, value), query.shape[1], key.shape[1], query.dtype)
 
 
 def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
@@ -243,13 +243,13 @@ def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
     key_scale = key_reach.amax(-1).clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
     value_scale = value_reach.clamp(min=SMALLEST_SCALE) / FLOAT8_MAX
     batch, keys, heads, width = key.shape
-    queries, padded = _padded(query.shape[1]), _padded(keys)
+    queries, padded_keys = padded(query.shape[1]), padded(keys)
     packed = Packed(
         query=query.new_empty(batch, heads, queries, width, dtype=FLOAT8),
         query_scale=query.new_empty(batch, heads, queries, dtype=torch.float32),
-        key=key.new_empty(batch, heads, padded, width, dtype=FLOAT8),
+        key=key.new_empty(batch, heads, padded_keys, width, dtype=FLOAT8),
         key_scale=key_scale,
-        value=key.new_empty(batch, heads, width, padded, dtype=FLOAT8),
+        value=key.new_empty(batch, heads, width, padded_keys, dtype=FLOAT8),
         value_scale=value_scale,
         value_mean=value_mean,
     )
@@ -257,17 +257,17 @@ def pack(query: Tensor, key: Tensor, value: Tensor) -> Packed:
         query, packed.query, packed.query_scale, query.shape[1], queries, heads, LOG2_E * width**-0.5,
         MAX=FLOAT8_MAX, HEAD=width, TOKENS=BLOCK,
     )  # fmt: skip
-    _pack_key_value[(padded // BLOCK, batch * heads)](
-        key, value, key_mean, key_scale, value_mean, value_scale, packed.key, packed.value, keys, padded, heads,
+    _pack_key_value[(padded_keys // BLOCK, batch * heads)](
+        key, value, key_mean, key_scale, value_mean, value_scale, packed.key, packed.value, keys, padded_keys, heads,
         HEAD=width, TOKENS=BLOCK,
     )  # fmt: skip
     return packed
 
 
-def attend_packed(packed: Packed, like: Tensor, keys: int) -> Tensor:
-    """The output, with shape and element type of the queries `like` [B, L, H, d]; keys after `keys` are padding."""
-    batch, queries, heads, width = like.shape
-    out = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+def attend_packed(packed: Packed, queries: int, keys: int, dtype: torch.dtype) -> Tensor:
+    """The output [B, L, H, d] for the first `queries`, in `dtype`; keys after the first `keys` are padding."""
+    batch, heads, _, width = packed.query.shape
+    out = packed.query.new_empty(batch, queries, heads, width, dtype=dtype)
     padded_queries, padded_keys = packed.query.shape[2], packed.key.shape[2]
     _attend[(triton.cdiv(queries, QUERIES), batch * heads)](
         TensorDescriptor.from_tensor(packed.query.view(-1, width), [QUERIES, width]), packed.query_scale,
@@ -281,15 +281,23 @@ def attend_packed(packed: Packed, like: Tensor, keys: int) -> Tensor:
 
 def _mean_and_reach(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean over the tokens of [B, M, H, d] and the largest absolute difference from it: float32 [B, H, d] each."""
+    total, least, most = statistics(x).unbind(2)
+    mean = total / x.shape[1]
+    return mean, torch.maximum(most - mean, mean - least)
+
+
+def statistics(x: Tensor) -> Tensor:
+    """Sum, minimum and maximum over the tokens of [B, M, H, d]: float32 [B, H, 3, d]."""
+    x = x.contiguous()
     batch, tokens, heads, width = x.shape
     parts = min(STATISTICS_PARTS, triton.cdiv(tokens, BLOCK))
     part = triton.cdiv(triton.cdiv(tokens, parts), 64) * 64
     found = x.new_empty(batch, heads, parts, 3, width, dtype=torch.float32)
     _statistics[(parts, batch * heads)](x, found, tokens, heads, part, HEAD=width, TOKENS=64)
     total, least, most = found.unbind(3)
-    mean = total.sum(2) / tokens
-    return mean, torch.maximum(most.amax(2) - mean, mean - least.amin(2))
+    return torch.stack([total.sum(2), least.amin(2), most.amax(2)], dim=2)
 
 
-def _padded(tokens: int) -> int:
+def padded(tokens: int) -> int:
+    """Whole blocks."""
     return int(triton.cdiv(tokens, BLOCK) * BLOCK)
