@@ -1,6 +1,6 @@
 """What two GPUs of one host gain over one, step by step, and where the rest goes.
 
-    python -m benchmarks.several_gpus [--sizes 480x832 832x1216] [--modes exact fp8] [--limit 380] [--tiny]
+    python -m benchmarks.several_gpus [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--limit 380] [--tiny]
 
 Two processes are started, each with the whole random full-size transformer, made on its GPU: the same on both. For each
 mode and size: a guided step on one GPU, the same with a branch of guidance on each, with the tokens of both passes
@@ -28,15 +28,23 @@ import torch
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from benchmarks.gpu import MODES, TINY, Mode, build, draw_inputs, mode_of, relative
+from benchmarks.gpu import FRAMES, KEPT, MODES, TINY, Mode, build, draw_inputs, mode_of, relative
+from benchmarks.vae_convolutions import build as build_vae
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
-from soundreel.engines.native.device import wait
+from soundreel.engines.native.device import vae_dtype, wait
 from soundreel.engines.native.rank_process import LOOPBACK, Seat, meet, prepare_environment
 from soundreel.engines.native.team import Team
+from soundreel.engines.native.vae import chosen_by_shape
 from soundreel.models.attention import Kernel, why_not
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.parallel import exchange as exchange_module
 from soundreel.models.parallel.ranks import Arrival, Mesh, Ranks, connect
+from soundreel.models.parallel.rows import RowParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.models.vae import LATENT_STEP, decode, encode
+from soundreel.models.vae_bands import SCALE
+from soundreel.request import VaePrecision
+from soundreel.units import FRAMES_PER_LATENT
 
 RANKS = 2
 SIZES = ("480x832", "832x1216")
@@ -232,6 +240,49 @@ class Case:
         return int(branch.own.rotary.cos.shape[0])
 
 
+def measure_pictures(bench: Bench, size: str) -> None:
+    """A later clip's decode and the encode of the frames before it, their rows on one GPU and divided."""
+    tiny = bench.options.tiny
+    height, width = map(int, size.split("x"))
+    network = build_vae(bench.device, vae_dtype(VaePrecision.AUTO, bench.device), tiny=tiny)
+    frames = 2 if tiny else MOTION_LATENTS + FRAMES // FRAMES_PER_LATENT
+    kept = 4 * (frames - 1) if tiny else KEPT
+    weight = network.quant_conv.weight
+    latents = torch.randn(16, frames, height // SCALE, width // SCALE, device=bench.device, dtype=weight.dtype)
+    bench.guidance.everyone.from_first(latents)
+    pixels = torch.rand(3, 5 if tiny else MOTION_FRAMES, height, width) * 2 - 1
+    pictures = torch.empty(kept, height, width, 3, dtype=torch.uint8)
+    rows = RowParallel(network, bench.guidance.everyone)
+    is_first = bench.rank == 0
+
+    def apart(made: Tensor | None) -> list[Tensor]:
+        return [] if made is None else [made]
+
+    works: dict[str, tuple[Work, Work]] = {
+        "decode": (
+            lambda: [decode(network, latents, kept, pictures=pictures)],
+            lambda: apart(rows.decode(latents, kept, LATENT_STEP, 1, pictures=pictures if is_first else None)),
+        ),
+        "encode": (
+            lambda: [encode(network, pixels)],
+            lambda: apart(rows.encode(pixels if is_first else None, (3, *pixels.shape[1:]), LATENT_STEP, 1)),
+        ),
+    }
+    sums = [0.0, 0.0]
+    with chosen_by_shape():
+        for name, (alone, together) in works.items():
+            alone()  # kernels are compiled, on each GPU by itself
+            one, expected = bench.alone(f"{name} {size}", alone, 2)
+            two, made = bench.together(together, 3)
+            sums = [sums[0] + one, sums[1] + two]
+            same = bool(expected) and all(map(torch.equal, expected, made))
+            bench.say(
+                f"pictures {size}: {name} {one:.3f} s on one GPU, {two:.3f} s on both, {one / max(two, 1e-9):.3f} ×; "
+                f"{'equal' if same else 'different'}"
+            )
+    bench.say(f"pictures {size}: decode and encode {sums[0] / max(sums[1], 1e-9):.3f} ×")
+
+
 def draw_conditions(model: WanS2VTransformer3DModel, size: str, device: torch.device) -> tuple[ClipConditions, Tensor]:
     """Of a later clip, and its latents."""
     height, width = map(int, size.split("x"))
@@ -276,6 +327,10 @@ def kernels_apart(case: Case) -> None:
 def run(bench: Bench) -> None:
     """Everything, in one process."""
     options, device = bench.options, bench.device
+    for size in options.sizes if options.pictures else []:
+        measure_pictures(bench, size)
+    if not options.modes:
+        return
     begun = time.perf_counter()
     model = build(device, torch.float32 if options.tiny else torch.bfloat16, TINY if options.tiny else {})
     bench.say(f"transformer made in {time.perf_counter() - begun:.1f} s")
@@ -338,7 +393,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=None)
-    parser.add_argument("--modes", nargs="+", default=USUAL_MODES, choices=[mode.name for mode in MODES])
+    parser.add_argument("--pictures", action="store_true", help="the VAE's, too")
+    parser.add_argument("--modes", nargs="*", default=USUAL_MODES, choices=[mode.name for mode in MODES])
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--limit", type=float, default=380, help="seconds for everything; then all is ended")
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU runs")
