@@ -62,6 +62,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._crew: Crew | None = None
+        self._leaving: threading.Thread | None = None
 
     def begin(self, placement: PrintPlacement) -> None:
         """Begin to start what `crew` will be asked for, where clips are to be sampled by several."""
@@ -69,6 +70,8 @@ class Workers:
         if self._crew is not None and (self._crew.team != team or self._crew.is_closed):
             self.close()
         if self._crew is None and team.size > 1:
+            if self._leaving is not None:
+                self._leaving.join()  # their memory is needed
             self._crew = Crew(team)
 
     def crew(self, placement: Placement, check: Check = go_on) -> "Crew | None":
@@ -85,10 +88,11 @@ class Workers:
             self._crew.check()
 
     def close(self) -> None:
-        """End all of them."""
+        """Let all of them end: GPUs take seconds to give their memory back, in which a video can be finished."""
         crew, self._crew = self._crew, None
         if crew is not None:
-            crew.close()
+            self._leaving = threading.Thread(target=crew.close, name="soundreel workers leave")
+            self._leaving.start()
 
 
 class _Worker:
