@@ -95,6 +95,7 @@ class Estimate:
     memory_bytes: int | None
     seconds_basis: str = ""  # what the seconds are known from
     clip_seconds: tuple[float, ...] = ()  # of them those of each clip; (): nothing is known of it
+    speedup: float | None = None  # by devices that share each clip, loading left out; None: one device
 
 
 @dataclass(frozen=True, kw_only=True)

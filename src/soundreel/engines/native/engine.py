@@ -35,6 +35,7 @@ from soundreel.engines.native.prepared import (
     forecast,
     pass_options,
     plan_schedule,
+    speeds_of,
 )
 from soundreel.engines.native.preview import open_previewer
 from soundreel.engines.native.printing import find_print_files, prepare_print
@@ -108,9 +109,12 @@ class NativeEngine:
     def estimate(self, prepared: Prepared) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
         placement: Placement = prepared.placement
-        seconds, basis = forecast(prepared.plan, placement)
+        speeds = speeds_of(placement)
+        seconds, basis = forecast(prepared.plan, placement, speeds)
+        one = forecast(prepared.plan, placement, speeds, alone=True)[0] if placement.team.gains else None
         return Estimate(
             seconds=seconds.total,
+            speedup=None if one is None else one.rendering / seconds.rendering,
             memory_bytes=prepared.memory_bytes,
             seconds_basis=basis,
             clip_seconds=tuple(clip.total for clip in seconds.clips),

@@ -28,6 +28,11 @@ class Team:
         """How many there are."""
         return len(self.devices)
 
+    @property
+    def gains(self) -> bool:
+        """Whether the devices are several: processes on one processor share its cores."""
+        return self.size > 1 and self.devices[0].type == "cuda"
+
     def says(self) -> str:
         """In a few words; "" for one device."""
         if self.size == 1:
