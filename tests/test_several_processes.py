@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ from native_renders import CHAIN, SPEECH, chain_of, native_plan, native_request,
 from native_videos import AS_OPTIONS
 from parity.case import read_cases
 from parity.end_to_end import run_end_to_end
+from soundreel.cli import reports
+from soundreel.cli.reports import describe_machine
+from soundreel.engines.native import links as links_module
 from soundreel.engines.native import workers
+from soundreel.engines.native.links import HOST, NVLINK, PEERS, Links, links_between
 from soundreel.engines.native.rank_process import Begin
 from soundreel.engines.native.team import Team, choose_team
 from soundreel.engines.native.workers import Crew
@@ -324,6 +329,7 @@ class TestGpus:
     def two_gpus(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "H100")
+        monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     @pytest.mark.parametrize(
@@ -355,8 +361,62 @@ class TestGpus:
 
     def test_different_ones(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: ["H100", "A40"][device.index])
-        with pytest.raises(EngineError, match="of different kinds .A40, H100.: take those of one kind"):
-            choose_team(native_request(gpus="all", device="cuda"), torch.device("cuda"), heads=40)
+        says = "of different kinds .A40, H100.: guidance and tokens would go by the slower.* take those of one kind"
+        for parallel in ("auto", "guidance", "tokens"):
+            with pytest.raises(EngineError, match=says):
+                choose_team(
+                    native_request(gpus="all", parallel=parallel, device="cuda"), torch.device("cuda"), heads=40
+                )
+
+    def test_no_nccl(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+        with pytest.raises(EngineError, match="GPUs speak over NCCL, which this PyTorch does not have.*parallel shots"):
+            choose_team(native_request(gpus="2", device="cuda"), torch.device("cuda"), heads=40)
+
+    @pytest.mark.parametrize(
+        ("names", "has_nccl", "links", "says"),
+        [
+            (["H100"] * 2, True, NVLINK, "2 × H100 over NVLink; --gpus all divides shots where .*, else guidance$"),
+            (["H100"] * 4, True, NVLINK, "4 × H100 over NVLink; .*, else guidance, then tokens$"),
+            (["H100"] * 3, True, PEERS, "3 × H100 over PCIe; .*, else tokens$"),
+            (
+                ["A40", "H100"],
+                True,
+                HOST,
+                "1 × A40, 1 × H100 over host memory, without peer .* shots alone, for they",
+            ),
+            (["H100"] * 2, False, PEERS, "2 × H100 over PCIe; .* shots alone, for this PyTorch has no NCCL$"),
+        ],
+    )
+    def test_the_doctor_tells_links_and_what_is_divided(
+        self,
+        names: list[str],
+        has_nccl: bool,
+        links: Links,
+        says: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
+        monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: has_nccl)
+        monkeypatch.setattr(links_module, "links_between", lambda _: links)
+        monkeypatch.setattr(reports, "find_gpu", lambda: "a GPU")
+        (found,) = (check["found"] for check in describe_machine().data["checks"] if check["name"] == "GPUs")
+        assert re.search(says, found)
+
+    def test_links_are_the_slowest_that_lie_between(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        devices = tuple(torch.device("cuda", number) for number in range(3))
+        reach = set(permutations(range(3), 2))
+        monkeypatch.setattr(torch.cuda, "can_device_access_peer", lambda one, other: (one.index, other.index) in reach)
+        for linked, expected in (({0, 1, 2}, NVLINK), ({0, 1}, PEERS)):
+            monkeypatch.setattr(links_module, "_has_nvlink", lambda device, linked=linked: device.index in linked)
+            links_between.cache_clear()
+            assert links_between(devices) is expected
+        reach.remove((2, 0))
+        links_between.cache_clear()
+        assert links_between(devices) is HOST
+        links_between.cache_clear()
 
     @pytest.mark.parametrize(
         ("count", "scale", "mesh"),

@@ -86,6 +86,7 @@ def _jobs(work: WorkFolder, options: WorkOptions) -> list[Job]:
             fingerprints=tuple(render.clip_fingerprints),
             only_print=options.only_print,
             printed_models=options.printed_models,
+            noted={"device": render.division.kinds[number]} if render.division.kinds else {},
         )
         for number in range(len(render.division.processes))
     ]

@@ -15,6 +15,7 @@ from soundreel.disk.digests import sampled_digest
 from soundreel.engines.base import (
     DECODED,
     ENCODED,
+    Device,
     Estimate,
     Identity,
     KeptBytes,
@@ -24,7 +25,7 @@ from soundreel.engines.base import (
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
-from soundreel.engines.native.device import DeviceLostError, capped, release_memory, says_what_is_lost
+from soundreel.engines.native.device import DeviceLostError, capped, device_name, release_memory, says_what_is_lost
 from soundreel.engines.native.loading import TransformerLoading
 from soundreel.engines.native.memory_plan import Encoders
 from soundreel.engines.native.networks import Networks
@@ -86,9 +87,9 @@ class NativeEngine:
         loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
         return {**_digests(find_files(request)), **{name: sampled_digest(path) for name, path in loras.items()}}
 
-    def devices(self, request: Request) -> Sequence[str]:
+    def devices(self, request: Request) -> Sequence[Device]:
         """Of `--device` and `--gpus`."""
-        return [str(device) for device in asked_devices(request)]
+        return [Device(str(device), device_name(device)) for device in asked_devices(request)]
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files and memory, and decide all of `Placement`; no weight is read."""

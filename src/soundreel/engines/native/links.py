@@ -1,6 +1,7 @@
 """What several GPUs speak over, and how fast that is: by kind, for plans and for `doctor`."""
 
 import ctypes
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from itertools import permutations
 from typing import Any, Final
 
 import torch
+from torch import distributed
 
 from soundreel.models.kernels.once import once
 
@@ -38,6 +40,12 @@ CORES: Final = Links("host memory", 20e9)
 """Of processes on a CPU."""
 
 
+NO_PEERS: Final = (
+    "the GPUs have no access to each other's memory: what they exchange goes through the host's, so that tokens apart "
+    "gain little; guidance and shots apart do not need it"
+)
+
+
 @once
 def links_between(devices: Sequence[torch.device]) -> Links:
     """The slowest kind that lies between two of them."""
@@ -46,6 +54,22 @@ def links_between(devices: Sequence[torch.device]) -> Links:
     if not all(torch.cuda.can_device_access_peer(one, other) for one, other in permutations(devices, 2)):
         return HOST
     return NVLINK if all(map(_has_nvlink, devices)) else PEERS
+
+
+def describe_gpus() -> str | None:
+    """What GPUs there are, over what they speak and what `--gpus all` would divide; None where there is but one."""
+    devices = tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count()))
+    if len(devices) < 2:
+        return None
+    counts = Counter(torch.cuda.get_device_name(device) for device in devices)
+    found = ", ".join(f"{count} × {name}" for name, count in counts.items())
+    found = f"{found} over {links_between(devices).says}"
+    if len(counts) > 1:
+        return f"{found}; --gpus all divides shots alone, for they are of several kinds"
+    if not (distributed.is_available() and distributed.is_nccl_available()):
+        return f"{found}; --gpus all divides shots alone, for this PyTorch has no NCCL"
+    rest = "guidance" if len(devices) == 2 else "guidance, then tokens" if len(devices) % 2 == 0 else "tokens"
+    return f"{found}; --gpus all divides shots where there are cuts enough, else {rest}"
 
 
 def _has_nvlink(device: torch.device) -> bool:

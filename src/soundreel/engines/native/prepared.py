@@ -13,7 +13,7 @@ from soundreel.engines.native.calibration import Basis, attention_speeds, find_s
 from soundreel.engines.native.cost import ALL, Forecast, clip_seconds
 from soundreel.engines.native.demand import demand, weigh
 from soundreel.engines.native.device import compute_dtype, has_own_convolutions, transformer_sizes, vae_dtype
-from soundreel.engines.native.links import links_between
+from soundreel.engines.native.links import HOST, NO_PEERS, links_between
 from soundreel.engines.native.memory import choose_memory
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.passes import PassOptions
@@ -152,13 +152,18 @@ def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.devi
             arithmetic=arithmetic,
             team=team,
         ),
-        notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
+        notes=(*_notes(plan, memory), *_link_notes(team), *(note for lora in loras for note in lora.notes)),
         memory_bytes=memory.peak_bytes,
         memory_mode=memory.says(),
         devices=team.says(),
         host_bytes=memory.host_bytes,
         host_locked_bytes=memory.locked_bytes,
     )
+
+
+def _link_notes(team: Team) -> tuple[str, ...]:
+    """Where tokens are divided by GPUs that reach each other's memory only through the host's."""
+    return (NO_PEERS,) if team.gains and team.tokens > 1 and links_between(team.devices) is HOST else ()
 
 
 def _open_loras(sources: Sequence[LoraSource], transformer: Outline) -> tuple[Lora, ...]:
