@@ -19,9 +19,10 @@ from soundreel.engines.native.device import vae_dtype
 from soundreel.engines.native.vae import Task, Vae
 from soundreel.engines.native.vae_memory import Sizes, decode_bytes_on_a_cpu
 from soundreel.errors import Cancelled, EngineError
-from soundreel.models import vae as vae_model
-from soundreel.models.vae import OnPiece, Starts, decode, encode
+from soundreel.models import vae_stages
+from soundreel.models.vae import OnPiece, decode, encode
 from soundreel.models.vae_bands import decoder_rows
+from soundreel.models.vae_stages import Starts
 from soundreel.presets import preset
 from soundreel.request import VaePrecision
 from soundreel.types import Check
@@ -151,13 +152,13 @@ def test_encoded_in_bands_without_a_seam(exact: AutoencoderKLWan, frames: int, s
 def test_bands_compute_no_more_rows_than_they_must(tiny: AutoencoderKLWan) -> None:
     """A band of the decoder's stages begins with exactly the rows that can change it."""
     z = latents(1, rows=37, columns=2)
-    base = vae_model._DecoderBase(tiny)(z[None])
+    base = vae_stages.DecoderBase(tiny)(z[None])
     first, end = (rows := decoder_rows(37, (16, 18)))[0].computed
     assert 0 < first < 16
     assert 18 < end < 37
 
     def band(x: Tensor) -> Tensor:
-        whole = vae_model._DecoderStages(tiny, Starts.of(1, 1), decoder_rows(37, (0, 37)))(x, 0)[0]
+        whole = vae_stages.DecoderStages(tiny, Starts.of(1, 1), decoder_rows(37, (0, 37)))(x, 0)[0]
         assert whole is not None
         return whole[:, :, :, rows[-1].kept[0] : rows[-1].kept[1]]
 
@@ -224,7 +225,7 @@ class ShortOfMemory:
         self.events.append((step, bands, str(z.dtype)) if by_the_cpu else (step, bands))
         if bands < self.enough and not by_the_cpu:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(network, z, keep, step, bands, check, on_piece, pictures)
+        return decode(network, z, keep, step, bands, check=check, on_piece=on_piece, pictures=pictures)
 
     def make_room(self) -> bool:
         self.events.append("make room")

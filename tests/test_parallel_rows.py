@@ -56,11 +56,11 @@ def decoded(mesh: Mesh, latents: Any, keep: int | None, step: int, bands: int) -
 @pytest.mark.parametrize(
     ("ranks", "rows", "keep", "step", "bands"),
     [
-        (2, 6, None, 2, 1),
+        pytest.param(2, 6, None, 2, 1, marks=pytest.mark.long),
         (3, 7, 6, 2, 1),  # rows and ranks are odd
         (4, 9, 9, 1, 1),
         (2, 7, 6, 2, 4),  # each rank goes through bands of its own
-        (3, 2, None, 2, 1),  # a rank has none
+        pytest.param(3, 2, None, 2, 1, marks=pytest.mark.long),  # a rank has none
     ],
 )
 @torch.inference_mode()
@@ -87,7 +87,13 @@ def encoded(mesh: Mesh, pixels: Any, step: int, bands: int) -> Any:
 
 @pytest.mark.parametrize(
     ("ranks", "height", "frames", "step", "bands"),
-    [(2, 48, 9, 2, 1), (3, 56, 10, 1, 1), (4, 74, 5, 2, 1), (2, 56, 9, 2, 4), (3, 16, 5, 2, 1)],
+    [
+        (4, 74, 5, 2, 1),
+        (2, 56, 9, 2, 4),
+        pytest.param(2, 48, 9, 2, 1, marks=pytest.mark.long),
+        pytest.param(3, 56, 10, 1, 1, marks=pytest.mark.long),
+        pytest.param(3, 16, 5, 2, 1, marks=pytest.mark.long),
+    ],
 )
 @torch.inference_mode()
 def test_encoded_as_by_one_process(tmp_path: Path, ranks: int, height: int, frames: int, step: int, bands: int) -> None:
@@ -104,7 +110,7 @@ def short_of_memory(mesh: Mesh, rank: int, pixels: Any, latents: Any) -> Any:
     def full(*_: Any, **__: Any) -> Any:
         raise FULL
 
-    def full_after_a_piece(_network: Any, take: Any, frames: int, *_: Any) -> Any:
+    def full_after_a_piece(_network: Any, take: Any, *_: Any, **__: Any) -> Any:
         yield take(slice(0, 1), slice(None))
         raise FULL
 
@@ -118,7 +124,7 @@ def short_of_memory(mesh: Mesh, rank: int, pixels: Any, latents: Any) -> Any:
     return [one is None for one in (*made, *again)]
 
 
-@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("rank", [2, pytest.param(0, marks=pytest.mark.long)])
 def test_all_give_up_where_one_has_no_memory(tmp_path: Path, rank: int) -> None:
     first, *others = run_ranks(tmp_path, 1, 3, short_of_memory, rank, draw(3, 9, 48, 16), draw(4, 2, 6, 2))
     assert first == [True, True, False, False], "nobody waits, and all can go on together"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from soundreel.engines.native.passes import is_guided
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
-from soundreel.models.vae import Starts
+from soundreel.models.vae_stages import Starts
 from soundreel.planning import Tokens, count_tokens
 from soundreel.types import Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT
