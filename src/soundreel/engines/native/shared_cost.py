@@ -31,8 +31,8 @@ travel, and outputs and half of the rest after it."""
 SMALLER_PIECES = 1.03
 """How many times longer the same arithmetic takes in pieces for several devices, measured with two."""
 
-PROJECTIONS = 0.1
-"""Of a block's products, about: those of keys and queries, behind which values and keys travel."""
+PROJECTIONS = 0.17
+"""Of a block's products: those of keys and queries, behind which values and keys travel."""
 
 UNDIVIDED = 0.5
 """Of the stage as large as the latents: its middle block, which sees whole pictures."""
