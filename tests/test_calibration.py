@@ -41,11 +41,13 @@ from soundreel.engines.native.cost import (
 from soundreel.engines.native.links import HOST, NVLINK, PEERS, Links
 from soundreel.engines.native.prepared import forecast
 from soundreel.engines.native.progress import RemainingTime
-from soundreel.engines.native.shared_cost import share_of
+from soundreel.engines.native.shared_cost import ENCODER_REACHES, STAGES, share_of
 from soundreel.engines.native.team import Team
 from soundreel.errors import WeightsError
 from soundreel.models import attention
 from soundreel.models.attention import Kernel
+from soundreel.models.vae_network import WanVae
+from soundreel.models.vae_stages import encoder_reaches
 from soundreel.planning import Tokens
 from soundreel.planning import plan as plan_clips
 from soundreel.request import Precision, Request, VaePrecision
@@ -169,6 +171,11 @@ def test_what_is_shared_is_quicker_and_never_as_quick_as_it_were_without_links(l
         assert alone.before / count < made.before < alone.before
         if links is not HOST:
             assert made.steps[0] < alone.steps[0]
+
+
+def test_the_arithmetic_knows_the_vae() -> None:
+    assert tuple(encoder_reaches(WanVae(base_dim=8))) == ENCODER_REACHES
+    assert sum(STAGES) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
