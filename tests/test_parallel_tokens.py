@@ -14,7 +14,8 @@ from parity.transformer import build_transformer
 from several_ranks import run_ranks
 from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.errors import InputError
-from soundreel.models.attention import Kernel, SelfAttention
+from soundreel.models.attention import Kernel, SelfAttention, attend
+from soundreel.models.parallel import exchange
 from soundreel.models.parallel.ranks import Arrival, Mesh, NoAnswerError, Place, Ranks
 from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, head_shares, to_strip
 from soundreel.models.parallel.tokens import TokenParallel
@@ -132,6 +133,24 @@ def test_float8_rows_travel_and_change_nothing(
         limit = 2 * off if has_motion else LIMIT  # padding is in the means, and rounds otherwise
         assert np.linalg.norm(made - expected) < limit * np.linalg.norm(expected)
         assert sent > 0
+
+
+def one_cannot_round(mesh: Mesh, size: tuple[int, int, int], given: dict[str, bool]) -> Any:
+    """Bytes that travelled where the kernels of one rank do not run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mesh.tokens.rank == 1:
+            patch.setattr(exchange, "float8_travel", lambda _: None)
+        patch.setattr(exchange, "attend", lambda query, key, value, _: attend(query, key, value))
+        return float8_velocities(mesh, 4, size, given)
+
+
+@torch.inference_mode()
+def test_rows_travel_whole_where_one_rank_cannot_round_them(tmp_path: Path) -> None:
+    size, given = (2, 4, 4), {"has_motion": False, "has_pose": False}
+    expected = velocities(build(4), size, **given)
+    for made, sent in run_ranks(tmp_path, 1, 2, one_cannot_round, size, given):
+        assert sent == 0
+        assert np.linalg.norm(made - expected) < LIMIT * np.linalg.norm(expected)
 
 
 OFFICIAL: dict[str, Any] = {

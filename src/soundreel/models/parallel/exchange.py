@@ -28,10 +28,23 @@ Write: TypeAlias = Callable[[Tensor, slice, Tensor], object]
 """Some heads of what is to travel, which ones they are, and the bytes to be sent in their place."""
 
 
-class Attended:
-    """Which tokens are no padding, in the pass under way: set before a pass, read by all its layers."""
+class Agreed:
+    """What the exchanges of all blocks have in common, on all ranks."""
 
     tokens: slice | Tensor = slice(None)
+    """Which are no padding, in the pass under way: set before it."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._travel: list[ModuleType | None] = []  # one, once it is known
+
+    def travel(self, like: Tensor) -> ModuleType | None:
+        """How float8 rows are rounded before they travel; None where one rank cannot do it."""
+        if not self._travel:
+            found = float8_travel(like)
+            can = self._ranks.all_gather(torch.tensor([found is not None], device=like.device, dtype=torch.uint8))
+            self._travel.append(found if all(map(bool, can)) else None)
+        return self._travel[0]
 
 
 class HeadExchange(Exchange):
@@ -41,17 +54,17 @@ class HeadExchange(Exchange):
         ranks: that share the tokens.
         heads: H, at least as many as there are ranks.
         layer: what errors call the block.
-        attended: shared by all blocks.
+        agreed: shared by all blocks.
     """
 
-    def __init__(self, ranks: Ranks, heads: int, layer: str, attended: Attended) -> None:
-        self._ranks, self._layer, self._attended = ranks, layer, attended
+    def __init__(self, ranks: Ranks, heads: int, layer: str, agreed: Agreed) -> None:
+        self._ranks, self._layer, self._agreed = ranks, layer, agreed
         self._whole, *self._halves = head_shares(heads, ranks.size)
 
     def attend(self, value: Tensor, key: Callable[[], Tensor], query: Callable[[], Tensor], kernel: Kernel) -> Tensor:
         """[1, M, H, d], [1, M, H, d], [1, L, H, d] → [1, L, H, d]."""
         self._ranks.place.enter(self._layer)
-        if kernel is Kernel.FP8 and (travel := float8_travel(value)) is not None:
+        if kernel is Kernel.FP8 and (travel := self._agreed.travel(value)) is not None:
             return self._attend_in_float8(travel, value, key, query)
         values = self.to_heads(value[0], self._whole)
         keys = self.to_heads(key()[0], self._whole)
@@ -111,7 +124,7 @@ class HeadExchange(Exchange):
 
     def _real(self, x: Tensor) -> Tensor:
         """What of all ranks' tokens is no padding."""
-        return x[self._attended.tokens]
+        return x[self._agreed.tokens]
 
     def _in_halves(self, queried: Tensor, attended: Callable[[int, slice], Tensor]) -> Tensor:
         """[1, L, H, d] of what is computed for one half of this rank's heads after the other.
