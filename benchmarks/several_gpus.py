@@ -1,11 +1,12 @@
-"""What two GPUs of one host gain over one, step by step, and where the rest goes.
+"""What several GPUs of one host gain over one, step by step, and where the rest goes.
 
-    python -m benchmarks.several_gpus [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--limit 380] [--tiny]
+    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--tiny]
 
-Two processes are started, each with the whole random full-size transformer, made on its GPU: the same on both. For each
-mode and size: a guided step on one GPU, the same with a branch of guidance on each, with the tokens of both passes
-divided, and a pass without guidance with its tokens divided. Every figure is printed as soon as it is known. Nothing
-hangs: after `--limit` seconds, or when one process ends, all are ended; what would not be done in time is left out.
+A process for each is started, with the whole random full-size transformer, made on its GPU: the same on all. For each
+mode and size: a guided step on one GPU, the same with a branch of guidance on each (of four: on two), with the tokens
+of both passes divided, and a pass without guidance with its tokens divided. `--pictures`: what the VAE does between two
+clips, its rows divided. Every figure is printed as soon as it is known. Nothing hangs: after `--limit` seconds, or when
+one process ends, all are ended; what would not be done in time is left out.
 
 "without exchange" is the divided pass with ranks that keep their own data in place of what others would send: the time
 of its arithmetic and copies; what the real one takes longer is communication that nothing hides. "given to the GPU" is
@@ -16,11 +17,13 @@ import argparse
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -39,14 +42,13 @@ from soundreel.models.attention import Kernel, why_not
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.parallel import exchange as exchange_module
 from soundreel.models.parallel.ranks import Arrival, Mesh, Ranks, connect
-from soundreel.models.parallel.rows import RowParallel
+from soundreel.models.parallel.rows import Room, RowParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP, decode, encode
 from soundreel.models.vae_bands import SCALE
 from soundreel.request import VaePrecision
 from soundreel.units import FRAMES_PER_LATENT
 
-RANKS = 2
 SIZES = ("480x832", "832x1216")
 USUAL_MODES = ("exact", "fp8")
 SECONDS_PER_PIXEL = 0.9e-4
@@ -89,6 +91,13 @@ class Bench:
         if self.rank == 0:
             self.store.set(name, "yes" if decide() else "no")
         return bool(self.store.get(name) == b"yes")
+
+    def room(self, frames: int, height: int, width: int) -> Room:
+        """Of all processes."""
+        path = Path(tempfile.gettempdir()) / f"soundreel_room_{os.getppid()}_{height}x{width}"
+        with path.open("a+b") as file:
+            file.truncate(Room.bytes_of(frames, height, width))
+            return Room.mapped(file.fileno(), frames, height, width)
 
     def alone(self, name: str, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
         """Seconds and results of `work` on the first GPU; the second waits idle."""
@@ -166,9 +175,11 @@ class Case:
             say(f"{self.name}: a pass on one GPU {single:.3f} s; {self.launches(one, 1)}")
 
         split = self.denoiser(bench.guidance)
+        how = "guidance apart" if bench.options.gpus == 2 else f"guidance × {bench.options.gpus // 2} of tokens"
+        self.work(split, 2, bench.guidance)()
         taken, made = bench.together(self.work(split, 2, bench.guidance), self.repeat)
         error = max(map(relative, made, expected)) if expected else 0.0
-        say(f"{self.name}: guidance apart {taken:.3f} s per step, {step / taken:.3f} ×; error {error:.2e}")
+        say(f"{self.name}: {how} {taken:.3f} s per step, {step / taken:.3f} ×; error {error:.2e}")
 
         shared = self.denoiser(bench.tokens)
         self.work(shared, 1, bench.tokens)()
@@ -204,8 +215,8 @@ class Case:
         quiet = self.denoiser(replace(tokens, tokens=silent))
         taken, _ = bench.together(self.work(quiet, 1, tokens), self.repeat)
         bench.say(
-            f"{self.name}: of {shared:.3f} s half a pass {single / 2:.3f}, more arithmetic and copies "
-            f"{taken - single / 2:+.3f}, communication that nothing hides {shared - taken:+.3f}"
+            f"{self.name}: of {shared:.3f} s share of a pass {single / silent.size:.3f}, more arithmetic and copies "
+            f"{taken - single / silent.size:+.3f}, communication that nothing hides {shared - taken:+.3f}"
         )
         self.exchanges(silent)
 
@@ -252,6 +263,7 @@ def measure_pictures(bench: Bench, size: str) -> None:
     bench.guidance.everyone.from_first(latents)
     pixels = torch.rand(3, 5 if tiny else MOTION_FRAMES, height, width) * 2 - 1
     pictures = torch.empty(kept, height, width, 3, dtype=torch.uint8)
+    room = bench.room(kept, height, width)
     rows = RowParallel(network, bench.guidance.everyone)
     is_first = bench.rank == 0
 
@@ -261,7 +273,7 @@ def measure_pictures(bench: Bench, size: str) -> None:
     works: dict[str, tuple[Work, Work]] = {
         "decode": (
             lambda: [decode(network, latents, kept, pictures=pictures)],
-            lambda: apart(rows.decode(latents, kept, LATENT_STEP, 1, pictures=pictures if is_first else None)),
+            lambda: apart(rows.decode(latents, kept, LATENT_STEP, 1, room, pictures=pictures if is_first else None)),
         ),
         "encode": (
             lambda: [encode(network, pixels)],
@@ -277,7 +289,7 @@ def measure_pictures(bench: Bench, size: str) -> None:
             sums = [sums[0] + one, sums[1] + two]
             same = bool(expected) and all(map(torch.equal, expected, made))
             bench.say(
-                f"pictures {size}: {name} {one:.3f} s on one GPU, {two:.3f} s on both, {one / max(two, 1e-9):.3f} ×; "
+                f"pictures {size}: {name} {one:.3f} s on one GPU, {two:.3f} s on all, {one / max(two, 1e-9):.3f} ×; "
                 f"{'equal' if same else 'different'}"
             )
     bench.say(f"pictures {size}: decode and encode {sums[0] / max(sums[1], 1e-9):.3f} ×")
@@ -332,7 +344,8 @@ def run(bench: Bench) -> None:
     if not options.modes:
         return
     begun = time.perf_counter()
-    model = build(device, torch.float32 if options.tiny else torch.bfloat16, TINY if options.tiny else {})
+    tiny = {**TINY, "num_attention_heads": options.gpus}
+    model = build(device, torch.float32 if options.tiny else torch.bfloat16, tiny if options.tiny else {})
     bench.say(f"transformer made in {time.perf_counter() - begun:.1f} s")
     for mode in (mode for mode in MODES if mode.name in options.modes):
         with mode_of(model, mode, device):
@@ -369,12 +382,12 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
     else:
         torch.set_num_threads(1)
     try:
-        devices = tuple(device if device.type == "cpu" else torch.device("cuda", k) for k in range(RANKS))
-        team = Team(devices=devices, guidance=RANKS)
+        devices = tuple(device if device.type == "cpu" else torch.device("cuda", k) for k in range(options.gpus))
+        team = Team(devices=devices, guidance=2, tokens=options.gpus // 2)
         store = TCPStore(LOOPBACK, port, is_master=False)
         begun = time.perf_counter()
         guidance = meet(Seat(rank=rank, team=team, port=port, time_limit=options.limit), store)
-        tokens = connect(rank, 1, RANKS, device)
+        tokens = connect(rank, 1, options.gpus, device)
         bench = Bench(rank, device, store, guidance, tokens, options, ends)
         bench.say(f"processes met in {time.perf_counter() - begun:.1f} s")
         with torch.inference_mode():
@@ -392,6 +405,7 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", type=int, default=2, choices=[2, 4, 8])
     parser.add_argument("--sizes", nargs="+", default=None)
     parser.add_argument("--pictures", action="store_true", help="the VAE's, too")
     parser.add_argument("--modes", nargs="*", default=USUAL_MODES, choices=[mode.name for mode in MODES])
@@ -412,10 +426,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=process, args=(rank, options, store.port, ends), daemon=True) for rank in range(RANKS)
+        context.Process(target=process, args=(rank, options, store.port, ends), daemon=True)
+        for rank in range(options.gpus)
     ]
     name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
-    print(f"{RANKS} × {name}, torch {torch.__version__}", flush=True)
+    print(f"{options.gpus} × {name}, torch {torch.__version__}", flush=True)
     for one in processes:
         one.start()
     left = list(processes)

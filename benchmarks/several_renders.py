@@ -86,8 +86,8 @@ class Bench:
 
     @property
     def on_both(self) -> tuple[str, ...]:
-        """The options for two."""
-        return ("--gpus", "2", *(("--device", "cpu") if self.options.cpu else ()))
+        """The options for several."""
+        return ("--gpus", str(self.options.gpus), *(("--device", "cpu") if self.options.cpu else ()))
 
     def run(
         self, name: str, *more: str, limit: float, video: str = "", hear: Callable[[Event], bool] | None = None
@@ -229,6 +229,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--attention", default="fp8")
     parser.add_argument("--limit", type=float, default=300, help="seconds for everything")
+    parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--cpu", action="store_true", help="processes on a CPU instead, to try it out")
     options = parser.parse_args(arguments)
     options.work = options.folder.with_name(f"{options.folder.name}_several")

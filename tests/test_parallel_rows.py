@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 from several_ranks import run_ranks
 from soundreel.models.parallel import rows
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError
-from soundreel.models.parallel.rows import RowParallel
+from soundreel.models.parallel.rows import Room, RowParallel
 from soundreel.models.vae import decode, encode
 from soundreel.models.vae_network import WanVae
 
@@ -43,13 +43,19 @@ def far_off(made: Any, expected: Tensor) -> float:
     return float((made - expected).norm() / expected.norm())
 
 
-def decoded(mesh: Mesh, latents: Any, keep: int | None, step: int, bands: int) -> Any:
+def room_of(folder: Path, frames: int, height: int, width: int) -> Room:
+    with (folder / "room").open("a+b") as file:
+        file.truncate(Room.bytes_of(frames, height, width))
+        return Room.mapped(file.fileno(), frames, height, width)
+
+
+def decoded(mesh: Mesh, folder: Path, latents: Any, keep: int | None, step: int, bands: int) -> Any:
     """Pixels and pictures on the first rank."""
     frames, height, width = latents.shape[1:]
     kept = keep or 1 + 4 * (frames - 1)
     pictures = torch.zeros(kept, 8 * height, 8 * width, 3, dtype=torch.uint8) if mesh.everyone.rank == 0 else None
-    parallel = RowParallel(network(), mesh.everyone)
-    pixels = parallel.decode(torch.from_numpy(latents), keep, step, bands, pictures=pictures)
+    parallel, room = RowParallel(network(), mesh.everyone), room_of(folder, kept, 8 * height, 8 * width)
+    pixels = parallel.decode(torch.from_numpy(latents), keep, step, bands, room, pictures=pictures)
     return None if pixels is None or pictures is None else (pixels.numpy(), pictures.numpy())
 
 
@@ -71,7 +77,7 @@ def test_decoded_as_by_one_process(
     expected = decode(network(), latents, keep, step)
     shown = torch.zeros(*expected.shape[1:], 3, dtype=torch.uint8)
     decode(network(), latents, keep, step, pictures=shown)
-    (pixels, pictures), *others = run_ranks(tmp_path, 1, ranks, decoded, latents.numpy(), keep, step, bands)
+    (pixels, pictures), *others = run_ranks(tmp_path, 1, ranks, decoded, tmp_path, latents.numpy(), keep, step, bands)
     assert others == [None] * (ranks - 1)
     assert far_off(pixels, expected) < LIMIT
     apart = (torch.from_numpy(pictures).int() - shown.int()).abs()
@@ -104,7 +110,7 @@ def test_encoded_as_by_one_process(tmp_path: Path, ranks: int, height: int, fram
     assert far_off(mean, expected) < LIMIT
 
 
-def short_of_memory(mesh: Mesh, rank: int, pixels: Any, latents: Any) -> Any:
+def short_of_memory(mesh: Mesh, folder: Path, rank: int, pixels: Any, latents: Any) -> Any:
     """What is made where the memory of one rank does not hold its rows; then, once more, where it does."""
 
     def full(*_: Any, **__: Any) -> Any:
@@ -114,34 +120,35 @@ def short_of_memory(mesh: Mesh, rank: int, pixels: Any, latents: Any) -> Any:
         yield take(slice(0, 1), slice(None))
         raise FULL
 
+    room = room_of(folder, 4, 48, 16)
     parallel, given = RowParallel(network(), mesh.everyone), pixels if mesh.everyone.rank == 0 else None
     with pytest.MonkeyPatch.context() as patch:
         if mesh.everyone.rank == rank:
             patch.setattr(rows, "decode", full)
             patch.setattr(rows, "encoded_rows", full_after_a_piece)
-        made = parallel.decode(latents, 4, 2, 1), parallel.encode(given, tuple(pixels.shape), 1, 1)
-    again = parallel.decode(latents, 4, 2, 1), parallel.encode(given, tuple(pixels.shape), 1, 1)
+        made = parallel.decode(latents, 4, 2, 1, room), parallel.encode(given, tuple(pixels.shape), 1, 1)
+    again = parallel.decode(latents, 4, 2, 1, room), parallel.encode(given, tuple(pixels.shape), 1, 1)
     return [one is None for one in (*made, *again)]
 
 
 @pytest.mark.parametrize("rank", [2, pytest.param(0, marks=pytest.mark.long)])
 def test_all_give_up_where_one_has_no_memory(tmp_path: Path, rank: int) -> None:
-    first, *others = run_ranks(tmp_path, 1, 3, short_of_memory, rank, draw(3, 9, 48, 16), draw(4, 2, 6, 2))
+    first, *others = run_ranks(tmp_path, 1, 3, short_of_memory, tmp_path, rank, draw(3, 9, 48, 16), draw(4, 2, 6, 2))
     assert first == [True, True, False, False], "nobody waits, and all can go on together"
     assert others == [[True] * 4] * 2
 
 
-def left_alone(mesh: Mesh) -> Any:
+def left_alone(mesh: Mesh, folder: Path) -> Any:
     """What the first rank says when the second one goes."""
     if mesh.everyone.rank == 1:
         distributed.destroy_process_group()
         return ()
     mesh.everyone.place.begin("decoding clip 3")
     with pytest.raises(NoAnswerError) as caught:
-        RowParallel(network(), mesh.everyone).decode(draw(4, 2, 6, 2), None, 2, 1)
+        RowParallel(network(), mesh.everyone).decode(draw(4, 2, 6, 2), None, 2, 1, room_of(folder, 5, 48, 16))
     return (str(caught.value),)
 
 
 def test_who_is_left_alone_says_where(tmp_path: Path) -> None:
-    (said, *_), _ = run_ranks(tmp_path, 1, 2, left_alone)
+    (said, *_), _ = run_ranks(tmp_path, 1, 2, left_alone, tmp_path)
     assert said.startswith("rank 0, decoding clip 3, pictures: the other ranks do not answer (")

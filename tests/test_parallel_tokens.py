@@ -17,7 +17,7 @@ from soundreel.errors import InputError
 from soundreel.models.attention import Kernel, SelfAttention, attend
 from soundreel.models.parallel import exchange
 from soundreel.models.parallel.ranks import Arrival, Mesh, NoAnswerError, Place, Ranks
-from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, head_shares, to_strip
+from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, to_strip
 from soundreel.models.parallel.tokens import TokenParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 
@@ -215,16 +215,6 @@ def test_heads_are_spread_as_evenly_as_they_can_be(heads: int, ranks: int) -> No
     counts = head_counts(heads, ranks)
     assert sum(counts) == heads
     assert max(counts) - min(counts) <= 1
-
-
-@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
-@pytest.mark.parametrize("heads", [5, 8, 40])
-def test_halves_are_all_of_each_ranks_heads(heads: int, ranks: int) -> None:
-    whole, *halves = head_shares(heads, ranks)
-    assert whole.counts == head_counts(heads, ranks)
-    for rank in range(ranks):
-        own = [whole.among_own(half, rank) for half in halves]
-        assert [k for span in own for k in range(span.start, span.stop)] == list(range(whole.counts[rank]))
 
 
 @pytest.mark.parametrize(("ranks", "tokens", "clean"), [(1, 9, 4), (2, 9, 4), (4, 9, 5), (3, 12, 0), (5, 3, 2)])

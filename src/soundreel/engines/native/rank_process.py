@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from soundreel.engines.native.vae import Vae, chosen_by_shape
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError, connect
-from soundreel.models.parallel.rows import RowParallel
+from soundreel.models.parallel.rows import Room, RowParallel
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -110,12 +111,14 @@ class Pass:
 
 @dataclass(frozen=True)
 class Decode:
-    """Make a share of the pictures of latents, which are broadcast next."""
+    """Make a share of the pictures of latents, which are broadcast next. A descriptor of the room follows."""
 
     shape: tuple[int, ...]
     keep: int | None
     step: int
     bands: int
+    size: tuple[int, int, int]  # of the room: frames, height, width
+    room: Room | None = None  # as the rank has mapped it
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,8 @@ class _Worker:
         with chosen_by_shape():
             if isinstance(command, Decode):
                 latents = self._take_over("decoding", command.shape, self._vae.dtype)
-                rows.decode(latents, command.keep, command.step, command.bands)
+                assert command.room is not None
+                rows.decode(latents, command.keep, command.step, command.bands, command.room)
             else:
                 self._mesh.everyone.place.begin("encoding")
                 rows.encode(None, command.shape, command.step, command.bands)
@@ -283,6 +287,10 @@ class _Worker:
                 command = self._voice.connection.recv()
             except (EOFError, OSError):
                 os._exit(0)  # the first rank has ended, or wants no more
+            if isinstance(command, Decode):
+                descriptor = recv_handle(self._voice.connection)
+                command = replace(command, room=Room.mapped(descriptor, *command.size))
+                os.close(descriptor)
             if isinstance(command, Where):
                 self._voice.say(
                     PLACE, f"rank {self._seat.rank}" if self._mesh is None else str(self._mesh.everyone.place)

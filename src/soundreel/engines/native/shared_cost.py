@@ -80,14 +80,14 @@ def shared_pass_seconds(
 
 
 def _waited(own: PassCost, speeds: Speeds, sent: float, width: int) -> float:
-    """What nothing hides: half the queries and outputs, and what takes longer than what hides it.
+    """What nothing hides: queries and outputs, and of the rest what takes longer than the projections that hide it.
 
     Args:
         sent: seconds in which a byte of every channel of every token travels.
         width: bytes of queries, keys and values.
     """
-    hides = own.attention / speeds.attention_at(own.tokens) + PROJECTIONS * own.products / speeds.products
-    return max(sent * (width + BF16_BYTES) / 2, sent * (3 * width + BF16_BYTES) - hides)
+    hides = PROJECTIONS * own.products / speeds.products
+    return sent * (width + BF16_BYTES) + max(0.0, sent * 2 * width - hides)
 
 
 def shared_decode(latent_rows: int, ranks: int) -> float:

@@ -1,5 +1,10 @@
 """What all ranks of a crew compute together, told by the first one: velocities, and the VAE's pictures."""
 
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 from torch import Tensor
 
 from soundreel.engines.native import device as devices
@@ -8,8 +13,10 @@ from soundreel.engines.native.prepared import Placement
 from soundreel.engines.native.rank_process import INPUT, Begin, Decode, Encode, Forget, Pass, pack
 from soundreel.engines.native.vae import Vae
 from soundreel.engines.native.workers import Crew
-from soundreel.models.parallel.rows import RowParallel
+from soundreel.models.parallel.rows import Room, RowParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.models.vae import kept_frames
+from soundreel.models.vae_bands import SCALE
 
 
 class SharedDenoiser:
@@ -68,13 +75,16 @@ class SharedVae:
     ) -> Tensor | None:
         """Pixels [3, T, H, W] of latents [c, F, h, w] as the network knows them; None where a memory ran out."""
         everyone = self._crew.mesh.everyone
-        with self._crew.step("decoding"):
+        _, frames, height, width = moments.shape
+        size = kept_frames(frames, keep), SCALE * height, SCALE * width
+        with self._crew.step("decoding"), shared_memory(Room.bytes_of(*size)) as descriptor:
             moments = moments.contiguous()
-            self._crew.tell(Decode(tuple(moments.shape), keep, step, bands))
+            room = Room.mapped(descriptor, *size)
+            self._crew.tell(Decode(tuple(moments.shape), keep, step, bands, size), descriptor)
             everyone.place.enter(INPUT)
             everyone.from_first(moments)
             rows = RowParallel(self._vae.network, everyone)
-            return rows.decode(moments, keep, step, bands, self._vae.check, pictures)
+            return rows.decode(moments, keep, step, bands, room, self._vae.check, pictures)
 
     def encode(self, pixels: Tensor, step: int, bands: int) -> Tensor | None:
         """The mean [c, F, h, w] of pixels [3, T, H, W]; None where a memory ran out."""
@@ -84,3 +94,20 @@ class SharedVae:
             self._crew.tell(Encode(shape, step, bands))
             rows = RowParallel(self._vae.network, self._crew.mesh.everyone)
             return rows.encode(pixels, shape, step, bands, self._vae.check)
+
+
+@contextmanager
+def shared_memory(size: int) -> Iterator[int]:
+    """A descriptor of so many bytes of memory, which lives as long as somebody has mapped it.
+
+    It is no file of /dev/shm, of which a container often has 64 MB; where the system has no such memory it is a file
+    without a name.
+    """
+    with ExitStack() as opened:
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("soundreel pictures")
+            opened.callback(os.close, descriptor)
+        else:
+            descriptor = opened.enter_context(tempfile.TemporaryFile()).fileno()
+        os.truncate(descriptor, size)
+        yield descriptor

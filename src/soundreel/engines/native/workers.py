@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
 from torch import distributed as dist
@@ -174,12 +175,14 @@ class Crew:
             self.close()
             raise EngineError(self._failure)
 
-    def tell(self, command: Any) -> None:
-        """Give every worker a command."""
+    def tell(self, command: Any, descriptor: int | None = None) -> None:
+        """Give every worker a command, and where it asks for one a descriptor of a file."""
         self.check()
         for worker in self._workers:
             try:
                 worker.connection.send(command)
+                if descriptor is not None:
+                    send_handle(worker.connection, descriptor, worker.process.pid)
             except OSError:
                 self._await_failure()
                 self.check()

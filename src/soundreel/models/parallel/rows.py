@@ -6,7 +6,8 @@ those of one device, as bands of rows are that one device takes one after the ot
 block, which attends to whole pictures as small as the latents, is computed by every rank of a decoder, and for an
 encoder by the first rank alone.
 
-The first rank has what goes in, and gets what comes out. Where the memory of any rank runs out, all give up together.
+The first rank has what goes in, and gets what comes out; decoded rows every rank writes into host memory that all have.
+Where the memory of any rank runs out, all give up together.
 
 Legend: R ranks, T frames, H × W pixels, F latent frames, h × w their size, C channels of features.
 """
@@ -14,6 +15,8 @@ Legend: R ranks, T frames, H × W pixels, F latent frames, h × w their size, C 
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from mmap import mmap
 from typing import TypeAlias
 
 import torch
@@ -22,11 +25,9 @@ from torch import Tensor
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Ranks
 from soundreel.models.vae import (
-    DecodedRows,
     decode,
     encoded_rows,
     joined_rows,
-    kept_frames,
     latent_frames,
     means,
     piece_spans,
@@ -35,10 +36,32 @@ from soundreel.models.vae_bands import SCALE, Span, even_spans
 from soundreel.models.vae_network import WanVae
 from soundreel.types import Check, go_on
 
-FRAMES_AT_ONCE = 8
-"""Decoded frames that travel together: few, for they take room on the first rank."""
+CHANNELS = 3
 
 Shape: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Host memory of all ranks, into which each writes its rows of the pictures."""
+
+    pixels: Tensor  # float32 [3, T, H, W]
+    pictures: Tensor  # uint8 [T, H, W, 3]
+
+    @staticmethod
+    def bytes_of(frames: int, height: int, width: int) -> int:
+        """What it takes."""
+        return frames * height * width * CHANNELS * (torch.float32.itemsize + torch.uint8.itemsize)
+
+    @staticmethod
+    def mapped(descriptor: int, frames: int, height: int, width: int) -> "Room":
+        """Of a file that is as large as that, or of memory that looks like one."""
+        memory = torch.frombuffer(mmap(descriptor, Room.bytes_of(frames, height, width)), dtype=torch.uint8)
+        numbers = CHANNELS * frames * height * width
+        pixels = memory[: torch.float32.itemsize * numbers].view(torch.float32)
+        return Room(
+            pixels.view(CHANNELS, frames, height, width), memory[-numbers:].view(frames, height, width, CHANNELS)
+        )
 
 
 class RowParallel:
@@ -62,47 +85,39 @@ class RowParallel:
         keep: int | None,
         step: int,
         bands: int,
+        room: Room,
         check: Check = go_on,
         pictures: Tensor | None = None,
     ) -> Tensor | None:
-        """Pixels [3, T', H, W] of latents [c, F, h, w], in the first rank's host memory; None elsewhere.
+        """Pixels [3, T', H, W] of latents [c, F, h, w]: those of `room`, on the first rank; None elsewhere.
 
         Args:
             latents: on the network's device; the same on all ranks, as `keep`, `step` and `bands`.
             keep, step, check: of `models.vae.decode`.
             bands: that one device would go through; a rank goes through its share of them.
+            room: for T' frames, the same memory on all ranks.
             pictures: of the first rank, gets the same frames as uint8 [T', H, W, 3].
 
         Returns:
             None on the first rank, too, where a rank's memory ran out.
         """
-        _, frames, height, width = latents.shape
-        spans, kept = self._spans(height), kept_frames(frames, keep)
-        own = spans[self._ranks.rank]
-        pixels = torch.empty(3, kept, SCALE * height, SCALE * width) if self._is_first else None
+        spans = self._spans(latents.shape[2])
+        own, share = spans[self._ranks.rank], self._share(bands, spans)
+        lines = slice(SCALE * own[0], SCALE * own[1])
 
         def work() -> Tensor:
-            lines = SCALE * (own[1] - own[0])
-            room = (3, kept, lines, SCALE * width)
-            made = torch.empty(room, device=self._device) if pixels is None else pixels[:, :, :lines]
-            shown = None if pictures is None else pictures[:, :lines]
-            if lines:
-                share = self._share(bands, spans)
-                decode(self._network, latents, keep, step, share, check=check, pictures=shown, rows=own, pixels=made)
-            return made
+            pixels, shown = room.pixels[:, :, lines], room.pictures[:, lines]
+            if own[0] < own[1]:
+                decode(self._network, latents, keep, step, share, check=check, pictures=shown, rows=own, pixels=pixels)
+            return room.pixels
 
         self._ranks.place.enter("pictures")
         made = self._tried(work)
-        if made is None:
+        if made is None or not self._is_first:
             return None
-        self._ranks.place.enter("the pictures' rows")
-        for first in range(0, kept, FRAMES_AT_ONCE):
-            at = slice(first, min(first + FRAMES_AT_ONCE, kept))
-            if pixels is None:
-                self._send(made[:, at])
-            else:
-                self._take_rows(spans, pixels[:, at], None if pictures is None else pictures[at])
-        return pixels
+        if pictures is not None:
+            pictures.copy_(room.pictures)
+        return made
 
     def encode(self, pixels: Tensor | None, shape: Shape, step: int, bands: int, check: Check = go_on) -> Tensor | None:
         """The mean [c, F, h, w] of pixels [3, T, H, W] on the first rank; None elsewhere.
@@ -171,14 +186,6 @@ class RowParallel:
                 raise
         torch.cuda.empty_cache()  # out of the handler, whose traceback would keep the tensors
         return None
-
-    def _take_rows(self, spans: Sequence[Span], pixels: Tensor, pictures: Tensor | None) -> None:
-        """What the other ranks have made of some frames [3, t, H, W], on the first one."""
-        _, count, _, width = pixels.shape
-        shapes = [(1, 3, count, SCALE * (end - first), width) for first, end in spans[1:]]
-        for (first, end), values in zip(spans[1:], self._receive(shapes, torch.float32), strict=True):
-            lines = slice(SCALE * first, SCALE * end)
-            DecodedRows(0, pixels[:, :, lines], None if pictures is None else pictures[:, lines]).put(values, 0)
 
     def _send(self, own: Tensor) -> None:
         """To the first rank."""

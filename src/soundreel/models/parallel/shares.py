@@ -27,30 +27,9 @@ def head_counts(heads: int, ranks: int) -> list[int]:
     return [heads // ranks + (rank < heads % ranks) for rank in range(ranks)]
 
 
-@dataclass(frozen=True)
-class HeadShare:
-    """Some heads of each rank, one after the other."""
-
-    spans: tuple[slice, ...]
-
-    @property
-    def counts(self) -> list[int]:
-        """How many of each rank."""
-        return [span.stop - span.start for span in self.spans]
-
-    def among_own(self, part: "HeadShare", rank: int) -> slice:
-        """Where a rank's heads of a part are among its heads of this share."""
-        first, inner = self.spans[rank].start, part.spans[rank]
-        return slice(inner.start - first, inner.stop - first)
-
-
-def head_shares(heads: int, ranks: int) -> list[HeadShare]:
-    """All heads, then one half of each rank's after the other: the first has one more where they are odd in number."""
-    ends = list(accumulate(head_counts(heads, ranks), initial=0))
-    middles = [(first + end + 1) // 2 for first, end in pairwise(ends)]
-    bounds = [(ends[:-1], ends[1:]), (ends[:-1], middles), (middles, ends[1:])]
-    shares = [HeadShare(tuple(map(slice, begins, stops))) for begins, stops in bounds]
-    return [share for share in shares if any(share.counts)]
+def head_spans(heads: int, ranks: int) -> list[slice]:
+    """Which heads each rank has."""
+    return [slice(first, end) for first, end in pairwise(accumulate(head_counts(heads, ranks), initial=0))]
 
 
 @dataclass(frozen=True, kw_only=True)
