@@ -1,11 +1,12 @@
-"""What two GPUs of one host gain over one, step by step, and where the rest goes.
+"""What several GPUs of one host gain over one, step by step, and where the rest goes.
 
-    python -m benchmarks.several_gpus [--sizes 480x832 832x1216] [--modes exact fp8] [--limit 380] [--tiny]
+    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--tiny]
 
-Two processes are started, each with the whole random full-size transformer, made on its GPU: the same on both. For each
-mode and size: a guided step on one GPU, the same with a branch of guidance on each, with the tokens of both passes
-divided, and a pass without guidance with its tokens divided. Every figure is printed as soon as it is known. Nothing
-hangs: after `--limit` seconds, or when one process ends, all are ended; what would not be done in time is left out.
+A process for each is started, with the whole random full-size transformer, made on its GPU: the same on all. For each
+mode and size: a guided step on one GPU, the same with a branch of guidance on each (of four: on two), with the tokens
+of both passes divided, and a pass without guidance with its tokens divided. `--pictures`: what the VAE does between two
+clips, its rows divided. Every figure is printed as soon as it is known. Nothing hangs: after `--limit` seconds, or when
+one process ends, all are ended; what would not be done in time is left out.
 
 "without exchange" is the divided pass with ranks that keep their own data in place of what others would send: the time
 of its arithmetic and copies; what the real one takes longer is communication that nothing hides. "given to the GPU" is
@@ -16,30 +17,41 @@ import argparse
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from benchmarks.gpu import MODES, TINY, Mode, build, draw_inputs, mode_of, relative
+from benchmarks.gpu import FRAMES, KEPT, MODES, TINY, Mode, build, draw_inputs, mode_of, relative
+from benchmarks.vae_convolutions import build as build_vae
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
-from soundreel.engines.native.device import wait
+from soundreel.engines.native.device import vae_dtype, wait
 from soundreel.engines.native.rank_process import LOOPBACK, Seat, meet, prepare_environment
 from soundreel.engines.native.team import Team
+from soundreel.engines.native.vae import chosen_by_shape
 from soundreel.models.attention import Kernel, why_not
+from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
+from soundreel.models.parallel import exchange as exchange_module
 from soundreel.models.parallel.ranks import Arrival, Mesh, Ranks, connect
+from soundreel.models.parallel.rows import Room, RowParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
+from soundreel.models.vae import LATENT_STEP, decode, encode
+from soundreel.models.vae_bands import SCALE
+from soundreel.request import VaePrecision
+from soundreel.units import FRAMES_PER_LATENT
 
-RANKS = 2
 SIZES = ("480x832", "832x1216")
 USUAL_MODES = ("exact", "fp8")
-SECONDS_PER_PIXEL = 1.4e-4
+SECONDS_PER_PIXEL = 0.9e-4
 """Of what is measured of the first size, roughly; others take 0.6 of it. What there is no time for is left out."""
 
 RESERVED_SECONDS = 60.0
@@ -79,6 +91,13 @@ class Bench:
         if self.rank == 0:
             self.store.set(name, "yes" if decide() else "no")
         return bool(self.store.get(name) == b"yes")
+
+    def room(self, frames: int, height: int, width: int) -> Room:
+        """Of all processes."""
+        path = Path(tempfile.gettempdir()) / f"soundreel_room_{os.getppid()}_{height}x{width}"
+        with path.open("a+b") as file:
+            file.truncate(Room.bytes_of(frames, height, width))
+            return Room.mapped(file.fileno(), frames, height, width)
 
     def alone(self, name: str, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
         """Seconds and results of `work` on the first GPU; the second waits idle."""
@@ -156,9 +175,11 @@ class Case:
             say(f"{self.name}: a pass on one GPU {single:.3f} s; {self.launches(one, 1)}")
 
         split = self.denoiser(bench.guidance)
+        how = "guidance apart" if bench.options.gpus == 2 else f"guidance × {bench.options.gpus // 2} of tokens"
+        self.work(split, 2, bench.guidance)()
         taken, made = bench.together(self.work(split, 2, bench.guidance), self.repeat)
         error = max(map(relative, made, expected)) if expected else 0.0
-        say(f"{self.name}: guidance apart {taken:.3f} s per step, {step / taken:.3f} ×; error {error:.2e}")
+        say(f"{self.name}: {how} {taken:.3f} s per step, {step / taken:.3f} ×; error {error:.2e}")
 
         shared = self.denoiser(bench.tokens)
         self.work(shared, 1, bench.tokens)()
@@ -194,8 +215,8 @@ class Case:
         quiet = self.denoiser(replace(tokens, tokens=silent))
         taken, _ = bench.together(self.work(quiet, 1, tokens), self.repeat)
         bench.say(
-            f"{self.name}: of {shared:.3f} s half a pass {single / 2:.3f}, more arithmetic and copies "
-            f"{taken - single / 2:+.3f}, communication that nothing hides {shared - taken:+.3f}"
+            f"{self.name}: of {shared:.3f} s share of a pass {single / silent.size:.3f}, more arithmetic and copies "
+            f"{taken - single / silent.size:+.3f}, communication that nothing hides {shared - taken:+.3f}"
         )
         self.exchanges(silent)
 
@@ -210,10 +231,9 @@ class Case:
         blocks = len(model.blocks)
 
         def travel() -> list[Tensor]:
-            for _ in range(blocks):
-                arrivals = [exchange._to_heads(x) for _ in range(3)]
-                back, *_ = [arrival() for arrival in arrivals]
-                exchange.outputs(back.unsqueeze(0))
+            with mock.patch.object(exchange_module, "attend", lambda query, *_: query):
+                for _ in range(blocks):
+                    exchange.attend(x, lambda: x, lambda: x, Kernel.SDPA)
             return []
 
         travel()
@@ -229,6 +249,50 @@ class Case:
         found: Any = self.denoiser(self.bench.tokens, branches=1)
         (branch,) = found._branches.values()
         return int(branch.own.rotary.cos.shape[0])
+
+
+def measure_pictures(bench: Bench, size: str) -> None:
+    """A later clip's decode and the encode of the frames before it, their rows on one GPU and divided."""
+    tiny = bench.options.tiny
+    height, width = map(int, size.split("x"))
+    network = build_vae(bench.device, vae_dtype(VaePrecision.AUTO, bench.device), tiny=tiny)
+    frames = 2 if tiny else MOTION_LATENTS + FRAMES // FRAMES_PER_LATENT
+    kept = 4 * (frames - 1) if tiny else KEPT
+    weight = network.quant_conv.weight
+    latents = torch.randn(16, frames, height // SCALE, width // SCALE, device=bench.device, dtype=weight.dtype)
+    bench.guidance.everyone.from_first(latents)
+    pixels = torch.rand(3, 5 if tiny else MOTION_FRAMES, height, width) * 2 - 1
+    pictures = torch.empty(kept, height, width, 3, dtype=torch.uint8)
+    room = bench.room(kept, height, width)
+    rows = RowParallel(network, bench.guidance.everyone)
+    is_first = bench.rank == 0
+
+    def apart(made: Tensor | None) -> list[Tensor]:
+        return [] if made is None else [made]
+
+    works: dict[str, tuple[Work, Work]] = {
+        "decode": (
+            lambda: [decode(network, latents, kept, pictures=pictures)],
+            lambda: apart(rows.decode(latents, kept, LATENT_STEP, 1, room, pictures=pictures if is_first else None)),
+        ),
+        "encode": (
+            lambda: [encode(network, pixels)],
+            lambda: apart(rows.encode(pixels if is_first else None, (3, *pixels.shape[1:]), LATENT_STEP, 1)),
+        ),
+    }
+    sums = [0.0, 0.0]
+    with chosen_by_shape():
+        for name, (alone, together) in works.items():
+            alone()  # kernels are compiled, on each GPU by itself
+            one, expected = bench.alone(f"{name} {size}", alone, 2)
+            two, made = bench.together(together, 3)
+            sums = [sums[0] + one, sums[1] + two]
+            same = bool(expected) and all(map(torch.equal, expected, made))
+            bench.say(
+                f"pictures {size}: {name} {one:.3f} s on one GPU, {two:.3f} s on all, {one / max(two, 1e-9):.3f} ×; "
+                f"{'equal' if same else 'different'}"
+            )
+    bench.say(f"pictures {size}: decode and encode {sums[0] / max(sums[1], 1e-9):.3f} ×")
 
 
 def draw_conditions(model: WanS2VTransformer3DModel, size: str, device: torch.device) -> tuple[ClipConditions, Tensor]:
@@ -275,8 +339,13 @@ def kernels_apart(case: Case) -> None:
 def run(bench: Bench) -> None:
     """Everything, in one process."""
     options, device = bench.options, bench.device
+    for size in options.sizes if options.pictures else []:
+        measure_pictures(bench, size)
+    if not options.modes:
+        return
     begun = time.perf_counter()
-    model = build(device, torch.float32 if options.tiny else torch.bfloat16, TINY if options.tiny else {})
+    tiny = {**TINY, "num_attention_heads": options.gpus}
+    model = build(device, torch.float32 if options.tiny else torch.bfloat16, tiny if options.tiny else {})
     bench.say(f"transformer made in {time.perf_counter() - begun:.1f} s")
     for mode in (mode for mode in MODES if mode.name in options.modes):
         with mode_of(model, mode, device):
@@ -313,12 +382,12 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
     else:
         torch.set_num_threads(1)
     try:
-        devices = tuple(device if device.type == "cpu" else torch.device("cuda", k) for k in range(RANKS))
-        team = Team(devices=devices, guidance=RANKS)
+        devices = tuple(device if device.type == "cpu" else torch.device("cuda", k) for k in range(options.gpus))
+        team = Team(devices=devices, guidance=2, tokens=options.gpus // 2)
         store = TCPStore(LOOPBACK, port, is_master=False)
         begun = time.perf_counter()
         guidance = meet(Seat(rank=rank, team=team, port=port, time_limit=options.limit), store)
-        tokens = connect(rank, 1, RANKS, device)
+        tokens = connect(rank, 1, options.gpus, device)
         bench = Bench(rank, device, store, guidance, tokens, options, ends)
         bench.say(f"processes met in {time.perf_counter() - begun:.1f} s")
         with torch.inference_mode():
@@ -336,8 +405,10 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", type=int, default=2, choices=[2, 4, 8])
     parser.add_argument("--sizes", nargs="+", default=None)
-    parser.add_argument("--modes", nargs="+", default=USUAL_MODES, choices=[mode.name for mode in MODES])
+    parser.add_argument("--pictures", action="store_true", help="the VAE's, too")
+    parser.add_argument("--modes", nargs="*", default=USUAL_MODES, choices=[mode.name for mode in MODES])
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--limit", type=float, default=380, help="seconds for everything; then all is ended")
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU runs")
@@ -355,10 +426,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=process, args=(rank, options, store.port, ends), daemon=True) for rank in range(RANKS)
+        context.Process(target=process, args=(rank, options, store.port, ends), daemon=True)
+        for rank in range(options.gpus)
     ]
     name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
-    print(f"{RANKS} × {name}, torch {torch.__version__}", flush=True)
+    print(f"{options.gpus} × {name}, torch {torch.__version__}", flush=True)
     for one in processes:
         one.start()
     left = list(processes)

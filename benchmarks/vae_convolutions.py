@@ -205,12 +205,12 @@ class Recorder(ModuleType):
 
 def calls_of(network: WanVae, height: int, width: int) -> Counter[Call]:
     """Of a decode and an encode, and how often: of the piece that is repeated."""
-    from soundreel.models import vae  # noqa: PLC0415
+    from soundreel.models import vae_stages  # noqa: PLC0415
 
     weight, counts = network.post_quant_conv.weight, []
     for frames in (1, 3):  # what the second has more is one piece
         recorder = Recorder()
-        with replaced(vae, "convolutions", lambda _, recorder=recorder: recorder):
+        with replaced(vae_stages, "convolutions", lambda _, recorder=recorder: recorder):
             decode(network, weight.new_zeros(network.config["z_dim"], frames, height // 8, width // 8))
             encode(network, weight.new_zeros(3, 4 * frames - 3, height, width))
         counts.append(Counter(recorder.calls))

@@ -5,6 +5,7 @@ import os
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from soundreel.models.parallel.ranks import connect
 PRELOAD = ["torch", "torch.distributed", "soundreel.models.parallel.tokens"]
 """Imported once: processes are forked from one that has them."""
 
-HANGS_SECONDS = 120
+HANGS_SECONDS = 60
 
 
 def run_ranks(folder: Path, guidance: int, tokens: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -52,7 +53,13 @@ def _run(
     torch.set_num_threads(1)
     size = guidance * tokens
     try:
-        distributed.init_process_group("gloo", store=distributed.FileStore(store, size), rank=rank, world_size=size)
+        distributed.init_process_group(
+            "gloo",
+            store=distributed.FileStore(store, size),
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=HANGS_SECONDS),
+        )
         with torch.inference_mode():
             made = work(connect(rank, guidance, tokens), *arguments)
     except Exception:  # noqa: BLE001 - the test is to show it

@@ -16,7 +16,7 @@ import torch
 from command import run_here
 from native_renders import native_plan
 from soundreel.cli.plan_report import describe_plan
-from soundreel.engines.native import NativeEngine, calibration
+from soundreel.engines.native import NativeEngine, calibration, prepared
 from soundreel.engines.native.calibration import (
     Calibration,
     attention_speeds,
@@ -29,6 +29,7 @@ from soundreel.engines.native.calibration import (
 from soundreel.engines.native.cost import (
     ClipSeconds,
     Forecast,
+    Share,
     Speeds,
     clip_seconds,
     decode_flops,
@@ -37,10 +38,16 @@ from soundreel.engines.native.cost import (
     pass_seconds,
     step_passes,
 )
+from soundreel.engines.native.links import HOST, NVLINK, PEERS, Links
+from soundreel.engines.native.prepared import forecast
 from soundreel.engines.native.progress import RemainingTime
+from soundreel.engines.native.shared_cost import ENCODER_REACHES, STAGES, share_of
+from soundreel.engines.native.team import Team
 from soundreel.errors import WeightsError
 from soundreel.models import attention
 from soundreel.models.attention import Kernel
+from soundreel.models.vae_network import WanVae
+from soundreel.models.vae_stages import encoder_reaches
 from soundreel.planning import Tokens
 from soundreel.planning import plan as plan_clips
 from soundreel.request import Precision, Request, VaePrecision
@@ -148,15 +155,56 @@ def test_steps_and_guidance_multiply() -> None:
     assert (twice.before, twice.after) == (base.before, base.after)
 
 
-def test_several_gpus_divide_steps_and_nothing_else() -> None:
+def test_guidance_apart_halves_guided_steps_and_leaves_others() -> None:
     planned = one_clip(steps=4, cfg_interval=(0.0, 0.5))
     alone = seconds(planned)
-    apart, shared, both = (seconds(planned, mesh=mesh) for mesh in ((2, 1), (1, 2), (2, 2)))
+    apart = seconds(planned, share=shared(guidance=2))
     guided, unguided = alone.steps[0], alone.steps[-1]
     assert apart.steps == pytest.approx((guided / 2, guided / 2, unguided, unguided))
-    assert shared.steps == pytest.approx([step / 2 for step in alone.steps])
-    assert both.steps == pytest.approx([step / 2 for step in apart.steps])
-    assert {(one.before, one.after) for one in (apart, shared, both)} == {(alone.before, alone.after)}
+
+
+@pytest.mark.parametrize("links", [NVLINK, PEERS, HOST])
+def test_what_is_shared_is_quicker_and_never_as_quick_as_it_were_without_links(links: Links) -> None:
+    alone = seconds(one_clip(), clip=1)
+    for count in (2, 3, 4, 8):
+        made = seconds(one_clip(), clip=1, share=shared(tokens=count, links=links))
+        assert alone.steps[0] / count < made.steps[0]
+        assert alone.after / count < made.after < alone.after
+        assert alone.before / count < made.before < alone.before
+        if links is not HOST:
+            assert made.steps[0] < alone.steps[0]
+
+
+def test_the_arithmetic_knows_the_vae() -> None:
+    assert tuple(encoder_reaches(WanVae(base_dim=8))) == ENCODER_REACHES
+    assert sum(STAGES) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("precision", "kernel", "one", "guidance", "tokens"),
+    [  # benchmarks/results/h200_two_gpus.md: a pass, a guided step apart, a pass with its tokens divided
+        (Precision.BF16, Kernel.CUDNN, 3.080, 3.085, 1.673),
+        (Precision.FP8, Kernel.FP8, 2.058, 2.138, 1.108),
+    ],
+)
+def test_two_gpus_take_what_was_measured(
+    precision: Precision, kernel: Kernel, one: float, guidance: float, tokens: float
+) -> None:
+    speeds = calibration.MEASURED["NVIDIA H200"].speeds(precision=precision, kernel=kernel, vae=VaePrecision.BF16)
+    later = {"clip": 1, "speeds": speeds, "float8": precision is Precision.FP8}
+    planned, unguided = one_clip(steps=1), one_clip(steps=1, guide_scale=1.0)
+    is_float8 = kernel is Kernel.FP8
+    assert seconds(unguided, **later).steps[0] == pytest.approx(one, rel=0.15)
+    apart = seconds(planned, **later, share=shared(guidance=2, float8_attention=is_float8))
+    assert apart.steps[0] == pytest.approx(guidance, rel=0.15)
+    divided = seconds(unguided, **later, share=shared(tokens=2, float8_attention=is_float8))
+    assert divided.steps[0] == pytest.approx(tokens, rel=0.15)
+
+
+def shared(
+    *, guidance: int = 1, tokens: int = 1, links: Links = NVLINK, height: int = 480, float8_attention: bool = False
+) -> Share:
+    return share_of(SIZES, height, guidance=guidance, tokens=tokens, links=links, float8_attention=float8_attention)
 
 
 def test_unguided_steps_take_one_pass() -> None:
@@ -344,6 +392,24 @@ def test_a_known_gpu_has_known_speeds_of_attention(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(calibration, "device_name", lambda _: "NVIDIA H200")
     speeds = attention_speeds(CPU)
     assert speeds[Kernel.FLASH] < 0.95 * speeds[Kernel.SDPA], "so that it is not taken before PyTorch's choice"
+
+
+@needs_golden
+@pytest.mark.parametrize("two", [{"guidance": 2}, {"tokens": 2}])
+def test_a_plan_for_two_gpus_says_over_what_they_speak(monkeypatch: pytest.MonkeyPatch, two: dict[str, int]) -> None:
+    decided = NativeEngine().prepare(native_plan(frames=9))
+    gpus = Team(devices=(torch.device("cuda", 0), torch.device("cuda", 1)), **two)
+    monkeypatch.setattr(prepared, "links_between", lambda _: PEERS)
+    placement = replace(decided.placement, team=gpus)
+    speeds = calibration.Basis(speeds=SPEEDS, says="measured")
+    monkeypatch.setattr(prepared, "find_speeds", lambda *_, **__: speeds)
+    seconds, basis = forecast(decided.plan, placement)
+    alone, alone_basis = forecast(decided.plan, placement, alone=True)
+    assert basis == f"{alone_basis}, GPUs over PCIe"
+    assert seconds.rendering < alone.rendering
+    estimate = NativeEngine().estimate(replace(decided, placement=placement))
+    assert estimate.speedup == pytest.approx(alone.rendering / seconds.rendering)
+    assert NativeEngine().estimate(decided).speedup is None
 
 
 def test_doctor_calibrates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,9 +28,17 @@ from soundreel.models.attention import (
     why_not,
 )
 from soundreel.models.conditioning import KeyValue
-from soundreel.models.kernels import checks, dispatch, reference
-from soundreel.models.kernels.checks import FULL_SIZE, Widths, check_attention, check_projected_attention, check_rows
+from soundreel.models.kernels import checks, dispatch, float8_travel_plain, reference
+from soundreel.models.kernels.checks import (
+    FULL_SIZE,
+    Widths,
+    check_attention,
+    check_projected_attention,
+    check_rows,
+    check_travel,
+)
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, Affine, Float8Rows, Gate
+from soundreel.models.kernels.float8_shares import Means
 from soundreel.models.kernels.projected import Projected
 from soundreel.models.rope import Rotary, rotate
 from soundreel.request import Precision
@@ -347,6 +355,38 @@ class TestAttention:
         if why_not(Kernel.FP8, torch.device("cuda"), torch.bfloat16, 128):
             pytest.skip("the kernel does not run here")
         check_projected_attention(attend_projected, torch.device("cuda"), 128)
+
+    @needs_float8
+    def test_float8_rows_travel_here(self) -> None:
+        """On a Hopper, whose kernels agree with plain PyTorch."""
+        if torch.cuda.get_device_capability() == (9, 0):
+            assert dispatch.is_travelling(torch.device("cuda"), torch.bfloat16, 128)
+
+    def test_plain_float8_rows_pass_their_own_check(self) -> None:
+        check_travel(float8_travel_plain, CPU, torch.float32, 32)
+
+    def test_no_value_is_beyond_the_bound_that_all_agree_on(self) -> None:
+        keys, values = (torch.randn(2, 1, 50, 3, 8) + torch.arange(3.0)[:, None] for _ in range(2))  # of two ranks
+        found = [float8_travel_plain.statistics(torch.cat(both)) for both in zip(keys, values, strict=True)]
+        reached = values.abs().amax((0, 1, 2, 4))
+        bound = Means.of(found, 100).value_bound
+        assert (bound > 0.999 * reached).all()
+        assert (bound <= 2 * reached).all()
+
+    @pytest.mark.parametrize("name", ["statistics", "round_queries", "round_rows", "lay_out", "attend_rows"])
+    def test_a_wrong_step_of_float8_rows_is_refused(self, name: str) -> None:
+        def wrong(*given: Any) -> Any:
+            made = getattr(float8_travel_plain, name)(*given)
+            if name == "lay_out":
+                return made[0], made[1].flip(1)
+            if made is None:
+                given[-1 if name == "round_rows" else 1].fill_(3)
+            return made if made is None else 1.3 * made
+
+        steps = ModuleType("wrong")
+        vars(steps).update(vars(float8_travel_plain) | {name: wrong})
+        with pytest.raises(ArithmeticError):
+            check_travel(steps, CPU, torch.float32, 32)
 
 
 def error_of(kernel: Kernel, queries: int, keys: int) -> float:

@@ -22,9 +22,11 @@ from soundreel.engines.native.vae import Task, Vae
 from soundreel.engines.native.vae_memory import Sizes, decode_bytes_on_a_cpu
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
-from soundreel.models.vae import OnPiece, Starts, decode, encode
+from soundreel.models import vae_stages
+from soundreel.models.vae import OnPiece, decode, encode
 from soundreel.models.vae_bands import decoder_rows
 from soundreel.models.vae_network import WanVae
+from soundreel.models.vae_stages import Starts
 from soundreel.presets import preset
 from soundreel.request import VaePrecision
 from soundreel.types import Check
@@ -154,13 +156,13 @@ def test_encoded_in_bands_without_a_seam(exact: AutoencoderKLWan, frames: int, s
 def test_bands_compute_no_more_rows_than_they_must(tiny: AutoencoderKLWan) -> None:
     """A band of the decoder's stages begins with exactly the rows that can change it."""
     z = latents(1, rows=37, columns=2)
-    base = vae_model._DecoderBase(tiny)(z[None])
+    base = vae_stages.DecoderBase(tiny)(z[None])
     first, end = (rows := decoder_rows(37, (16, 18)))[0].computed
     assert 0 < first < 16
     assert 18 < end < 37
 
     def band(x: Tensor) -> Tensor:
-        whole = vae_model._DecoderStages(tiny, Starts.of(1, 1), decoder_rows(37, (0, 37)))(x, 0)[0]
+        whole = vae_stages.DecoderStages(tiny, Starts.of(1, 1), decoder_rows(37, (0, 37)))(x, 0)[0]
         assert whole is not None
         return whole[:, :, :, rows[-1].kept[0] : rows[-1].kept[1]]
 
@@ -228,7 +230,7 @@ class ShortOfMemory:
         self.events.append((step, bands, str(z.dtype)) if by_the_cpu else (step, bands))
         if bands < self.enough and not by_the_cpu:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return decode(network, z, keep, step, bands, check, on_piece, pictures)
+        return decode(network, z, keep, step, bands, check=check, on_piece=on_piece, pictures=pictures)
 
     def make_room(self) -> bool:
         self.events.append("make room")
@@ -352,13 +354,37 @@ def test_pictures_come_without_pixels(tiny: AutoencoderKLWan, step: int) -> None
     assert torch.equal(both, alone)
 
 
+@dataclass
+class Helping:
+    """Decodes as others would, and makes pixels whatever is wanted."""
+
+    network: AutoencoderKLWan
+
+    def decode(self, moments: Tensor, keep: int | None, step: int, bands: int, pictures: Tensor | None) -> Tensor:
+        return decode(self.network, moments, keep, step, bands, pictures=pictures)
+
+    def encode(self, pixels: Tensor, step: int, bands: int) -> Tensor:
+        return encode(self.network, pixels, step, bands)
+
+
+def test_helpers_make_what_one_makes(tiny: AutoencoderKLWan) -> None:
+    alone, helped = Vae(tiny), Vae(tiny)
+    helped.helpers = Helping(tiny)
+    expected, pictures = (torch.zeros(9, 32, 24, 3, dtype=torch.uint8) for _ in range(2))
+    pixels = alone.decode(latents(5), 9, expected)
+    assert torch.equal(helped.decode(latents(5), 9), pixels)
+    assert helped.decode(latents(5), 9, pictures, only_pictures=True).shape == (3, 0, 32, 24)
+    assert torch.equal(pictures, expected)
+    assert torch.equal(helped.encode(pixels), alone.encode(pixels))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")
 def test_pieces_come_from_a_gpu_as_they_are(tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each while the next one is computed, and as if it was waited for."""
     network, z = deepcopy(tiny).cuda(), latents(9).cuda()
     pictures = [torch.zeros(20, 32, 24, 3, dtype=torch.uint8) for _ in range(2)]
     beside = decode(network, z, 20, 1, pictures=pictures[0])
-    monkeypatch.setattr(vae_model._Target, "_send", lambda _, values, place: place.copy_(values.cpu()))
+    monkeypatch.setattr(vae_model.DecodedRows, "_send", lambda _, values, place: place.copy_(values.cpu()))
     assert torch.equal(decode(network, z, 20, 1, pictures=pictures[1]), beside)
     assert torch.equal(*pictures)
 

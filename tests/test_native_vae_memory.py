@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from soundreel.engines.native.vae_memory import Sizes, decode_bytes, encode_bytes
-from soundreel.models import vae
+from soundreel.models import vae, vae_stages
 from soundreel.models.vae import decode, encode
 
 GIB = 2**30
@@ -86,9 +86,9 @@ def network() -> AutoencoderKLWan:
 @pytest.fixture(autouse=True)
 def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Shapes("shapes")
-    monkeypatch.setattr(vae, "convolutions", lambda _: made)
-    monkeypatch.setattr(vae, "operations", lambda _: made)
-    monkeypatch.setattr(vae._Target, "put", lambda *_: None)  # what has no contents cannot leave for host memory
+    monkeypatch.setattr(vae_stages, "convolutions", lambda _: made)
+    monkeypatch.setattr(vae_stages, "operations", lambda _: made)
+    monkeypatch.setattr(vae.DecodedRows, "put", lambda *_: None)  # what has no contents cannot leave for host memory
 
 
 @torch.inference_mode()

@@ -14,7 +14,9 @@ from parity.transformer import build_transformer
 from several_ranks import run_ranks
 from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.errors import InputError
-from soundreel.models.parallel.ranks import Mesh, NoAnswerError, Place, Ranks
+from soundreel.models.attention import Kernel, SelfAttention, attend
+from soundreel.models.parallel import exchange
+from soundreel.models.parallel.ranks import Arrival, Mesh, NoAnswerError, Place, Ranks
 from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, to_strip
 from soundreel.models.parallel.tokens import TokenParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
@@ -90,6 +92,65 @@ def test_velocities_are_those_of_one_process(
     for velocity in made:
         assert np.linalg.norm(velocity - expected) < LIMIT * np.linalg.norm(expected)
         assert velocity.tobytes() == made[0].tobytes(), "every rank has the same"
+
+
+def float8_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool]) -> Any:
+    """With attention in float8, and how many bytes travelled before and after it."""
+    model, sent = build(heads), {torch.uint8: 0, torch.float32: 0}
+    parallel = TokenParallel(model, mesh.tokens)
+    for layer in model.modules():
+        if isinstance(layer, SelfAttention):
+            layer.kernel = Kernel.FP8
+    travel = Ranks.all_to_all
+
+    def counted(ranks: Ranks, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
+        sent[send.dtype] += send.nbytes
+        return travel(ranks, send, counts, received)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ranks, "all_to_all", counted)
+        made = velocities(parallel, size, **given)
+    return made, sent[torch.uint8]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "heads", "size", "has_motion", "has_pose"),
+    [(2, 4, (2, 4, 4), False, False), (3, 8, (2, 10, 12), True, False)],
+)
+@torch.inference_mode()
+def test_float8_rows_travel_and_change_nothing(
+    tmp_path: Path, ranks: int, heads: int, size: tuple[int, int, int], has_motion: bool, has_pose: bool
+) -> None:
+    """Rounded before they travel: as if they had been rounded at one place."""
+    given = {"has_motion": has_motion, "has_pose": has_pose}
+    exact = velocities(build(heads), size, **given)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "several").mkdir()
+    ((expected, _),) = run_ranks(tmp_path / "one", 1, 1, float8_velocities, heads, size, given)
+    off = np.linalg.norm(expected - exact) / np.linalg.norm(exact)
+    assert 1e-4 < off < 1e-2, "it is in float8"
+    for made, sent in run_ranks(tmp_path / "several", 1, ranks, float8_velocities, heads, size, given):
+        limit = 2 * off if has_motion else LIMIT  # padding is in the means, and rounds otherwise
+        assert np.linalg.norm(made - expected) < limit * np.linalg.norm(expected)
+        assert sent > 0
+
+
+def one_cannot_round(mesh: Mesh, size: tuple[int, int, int], given: dict[str, bool]) -> Any:
+    """Bytes that travelled where the kernels of one rank do not run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mesh.tokens.rank == 1:
+            patch.setattr(exchange, "float8_travel", lambda _: None)
+        patch.setattr(exchange, "attend", lambda query, key, value, _: attend(query, key, value))
+        return float8_velocities(mesh, 4, size, given)
+
+
+@torch.inference_mode()
+def test_rows_travel_whole_where_one_rank_cannot_round_them(tmp_path: Path) -> None:
+    size, given = (2, 4, 4), {"has_motion": False, "has_pose": False}
+    expected = velocities(build(4), size, **given)
+    for made, sent in run_ranks(tmp_path, 1, 2, one_cannot_round, size, given):
+        assert sent == 0
+        assert np.linalg.norm(made - expected) < LIMIT * np.linalg.norm(expected)
 
 
 OFFICIAL: dict[str, Any] = {

@@ -17,7 +17,8 @@ from draft_renders import clip_files, frames_of
 from media_files import quick_sound
 from native_videos import AS_OPTIONS
 from soundreel.disk.processes import start_of
-from soundreel.engines.base import Estimate
+from soundreel.engines.base import Device, Estimate
+from soundreel.engines.draft.engine import DraftEngine
 from soundreel.planning import plan
 from soundreel.render.claims import read_claimant
 from soundreel.render.division import Division, divide, fitting, schedule_of
@@ -391,8 +392,10 @@ class EightGpus:
     name = "native"
     divides_clips = True
 
-    def devices(self, request: Request) -> list[str]:
-        return [f"cuda:{number}" for number in range(int(request.compute.gpus or "1"))]
+    kinds = ("NVIDIA H200",) * 9
+
+    def devices(self, request: Request) -> list[Device]:
+        return [Device(f"cuda:{number}", self.kinds[number]) for number in range(int(request.compute.gpus or "1"))]
 
 
 def planned(*cuts: float, **compute: str) -> Plan:
@@ -433,6 +436,34 @@ def test_gpus_divide_shots_where_all_stay_busy_and_several_may_have_one_shot(
         assert compute.device == f"cuda:{devices[0]}"
         assert compute.gpus == (devices if "," in devices else None)
         assert compute.parallel == "auto"
+
+
+@pytest.mark.parametrize("parallel", ["auto", "shots"])
+def test_gpus_of_several_kinds_divide_shots_alone_and_that_is_noted(parallel: str) -> None:
+    engine: Any = EightGpus()
+    engine.kinds = ("NVIDIA A40", "NVIDIA H200", "NVIDIA A40", "NVIDIA A40")
+    division = divide(planned(5, gpus="4", parallel=parallel), engine)
+    assert division.processes == (("cuda:0",), ("cuda:1",)), "auto would have had two in each"
+    assert division.kinds == ("NVIDIA A40", "NVIDIA H200")
+    idle, several = division.notes
+    assert idle == "2 GPUs have nothing to do: there are 2 shots"
+    assert several.startswith("--gpus are of several kinds (NVIDIA A40, NVIDIA H200), and each rounds in its own way")
+    assert fitting(division, None) == division
+
+
+def test_the_recipe_says_which_clip_is_whose_where_kinds_differ(
+    tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ["one kind", "another"]
+    monkeypatch.setattr(DraftEngine, "devices", lambda *_: [Device("cpu", kind) for kind in kinds])
+    done = rendered(capsys, tune, tmp_path / "several", *DRAFT, "--gpus", "2")
+    noted = [clip.get("device") for clip in read_recipe(done.path)["plan"]["clips"]]
+    assert set(noted) <= set(kinds), "whoever took them"
+    of_shots = {clip["shot"]: clip["device"] for clip in read_recipe(done.path)["plan"]["clips"]}
+    assert [of_shots[clip["shot"]] for clip in read_recipe(done.path)["plan"]["clips"]] == noted
+    kinds[1] = kinds[0]
+    done = rendered(capsys, tune, tmp_path / "one", *DRAFT, "--gpus", "2")
+    assert all("device" not in clip for clip in read_recipe(done.path)["plan"]["clips"])
 
 
 def test_what_is_divided_by_shots_alone_no_engine_divides_further() -> None:

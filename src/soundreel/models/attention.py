@@ -183,25 +183,25 @@ class Attention(nn.Module):
 
 
 class Exchange:
-    """What tokens and heads are exchanged for around attention: nothing, where one device has all of them.
+    """Lets the tokens at hand attend to all tokens, which are at hand on one device.
 
-    `soundreel.models.parallel` has the one for several. What `queries` and `keys` return is called when it is needed.
+    `soundreel.models.parallel` has the one for several, between which tokens travel.
     """
 
     travels = False
-    """Whether anything is exchanged at all."""
+    """Whether tokens come from elsewhere at all."""
 
-    def queries(self, x: Tensor) -> Callable[[], Tensor]:
-        """[B, L, H, d], the queries of the tokens at hand → those that are computed here."""
-        return lambda: x
+    def attend(self, value: Tensor, key: Callable[[], Tensor], query: Callable[[], Tensor], kernel: Kernel) -> Tensor:
+        """Attention of the tokens at hand to all tokens, [B, L, H, d].
 
-    def keys(self, x: Tensor) -> Callable[[], Tensor]:
-        """[B, M, H, d], keys or values of the tokens at hand → those that these queries attend to."""
-        return lambda: x
-
-    def outputs(self, attended: Tensor) -> Tensor:
-        """[B, L, H, d] for the queries that were computed here → for the tokens at hand."""
-        return attended
+        Args:
+            value: of the tokens at hand, [B, M, H, d].
+            key: computes their keys, [B, M, H, d]. Called first.
+            query: computes the queries of the first L of them, [B, L, H, d].
+            kernel: of `attend`.
+        """
+        keys = key()
+        return attend(query(), keys, value, kernel)
 
 
 class SelfAttention(Attention):
@@ -215,11 +215,13 @@ class SelfAttention(Attention):
         x = normed.read_by(self.to_q, self.to_k, self.to_v)
         if self.kernel is Kernel.FP8 and not self.exchange.travels:
             return self.project(self._in_float8(x, rotary, queries))
-        value = self.exchange.keys(self.value(x))
-        key = self.exchange.keys(self.key(x, rotary))
-        query = self.exchange.queries(self.query(some_tokens(x, slice(queries)), rotary.first(queries)))
-        attended = attend(query(), key(), value(), self.kernel)
-        return self.project(self.exchange.outputs(attended).flatten(-2))
+        attended = self.exchange.attend(
+            self.value(x),
+            lambda: self.key(x, rotary),
+            lambda: self.query(some_tokens(x, slice(queries)), rotary.first(queries)),
+            self.kernel,
+        )
+        return self.project(attended.flatten(-2))
 
     def _in_float8(self, x: Tensor | Float8Rows, rotary: Rotary, queries: int | None) -> Tensor | Float8Rows:
         """[B, L, D] → [B, L, D] in the form that `to_out` takes; norms and rotation are part of the kernel."""

@@ -105,7 +105,7 @@ class ClipWriter:
         plan = clips.render.plan
         before = self._handed_on if plan.continues(clip) else {}
         processed = post_process(clips.render, rendered, before, self._check)
-        facts: dict[str, Any] = {"look": processed.colours.data, **rendered.facts}
+        facts: dict[str, Any] = {"look": processed.colours.data, **clips.render.noted, **rendered.facts}
         if processed.correction is not None:
             facts["correction"] = processed.correction.values.tolist()
         is_continued = not plan.is_last_of_chain(clip)

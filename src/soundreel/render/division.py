@@ -20,6 +20,10 @@ TOO_LITTLE_MEMORY: Final = (
     "each process takes {each} of the host's memory, and {free} are free: there is room for {count} of them; a larger "
     "--memory takes less of it"
 )
+SEVERAL_KINDS: Final = (
+    "--gpus are of several kinds ({kinds}), and each rounds in its own way: they divide shots alone, and the recipe "
+    "says which clip is whose"
+)
 NO_EFFECT: Final = "--gpus has no effect on {engine}"
 
 
@@ -28,6 +32,7 @@ class Division:
     """The processes of a render beside this one, each with devices of its own."""
 
     processes: tuple[tuple[str, ...], ...] = ()  # the devices of each; (): this process renders
+    kinds: tuple[str, ...] = ()  # of the devices of each, where they are not all of one kind
     notes: tuple[str, ...] = ()
 
     @property
@@ -81,7 +86,8 @@ def divide(plan: Plan, engine: Engine) -> Division:
     compute = plan.request.compute
     if compute.gpus is None:
         return Division()
-    devices = engine.devices(plan.request)
+    found = engine.devices(plan.request)
+    devices, kinds = [device.name for device in found], [device.kind for device in found]
     if not devices:
         return Division(notes=(NO_EFFECT.format(engine=f"the engine {engine.name}"),))
     if compute.parallel not in {Parallel.AUTO, Parallel.SHOTS} or len(devices) == 1:
@@ -89,11 +95,21 @@ def divide(plan: Plan, engine: Engine) -> Division:
     by_shots = compute.parallel is Parallel.SHOTS
     if len(plan.chains) == 1:
         return Division(notes=(ONE_SHOT,) if by_shots else ())
-    if engine.divides_clips and not by_shots:
+    if engine.divides_clips and not by_shots and len(set(kinds)) == 1:
         return _busy_division(plan, devices)
+    return _division_by_shots(plan, devices, kinds)
+
+
+def _division_by_shots(plan: Plan, devices: Sequence[str], kinds: Sequence[str]) -> Division:
+    """One device for each process."""
     count = min(len(devices), len(plan.chains))
-    idle = len(devices) - count
-    return Division(processes=_groups(devices, count, each=1), notes=_says_idle(idle, len(plan.chains)) if idle else ())
+    idle, are_mixed = len(devices) - count, len(set(kinds)) > 1
+    several = SEVERAL_KINDS.format(kinds=", ".join(sorted(set(kinds))))
+    return Division(
+        processes=_groups(devices, count, each=1),
+        kinds=tuple(kinds[:count]) if are_mixed else (),
+        notes=(*(_says_idle(idle, len(plan.chains)) if idle else ()), *((several,) if are_mixed else ())),
+    )
 
 
 def _busy_division(plan: Plan, devices: Sequence[str]) -> Division:
@@ -125,7 +141,7 @@ def fitting(division: Division, host_bytes: int | None) -> Division:
     if most >= len(division.processes):
         return division
     note = TOO_LITTLE_MEMORY.format(each=readable_size(host_bytes), free=readable_size(free), count=most)
-    return Division(processes=division.processes[:most], notes=(note,))
+    return replace(division, processes=division.processes[:most], kinds=division.kinds[:most], notes=(note,))
 
 
 def longest_first(chains: Iterable[Chain]) -> list[Chain]:

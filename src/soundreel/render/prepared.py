@@ -84,6 +84,7 @@ class PreparedRender:
     notes: tuple[str, ...]
     excerpt: str = ""  # which part of the sound it shows, where no length was asked for and there is more; a note, too
     resumed: str = ""  # what is there already, in a few words
+    noted: Mapping[str, Any] = field(default_factory=dict)  # what the recipe is to tell of each clip that is made here
     is_printed_again: bool = False  # from kept negatives: nothing is sampled
 
     @property

@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -42,6 +42,7 @@ class Job:
     fingerprints: tuple[str, ...]  # of the clips
     only_print: bool  # from negatives that are all there
     printed_models: Mapping[str, str] | None
+    noted: Mapping[str, Any] = field(default_factory=dict)  # what the recipe is to tell of each of its clips
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def take_part(
         SoundreelError: it cannot render them at all.
     """
     what = ask(job.request, job.printed_models, engines.open)
-    render = prepare(what, job.identity, stop.check, only_print=job.only_print)
+    render = replace(prepare(what, job.identity, stop.check, only_print=job.only_print), noted=job.noted)
     if tuple(render.clip_fingerprints) != job.fingerprints:
         raise EngineError(
             "a process of this render would make other pictures than the first: has a file changed since it began?"

@@ -86,6 +86,7 @@ def _jobs(work: WorkFolder, options: WorkOptions) -> list[Job]:
             fingerprints=tuple(render.clip_fingerprints),
             only_print=options.only_print,
             printed_models=options.printed_models,
+            noted={"device": render.division.kinds[number]} if render.division.kinds else {},
         )
         for number in range(len(render.division.processes))
     ]
@@ -179,14 +180,16 @@ class ShotProcesses:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with uninterrupted():
-            self._end()
+            self._end(at_once=kind is None)
 
-    def _end(self) -> None:
-        """End all of them: by themselves where they do so in time."""
+    def _end(self, *, at_once: bool = False) -> None:
+        """End all of them: by themselves where they do so in time, or at once, where nothing is in their hands."""
         for process in self._processes:
             assert process.stdin is not None
             with suppress(OSError):  # what could not be written to one that is gone
                 process.stdin.close()
+            if at_once:
+                process.kill()
         end = time.monotonic() + STOP_SECONDS
         for process in self._processes:
             try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from soundreel.driving_sound import DrivingSound, drive_of
-from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
+from soundreel.engines.base import Device, Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.comfyui.execution import PromptExecution
 from soundreel.engines.comfyui.input_files import Samples, heard_seconds, make_input_files, placeholders
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
@@ -45,7 +45,7 @@ class ComfyUIEngine(PrintsNothing):
     chains_clips = True
     divides_clips = False
 
-    def devices(self, request: Request) -> Sequence[str]:
+    def devices(self, request: Request) -> Sequence[Device]:
         """None: the server has its own."""
         del request
         return ()

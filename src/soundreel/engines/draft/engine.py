@@ -12,7 +12,7 @@ import numpy as np
 from soundreel.analysis import Song, SoundFeatures, hear
 from soundreel.disk.durable import uninterrupted
 from soundreel.driving_sound import DrivingSound, drive_of
-from soundreel.engines.base import Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
+from soundreel.engines.base import Device, Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
 from soundreel.engines.draft.drawing import Drawing, FrameRenderer, load_reference, seed_of, style_seed
 from soundreel.engines.draft.motion import Motion, motion_from_features
 from soundreel.engines.draft.scenes import needs_song
@@ -68,10 +68,10 @@ class DraftEngine(PrintsNothing):
     def __init__(self) -> None:
         self._heard: tuple[Plan, dict[StrPath, SoundFeatures]] | None = None
 
-    def devices(self, request: Request) -> Sequence[str]:
+    def devices(self, request: Request) -> Sequence[Device]:
         """As many processes as are asked for on the CPU; GPUs are of no use to a draft."""
         gpus = request.compute.gpus or "1"
-        return [CPU] * int(gpus) if request.compute.device == CPU and gpus.isdecimal() else []
+        return [Device(CPU, CPU)] * int(gpus) if request.compute.device == CPU and gpus.isdecimal() else []
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """None: the engine has no model."""

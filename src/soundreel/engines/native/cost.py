@@ -5,14 +5,14 @@ model's specification (§17) is met within 3 %.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from soundreel.engines.native.passes import is_guided
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
-from soundreel.models.vae import Starts
+from soundreel.models.vae_stages import Starts
 from soundreel.planning import Tokens, count_tokens
 from soundreel.types import Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT
@@ -98,7 +98,12 @@ class Forecast:
     @property
     def total(self) -> float:
         """Seconds from the command to the last frame."""
-        return self.load + sum(clip.total for clip in self.clips)
+        return self.load + self.rendering
+
+    @property
+    def rendering(self) -> float:
+        """All but loading."""
+        return sum(clip.total for clip in self.clips)
 
     def remaining(self, clip: int, step: int, pace: float = 1.0) -> float:
         """Seconds after step number `step` (from 1) of the clip with index `clip`.
@@ -130,6 +135,19 @@ def pass_seconds(cost: PassCost, speeds: Speeds) -> float:
     """Of one forward pass with all weights at hand."""
     attention = cost.attention / speeds.attention_at(cost.tokens)
     return cost.products / speeds.products + attention + cost.row_bytes / speeds.rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What the busiest of several devices has to do of a render."""
+
+    guidance: int = 1  # branches that are computed at the same time
+    one_pass: Callable[[PassCost, Speeds], float] = pass_seconds  # seconds of a forward pass
+    encode: float = 1.0  # share of an encode, and of a decode
+    decode: float = 1.0
+
+
+ALL: Final = Share()
 
 
 def step_passes(steps: int, *, guided: bool, interval: tuple[float, float] | None = None) -> tuple[int, ...]:
@@ -168,17 +186,17 @@ def clip_seconds(  # noqa: PLR0913 - what a clip takes depends on all of it
     float8: bool = False,
     streamed_bytes: float = 0.0,
     together: bool = False,
-    mesh: tuple[int, int] = (1, 1),
+    share: Share = ALL,
 ) -> ClipSeconds:
-    """What `clip` takes on a `mesh` of guidance × tokens devices, the time in which they wait for each other left out.
+    """What `clip` takes on the busiest of the devices that share it.
 
     `streamed_bytes` come to the device for every pass, or with `together` for every step; meanwhile it computes.
     """
     request = plan.request_of(plan.shot_of(clip))
-    one = pass_seconds(pass_cost(sizes, count_tokens(plan, clip), float8=float8), speeds) / mesh[1]
+    one = share.one_pass(pass_cost(sizes, count_tokens(plan, clip), float8=float8), speeds)
     copies = streamed_bytes / speeds.to_device
     passes = step_passes(steps, guided=request.sampling.guide_scale > 1, interval=request.sampling.cfg_interval)
-    in_a_row = [math.ceil(n / mesh[0]) for n in passes]
+    in_a_row = [math.ceil(n / share.guidance) for n in passes]
     continues = plan.continues(clip) or request.guide.start_from_ref
     encoded = encode_flops(request.width, request.height, MOTION_FRAMES) if continues else 0.0
     if request.guide.pose_video is not None:
@@ -188,8 +206,8 @@ def clip_seconds(  # noqa: PLR0913 - what a clip takes depends on all of it
     decoded = decode_flops(request.width, request.height, latents, clip.size - clip.lead_in)
     return ClipSeconds(
         steps=tuple(max(n * one, copies) if together else n * max(one, copies) for n in in_a_row),
-        before=encoded / speeds.vae,
-        after=decoded / speeds.vae,
+        before=share.encode * encoded / speeds.vae,
+        after=share.decode * decoded / speeds.vae,
     )
 
 

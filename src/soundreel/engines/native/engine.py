@@ -15,6 +15,7 @@ from soundreel.disk.digests import sampled_digest
 from soundreel.engines.base import (
     DECODED,
     ENCODED,
+    Device,
     Estimate,
     Identity,
     KeptBytes,
@@ -24,7 +25,7 @@ from soundreel.engines.base import (
 from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.chain import Chain, kept_bytes
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, Negative
-from soundreel.engines.native.device import DeviceLostError, capped, release_memory, says_what_is_lost
+from soundreel.engines.native.device import DeviceLostError, capped, device_name, release_memory, says_what_is_lost
 from soundreel.engines.native.loading import TransformerLoading
 from soundreel.engines.native.memory_plan import Encoders
 from soundreel.engines.native.networks import Networks
@@ -35,6 +36,7 @@ from soundreel.engines.native.prepared import (
     forecast,
     pass_options,
     plan_schedule,
+    speeds_of,
 )
 from soundreel.engines.native.preview import open_previewer
 from soundreel.engines.native.printing import find_print_files, prepare_print
@@ -48,9 +50,10 @@ from soundreel.engines.native.progress import (
 )
 from soundreel.engines.native.rank_process import READY, Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference, references_of_shots
+from soundreel.engines.native.shared_work import SharedVae, open_denoiser
 from soundreel.engines.native.team import asked_devices
 from soundreel.engines.native.warm_up import WarmUp
-from soundreel.engines.native.workers import Workers, open_denoiser
+from soundreel.engines.native.workers import Workers
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
@@ -85,9 +88,9 @@ class NativeEngine:
         loras = {f"LoRA {k} × {source.strength:g} {source.path.name}": lora_file(source.path) for k, source in sources}
         return {**_digests(find_files(request)), **{name: sampled_digest(path) for name, path in loras.items()}}
 
-    def devices(self, request: Request) -> Sequence[str]:
+    def devices(self, request: Request) -> Sequence[Device]:
         """Of `--device` and `--gpus`."""
-        return [str(device) for device in asked_devices(request)]
+        return [Device(str(device), device_name(device)) for device in asked_devices(request)]
 
     def prepare(self, plan: Plan, kept: Identity | None = None) -> Prepared:
         """Check options, files and memory, and decide all of `Placement`.
@@ -116,9 +119,12 @@ class NativeEngine:
     def estimate(self, prepared: Prepared) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
         placement: Placement = prepared.placement
-        seconds, basis = forecast(prepared.plan, placement)
+        speeds = speeds_of(placement)
+        seconds, basis = forecast(prepared.plan, placement, speeds)
+        one = forecast(prepared.plan, placement, speeds, alone=True)[0] if placement.team.gains else None
         return Estimate(
             seconds=seconds.total,
+            speedup=None if one is None else one.rendering / seconds.rendering,
             memory_bytes=prepared.memory_bytes,
             seconds_basis=basis,
             clip_seconds=tuple(clip.total for clip in seconds.clips),
@@ -287,6 +293,7 @@ class _Sampling:
             crew.wait_for(READY, check)
         denoiser = open_denoiser(crew, transformer.network, placement)
         decoder.vae.to(placement.device)
+        decoder.vae.helpers = None if crew is None else SharedVae(crew, decoder.vae)
         self._sampler = ClipSampler(
             denoiser=denoiser,
             decoder=decoder,

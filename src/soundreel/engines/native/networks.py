@@ -61,6 +61,7 @@ class Networks:
         vae = self._get(Component.VAE, paths, (dtype, placement.device), load)
         vae.most_at_once, vae.bands = placement.memory.vae_step, placement.memory.vae_bands
         vae.pieces_bind = placement.memory.vae_binds
+        vae.helpers = None
         return vae
 
     def transformer(self, placement: Placement, on_load: OnLoad | None = None) -> LoadedTransformer:

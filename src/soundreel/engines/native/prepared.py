@@ -9,14 +9,16 @@ from typing import Any, Final, Self, TypeVar
 import torch
 
 from soundreel.engines.base import Identity, Prepared
-from soundreel.engines.native.calibration import attention_speeds, find_speeds
-from soundreel.engines.native.cost import Forecast, clip_seconds
+from soundreel.engines.native.calibration import Basis, attention_speeds, find_speeds
+from soundreel.engines.native.cost import ALL, Forecast, clip_seconds
 from soundreel.engines.native.demand import demand, weigh
 from soundreel.engines.native.device import compute_dtype, has_own_convolutions, transformer_sizes, vae_dtype
+from soundreel.engines.native.links import HOST, NO_PEERS, links_between
 from soundreel.engines.native.memory import choose_memory
 from soundreel.engines.native.memory_plan import Bits, MemoryPlan
 from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import preview_note
+from soundreel.engines.native.shared_cost import share_of
 from soundreel.engines.native.team import Team, choose_team
 from soundreel.errors import EngineError, InputError
 from soundreel.media.pose import PoseMatch
@@ -150,13 +152,18 @@ def prepare(plan: Plan, kept: Identity | None = None, held: Callable[[torch.devi
             arithmetic=arithmetic,
             team=team,
         ),
-        notes=(*_notes(plan, memory), *(note for lora in loras for note in lora.notes)),
+        notes=(*_notes(plan, memory), *_link_notes(team), *(note for lora in loras for note in lora.notes)),
         memory_bytes=memory.peak_bytes,
         memory_mode=memory.says(),
         devices=team.says(),
         host_bytes=memory.host_bytes,
         host_locked_bytes=memory.locked_bytes,
     )
+
+
+def _link_notes(team: Team) -> tuple[str, ...]:
+    """Where tokens are divided by GPUs that reach each other's memory only through the host's."""
+    return (NO_PEERS,) if team.gains and team.tokens > 1 and links_between(team.devices) is HOST else ()
 
 
 def _open_loras(sources: Sequence[LoraSource], transformer: Outline) -> tuple[Lora, ...]:
@@ -250,25 +257,43 @@ def pass_options(request: Request) -> PassOptions:
     return PassOptions(cache_threshold=request.sampling.cache, guidance_interval=request.sampling.cfg_interval)
 
 
-def forecast(plan: Plan, placement: Placement) -> tuple[Forecast, str]:
-    """What a render takes, and what that is known from."""
-    files, memory, arithmetic = placement.files, placement.memory, placement.arithmetic
-    float8 = arithmetic.products is not Precision.BF16
-    precision = Precision.FP8 if float8 else Precision.BF16
-    basis = find_speeds(placement.device, precision=precision, kernel=arithmetic.attention, vae=arithmetic.vae)
+def speeds_of(placement: Placement) -> Basis:
+    """What the placement's device attains with its arithmetic."""
+    arithmetic = placement.arithmetic
+    precision = Precision.BF16 if arithmetic.products is Precision.BF16 else Precision.FP8
+    return find_speeds(placement.device, precision=precision, kernel=arithmetic.attention, vae=arithmetic.vae)
+
+
+def forecast(
+    plan: Plan, placement: Placement, basis: Basis | None = None, *, alone: bool = False
+) -> tuple[Forecast, str]:
+    """What a render takes, and what that is known from.
+
+    Args:
+        basis: of `speeds_of`, where it is known already.
+        alone: on one device of the team.
+    """
+    files, memory, arithmetic, team = placement.files, placement.memory, placement.arithmetic, placement.team
+    basis = basis or speeds_of(placement)
     speeds = basis.speeds
     read = sum(path.stat().st_size for part in files.parts.values() for path in part.files)
+    links = None if alone or not team.gains else links_between(team.devices)
+    share = ALL
+    if links is not None:
+        is_float8 = arithmetic.attention is Kernel.FP8
+        size = {"guidance": team.guidance, "tokens": team.tokens}
+        share = share_of(placement.sizes, plan.request.height, **size, links=links, float8_attention=is_float8)
     seconds = partial(
         clip_seconds,
         plan,
         sizes=placement.sizes,
         speeds=speeds,
         steps=plan_schedule(plan.request).steps,
-        float8=float8,
+        float8=arithmetic.products is not Precision.BF16,
         streamed_bytes=memory.streamed_bytes,
         together=memory.together,
-        mesh=(placement.team.guidance, placement.team.tokens),
+        share=share,
     )
     clips = tuple(seconds(clip) for clip in plan.clips)
-    says = basis.says if placement.team.size == 1 else f"{basis.says}, as if GPUs did not wait for each other"
+    says = basis.says if links is None else f"{basis.says}, GPUs over {links.says}"
     return Forecast(load=speeds.start + read / speeds.read, clips=clips), says

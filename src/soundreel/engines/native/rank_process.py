@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -26,9 +27,11 @@ from soundreel.engines.native.device import capped
 from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.prepared import Placement
 from soundreel.engines.native.team import Team
+from soundreel.engines.native.vae import Vae, chosen_by_shape
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError, connect
+from soundreel.models.parallel.rows import Room, RowParallel
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -107,6 +110,27 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class Decode:
+    """Make a share of the pictures of latents, which are broadcast next. A descriptor of the room follows."""
+
+    shape: tuple[int, ...]
+    keep: int | None
+    step: int
+    bands: int
+    size: tuple[int, int, int]  # of the room: frames, height, width
+    room: Room | None = None  # as the rank has mapped it
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode a share of the rows of pictures, pieces of which are broadcast next."""
+
+    shape: tuple[int, int, int, int]
+    step: int
+    bands: int
+
+
+@dataclass(frozen=True)
 class Forget:
     """End the clip."""
 
@@ -116,7 +140,7 @@ class Where:
     """Answered by PLACE at once, whatever the rank is doing."""
 
 
-LATENTS: Final = "taking over the latents"
+INPUT: Final = "taking over the latents"
 """The place of a rank that has not got them yet."""
 
 STARTED, READY, PLACE, FAILED, LOST = "started", "ready", "place", "failed", "lost"
@@ -186,6 +210,7 @@ class _Worker:
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._networks = Networks()
         self._denoiser: LocalDenoiser | None = None
+        self._vae: Vae | None = None
         self._mesh: Mesh | None = None
         self._placement: Placement | None = None
         threading.Thread(target=self._read, daemon=True).start()
@@ -215,6 +240,8 @@ class _Worker:
                 self._denoiser.condition(unpack(command.conditions, self._seat.device))
             elif isinstance(command, Pass):
                 self._pass(command, self._denoiser)
+            elif isinstance(command, Decode | Encode):
+                self._make_rows(command)
             else:
                 self._denoiser.forget()
 
@@ -223,17 +250,36 @@ class _Worker:
         self._mesh.everyone.place.begin("loading")
         self._placement = own = replace(placement, device=self._seat.device)
         with capped(own.device, own.memory):
+            self._vae = self._networks.vae(own)
             network = self._networks.transformer(own).network
             self._denoiser = LocalDenoiser(network, together=own.memory.together, mesh=self._mesh)
 
     def _pass(self, command: Pass, denoiser: LocalDenoiser) -> None:
+        latents = self._take_over(command.stage, command.shape, torch.float32)
+        denoiser(latents, torch.from_numpy(command.timestep).to(self._seat.device), command.count)
+
+    def _make_rows(self, command: Decode | Encode) -> None:
+        assert self._mesh is not None
+        assert self._vae is not None
+        rows = RowParallel(self._vae.network, self._mesh.everyone)
+        with chosen_by_shape():
+            if isinstance(command, Decode):
+                latents = self._take_over("decoding", command.shape, self._vae.dtype)
+                assert command.room is not None
+                rows.decode(latents, command.keep, command.step, command.bands, command.room)
+            else:
+                self._mesh.everyone.place.begin("encoding")
+                rows.encode(None, command.shape, command.step, command.bands)
+
+    def _take_over(self, stage: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Latents, from the first rank."""
         assert self._mesh is not None
         everyone = self._mesh.everyone
-        everyone.place.begin(command.stage)
-        everyone.place.enter(LATENTS)
-        latents: Tensor = torch.empty(command.shape, device=self._seat.device)
+        everyone.place.begin(stage)
+        everyone.place.enter(INPUT)
+        latents: Tensor = torch.empty(shape, device=self._seat.device, dtype=dtype)
         everyone.from_first(latents)
-        denoiser(latents, torch.from_numpy(command.timestep).to(self._seat.device), command.count)
+        return latents
 
     def _read(self) -> None:
         while True:
@@ -241,6 +287,10 @@ class _Worker:
                 command = self._voice.connection.recv()
             except (EOFError, OSError):
                 os._exit(0)  # the first rank has ended, or wants no more
+            if isinstance(command, Decode):
+                descriptor = recv_handle(self._voice.connection)
+                command = replace(command, room=Room.mapped(descriptor, *command.size))
+                os.close(descriptor)
             if isinstance(command, Where):
                 self._voice.say(
                     PLACE, f"rank {self._seat.rank}" if self._mesh is None else str(self._mesh.everyone.place)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from torch import distributed
 
 from soundreel.errors import EngineError, InputError
 from soundreel.fields import wrong
@@ -27,6 +28,11 @@ class Team:
     def size(self) -> int:
         """How many there are."""
         return len(self.devices)
+
+    @property
+    def gains(self) -> bool:
+        """Whether the devices are several: processes on one processor share its cores."""
+        return self.size > 1 and self.devices[0].type == "cuda"
 
     def says(self) -> str:
         """In a few words; "" for one device."""
@@ -133,4 +139,12 @@ def _check_equal(devices: tuple[torch.device, ...]) -> None:
         return
     names = {torch.cuda.get_device_name(device) for device in devices}
     if len(names) > 1:
-        raise EngineError(f"--gpus are of different kinds ({', '.join(sorted(names))}): take those of one kind")
+        raise EngineError(
+            f"--gpus are of different kinds ({', '.join(sorted(names))}): guidance and tokens would go by the slower, "
+            "and round in two ways; take those of one kind, or --cut and --parallel shots"
+        )
+    if not (distributed.is_available() and distributed.is_nccl_available()):
+        raise EngineError(
+            "GPUs speak over NCCL, which this PyTorch does not have (it is there on Linux): one GPU, or --cut and "
+            "--parallel shots, needs none"
+        )

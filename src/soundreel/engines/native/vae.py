@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from functools import partial
-from typing import Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +49,24 @@ OnCpu: TypeAlias = Callable[[Task, int, int], object]
 """Called after each piece that the CPU makes in a GPU's place: how many are done, of how many; may raise to stop."""
 
 
+class Helpers(Protocol):
+    """Other devices that make their share of the pictures."""
+
+    def decode(
+        self, moments: Tensor, keep: int | None, step: int, bands: int, pictures: Tensor | None
+    ) -> Tensor | None:
+        """`models.vae.decode` of what is on the VAE's device; None where somebody's memory ran out."""
+        ...
+
+    def encode(self, pixels: Tensor, step: int, bands: int) -> Tensor | None:
+        """`models.vae.encode`, likewise."""
+        ...
+
+
 class Vae(LoadedNetwork[WanVae]):
     """Encodes and decodes videos, at most `most_at_once` latent frames at a time, in so many `bands` of rows.
+
+    Where there are `helpers`, it does so with them.
 
     Where a GPU's memory runs out all the same, whatever `make_room` can let go of leaves it; then one latent frame goes
     at a time, then in 2, 4, 8, … bands. At last the CPU does it, in float32, and says so to `on_cpu`.
@@ -75,6 +91,7 @@ class Vae(LoadedNetwork[WanVae]):
         self.make_room: Callable[[], bool] = _no_room
         self.check: Check = go_on
         self.on_cpu: OnCpu = _say_nothing
+        self.helpers: Helpers | None = None
 
     @property
     def channels(self) -> int:
@@ -111,8 +128,13 @@ class Vae(LoadedNetwork[WanVae]):
         def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
             return encode(self.network, pixels, step, bands, check=self.check, on_piece=on_piece)
 
+        def helped(helpers: Helpers) -> Tensor | None:
+            return helpers.encode(pixels, self.most_at_once, self.bands)
+
         _, frames, height, width = pixels.shape
-        means = self._in_pieces(Task.ENCODE, work, _sizes(height, width, 1 + (frames - 1) // 4))
+        means = self._with_help(helped)
+        if means is None:
+            means = self._in_pieces(Task.ENCODE, work, _sizes(height, width, 1 + (frames - 1) // 4))
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
 
     @torch.no_grad()
@@ -126,12 +148,14 @@ class Vae(LoadedNetwork[WanVae]):
         """
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
 
-        def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
+        def there() -> Tensor:
             like = next(self.network.parameters())
-            there = moments.to(like.device, like.dtype)
+            return moments.to(like.device, like.dtype)
+
+        def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
             return decode(
                 self.network,
-                there,
+                there(),
                 keep,
                 step,
                 bands,
@@ -141,8 +165,15 @@ class Vae(LoadedNetwork[WanVae]):
                 only_pictures=only_pictures,
             )
 
+        def helped(helpers: Helpers) -> Tensor | None:
+            pixels = helpers.decode(there(), keep, self.most_at_once, self.bands, pictures)
+            return pixels[:, :0] if only_pictures and pixels is not None else pixels
+
         _, frames, rows, columns = latents.shape
-        return self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
+        made = self._with_help(helped)
+        if made is None:
+            made = self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
+        return made
 
     @torch.no_grad()
     def compile_ahead(self, pixels: Tensor) -> None:
@@ -166,6 +197,16 @@ class Vae(LoadedNetwork[WanVae]):
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.network.to(device, dtype)
+
+    def _with_help(self, helped: Callable[[Helpers], Tensor | None]) -> Tensor | None:
+        """What is made together with others; None where there are none, or the memory does not hold it."""
+        if self.helpers is None or not self._comes_home():
+            return None
+        with chosen_by_shape():
+            made = helped(self.helpers)
+        if made is not None and self.pieces_bind:
+            self._fallback = self._fallback or IN_SMALLER_PIECES
+        return made
 
     def _in_pieces(self, task: Task, work: Work, sizes: Sizes) -> Tensor:
         made = self._at_home(work, rows=sizes.height // SCALE)

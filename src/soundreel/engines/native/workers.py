@@ -15,36 +15,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
-from torch import Tensor
 from torch import distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from soundreel.engines.native import device as devices
-from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
 from soundreel.engines.native.prepared import Placement, PrintPlacement
 from soundreel.engines.native.rank_process import (
     FAILED,
-    LATENTS,
     LOOPBACK,
     LOST,
     PLACE,
     STARTED,
-    Begin,
-    Forget,
-    Pass,
     Seat,
     Where,
     meet,
-    pack,
     prepare_environment,
     serve,
 )
 from soundreel.engines.native.team import Team
 from soundreel.errors import EngineError
 from soundreel.models.parallel.ranks import Mesh
-from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.types import Check, go_on
 
 TIME_LIMIT: Final = 600.0
@@ -71,6 +63,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._crew: Crew | None = None
+        self._leaving: threading.Thread | None = None
 
     def begin(self, placement: PrintPlacement) -> None:
         """Begin to start what `crew` will be asked for, where clips are to be sampled by several."""
@@ -78,6 +71,8 @@ class Workers:
         if self._crew is not None and (self._crew.team != team or self._crew.is_closed):
             self.close()
         if self._crew is None and team.size > 1:
+            if self._leaving is not None:
+                self._leaving.join()  # their memory is needed
             self._crew = Crew(team)
 
     def crew(self, placement: Placement, check: Check = go_on) -> "Crew | None":
@@ -94,10 +89,11 @@ class Workers:
             self._crew.check()
 
     def close(self) -> None:
-        """End all of them."""
+        """Let all of them end: GPUs take seconds to give their memory back, in which a video can be finished."""
         crew, self._crew = self._crew, None
         if crew is not None:
-            crew.close()
+            self._leaving = threading.Thread(target=crew.close, name="soundreel workers leave")
+            self._leaving.start()
 
 
 class _Worker:
@@ -179,12 +175,14 @@ class Crew:
             self.close()
             raise EngineError(self._failure)
 
-    def tell(self, command: Any) -> None:
-        """Give every worker a command."""
+    def tell(self, command: Any, descriptor: int | None = None) -> None:
+        """Give every worker a command, and where it asks for one a descriptor of a file."""
         self.check()
         for worker in self._workers:
             try:
                 worker.connection.send(command)
+                if descriptor is not None:
+                    send_handle(worker.connection, descriptor, worker.process.pid)
             except OSError:
                 self._await_failure()
                 self.check()
@@ -332,44 +330,3 @@ class Crew:
                 abort()
             elif threading.current_thread() is not self._watch:  # gloo breaks off by itself
                 dist.destroy_process_group()
-
-
-class SharedDenoiser:
-    """Computes velocities with all ranks of a crew."""
-
-    def __init__(self, crew: Crew, transformer: WanS2VTransformer3DModel, placement: Placement) -> None:
-        self._crew, self._device = crew, placement.device
-        self._own = LocalDenoiser(transformer, together=placement.memory.together, mesh=crew.mesh)
-        self._clip = self._passes = 0
-
-    def condition(self, conditions: ClipConditions) -> None:
-        """Begin a clip."""
-        self._clip, self._passes = conditions.clip, 0
-        with self._crew.step(f"the beginning of clip {self._clip}"):
-            self._crew.tell(Begin(pack(conditions)))
-        self._own.condition(conditions)
-
-    def __call__(self, latents: Tensor, timestep: Tensor, count: int) -> list[Tensor]:
-        """The velocities of the first `count` branches at latents [16, F, h, w]: of the same shape each."""
-        self._passes += 1
-        stage = f"pass {self._passes} of clip {self._clip}"
-        with self._crew.step(stage):
-            latents = latents.contiguous()
-            self._crew.tell(Pass(stage, tuple(latents.shape), timestep.cpu().numpy(), count))
-            self._crew.mesh.everyone.place.enter(LATENTS)
-            self._crew.mesh.everyone.from_first(latents)
-            velocities = self._own(latents, timestep, count)
-            devices.wait(self._device)
-        return velocities
-
-    def forget(self) -> None:
-        """End the clip."""
-        self._own.forget()
-        self._crew.tell(Forget())
-
-
-def open_denoiser(crew: Crew | None, transformer: WanS2VTransformer3DModel, placement: Placement) -> Denoiser:
-    """What computes the velocities of a render: all ranks of a crew, or this process alone."""
-    if crew is None:
-        return LocalDenoiser(transformer, together=placement.memory.together)
-    return SharedDenoiser(crew, transformer, placement)

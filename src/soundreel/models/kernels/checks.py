@@ -12,15 +12,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from soundreel.models.conditioning import KeyValue
-from soundreel.models.kernels import convolution_plain, reference
+from soundreel.models.kernels import convolution_plain, float8_travel_plain, reference
 from soundreel.models.kernels.compile_cache import is_new
 from soundreel.models.kernels.float8_rows import Affine, Float8Rows, Gate
+from soundreel.models.kernels.float8_shares import Means
 from soundreel.models.kernels.projected import Projected
 from soundreel.models.kernels.realistic import Realistic
 from soundreel.models.rope import Rotary
 
 TOLERANCE = 0.02
 """Largest relative L2 error in bfloat16, of a convolution or of any row; rounding alone gives 0.004."""
+
+TRAVEL_TOLERANCE = 0.08
+"""Relative L2 error of attention in float8, whose weights only the kernel rounds, to where they are not rounded."""
 
 EPS = 1e-6
 
@@ -199,6 +203,34 @@ def check_projected_attention(attend: Callable[..., Any], device: torch.device, 
     _compare_attention(attend_wide, normed[0].to(half), normed[1].to(half), value, PROJECTED_TOLERANCE)
     rows = attend(*given, value, float8=True).widened()
     _refuse("attention in float8 rows", float((rows - made[0]).norm() / made[0].float().norm()), FLOAT8_ROWS_TOLERANCE)
+
+
+def check_travel(kernels: ModuleType, device: torch.device, dtype: torch.dtype, head_width: int) -> None:
+    """Raise `ArithmeticError` unless each step of `kernels` makes of rows what `float8_travel_plain` makes of them."""
+    query, key, value = Realistic(device).attention(QUERIES, KEYS, HEADS, head_width, dtype)
+    plain = float8_travel_plain
+    statistics = torch.cat([kernels.statistics(key), kernels.statistics(value)])
+    expected = torch.cat([plain.statistics(key), plain.statistics(value)])
+    _compare("the statistics", [(statistics, expected, -1)])
+    means = Means.of([statistics], KEYS)
+    made = [_travelled(steps, query[0], key[0], value[0], means) for steps in (kernels, plain)]
+    _refuse("the travelled attention", float((made[0] - made[1]).norm() / made[1].norm()), TRAVEL_TOLERANCE)
+
+
+def _travelled(steps: ModuleType, query: Tensor, key: Tensor, value: Tensor, means: Means) -> Tensor:
+    """Attention to rows that were rounded apart, in two parts of the heads as in one."""
+    rows, scale = torch.empty_like(query, dtype=torch.uint8), query.new_empty(query.shape[:2], dtype=torch.float32)
+    steps.round_queries(query, rows, scale)
+    keys, values = torch.empty_like(key, dtype=torch.uint8), torch.empty_like(value, dtype=torch.uint8)
+    steps.round_rows(key, means.key, means.key_scale, keys)
+    steps.round_rows(value, means.value, means.value_scale, values)
+    laid_out = steps.lay_out(keys, values)
+    parts = []
+    for heads in (slice(0, 1), slice(1, query.shape[1])):
+        there = laid_out[0][heads], laid_out[1][heads]
+        own = rows[:, heads].contiguous(), scale[:, heads].contiguous()
+        parts.append(steps.attend_rows(*own, there, key.shape[0], means.of_heads(heads), torch.float32))
+    return torch.cat(parts, dim=1)
 
 
 def check_convolutions(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> None:

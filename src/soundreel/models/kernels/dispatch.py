@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from soundreel.models.kernels import convolution_plain, reference
-from soundreel.models.kernels.checks import check_convolutions, check_rows
+from soundreel.models.kernels import convolution_plain, float8_travel_plain, reference
+from soundreel.models.kernels.checks import check_convolutions, check_rows, check_travel
 from soundreel.models.kernels.compile_cache import ensure_room
 from soundreel.models.kernels.once import once
 
 FUSED = "soundreel.models.kernels.fused"
 CONVOLUTION = "soundreel.models.kernels.convolution"
+FLOAT8_TRAVEL = "soundreel.models.kernels.float8_travel"
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,29 @@ def _convolution_error(device: torch.device, dtype: torch.dtype) -> str | None:
     except kernel_errors() as error:
         return first_line(error)
     return None
+
+
+def float8_travel(x: Tensor) -> ModuleType | None:
+    """`float8_travel` where x is on a GPU that runs it, on a CPU `float8_travel_plain`.
+
+    None: rows cannot be rounded before they travel.
+    """
+    if not x.is_cuda:
+        return float8_travel_plain
+    return import_module(FLOAT8_TRAVEL) if is_travelling(x.device, x.dtype, x.shape[-1]) else None
+
+
+@once
+def is_travelling(device: torch.device, dtype: torch.dtype, head_width: int) -> bool:
+    """Whether the kernels of `float8_travel` compile on a device and pass `check_travel`; logs a warning if not."""
+    ensure_room()
+    try:
+        with torch.cuda.device(device):
+            check_travel(import_module(FLOAT8_TRAVEL), device, dtype, head_width)
+    except kernel_errors() as error:
+        log.warning("float8 rows do not travel on %s: %s", device, first_line(error))
+        return False
+    return True
 
 
 def kernel_errors() -> tuple[type[Exception], ...]:

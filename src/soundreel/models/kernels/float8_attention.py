@@ -54,7 +54,7 @@ def _exp2(x, QUERIES: tl.constexpr, KEYS: tl.constexpr):
 
 @triton.jit
 def _operand(weights, QUERIES: tl.constexpr, KEYS: tl.constexpr):
-    """Weights in float8, columns in the order of `_order`, that of an operand in registers on Hopper and Ada."""
+    """Weights in float8, columns in the order of `order`, that of an operand in registers on Hopper and Ada."""
     small = tl.reshape(weights.to(tl.float8e4nv), (QUERIES, KEYS // 16, 2, 4, 2))
     return tl.reshape(tl.permute(small, (0, 1, 3, 2, 4)), (QUERIES, KEYS))
 
@@ -138,7 +138,7 @@ def _attend(
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """[B, L, H, d], [B, M, H, d], [B, M, H, d] → [B, L, H, d], d a power of 2 from 32."""
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
-    _launch(pack(query, key, value), out, None, key.shape[1])
+    attend_packed(pack(query, key, value), out, key.shape[1])
     return out
 
 
@@ -152,14 +152,14 @@ def attend_projected(query: Projected, key: Projected, value: Tensor, *, float8:
     shape = (batch, query.x.shape[1], heads, width)
     if not float8:
         out = query.x.new_empty(shape)
-        _launch(packed, out, None, keys)
+        attend_packed(packed, out, keys)
         return out.flatten(-2)
     out, scale = packed.query.new_empty(shape), packed.query_scale.new_empty(batch, shape[1], 1)
-    _launch(packed, out, scale, keys)
+    attend_packed(packed, out, keys, scale)
     return Float8Rows(out.flatten(-2), scale)
 
 
-def _launch(packed: Packed, out: Tensor, out_scale: Tensor | None, keys: int) -> None:
+def attend_packed(packed: Packed, out: Tensor, keys: int, out_scale: Tensor | None = None) -> None:
     """Write the output [B, L, H, d]; keys after `keys` are padding. With `out_scale` [B, L, 1] in float8."""
     batch, queries, heads, width = out.shape
     padded_queries, padded_keys = packed.query.shape[2], packed.key.shape[2]

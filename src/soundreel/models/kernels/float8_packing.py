@@ -37,7 +37,7 @@ class Packed(NamedTuple):
     query_scale: Tensor  # float32 [B, L', H], with log₂(e)/√d in it
     key: Tensor  # [B, H, M', d]
     key_scale: Tensor  # float32 [B, H]
-    value: Tensor  # [B, H, d, M'], tokens in the order of `_order`
+    value: Tensor  # [B, H, d, M'], tokens in the order of `order`
     value_scale: Tensor  # float32 [B, H, d]
     value_mean: Tensor  # float32 [B, H, d]
     value_bound: Tensor  # float32 [B, H], no value of a head is larger
@@ -52,7 +52,7 @@ class Summary(NamedTuple):
 
 
 @triton.jit
-def _order(place):
+def order(place):
     """The token stored at a place of the packed values: 16a + 8j + 2t + e at place 16a + 4t + 2j + e."""
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
@@ -156,7 +156,7 @@ def _pack_value(v_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
     batch, head = batch_head // heads, batch_head % heads
     channel, place = tl.arange(0, HEAD), block * TOKENS + tl.arange(0, TOKENS)
-    token = _order(place)
+    token = order(place)
     source = ((batch * tokens + token[:, None]) * heads + head) * HEAD + channel[None, :]
     there = (token < tokens)[:, None]
     v = tl.load(v_ptr + source, mask=there, other=0.0).to(tl.float32)
@@ -263,18 +263,32 @@ def _with_value(value: Tensor, query: Tensor, key_scale: Tensor) -> Packed:
 
 def summarize(x: Tensor, *, per_head: bool) -> Summary:
     """Of x [B, M, H, d]; with `per_head` all channels of a head have one scale."""
+    found = _found(x)
+    batch, heads, parts, _, width = found.shape
+    mean, bound = found.new_empty(batch, heads, width), found.new_empty(batch, heads)
+    scale = torch.empty_like(bound if per_head else mean)
+    _summarize[(batch * heads,)](
+        found, mean, scale, bound, x.shape[1], parts, PER_HEAD=per_head, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
+        PARTS=triton.next_power_of_2(parts), HEAD=width,
+    )  # fmt: skip
+    return Summary(mean, scale, bound)
+
+
+def statistics(x: Tensor) -> Tensor:
+    """Sum, minimum and maximum over the tokens of [B, M, H, d]: float32 [B, H, 3, d]."""
+    total, least, most = _found(x).unbind(3)
+    return torch.stack([total.sum(2), least.amin(2), most.amax(2)], dim=2)
+
+
+def _found(x: Tensor) -> Tensor:
+    """The same of each part of the tokens: float32 [B, H, parts, 3, d]."""
+    x = x.contiguous()
     batch, tokens, heads, width = x.shape
     parts = min(STATISTICS_PARTS, triton.cdiv(tokens, BLOCK))
     part = triton.cdiv(triton.cdiv(tokens, parts), 64) * 64
     found = x.new_empty(batch, heads, parts, 3, width, dtype=torch.float32)
     _statistics[(parts, batch * heads)](x, found, tokens, heads, part, HEAD=width, TOKENS=64)
-    mean, bound = found.new_empty(batch, heads, width), found.new_empty(batch, heads)
-    scale = torch.empty_like(bound if per_head else mean)
-    _summarize[(batch * heads,)](
-        found, mean, scale, bound, tokens, parts, PER_HEAD=per_head, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
-        PARTS=triton.next_power_of_2(parts), HEAD=width,
-    )  # fmt: skip
-    return Summary(mean, scale, bound)
+    return found
 
 
 def sampled_mean(key: Projected, head_width: int) -> Tensor:

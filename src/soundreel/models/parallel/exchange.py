@@ -1,24 +1,49 @@
 """Ulysses (arXiv 2309.14509): around self-attention, ranks exchange their tokens of all heads for all tokens of theirs.
 
-Values begin to travel while keys are projected, keys while queries are; each lands where attention reads it, without
-another copy.
+Values begin to travel while keys are projected, keys while queries are. Queries and outputs are waited for: to compute
+one half of the heads while the other travels was slower on two H200, for both want the same multiprocessors.
+
+Where attention is in float8, queries, keys and values are rounded before they travel, and are half as many bytes. What
+that needs of all tokens, means and ranges of each channel, is gathered when keys and values are there.
 
 Legend: R ranks, L tokens of a rank (padding included, equally many on all), H heads, η of them on this rank, d head
 width.
 """
 
+from collections.abc import Callable
+from types import ModuleType
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
-from soundreel.models.attention import Exchange
+from soundreel.models.attention import Exchange, Kernel, attend
+from soundreel.models.kernels.dispatch import float8_travel
+from soundreel.models.kernels.float8_shares import Means
 from soundreel.models.parallel.ranks import Arrival, Ranks
-from soundreel.models.parallel.shares import head_counts
+from soundreel.models.parallel.shares import head_spans
+
+Write: TypeAlias = Callable[[Tensor, slice, Tensor], object]
+"""Some heads of what is to travel, which ones they are, and the bytes to be sent in their place."""
 
 
-class Attended:
-    """Which tokens are no padding, in the pass under way: set before a pass, read by all its layers."""
+class Agreed:
+    """What the exchanges of all blocks have in common, on all ranks."""
 
     tokens: slice | Tensor = slice(None)
+    """Which are no padding, in the pass under way: set before it."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._travel: list[ModuleType | None] = []  # one, once it is known
+
+    def travel(self, like: Tensor) -> ModuleType | None:
+        """How float8 rows are rounded before they travel; None where one rank cannot do it."""
+        if not self._travel:
+            found = float8_travel(like)
+            can = self._ranks.all_gather(torch.tensor([found is not None], device=like.device, dtype=torch.uint8))
+            self._travel.append(found if all(map(bool, can)) else None)
+        return self._travel[0]
 
 
 class HeadExchange(Exchange):
@@ -28,44 +53,99 @@ class HeadExchange(Exchange):
         ranks: that share the tokens.
         heads: H, at least as many as there are ranks.
         layer: what errors call the block.
-        attended: shared by all blocks.
+        agreed: shared by all blocks.
     """
 
     travels = True
 
-    def __init__(self, ranks: Ranks, heads: int, layer: str, attended: Attended) -> None:
-        self._ranks, self._layer, self._attended = ranks, layer, attended
-        self._heads = head_counts(heads, ranks.size)
+    def __init__(self, ranks: Ranks, heads: int, layer: str, agreed: Agreed) -> None:
+        self._ranks, self._layer, self._agreed = ranks, layer, agreed
+        self._heads = head_spans(heads, ranks.size)
+        self._own = self._heads[ranks.rank]
 
-    def queries(self, x: Tensor) -> Arrival:
-        """[1, L, H, d] → [1, R·L, η, d]."""
-        arrival = self._to_heads(x)
-        return lambda: arrival().unsqueeze(0)
-
-    def keys(self, x: Tensor) -> Arrival:
-        """[1, L, H, d] → [1, tokens that are no padding, η, d]."""
-        arrival = self._to_heads(x)
-        return lambda: arrival()[self._attended.tokens].unsqueeze(0)
-
-    def outputs(self, attended: Tensor) -> Tensor:
-        """[1, R·L, η, d] → [1, L, H, d]."""
-        _, total, own, width = attended.shape
-        length = total // self._ranks.size
-        counts = [length * heads * width for heads in self._heads]
-        arrived = self._ranks.all_to_all(
-            attended.contiguous().view(-1), [length * own * width] * self._ranks.size, counts
-        )()
-        parts = torch.split(arrived, counts)
-        return torch.cat([part.view(1, length, -1, width) for part in parts], dim=2)
-
-    def _to_heads(self, x: Tensor) -> Arrival:
-        """[1, L, H, d] → what waits for [R·L, η, d]."""
+    def attend(self, value: Tensor, key: Callable[[], Tensor], query: Callable[[], Tensor], kernel: Kernel) -> Tensor:
+        """[1, M, H, d], [1, M, H, d], [1, L, H, d] → [1, L, H, d]."""
         self._ranks.place.enter(self._layer)
-        _, length, _, width = x.shape
-        own = self._heads[self._ranks.rank]
-        counts = [length * heads * width for heads in self._heads]
-        send = x.new_empty(x.numel())
-        for part, place in zip(torch.split(x[0], self._heads, dim=1), torch.split(send, counts), strict=True):
-            place.view(part.shape).copy_(part)
-        arrival = self._ranks.all_to_all(send, counts, [length * own * width] * self._ranks.size)
+        if kernel is Kernel.FP8 and (travel := self._agreed.travel(value)) is not None:
+            return self._attend_in_float8(travel, value, key, query)
+        values = self._to_heads(value[0])
+        keys = self._to_heads(key()[0])
+        queries = self._to_heads(query()[0])
+        attended = attend(queries()[None], self._real(keys())[None], self._real(values())[None], kernel)
+        return self._to_tokens(attended[0])
+
+    def _attend_in_float8(
+        self, travel: ModuleType, value: Tensor, key: Callable[[], Tensor], query: Callable[[], Tensor]
+    ) -> Tensor:
+        """The same with bytes that travel: rows in float8, rounded as all ranks agree."""
+        keyed = key()
+        means = self._means(travel, keyed, value)
+
+        def rounded(mean: Tensor, scale: Tensor) -> Write:
+            return lambda part, heads, place: travel.round_rows(part, mean[heads], scale[heads], place)
+
+        values = self._to_heads(value[0], rounded(means.value, means.value_scale))
+        keys = self._to_heads(keyed[0], rounded(means.key, means.key_scale))
+        queried = query()[0]
+        rows, scale = self._rounded_queries(travel, queried)
+        real_keys, real_values = self._real(keys()), self._real(values())
+        laid_out = travel.lay_out(real_keys, real_values)
+        own_means = means.of_heads(self._own)
+        attended: Tensor = travel.attend_rows(
+            rows(), scale()[..., 0], laid_out, real_keys.shape[0], own_means, queried.dtype
+        )
+        return self._to_tokens(attended)
+
+    def _means(self, travel: ModuleType, key: Tensor, value: Tensor) -> Means:
+        """Of the tokens of all ranks; padding counts like others, which changes no result."""
+        found = self._ranks.all_gather(torch.cat([travel.statistics(key), travel.statistics(value)]))
+        return Means.of(found, self._ranks.size * key.shape[1])
+
+    def _rounded_queries(self, travel: ModuleType, x: Tensor) -> tuple[Arrival, Arrival]:
+        """Queries [L, H, d] as bytes, and the scale of each row of a head, [R·L, η, 1]."""
+        scale = x.new_empty(*x.shape[:2], 1, dtype=torch.float32)
+
+        def write(part: Tensor, heads: slice, place: Tensor) -> None:
+            own = scale.new_empty(part.shape[:2])
+            travel.round_queries(part, place, own)
+            scale[:, heads, 0] = own
+
+        rows = self._to_heads(x, write)
+        return rows, self._to_heads(scale)
+
+    def _real(self, x: Tensor) -> Tensor:
+        """What of all ranks' tokens is no padding."""
+        return x[self._agreed.tokens]
+
+    def _to_heads(self, x: Tensor, write: Write | None = None) -> Arrival:
+        """Tokens at hand [L, H, d] → what waits for [R·L, η, d].
+
+        Args:
+            write: makes bytes of some heads, which travel in their place: from [L, heads, d], into [L, heads, d].
+        """
+        length, _, width = x.shape
+        own = self._own.stop - self._own.start
+        sizes = self._sizes(length * width)
+        send = x.new_empty(x.numel(), dtype=x.dtype if write is None else torch.uint8)
+        for heads, place in zip(self._heads, torch.split(send, sizes), strict=True):
+            part = x[:, heads]
+            if write is None:
+                place.view(part.shape).copy_(part)
+            else:
+                write(part, heads, place.view(part.shape))
+        arrival = self._ranks.all_to_all(send, sizes, [length * own * width] * self._ranks.size)
         return lambda: arrival().view(-1, own, width)
+
+    def _to_tokens(self, attended: Tensor) -> Tensor:
+        """[R·L, η, d] → [1, L, H, d]."""
+        total, own, width = attended.shape
+        length = total // self._ranks.size
+        sizes = self._sizes(length * width)
+        arrived = self._ranks.all_to_all(
+            attended.contiguous().view(-1), [length * own * width] * self._ranks.size, sizes
+        )()
+        return torch.cat([part.view(1, length, -1, width) for part in torch.split(arrived, sizes)], dim=2)
+
+    def _sizes(self, each: int) -> list[int]:
+        """Elements of each rank's heads, of so many for a head."""
+        return [(heads.stop - heads.start) * each for heads in self._heads]

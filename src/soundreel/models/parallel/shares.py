@@ -13,6 +13,7 @@ them on a rank, h × w latent size, p × q latents per token, D model width, H h
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -24,6 +25,11 @@ from soundreel.models.rope import Rotary
 def head_counts(heads: int, ranks: int) -> list[int]:
     """Heads of each rank, at most one more than of any other."""
     return [heads // ranks + (rank < heads % ranks) for rank in range(ranks)]
+
+
+def head_spans(heads: int, ranks: int) -> list[slice]:
+    """Which heads each rank has."""
+    return [slice(first, end) for first, end in pairwise(accumulate(head_counts(heads, ranks), initial=0))]
 
 
 @dataclass(frozen=True, kw_only=True)

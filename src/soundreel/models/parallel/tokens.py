@@ -10,7 +10,7 @@ from torch import Tensor
 from soundreel.errors import InputError
 from soundreel.models.attention import Exchange, SelfAttention
 from soundreel.models.conditioning import Conditioning
-from soundreel.models.parallel.exchange import Attended, HeadExchange
+from soundreel.models.parallel.exchange import Agreed, HeadExchange
 from soundreel.models.parallel.ranks import Ranks
 from soundreel.models.parallel.shares import TokenShares, from_strips, to_strip
 from soundreel.models.transformer import WanS2VTransformer3DModel
@@ -44,9 +44,9 @@ class TokenParallel:
         heads = int(model.config["num_attention_heads"])
         if ranks.size > heads:
             raise InputError(f"the model has {heads} attention heads: {ranks.size} ranks cannot share its tokens")
-        self.model, self._ranks, self._attended = model, ranks, Attended()
+        self.model, self._ranks, self._agreed = model, ranks, Agreed(ranks)
         for number, layer in _self_attentions(model):
-            layer.exchange = HeadExchange(ranks, heads, f"attention of block {number}", self._attended)
+            layer.exchange = HeadExchange(ranks, heads, f"attention of block {number}", self._agreed)
 
     def condition(self, *, frames: int, height: int, width: int, **inputs: Any) -> SharedConditioning:
         """This rank's part of the model's `condition`, whose arguments it takes."""
@@ -75,7 +75,7 @@ class TokenParallel:
         patch, (height, width) = self.model.patch_size, latents.shape[3:]
         first = branches[0]
         assert all(known.shares == first.shares for known in branches)
-        self._attended.tokens = first.attended
+        self._agreed.tokens = first.attended
         strip = to_strip(latents, patch, first.in_frame)
         made = self.model.forward_branches(strip, t, [known.own for known in branches])
         self._ranks.place.enter("the velocity")

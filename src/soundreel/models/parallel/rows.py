@@ -1,0 +1,237 @@
+"""A VAE whose pictures are divided among ranks: the single-device network, a band of rows on each.
+
+What a band's convolutions read of the rows around it, its halo, every rank computes itself: no rank waits for another
+between the first layer and the last. That is a tenth more arithmetic for two ranks at 480×832, and a rank's rows are
+those of one device, as bands of rows are that one device takes one after the other (`models.vae_bands`). The middle
+block, which attends to whole pictures as small as the latents, is computed by every rank of a decoder, and for an
+encoder by the first rank alone.
+
+The first rank has what goes in, and gets what comes out; decoded rows every rank writes into host memory that all have.
+Where the memory of any rank runs out, all give up together.
+
+Legend: R ranks, T frames, H × W pixels, F latent frames, h × w their size, C channels of features.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from mmap import mmap
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from soundreel.models.devices import is_out_of_memory
+from soundreel.models.parallel.ranks import Ranks
+from soundreel.models.vae import (
+    decode,
+    encoded_rows,
+    joined_rows,
+    latent_frames,
+    means,
+    piece_spans,
+)
+from soundreel.models.vae_bands import SCALE, Span, even_spans
+from soundreel.models.vae_network import WanVae
+from soundreel.types import Check, go_on
+
+CHANNELS = 3
+
+Shape: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Host memory of all ranks, into which each writes its rows of the pictures."""
+
+    pixels: Tensor  # float32 [3, T, H, W]
+    pictures: Tensor  # uint8 [T, H, W, 3]
+
+    @staticmethod
+    def bytes_of(frames: int, height: int, width: int) -> int:
+        """What it takes."""
+        return frames * height * width * CHANNELS * (torch.float32.itemsize + torch.uint8.itemsize)
+
+    @staticmethod
+    def mapped(descriptor: int, frames: int, height: int, width: int) -> "Room":
+        """Of a file that is as large as that, or of memory that looks like one."""
+        memory = torch.frombuffer(mmap(descriptor, Room.bytes_of(frames, height, width)), dtype=torch.uint8)
+        numbers = CHANNELS * frames * height * width
+        pixels = memory[: torch.float32.itemsize * numbers].view(torch.float32)
+        return Room(
+            pixels.view(CHANNELS, frames, height, width), memory[-numbers:].view(frames, height, width, CHANNELS)
+        )
+
+
+class RowParallel:
+    """Computes what `decode` and `encode` of `models.vae` compute, rows of the pictures divided among `ranks`.
+
+    Every rank has to make the same calls.
+
+    Args:
+        network: the same weights on all ranks.
+        ranks: those beyond h, the rows of the latents, have nothing to do.
+    """
+
+    def __init__(self, network: WanVae, ranks: Ranks) -> None:
+        self._network, self._ranks = network, ranks
+        weight = network.quant_conv.weight
+        self._device, self._dtype = weight.device, weight.dtype
+
+    def decode(
+        self,
+        latents: Tensor,
+        keep: int | None,
+        step: int,
+        bands: int,
+        room: Room,
+        check: Check = go_on,
+        pictures: Tensor | None = None,
+    ) -> Tensor | None:
+        """Pixels [3, T', H, W] of latents [c, F, h, w]: those of `room`, on the first rank; None elsewhere.
+
+        Args:
+            latents: on the network's device; the same on all ranks, as `keep`, `step` and `bands`.
+            keep, step, check: of `models.vae.decode`.
+            bands: that one device would go through; a rank goes through its share of them.
+            room: for T' frames, the same memory on all ranks.
+            pictures: of the first rank, gets the same frames as uint8 [T', H, W, 3].
+
+        Returns:
+            None on the first rank, too, where a rank's memory ran out.
+        """
+        spans = self._spans(latents.shape[2])
+        own, share = spans[self._ranks.rank], self._share(bands, spans)
+        lines = slice(SCALE * own[0], SCALE * own[1])
+
+        def work() -> Tensor:
+            pixels, shown = room.pixels[:, :, lines], room.pictures[:, lines]
+            if own[0] < own[1]:
+                decode(self._network, latents, keep, step, share, check=check, pictures=shown, rows=own, pixels=pixels)
+            return room.pixels
+
+        self._ranks.place.enter("pictures")
+        made = self._tried(work)
+        if made is None or not self._is_first:
+            return None
+        if pictures is not None:
+            pictures.copy_(room.pictures)
+        return made
+
+    def encode(self, pixels: Tensor | None, shape: Shape, step: int, bands: int, check: Check = go_on) -> Tensor | None:
+        """The mean [c, F, h, w] of pixels [3, T, H, W] on the first rank; None elsewhere.
+
+        Args:
+            pixels: of the first rank, anywhere: pieces of them come to all ranks.
+            shape: theirs.
+            step, bands, check: as for `decode`.
+
+        Returns:
+            None on the first rank, too, where a rank's memory ran out.
+        """
+        _, frames, height, _ = shape
+        spans, pieces = self._spans(height // SCALE), piece_spans(latent_frames(frames), step)
+        own, share = spans[self._ranks.rank], self._share(bands, spans)
+        take = _Arriving(pixels, shape, pieces * share, self._ranks, self._network.quant_conv.weight)
+
+        def work() -> Tensor:
+            if own[0] == own[1]:
+                take.let_pass()
+                return torch.empty(0, device=self._device, dtype=self._dtype)
+            return torch.cat(
+                list(encoded_rows(self._network, take, frames, height, own, step, share, check=check)), dim=2
+            )
+
+        self._ranks.place.enter("features of the pictures")
+        features = self._tried(work, take.let_pass)
+        if features is None:
+            return None
+        self._ranks.place.enter("the features' rows")
+        if not self._is_first:
+            self._send(features)
+            return None
+        shapes = [(*features.shape[:3], end - first, features.shape[4]) for first, end in spans]
+        parts = [features, *self._receive(shapes[1:], self._dtype)]
+        whole = (joined_rows([part[:, :, first:end] for part in parts if part.numel()]) for first, end in pieces)
+        return self._or_none(lambda: means(self._network, whole))
+
+    @property
+    def _is_first(self) -> bool:
+        return self._ranks.rank == 0
+
+    def _spans(self, height: int) -> list[Span]:
+        """The rows of each rank; none for those that are too many."""
+        spans = even_spans(height, min(self._ranks.size, height))
+        return spans + [(height, height)] * (self._ranks.size - len(spans))
+
+    def _share(self, bands: int, spans: Sequence[Span]) -> int:
+        """Bands that each rank goes through, equally many on all."""
+        rows = min(end - first for first, end in spans if first < end)
+        return min(-(-bands // self._ranks.size), rows)
+
+    def _tried(self, work: Callable[[], Tensor], give_up: Callable[[], object] = lambda: None) -> Tensor | None:
+        """What `work` makes; None on all ranks where the memory of one of them did not hold it."""
+        made = self._or_none(work)
+        if made is None:
+            give_up()
+        done = self._ranks.all_gather(torch.tensor([made is not None], device=self._device, dtype=torch.uint8))
+        return made if all(bool(rank) for rank in done) else None
+
+    def _or_none(self, work: Callable[[], Tensor]) -> Tensor | None:
+        try:
+            return work()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        torch.cuda.empty_cache()  # out of the handler, whose traceback would keep the tensors
+        return None
+
+    def _send(self, own: Tensor) -> None:
+        """To the first rank."""
+        flat, nothing = own.contiguous().view(-1), [0] * self._ranks.size
+        self._ranks.all_to_all(flat, [flat.numel(), *nothing[1:]], nothing)()
+
+    def _receive(self, shapes: Sequence[Sequence[int]], dtype: torch.dtype) -> list[Tensor]:
+        """What the others send, on the first rank."""
+        sizes = [0, *map(math.prod, shapes)]
+        nothing = torch.empty(0, device=self._device, dtype=dtype)
+        arrived = self._ranks.all_to_all(nothing, [0] * self._ranks.size, sizes)()
+        return [part.view(*shape) for part, shape in zip(torch.split(arrived, sizes)[1:], shapes, strict=True)]
+
+
+class _Arriving:
+    """Pieces of a video that come from the first rank, one after the other, to all.
+
+    Args:
+        pixels: [3, T, H, W] on the first rank; None elsewhere.
+        shape: theirs.
+        pieces: the latent frames of each, in the order in which they are asked for.
+        like: gives device and element type.
+    """
+
+    def __init__(self, pixels: Tensor | None, shape: Shape, pieces: Sequence[Span], ranks: Ranks, like: Tensor) -> None:
+        self._pixels, self._shape, self._ranks = pixels, shape, ranks
+        self._left = deque(slice(max(0, 4 * first - 3), 4 * end - 3) for first, end in pieces)
+        most = max(frames.stop - frames.start for frames in self._left)
+        self._room = like.new_empty(3 * most * shape[2] * shape[3])  # once: none is missing midway
+
+    def __call__(self, frames: slice, lines: slice) -> Tensor:
+        """The next piece, [1, 3, t, lines, W]."""
+        return self._next(frames)[None, :, :, lines]
+
+    def let_pass(self) -> None:
+        """Let the others have those that are left."""
+        while self._left:
+            self._next(self._left[0])
+
+    def _next(self, frames: slice) -> Tensor:
+        following = self._left.popleft()
+        assert frames == following
+        _, _, height, width = self._shape
+        count = frames.stop - frames.start
+        piece = self._room[: 3 * count * height * width].view(3, count, height, width)
+        if self._pixels is not None:
+            piece.copy_(self._pixels[:, frames])
+        self._ranks.from_first(piece)
+        return piece

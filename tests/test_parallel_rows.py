@@ -1,0 +1,154 @@
+"""A VAE whose rows are divided among processes makes what one process makes, whatever the counts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
+
+import torch
+from torch import Tensor, distributed
+
+from several_ranks import run_ranks
+from soundreel.models.parallel import rows
+from soundreel.models.parallel.ranks import Mesh, NoAnswerError
+from soundreel.models.parallel.rows import Room, RowParallel
+from soundreel.models.vae import decode, encode
+from soundreel.models.vae_network import WanVae
+
+LIMIT = 1e-5
+"""Relative L2 of the difference, in float32."""
+
+FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def network() -> WanVae:
+    """The same on every rank; every parameter matters."""
+    made = WanVae(base_dim=8, z_dim=4).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in made.parameters():
+        fan_in = parameter[0].numel() if parameter.ndim > 1 else 4
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * fan_in**-0.5)
+    return made
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).clamp_(-1, 1)
+
+
+def far_off(made: Any, expected: Tensor) -> float:
+    made = torch.from_numpy(made)
+    assert made.shape == expected.shape
+    return float((made - expected).norm() / expected.norm())
+
+
+def room_of(folder: Path, frames: int, height: int, width: int) -> Room:
+    with (folder / "room").open("a+b") as file:
+        file.truncate(Room.bytes_of(frames, height, width))
+        return Room.mapped(file.fileno(), frames, height, width)
+
+
+def decoded(mesh: Mesh, folder: Path, latents: Any, keep: int | None, step: int, bands: int) -> Any:
+    """Pixels and pictures on the first rank."""
+    frames, height, width = latents.shape[1:]
+    kept = keep or 1 + 4 * (frames - 1)
+    pictures = torch.zeros(kept, 8 * height, 8 * width, 3, dtype=torch.uint8) if mesh.everyone.rank == 0 else None
+    parallel, room = RowParallel(network(), mesh.everyone), room_of(folder, kept, 8 * height, 8 * width)
+    pixels = parallel.decode(torch.from_numpy(latents), keep, step, bands, room, pictures=pictures)
+    return None if pixels is None or pictures is None else (pixels.numpy(), pictures.numpy())
+
+
+@pytest.mark.parametrize(
+    ("ranks", "rows", "keep", "step", "bands"),
+    [
+        pytest.param(2, 6, None, 2, 1, marks=pytest.mark.long),
+        (3, 7, 6, 2, 1),  # rows and ranks are odd
+        (4, 9, 9, 1, 1),
+        (2, 7, 6, 2, 4),  # each rank goes through bands of its own
+        pytest.param(3, 2, None, 2, 1, marks=pytest.mark.long),  # a rank has none
+    ],
+)
+@torch.inference_mode()
+def test_decoded_as_by_one_process(
+    tmp_path: Path, ranks: int, rows: int, keep: int | None, step: int, bands: int
+) -> None:
+    latents = draw(4, 3, rows, 3)
+    expected = decode(network(), latents, keep, step)
+    shown = torch.zeros(*expected.shape[1:], 3, dtype=torch.uint8)
+    decode(network(), latents, keep, step, pictures=shown)
+    (pixels, pictures), *others = run_ranks(tmp_path, 1, ranks, decoded, tmp_path, latents.numpy(), keep, step, bands)
+    assert others == [None] * (ranks - 1)
+    assert far_off(pixels, expected) < LIMIT
+    apart = (torch.from_numpy(pictures).int() - shown.int()).abs()
+    assert apart.max() <= 1, "what is rounded down may be rounded down further"
+    assert apart.float().mean() < 1e-3
+
+
+def encoded(mesh: Mesh, pixels: Any, step: int, bands: int) -> Any:
+    given = torch.from_numpy(pixels) if mesh.everyone.rank == 0 else None
+    mean = RowParallel(network(), mesh.everyone).encode(given, pixels.shape, step, bands)
+    return None if mean is None else mean.numpy()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "height", "frames", "step", "bands"),
+    [
+        (4, 74, 5, 2, 1),
+        (2, 56, 9, 2, 4),
+        pytest.param(2, 48, 9, 2, 1, marks=pytest.mark.long),
+        pytest.param(3, 56, 10, 1, 1, marks=pytest.mark.long),
+        pytest.param(3, 16, 5, 2, 1, marks=pytest.mark.long),
+    ],
+)
+@torch.inference_mode()
+def test_encoded_as_by_one_process(tmp_path: Path, ranks: int, height: int, frames: int, step: int, bands: int) -> None:
+    pixels = draw(3, frames, height, 24)
+    expected = encode(network(), pixels, step)
+    mean, *others = run_ranks(tmp_path, 1, ranks, encoded, pixels.numpy(), step, bands)
+    assert others == [None] * (ranks - 1)
+    assert far_off(mean, expected) < LIMIT
+
+
+def short_of_memory(mesh: Mesh, folder: Path, rank: int, pixels: Any, latents: Any) -> Any:
+    """What is made where the memory of one rank does not hold its rows; then, once more, where it does."""
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise FULL
+
+    def full_after_a_piece(_network: Any, take: Any, *_: Any, **__: Any) -> Any:
+        yield take(slice(0, 1), slice(None))
+        raise FULL
+
+    room = room_of(folder, 4, 48, 16)
+    parallel, given = RowParallel(network(), mesh.everyone), pixels if mesh.everyone.rank == 0 else None
+    with pytest.MonkeyPatch.context() as patch:
+        if mesh.everyone.rank == rank:
+            patch.setattr(rows, "decode", full)
+            patch.setattr(rows, "encoded_rows", full_after_a_piece)
+        made = parallel.decode(latents, 4, 2, 1, room), parallel.encode(given, tuple(pixels.shape), 1, 1)
+    again = parallel.decode(latents, 4, 2, 1, room), parallel.encode(given, tuple(pixels.shape), 1, 1)
+    return [one is None for one in (*made, *again)]
+
+
+@pytest.mark.parametrize("rank", [2, pytest.param(0, marks=pytest.mark.long)])
+def test_all_give_up_where_one_has_no_memory(tmp_path: Path, rank: int) -> None:
+    first, *others = run_ranks(tmp_path, 1, 3, short_of_memory, tmp_path, rank, draw(3, 9, 48, 16), draw(4, 2, 6, 2))
+    assert first == [True, True, False, False], "nobody waits, and all can go on together"
+    assert others == [[True] * 4] * 2
+
+
+def left_alone(mesh: Mesh, folder: Path) -> Any:
+    """What the first rank says when the second one goes."""
+    if mesh.everyone.rank == 1:
+        distributed.destroy_process_group()
+        return ()
+    mesh.everyone.place.begin("decoding clip 3")
+    with pytest.raises(NoAnswerError) as caught:
+        RowParallel(network(), mesh.everyone).decode(draw(4, 2, 6, 2), None, 2, 1, room_of(folder, 5, 48, 16))
+    return (str(caught.value),)
+
+
+def test_who_is_left_alone_says_where(tmp_path: Path) -> None:
+    (said, *_), _ = run_ranks(tmp_path, 1, 2, left_alone, tmp_path)
+    assert said.startswith("rank 0, decoding clip 3, pictures: the other ranks do not answer (")
