@@ -19,6 +19,7 @@ from soundreel.disk.locks import holder
 from soundreel.errors import EngineError, InputError, MediaError, SoundreelError, WeightsError
 from soundreel.fields import Paths, fields_of, replaced, to_data
 from soundreel.media.mux import verify
+from soundreel.render.plan_file import read_plan
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.recipe import read_recipe
 from soundreel.render.recipe_files import in_shot
@@ -149,7 +150,10 @@ class Worker:
     def _found(self, row: Row) -> dict[str, Any] | None:
         """What an earlier driver has had made and could not note any more."""
         path = self._output / f"{row.id}.mp4"
-        if not path.exists() or not was_made_by(path, row.request):
+        folder = self._folder(row)
+        if not path.exists() or (folder.exists() and not (read_plan(folder) or {}).get("finished")):
+            return None  # what is left of a render that was killed is tidied up by going on with it
+        if not was_made_by(path, row.request):
             return None
         recipe = read_recipe(path)
         return {"state": FOUND, "path": str(path), "bytes": path.stat().st_size} | _of_recipe(recipe)

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from soundreel.batch.actors import VERSIONS, About, Worker, look
+from soundreel.batch.actors import VERSIONS, WORK, About, Worker, look
 from soundreel.disk.durable import make_folder, write_text
 from soundreel.errors import EngineError, InputError
 
@@ -57,7 +57,7 @@ class Cluster:
     def __init__(self, ray: Any, output: Path, sizes: Sizes, keep_work: bool | None) -> None:
         self.ray, self._output, self._sizes, self._keep_work = ray, output, sizes, keep_work
         self._secret = secrets.token_hex(16)
-        self._token = output / ".soundreel" / "batch" / f"seen-{secrets.token_hex(4)}"
+        self._token = output / WORK / "batch" / "seen"
         self._number = 0
 
     def check_nodes(self) -> list[About]:
