@@ -169,7 +169,7 @@ def refuse_unfit(answers: Sequence[About]) -> None:
 def import_ray() -> Any:
     """The package; `EngineError` with what installs it."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # an actor without GPUs still may look for them
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without GPUs sees none
     try:
         return import_module("ray")
     except ImportError as error:

@@ -77,6 +77,7 @@ class Driver:
         self._aside: list[Actor] = []  # take nothing any more; they stay, so that nothing else is placed there
         self._last: dict[int, Group] = {}  # what an actor has loaded, by its number
         self._helped: set[tuple[int, str]] = set()  # actors and rows
+        self._has_gpus = False  # once it has: a GPU that was lost is waited for, and no CPU does its work
         self._why_aside = "no device took a row"
         self._begun = self._looked = self._ran = time.monotonic()
         self.first_failure = 0  # its exit code
@@ -87,13 +88,13 @@ class Driver:
         self._add_actors()
         while self._rows.left() or any(going.row for going in self._going.values()):
             self._hand_out()
+            self._give_up_without_actors()
             self._hear()
             if time.monotonic() - self._looked >= LOOK_SECONDS:
                 self._looked = time.monotonic()
                 self._add_actors()
                 self._ask_states()
                 self._listener.standing(self.standing())
-            self._give_up_without_actors()
         self._listener.standing(self.standing())
 
     def standing(self) -> Standing:
@@ -116,7 +117,8 @@ class Driver:
 
     def _add_actors(self) -> None:
         """As many as there is room for, and no more than there are rows."""
-        for on_gpu in (True, False) if self._cluster.has_gpus else (False,):
+        self._has_gpus = self._has_gpus or self._cluster.has_gpus
+        for on_gpu in (True, False) if self._has_gpus else (False,):
             there = [actor for actor in self._actors() if actor.on_gpu is on_gpu]
             busy = sum(actor.on_gpu is on_gpu for actor in (going.actor for going in self._going.values()))
             rows = self._rows.left(on_gpu=self._takes(on_gpu)) + busy
@@ -128,7 +130,7 @@ class Driver:
 
     def _takes(self, on_gpu: bool) -> bool | None:
         """Which rows such an actor takes (`Rows.take`): without any GPU all are done on CPUs."""
-        return on_gpu if self._cluster.has_gpus else None
+        return on_gpu if self._has_gpus else None
 
     def _begin(self, actor: Actor) -> None:
         """Wait for an actor to run, for the first time or again."""
@@ -157,8 +159,8 @@ class Driver:
         self._listener.remark(f"{actor.name} takes no more rows: {why}")
 
     def _give_up_without_actors(self) -> None:
-        """What is left fails where nothing runs that could take it."""
-        if self._going or self._idle or not self._rows.left():
+        """What is left fails where nothing runs that could take it: called when all have been handed what they take."""
+        if self._going or not self._rows.left():
             self._ran = time.monotonic()
             return
         waited = time.monotonic() - self._ran
@@ -183,8 +185,6 @@ class Driver:
                 continue
             self._idle.remove(actor)
             self._going[ref] = _Try(actor=actor, row=row)
-        if self._rows.left() and self._idle and not self._going and not self._starting:
-            self._fail_what_nobody_takes()
 
     def _to_help(self, actor: Actor) -> Job | None:
         """Shots of another actor's row, on devices of the same kind."""
@@ -194,11 +194,6 @@ class Driver:
                 self._helped.add((actor.number, row.id))
                 return job
         return None
-
-    def _fail_what_nobody_takes(self) -> None:
-        """Rows of a kind whose actors all take nothing any more."""
-        while (row := self._rows.take()) is not None:
-            self._end(_not_made(row, self._tries.get(row.id, 0), self._why_aside))
 
     def _hear(self) -> None:
         """What has come meanwhile, if anything comes within a moment."""
