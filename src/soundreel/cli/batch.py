@@ -177,5 +177,11 @@ def run(  # noqa: PLR0913
                 results.open({row.id for row in rows})
                 shown.begin(totals, nodes)
                 driver = Driver(fleet, rows, results, shown, tries=tries)
-                driver.run(total=totals.total, done=totals.done)
+                try:
+                    driver.run(total=totals.total, done=totals.done)
+                except KeyboardInterrupt as stop:
+                    there = driver.standing()
+                    says = f"{there.done} of {there.total} videos are there, the same command goes on with the others"
+                    stop.add_note(says)
+                    raise
                 return driver.first_failure
