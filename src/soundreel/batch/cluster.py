@@ -1,5 +1,6 @@
 """What is asked of Ray: to be there, to look at every node, and to place, restart and end actors."""
 
+import logging
 import os
 import secrets
 import signal
@@ -185,7 +186,9 @@ def opened(ray: Any, address: str | None, cpus: int | None = None) -> Iterator[N
     """
     _check_reachable(address or "")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    quiet = {"log_to_driver": False, "logging_level": "error"}
+    quiet: dict[str, Any] = {"log_to_driver": False}
+    if not (address or "").startswith("ray://"):  # there they would be options of the server's
+        quiet["logging_level"] = logging.ERROR
     try:
         if address is None:
             ray.init(
@@ -202,7 +205,12 @@ def opened(ray: Any, address: str | None, cpus: int | None = None) -> Iterator[N
         with suppress(Exception):
             ray.shutdown()
         where = "Ray cannot be started here" if address is None else f"no Ray cluster can be used at {address!r}"
-        cure = "" if address is None else ": is `ray start --head` running there, with the same Ray and Python?"
+        cure = (
+            ""
+            if address is None
+            else ": is `ray start --head` running there, with the same Ray and Python? Where it asks for a token, set "
+            "RAY_AUTH_MODE=token and put it into ~/.ray/auth_token"
+        )
         raise EngineError(f"{where} ({first_line(error)}){cure}") from error
     finally:
         for number, handler in before.items():
