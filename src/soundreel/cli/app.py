@@ -8,6 +8,7 @@ import typer
 
 from soundreel import __version__
 from soundreel.cli import elsewhere, group, many, models
+from soundreel.cli.batch import batch
 from soundreel.cli.display import AS_USUAL, DisplayOptions, open_display
 from soundreel.cli.display_options import takes_display, takes_verbosity, verbose_option
 from soundreel.cli.group import SoundreelGroup
@@ -44,6 +45,7 @@ app = HelpfulTyper(
 app.add_typer(models.app, name="models")
 app.command()(serve)
 app.command()(studio)
+app.command()(batch)
 
 
 def main() -> None:

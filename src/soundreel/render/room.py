@@ -86,8 +86,12 @@ def disk_need(
     )
 
 
+class NoRoomError(MediaError):
+    """A disk has less room than a render needs."""
+
+
 def check_room(need: DiskNeed, work: Path, output: Path) -> None:
-    """Raise `MediaError` unless there is as much room in the work folder and where the video is made."""
+    """Raise `NoRoomError` unless there is as much room in the work folder and where the video is made."""
     work, output = _existing(work), _existing(output)
     if work.stat().st_dev == output.stat().st_dev:
         _check(work, need.total, "clips, latents and the video", "--work-dir and --output")
@@ -99,7 +103,7 @@ def check_room(need: DiskNeed, work: Path, output: Path) -> None:
 def _check(folder: Path, needed: int, what: str, option: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise MediaError(
+        raise NoRoomError(
             f"{str(folder)!r} has {readable_size(free)} free, {what} take about {readable_size(needed)}: free some, or "
             f"name another place with {option}"
         )

@@ -1,0 +1,243 @@
+"""What is asked of Ray: to be there, to look at every node, and to place, restart and end actors."""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from soundreel.batch.actors import VERSIONS, WORK, About, Worker, look
+from soundreel.disk.durable import make_folder, write_text
+from soundreel.errors import EngineError, InputError
+
+INSTALL: Final = "pip install '.[batch]' in a clone of soundreel"
+
+STORE_BYTES: Final = 100 * 2**20
+"""Of Ray's object store on this machine: rows and answers are small."""
+
+NODE_SECONDS: Final = 120.0
+"""That a node is given to look at the storage."""
+
+REACH_SECONDS: Final = 10.0
+"""That a cluster's address is given to answer."""
+
+RENDERING, TELLING = "rendering", "telling"
+"""Concurrency groups of an actor: it tells how far it is while it renders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What one actor gets."""
+
+    gpus: int = 1  # of those that render on GPUs
+    cpus: int = 2  # of the others
+
+
+class Actor:
+    """An actor of Ray's, and what the driver knows of it. Ray restarts it, on another node if need be."""
+
+    def __init__(self, handle: Any, *, on_gpu: bool, number: int) -> None:
+        self.handle, self.on_gpu, self.number = handle, on_gpu, number
+        self.about: About | None = None  # None: it is starting
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return f"{self.about.host} {self.about.device} #{self.number}" if self.about else f"#{self.number}"
+
+
+class Cluster:
+    """Ray, with an output folder that all nodes see."""
+
+    def __init__(self, ray: Any, output: Path, sizes: Sizes, keep_work: bool | None) -> None:
+        self.ray, self._output, self._sizes, self._keep_work = ray, output, sizes, keep_work
+        self._secret = secrets.token_hex(16)
+        self._token = output / WORK / "batch" / "seen"
+        self._number = 0
+
+    def check_nodes(self) -> list[About]:
+        """What every node says of itself.
+
+        Raises:
+            InputError: one does not see the output folder.
+            EngineError: one has other versions, or does not answer.
+        """
+        task = self.ray.remote(look)
+        pin = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        asked = {}
+        for node in self.ray.nodes():
+            if node["Alive"]:
+                where = pin(node_id=node["NodeID"], soft=False)
+                options = task.options(num_cpus=0, scheduling_strategy=where, max_retries=0)
+                asked[options.remote(self._token, self._secret, node["NodeID"])] = node
+        answers = [self._answer(ref, node) for ref, node in asked.items()]
+        refuse_unfit(answers)
+        return answers
+
+    def _answer(self, ref: Any, node: Any) -> About:
+        name = node.get("NodeManagerHostname") or node.get("NodeManagerAddress")
+        try:
+            answer = self.ray.get(ref, timeout=NODE_SECONDS)
+        except Exception as error:
+            says = first_line(error)
+            raise EngineError(
+                f"node {name} cannot be asked whether it sees the output folder: {says}; soundreel must be installed "
+                "there as here"
+            ) from error
+        assert isinstance(answer, About)
+        return answer
+
+    def actors_wanted(self, *, on_gpu: bool) -> int:
+        """How many have room on the nodes that there are now."""
+        there = self.ray.cluster_resources()
+        if on_gpu:
+            return int(there.get("GPU", 0)) // self._sizes.gpus
+        taken = int(there.get("GPU", 0)) // self._sizes.gpus  # each of those has a CPU, too
+        return max(1, (int(there.get("CPU", 1)) - taken) // self._sizes.cpus)
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether any actor gets a GPU."""
+        return self.actors_wanted(on_gpu=True) > 0
+
+    def start(self, *, on_gpu: bool) -> Actor:
+        """Ask Ray for another actor; it starts where there is room, and again when it has died."""
+        self._number += 1
+        gpus, cpus = (self._sizes.gpus, 1) if on_gpu else (0, self._room_of_one())
+        groups = {RENDERING: 1, TELLING: 1}
+        kind = self.ray.remote(concurrency_groups=groups)(_with_groups(self.ray, Worker))
+        options = kind.options(num_gpus=gpus, num_cpus=cpus, max_restarts=-1, max_task_retries=0)
+        handle = options.remote(self._output, self._keep_work, gpus)
+        return Actor(handle, on_gpu=on_gpu, number=self._number)
+
+    def _room_of_one(self) -> int:
+        """CPUs of an actor: where no node has as many, one gets all of a node."""
+        most = max((int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"]), default=1)
+        return max(0, min(self._sizes.cpus, most))
+
+    def ask_about(self, actor: Actor) -> Any:
+        """A reference to what an actor says of itself, as soon as it runs."""
+        return actor.handle.about.options(max_task_retries=-1).remote(self._token, self._secret, "")
+
+    @contextmanager
+    def token(self) -> Iterator[None]:
+        """A file in the output folder, which all nodes are to read, while the block lasts."""
+        make_folder(self._token.parent, error=InputError, cure="name another --output-dir")
+        write_text(self._token, self._secret)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self._token.unlink()
+
+
+def _with_groups(ray: Any, kind: type) -> type:
+    """A class whose methods Ray runs in the thread of their group."""
+    group = {"state": TELLING, "pid": TELLING}
+    names = ("about", "render", "help", "state", "pid")
+    methods = {name: ray.method(concurrency_group=group.get(name, RENDERING))(_plain(kind, name)) for name in names}
+    return type("Worker", (kind,), methods)
+
+
+def _plain(kind: type, name: str) -> Any:
+    own = getattr(kind, name)
+
+    def method(self: Any, *arguments: Any) -> Any:
+        return own(self, *arguments)
+
+    method.__name__ = name
+    return method
+
+
+def refuse_unfit(answers: Sequence[About]) -> None:
+    """Raise the errors of `Cluster.check_nodes` for what nodes have answered."""
+    blind = [f"{about.host} {about.problem}" for about in answers if about.problem]
+    if blind:
+        raise InputError(
+            f"--output-dir must be a folder that all nodes see, under the same name: {'; '.join(sorted(set(blind)))}"
+        )
+    others = {f"{about.host} has {about.version}" for about in answers if about.version != VERSIONS}
+    if others:
+        raise EngineError(f"here is {VERSIONS}, but {'; '.join(sorted(others))}: install the same on all nodes")
+
+
+def import_ray() -> Any:
+    """The package; `EngineError` with what installs it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without GPUs sees none
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise EngineError(f"soundreel batch needs the package ray: {INSTALL}") from error
+
+
+@contextmanager
+def opened(ray: Any, address: str | None, cpus: int | None = None) -> Iterator[None]:
+    """Ray on this machine alone, or the cluster at an address; left in any case.
+
+    Raises:
+        EngineError: there is none, or it is of another version.
+    """
+    _check_reachable(address or "")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    quiet: dict[str, Any] = {"log_to_driver": False}
+    if not (address or "").startswith("ray://"):  # there they would be options of the server's
+        quiet["logging_level"] = logging.ERROR
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
+    except Exception as error:
+        with suppress(Exception):
+            ray.shutdown()
+        where = "Ray cannot be started here" if address is None else f"no Ray cluster can be used at {address!r}"
+        cure = (
+            ""
+            if address is None
+            else ": is `ray start --head` running there, with the same Ray and Python? Where it asks for a token, set "
+            "RAY_AUTH_MODE=token and put it into ~/.ray/auth_token"
+        )
+        raise EngineError(f"{where} ({first_line(error)}){cure}") from error
+    finally:
+        for number, handler in before.items():
+            with suppress(ValueError, TypeError):  # not in the main thread, or of no handler of Python's
+                signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `EngineError` where nobody listens at `HOST:PORT`: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise EngineError(
+            f"no Ray cluster can be reached at {address!r} ({why}): is `ray start --head` running there, and is the "
+            "port open?"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Ray's says first: the rest is about Ray."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".:") if lines else type(error).__name__

@@ -1,0 +1,187 @@
+"""`soundreel batch`: its options become a batch, and what comes of it is shown."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from soundreel.cli.batch_display import Totals, open_batch_display
+from soundreel.cli.display import DisplayOptions
+from soundreel.cli.display_options import takes_display
+from soundreel.cli.streams import report_data, say
+from soundreel.errors import InputError
+
+WHERE, ROWS = "Where it is rendered", "Rows"
+"""Panels of the help."""
+
+
+def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
+
+
+@takes_display
+def batch(  # noqa: PLR0913, PLR0917 - options, as typer reads them
+    manifest: Annotated[
+        str, typer.Argument(help="Rows to render: JSON lines or CSV, the fields of a request each.", show_default=False)
+    ],
+    display: DisplayOptions,
+    output_dir: Annotated[
+        str, typer.Option("--output-dir", help="Where the videos go; all machines see it.", show_default=False)
+    ] = "output/batch",
+    settings: Annotated[
+        list[str] | None,
+        _option(
+            "--set", panel=ROWS, text="For rows that do not say otherwise, as output.crf=16.", metavar="FIELD=VALUE"
+        ),
+    ] = None,
+    skip_bad: Annotated[bool, _option("--skip-bad", panel=ROWS, text="Leave out rows that cannot be right.")] = False,
+    tries: Annotated[
+        int, _option("--tries", panel=ROWS, text="Of a row, while machines fail (default 3).", metavar="<int>")
+    ] = 3,
+    keep_work: Annotated[
+        bool | None, _option("--keep-work/--no-keep-work", panel=ROWS, text="Keep clips, as of generate.")
+    ] = None,
+    dry_run: Annotated[
+        bool, _option("--dry-run", panel=ROWS, text="Show what it would make and take; render nothing.")
+    ] = False,
+    price: Annotated[
+        float | None, _option("--price", panel=ROWS, text="Of an hour of a GPU, for --dry-run.", metavar="<float>")
+    ] = None,
+    address: Annotated[
+        str | None,
+        _option("--address", panel=WHERE, text="A Ray cluster: ray://HOST:10001, HOST:6379, auto.", metavar="ADDRESS"),
+    ] = None,
+    cpus: Annotated[
+        int | None, _option("--cpus", panel=WHERE, text="Of this machine (default all).", metavar="<int>")
+    ] = None,
+    cpus_each: Annotated[
+        int, _option("--cpus-each", panel=WHERE, text="For a row without a GPU (default 2).", metavar="<int>")
+    ] = 2,
+    gpus_each: Annotated[
+        int, _option("--gpus-each", panel=WHERE, text="For a row that takes GPUs (default 1).", metavar="<int>")
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs, in place of names.")] = False,
+) -> None:
+    """Render the rows of a manifest on all devices here, or of a Ray cluster, each once (docs/fleet.md)."""
+    from soundreel.batch.manifest import parse_settings
+    from soundreel.batch.rows import Rows
+
+    for name, number in (("--tries", tries), ("--cpus-each", cpus_each), ("--gpus-each", gpus_each), ("--cpus", cpus)):
+        if number is not None and number < 1:
+            raise InputError(f"{name} is {number}: expected at least 1")
+    defaults, output = parse_settings(settings or []), Path(output_dir).absolute()
+    _check_output(output)
+    with Rows() as rows:
+        checked = check(manifest, defaults, rows, output, skip_bad=skip_bad, tell=_teller(display))
+        if dry_run:
+            from soundreel.cli.batch_plan import show_plan
+
+            show_plan(rows, checked, price=price, as_json=as_json)
+            return
+        with open_batch_display(display, names_paths=not as_json) as shown:
+            code = run(rows, checked, output, shown, address=address, cpus=cpus, tries=tries, keep_work=keep_work,
+                       sizes=(gpus_each, cpus_each))  # fmt: skip
+    if as_json:
+        report_data(shown.summary())
+    if code or checked.bad:
+        raise typer.Exit(code or InputError.exit_code)
+
+
+def _check_output(output: Path) -> None:
+    there = next(place for place in (output, *output.parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"--output-dir is {str(output)!r}: {str(there)!r} is a file, expected a folder")
+
+
+def _teller(display: DisplayOptions) -> Callable[[str], None]:
+    return say if display.is_for_people else lambda _: None
+
+
+def check(
+    manifest: str, defaults: dict[str, Any], rows: Any, output: Path, *, skip_bad: bool, tell: Callable[[str], None]
+) -> Totals:
+    """Read all of a manifest, and put aside what is to be done.
+
+    Raises:
+        InputError: rows are wrong, and are not to be left out; all of them are named.
+    """
+    from soundreel.batch.manifest import Row, read_manifest
+    from soundreel.batch.results import Results, is_done
+
+    noted = Results(output).done()
+    total = done = bad = 0
+    problems: list[str] = []
+    for found in read_manifest(manifest, defaults):
+        total += 1
+        if not isinstance(found, Row):
+            bad += 1
+            problems += map(str, found)
+        elif is_done(found, output / f"{found.id}.mp4", noted):
+            done += 1
+        else:
+            rows.add(found)
+    if problems and not skip_bad:
+        lines = "".join(f"\n  {says}" for says in problems)
+        raise InputError(
+            f"manifest {manifest!r} has {len(problems)} mistakes (--skip-bad leaves these rows out):{lines}"
+        )
+    if not total:
+        raise InputError(f"manifest {manifest!r} has no rows")
+    for says in problems:
+        tell(f"left out: {says}")
+    return Totals(total=total - bad, done=done, bad=bad)
+
+
+@contextmanager
+def removed_in_the_end(folder: Path) -> Iterator[None]:
+    """What is only needed while a batch is under way."""
+    from soundreel.render.folder_files import remove_work
+
+    try:
+        yield
+    finally:
+        remove_work(folder)
+
+
+def run(  # noqa: PLR0913
+    rows: Any,
+    totals: Totals,
+    output: Path,
+    shown: Any,
+    *,
+    address: str | None,
+    cpus: int | None,
+    tries: int,
+    keep_work: bool | None,
+    sizes: tuple[int, int],
+) -> int:
+    """Render what waits; returns the exit code."""
+    from soundreel.batch import cluster
+    from soundreel.batch.driver import Driver
+    from soundreel.batch.results import Results
+    from soundreel.disk.locks import locked
+
+    ray = cluster.import_ray()
+    lock = output / ".soundreel" / "batch"
+    alone = locked(lock, what=f"a batch into {str(output)!r}", cure="name another --output-dir", below=output)
+    with alone, removed_in_the_end(lock), Results(output) as results:
+        if not rows.left():
+            shown.begin(totals, [])
+            return 0
+        with cluster.opened(ray, address, cpus):
+            fleet = cluster.Cluster(ray, output, cluster.Sizes(gpus=sizes[0], cpus=sizes[1]), keep_work)
+            with fleet.token():
+                nodes = fleet.check_nodes()
+                results.open({row.id for row in rows})
+                shown.begin(totals, nodes)
+                driver = Driver(fleet, rows, results, shown, tries=tries)
+                try:
+                    driver.run(total=totals.total, done=totals.done)
+                except KeyboardInterrupt as stop:
+                    there = driver.standing()
+                    says = f"{there.done} of {there.total} videos are there, the same command goes on with the others"
+                    stop.add_note(says)
+                    raise
+                return driver.first_failure

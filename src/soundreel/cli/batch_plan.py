@@ -1,0 +1,87 @@
+"""What `soundreel batch --dry-run` shows: what the rows would make, and what they take and cost."""
+
+from typing import Any
+
+from soundreel import pipeline
+from soundreel.batch.manifest import Row
+from soundreel.batch.rows import Rows, group_of
+from soundreel.cli.batch_display import Totals
+from soundreel.cli.reports import Findings, show, some_of
+from soundreel.durations import duration, exactly, rough
+from soundreel.errors import SoundreelError
+
+
+def show_plan(rows: Rows, totals: Totals, *, price: float | None, as_json: bool) -> None:
+    """Print totals and rows; times are of this machine, one row after another."""
+    planned = [_plan(row, price) for row in rows]
+    known = [row["estimated_seconds"] for row in planned if row["estimated_seconds"] is not None]
+    gpu = sum(row["estimated_seconds"] or 0.0 for row in planned if row["takes_gpu"])
+    frames = sum(row["frames"] or 0 for row in planned)
+    seconds = sum(row["seconds"] or 0.0 for row in planned)
+    wrong = [row for row in planned if row["problem"]]
+    cost = None if price is None else round(gpu / 3600 * price, 2)
+    data = {
+        "rows": totals.total + totals.bad,
+        "bad": totals.bad,
+        "done_before": totals.done,
+        "frames": frames,
+        "seconds": seconds,
+        "estimated_seconds": sum(known) if len(known) == len(planned) else None,
+        "estimated_gpu_seconds": gpu,
+        "cost": cost,
+        "plan": planned,
+    }
+    takes = f"about {duration(rough(sum(known)))} on one device like this machine's" if known else "not known"
+    missing = f"; of {len(planned) - len(known)} rows it is not known" if len(known) < len(planned) else ""
+    facts = [
+        ("rows", f"{totals.total}, {totals.done} of them there already, {totals.bad} left out"),
+        ("videos", f"{len(planned) - len(wrong)} to make, {frames:,} frames, {exactly(seconds)}"),
+        ("time", f"{takes}{missing}" if planned else "none"),
+        *([] if cost is None else [("cost", f"about {cost:.2f} at {price:g} for an hour of a GPU")]),
+        *(("problem", f"line {row['line']}, {row['id']}: {row['problem']}") for row in wrong),
+    ]
+    shown = some_of(planned)
+    more = f"{len(shown)} of {len(planned):,} rows; --json has every one" if len(shown) < len(planned) else ""
+    columns = ("line", "id", "engine", "frames", "clips", "time", *([] if price is None else ["cost"]))
+    show(
+        Findings(data=data, rows=facts, columns=columns if planned else (), cells=[_cells(row, price) for row in shown],
+                 closing=more),
+        as_json=as_json,
+    )  # fmt: skip
+
+
+def _plan(row: Row, price: float | None) -> dict[str, Any]:
+    about: dict[str, Any] = {"line": row.line, "id": row.id, "engine": None, "frames": None, "clips": None}
+    about |= {"seconds": None, "estimated_seconds": None, "takes_gpu": False, "cost": None, "problem": None}
+    try:
+        render = pipeline.prepare(row.request)
+        estimated = render.engine.estimate(render.prepared).seconds
+    except SoundreelError as error:
+        return about | {"problem": str(error)}
+    takes_gpu = group_of(row).takes_gpu and render.engine.name == "native"
+    is_priced = price is not None and estimated is not None
+    return about | {
+        "engine": render.engine.name,
+        "frames": render.frames_written,
+        "clips": len(render.plan.clips),
+        "seconds": render.plan.seconds,
+        "estimated_seconds": estimated,
+        "takes_gpu": takes_gpu,
+        "cost": (estimated or 0.0) / 3600 * (price or 0.0) * takes_gpu if is_priced else None,
+    }
+
+
+def _cells(row: dict[str, Any], price: float | None) -> tuple[str, ...]:
+    def said(value: Any, text: str) -> str:
+        return "–" if value is None else text
+
+    estimated, cost = row["estimated_seconds"], row["cost"]
+    cells = (
+        f"{row['line']}",
+        row["id"],
+        said(row["engine"], f"{row['engine']}"),
+        said(row["frames"], f"{row['frames']}"),
+        said(row["clips"], f"{row['clips']}"),
+        said(estimated, duration(rough(estimated or 0.0))),
+    )
+    return cells if price is None else (*cells, said(cost, f"{cost or 0.0:.2f}"))

@@ -1,0 +1,172 @@
+"""How a driver hands out rows, with actors that answer at once in place of Ray's."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from conftest import EXAMPLES
+from soundreel.batch.actors import VERSIONS, About, Outcome
+from soundreel.batch.cluster import Actor
+from soundreel.batch.driver import Driver
+from soundreel.batch.manifest import Row, read_manifest
+from soundreel.batch.results import FAILED, MADE, Results, RowResult
+from soundreel.batch.rows import Rows
+
+
+class LostError(Exception):
+    """As Ray says that an actor has died."""
+
+
+class Ref:
+    """What an actor has answered."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+
+def get(ref: Ref) -> Any:
+    if isinstance(ref.answer, Exception):
+        raise ref.answer
+    return ref.answer
+
+
+def wait(refs: Sequence[Ref], **_: Any) -> tuple[list[Ref], list[Ref]]:
+    return list(refs[:1]), list(refs[1:])
+
+
+Answer = Callable[[str, Row, int], Outcome | Exception]
+"""What an actor, by its host, makes of a row at a try."""
+
+
+class FakeCluster:
+    """One actor on each host."""
+
+    has_gpus = False
+    ray = SimpleNamespace(get=get, wait=wait, exceptions=SimpleNamespace(RayError=LostError, RayTaskError=KeyError))
+
+    def __init__(self, answer: Answer, hosts: Sequence[About]) -> None:
+        self._answer, self._hosts, self._started = answer, hosts, 0
+
+    def actors_wanted(self, *, on_gpu: bool) -> int:
+        return len(self._hosts)
+
+    def start(self, *, on_gpu: bool) -> Actor:
+        host = self._hosts[self._started].host
+        self._started += 1
+        render = SimpleNamespace(remote=lambda row, tries: Ref(self._answer(host, row, tries)))
+        state = SimpleNamespace(remote=lambda: Ref(LostError("busy")))
+        return Actor(SimpleNamespace(render=render, state=state), on_gpu=on_gpu, number=self._started)
+
+    def ask_about(self, actor: Actor) -> Ref:
+        return Ref(self._hosts[actor.number - 1])
+
+
+class Heard:
+    """What a listener was told."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, RowResult] = {}
+        self.remarks: list[str] = []
+
+    def row(self, result: RowResult) -> None:
+        assert result.id not in self.rows
+        self.rows[result.id] = result
+
+    def standing(self, standing: Any) -> None:
+        pass
+
+    def remark(self, says: str) -> None:
+        self.remarks.append(says)
+
+
+def host(name: str, **fields: str) -> About:
+    return About(**{"host": name, "node": name, "version": VERSIONS, "device": "cpu"} | fields)
+
+
+def outcome(row: Row, tries: int, state: str = MADE, **fields: Any) -> Outcome:
+    code = 5 if state == FAILED else 0
+    result = RowResult(id=row.id, line=row.line, state=state, asked="", tries=tries, exit_code=code, reason="why")
+    return Outcome(result=result, **fields)
+
+
+def drive(folder: Path, answer: Answer, *hosts: About, count: int = 6) -> tuple[Heard, Driver]:
+    """Let rows be rendered, three tries each."""
+    path = folder / "rows.jsonl"
+    sound = str(EXAMPLES / "tune.flac")
+    lines = [{"id": f"r{k}", "audio": sound, "engine": "draft", "seed": k} for k in range(count)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    heard = Heard()
+    with Rows() as rows, Results(folder) as results:
+        for row in read_manifest(path):
+            assert isinstance(row, Row)
+            rows.add(row)
+        results.open(())
+        cluster: Any = FakeCluster(answer, hosts)
+        driver = Driver(cluster, rows, results, heard, tries=3)
+        driver.run(total=count, done=0)
+    written = [json.loads(line)["id"] for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert sorted(written) == sorted(heard.rows) == [f"r{k}" for k in range(count)]
+    return heard, driver
+
+
+def test_a_row_that_kills_its_actors_fails_after_its_tries_and_the_others_go_on(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def answer(_: str, row: Row, number: int) -> Outcome | Exception:
+        if row.id != "r2":
+            return outcome(row, number)
+        tries.append(number)
+        return LostError("the worker died")
+
+    heard, driver = drive(tmp_path, answer, host("a"), host("b"))
+    assert tries == [1, 2, 3]
+    assert (heard.rows["r2"].state, heard.rows["r2"].tries) == (FAILED, 3)
+    assert "the worker died" in (heard.rows["r2"].reason or "")
+    assert {result.state for name, result in heard.rows.items() if name != "r2"} == {MADE}
+    assert driver.first_failure == 5
+
+
+def test_what_would_come_again_is_not_tried_again(tmp_path: Path) -> None:
+    heard, _ = drive(tmp_path, lambda _, row, number: outcome(row, number, FAILED), host("a"))
+    assert {result.tries for result in heard.rows.values()} == {1}
+
+
+def test_a_machine_whose_disk_is_full_takes_no_more_rows_and_others_take_them(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(name: str, row: Row, number: int) -> Outcome:
+        asked.append(name)
+        is_full = name == "full"
+        return outcome(row, number, FAILED if is_full else MADE, may_try_again=is_full, is_full=is_full)
+
+    heard, driver = drive(tmp_path, answer, host("full"), host("free"))
+    assert asked.count("full") == 1
+    assert {result.state for result in heard.rows.values()} == {MADE}
+    assert len(heard.remarks) == 1
+    assert "full" in heard.remarks[0]
+    assert driver.first_failure == 0
+
+
+@pytest.mark.parametrize("fields", [{"version": "soundreel 0.1.0"}, {"problem": "does not see '/out'"}])
+def test_a_node_that_comes_later_is_looked_at_like_the_first(tmp_path: Path, fields: dict[str, str]) -> None:
+    asked: list[str] = []
+
+    def answer(name: str, row: Row, number: int) -> Outcome:
+        asked.append(name)
+        return outcome(row, number)
+
+    heard, _ = drive(tmp_path, answer, host("odd", **fields), host("right"))
+    assert set(asked) == {"right"}
+    assert next(iter(fields.values())) in heard.remarks[0]
+
+
+def test_where_no_machine_is_right_every_row_fails_with_the_reason(tmp_path: Path) -> None:
+    heard, driver = drive(
+        tmp_path, lambda _, row, number: outcome(row, number), host("odd", problem="does not see '/out'")
+    )
+    assert {(result.state, result.reason) for result in heard.rows.values()} == {(FAILED, "does not see '/out'")}
+    assert driver.first_failure == 5
