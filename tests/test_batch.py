@@ -104,7 +104,8 @@ def test_killed_workers_and_a_killed_driver_leave_every_video_once_and_whole(tmp
     wait_for(lambda: len(results_of(output)) >= 2, first)
     children = list(below(first.pid))
     first.kill()
-    first.communicate()
+    out, _ = first.communicate()
+    assert all(name.endswith(".mp4") for name in out.splitlines()), "nothing of Ray's, though a worker died"
     made = {line["id"]: Path(line["path"]).stat().st_mtime_ns for line in results_of(output)}
     assert len(made) >= 2
 

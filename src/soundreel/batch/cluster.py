@@ -6,7 +6,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -181,6 +181,8 @@ def import_ray() -> Any:
 def opened(ray: Any, address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Ray on this machine alone, or the cluster at an address; left in any case.
 
+    Meanwhile `sys.stdout` leads nowhere: Ray prints there that a worker has died, whatever it is told of logs.
+
     Raises:
         EngineError: there is none, or it is of another version.
     """
@@ -216,10 +218,11 @@ def opened(ray: Any, address: str | None, cpus: int | None = None) -> Iterator[N
         for number, handler in before.items():
             with suppress(ValueError, TypeError):  # not in the main thread, or of no handler of Python's
                 signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:

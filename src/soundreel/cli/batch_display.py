@@ -1,6 +1,7 @@
 """How a batch is shown: a table that changes, plain lines, events for programs, or nothing."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -35,7 +36,7 @@ class BatchDisplay:
     """Says nothing but the names of videos, and counts. A context manager."""
 
     def __init__(self, *, names_paths: bool) -> None:
-        self._names_paths = names_paths
+        self._names_paths, self._out = names_paths, sys.stdout  # which is Ray's to write to while it runs
         self._counts: dict[str, int] = {}
         self._totals = Totals(total=0, done=0, bad=0)
         self._standing: Standing | None = None
@@ -50,7 +51,7 @@ class BatchDisplay:
         self._counts[result.state] = self._counts.get(result.state, 0) + 1
         self._say_row(result)
         if result.path is not None and self._names_paths:
-            answer(result.path)
+            answer(result.path, self._out)
 
     def standing(self, standing: Standing) -> None:
         """How far all is."""

@@ -155,19 +155,19 @@ def report_data(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=2, default=os.fspath) + "\n")
 
 
-def answer(path: StrPath) -> None:
-    """Print the name of a finished file on standard output.
+def answer(path: StrPath, out: TextIO | None = None) -> None:
+    """Print the name of a finished file on standard output, or on the stream that this was before.
 
     A program gets it byte for byte; on a terminal a name that has more in it than is seen is quoted as for a shell.
     """
-    name = os.fspath(path)
-    if sys.stdout.isatty() or not isinstance(sys.stdout, LenientStream):
-        sys.stdout.write(f"{name if is_plain(name) else shell_word(name)}\n")
+    name, out = os.fspath(path), sys.stdout if out is None else out
+    if out.isatty() or not isinstance(out, LenientStream):
+        out.write(f"{name if is_plain(name) else shell_word(name)}\n")
     else:
-        sys.stdout.write_name(name)
-    sys.stdout.flush()
-    if isinstance(sys.stdout, LenientStream) and sys.stdout.failure is not None:
-        sys.stdout.unsaid.append(name)
+        out.write_name(name)
+    out.flush()
+    if isinstance(out, LenientStream) and out.failure is not None:
+        out.unsaid.append(name)
 
 
 def what_was_lost(out: LenientStream) -> str | None:
