@@ -166,6 +166,16 @@ def test_all_mistakes_are_told_at_once_each_with_its_line_and_key(write: Write) 
     assert "shots overlap" in said[7]
 
 
+def test_the_command_says_each_mistake_in_a_line_of_its_own(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    board = write(WRONG)
+    done = run_here(capsys, board)
+    first, *told = done.err.splitlines()
+    assert (done.code, first) == (2, f"soundreel: storyboard {str(board)!r} has 12 mistakes:")
+    assert [line[:7] for line in told] == ["  line "] * 12
+    event = json.loads(run_here(capsys, board, "--progress", "json").err)
+    assert event["details"] == [line[2:] for line in told]
+
+
 def test_what_only_the_whole_shows_is_told_with_its_line(write: Write) -> None:
     with pytest.raises(InputError, match=r"line 8, defaults.width: width is 100: expected a multiple of 16"):
         read_storyboard(write(BOARD.replace("width = 96", "width = 100")))

@@ -11,6 +11,7 @@
 `InputError` is also a `ValueError`. Messages say what was given, what was expected and what to do.
 """
 
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 INSTALL_NATIVE: Final = "pip install '.[native]' in a clone of soundreel"
@@ -28,12 +29,15 @@ class SoundreelError(Exception):
 
     Attributes:
         field: name of the field of `Request` that is wrong, as `sampling.steps`; None where it is not one field.
+        headline: the message without its details.
+        details: where several things are wrong, each of them; the message has a line for each.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str = "", *, field: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", *, field: str | None = None, details: Iterable[str] = ()) -> None:
+        self.headline, self.details = message, tuple(details)
+        super().__init__("\n  ".join([message, *self.details]))
         self.field = field
 
 

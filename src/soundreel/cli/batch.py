@@ -123,9 +123,8 @@ def check(
         else:
             rows.add(found)
     if problems and not skip_bad:
-        lines = "".join(f"\n  {says}" for says in problems)
         raise InputError(
-            f"manifest {manifest!r} has {len(problems)} mistakes (--skip-bad leaves these rows out):{lines}"
+            f"manifest {manifest!r} has {len(problems)} mistakes (--skip-bad leaves these rows out):", details=problems
         )
     if not total:
         raise InputError(f"manifest {manifest!r} has no rows")

@@ -20,4 +20,5 @@ def write_event(event: str, **fields: Any) -> None:
 
 def write_error(failure: Failure) -> None:
     """Write what ends a command that does not come to its end."""
-    write_event("error", **dataclasses.asdict(failure))
+    told = dataclasses.asdict(failure)
+    write_event("error", **{name: value for name, value in told.items() if name != "details" or value})

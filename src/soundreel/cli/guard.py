@@ -29,6 +29,7 @@ class Failure:
     message: str
     exit_code: int
     field: str | None = None  # of `Request` that is wrong, as `sampling.steps`
+    details: tuple[str, ...] = ()  # of several mistakes, each; they follow the message in lines of their own
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
@@ -37,8 +38,8 @@ class Failure:
         if isinstance(said, Exception) and DEBUG_VARIABLE not in os.environ:
             said = in_words(said)
         if isinstance(said, SoundreelError):
-            message = "; ".join([str(said), *getattr(said, "__notes__", ())])
-            return cls(message=message, exit_code=said.exit_code, field=said.field)
+            message = "; ".join([said.headline, *getattr(said, "__notes__", ())])
+            return cls(message=message, exit_code=said.exit_code, field=said.field, details=said.details)
         return cls(message=f"{type(said).__name__}: {said} (a bug; --verbose shows where)", exit_code=BUG_EXIT_CODE)
 
 
@@ -71,10 +72,12 @@ def _run(command: Callable[[], object]) -> int:
         failure = Failure.of(error)
         if failure.exit_code == BUG_EXIT_CODE and DEBUG_VARIABLE in os.environ:
             raise
-        _complain(failure.message)
+        _complain(failure.message, failure.details)
         return failure.exit_code
     return 0
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, details: tuple[str, ...] = ()) -> None:
     say(f"soundreel: {message}")
+    for detail in details:
+        say(f"  {detail}")

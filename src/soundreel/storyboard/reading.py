@@ -122,8 +122,11 @@ class _Reader:
                       key=lambda item: item[1])  # fmt: skip
         if len(told) == 1:
             raise InputError(f"storyboard {str(self._path)!r}, {told[0][0]}", field="storyboard")
-        lines = "".join(f"\n  {says}" for says, _ in told)
-        raise InputError(f"storyboard {str(self._path)!r} has {len(told)} mistakes:{lines}", field="storyboard")
+        raise InputError(
+            f"storyboard {str(self._path)!r} has {len(told)} mistakes:",
+            field="storyboard",
+            details=(says for says, _ in told),
+        )
 
     def _says(self, problem: Problem) -> str:
         line = self._line(problem.place)
