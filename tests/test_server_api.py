@@ -219,7 +219,7 @@ def test_parts_of_a_video_are_sent_as_asked(server: Server, sound: str) -> None:
         ({"steps": "many"}, "sampling.steps", "expected a whole number"),
         ({"size": "big"}, "size", "expected WIDTHxHEIGHT"),
         ({"size": "65x64"}, "width", "a multiple of 16"),
-        ({"window.start": 100}, None, "the sound is 9.200 s long"),
+        ({"window.start": 100}, "window.start", "the sound is 9.200 s long"),
         ({"cuts": [50]}, "cuts", "inside the video"),
         ({"model": "sora-2"}, "model", "there is no model 'sora-2' here: there are draft"),
         ({"loras": ["anime"]}, "loras", "there is no LoRA 'anime' here: there are none"),

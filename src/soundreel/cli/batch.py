@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from soundreel.cli.batch_display import Totals, open_batch_display
 from soundreel.cli.display import DisplayOptions
 from soundreel.cli.display_options import takes_display
 from soundreel.cli.streams import report_data, say
 from soundreel.errors import InputError
+
+if TYPE_CHECKING:
+    from soundreel.cli.batch_display import Totals
 
 WHERE, ROWS = "Where it is rendered", "Rows"
 """Panels of the help."""
@@ -80,6 +82,8 @@ def batch(  # noqa: PLR0913, PLR0917 - options, as typer reads them
 
             show_plan(rows, checked, price=price, as_json=as_json)
             return
+        from soundreel.cli.batch_display import open_batch_display
+
         with open_batch_display(display, names_paths=not as_json) as shown:
             code = run(rows, checked, output, shown, address=address, cpus=cpus, tries=tries, keep_work=keep_work,
                        sizes=(gpus_each, cpus_each))  # fmt: skip
@@ -101,7 +105,7 @@ def _teller(display: DisplayOptions) -> Callable[[str], None]:
 
 def check(
     manifest: str, defaults: dict[str, Any], rows: Any, output: Path, *, skip_bad: bool, tell: Callable[[str], None]
-) -> Totals:
+) -> "Totals":
     """Read all of a manifest, and put aside what is to be done.
 
     Raises:
@@ -109,6 +113,7 @@ def check(
     """
     from soundreel.batch.manifest import Row, read_manifest
     from soundreel.batch.results import Results, is_done
+    from soundreel.cli.batch_display import Totals
 
     noted = Results(output).done()
     total = done = bad = 0
@@ -146,7 +151,7 @@ def removed_in_the_end(folder: Path) -> Iterator[None]:
 
 def run(  # noqa: PLR0913
     rows: Any,
-    totals: Totals,
+    totals: "Totals",
     output: Path,
     shown: Any,
     *,
