@@ -103,7 +103,8 @@ def test_the_same_request_again_is_the_same_job(client: Client, server: Server, 
 def test_a_cancelled_render_stops_there_and_the_next_one_goes_on(
     client: Client, server: Server, tune: Path, tmp_path: Path
 ) -> None:
-    request = Request(audio=tune, seed=7, output=tmp_path / "a.mp4", **LONG)
+    long = LONG | {"width": 240, "height": 240, "frames": 200}  # what is left is seen before it is done
+    request = Request(audio=tune, seed=7, output=tmp_path / "a.mp4", **long)
     flag = CancelFlag()
 
     def listen(progress: Progress) -> None:
