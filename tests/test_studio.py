@@ -327,7 +327,7 @@ def test_a_storyboard_of_the_page_is_that_of_a_text_editor(person: Person, tune:
     edited = by_page.read_text(encoding="utf-8").replace("golden hour", "silver hour")
     by_page.write_text(edited, encoding="utf-8")
     person.page.get_by_label("Open a storyboard").set_input_files(by_page)
-    person.page.wait_for_function("localStorage.getItem('soundreel.draft').includes('silver hour')")
+    person.page.wait_for_function("() => localStorage.getItem('soundreel.draft').includes('silver hour')")
     assert [(shot["name"], shot["prompt"], shot["start"]) for shot in person.draft()["shots"]] == [
         ("dawn", "", 0),
         ("", "silver hour", 4.5),

@@ -35,6 +35,8 @@ def default_of(spec: Spec) -> Any:
     choices = _choices(spec)
     if choices:
         return next(iter(choices))
+    if kind in {"INT", "FLOAT"}:
+        return max(options.get("min", 0), min(options.get("max", 0), 0))  # what is nearest to 0
     return {"STRING": "", "BOOLEAN": False}.get(kind if isinstance(kind, str) else "", 0)
 
 
