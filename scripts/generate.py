@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from soundreel.cli.app import render
+from soundreel.cli.commands.rendering import render
 from soundreel.cli.guard import guard
 from soundreel.cli.options import draw_seed, parse_size
 from soundreel.cli.streams import say

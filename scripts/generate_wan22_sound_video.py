@@ -6,7 +6,7 @@ It calls `soundreel`, and keeps the options and file names of the earlier script
 
 import argparse
 
-from soundreel.cli.app import render
+from soundreel.cli.commands.rendering import render
 from soundreel.cli.guard import guard
 from soundreel.cli.options import draw_seed
 from soundreel.cli.streams import say

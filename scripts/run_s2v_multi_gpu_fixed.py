@@ -11,7 +11,7 @@ from pathlib import Path
 
 from generate import build_parser, build_request, notes  # beside this file
 
-from soundreel.cli.app import render
+from soundreel.cli.commands.rendering import render
 from soundreel.cli.guard import guard
 from soundreel.cli.streams import say
 from soundreel.engines.driver import find_gpu

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from command import REPO, finish, run_script_here, start
-from soundreel.cli import app
+from soundreel.cli.commands import rendering
 from soundreel.media.video import probe_video
 from soundreel.request import Request
 
@@ -23,7 +23,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     def ask(*words: str) -> Request:
         requests: list[Request] = []
         with monkeypatch.context() as patch:
-            patch.setattr(app, "render", requests.append)
+            patch.setattr(rendering, "render", requests.append)
             assert run_script_here(capsys, SCRIPT, *words).code == 0
         return requests[0]
 

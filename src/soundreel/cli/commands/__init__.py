@@ -1,0 +1,1 @@
+"""The commands, as functions that typer reads; `soundreel.cli.app` gives them their names."""
