@@ -61,13 +61,14 @@ def test_a_command_is_followed_by_its_events(tmp_path: Path) -> None:
 
 
 def test_two_processes_are_compared_with_one_and_end(capfd: pytest.CaptureFixture[str]) -> None:
-    several_gpus.main(["--tiny", "--device", "cpu", "--repeat", "1", "--modes", "exact"])
+    several_gpus.main(["--tiny", "--device", "cpu", "--repeat", "1", "--modes", "exact", "--pictures"])
     told = capfd.readouterr().out
     for how in ("guidance apart", "tokens alone"):
         found = re.search(rf"exact 64x64: {how} \S+ s per \w+, \S+ ×; error (\S+)$", told, re.MULTILINE)
         assert found is not None
         assert float(found[1]) < 1e-5
     assert "communication that nothing hides" in told
+    assert re.search(r"pictures 64x64: decode and encode \S+ ×$", told, re.MULTILINE)
     assert told.rstrip().endswith("done")
 
 
