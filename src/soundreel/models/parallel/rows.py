@@ -1,10 +1,10 @@
 """A VAE whose pictures are divided among ranks: the single-device network, a band of rows on each.
 
 What a band's convolutions read of the rows around it, its halo, every rank computes itself: no rank waits for another
-between the first layer and the last. That is a tenth more arithmetic for two ranks at 480×832, and a rank's rows are
-those of one device, as bands of rows are that one device takes one after the other (`models.vae_bands`). The middle
-block, which attends to whole pictures as small as the latents, is computed by every rank of a decoder, and for an
-encoder by the first rank alone.
+between the first layer and the last. That is a tenth more arithmetic for two ranks at 480×832, four tenths for four;
+and a rank's rows are those of one device, as bands of rows are that one device takes one after the other
+(`models.vae_bands`). The middle block, which attends to whole pictures as small as the latents, is computed by every
+rank of a decoder, and for an encoder by the first rank alone.
 
 The first rank has what goes in, and gets what comes out; decoded rows every rank writes into host memory that all have.
 Where the memory of any rank runs out, all give up together.
