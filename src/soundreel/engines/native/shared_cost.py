@@ -21,8 +21,9 @@ travel, and outputs and half of the rest after it."""
 SMALLER_PIECES = 1.03
 """How many times longer the same arithmetic takes in pieces for several devices, measured with two."""
 
-PROJECTIONS = 0.17
-"""Of a block's products: those of keys and queries, behind which values and keys travel."""
+PROJECTION = 0.085
+"""Of a block's products: keys, or queries. Values travel behind both, keys behind queries; in float8, which begins with
+means of values and keys, both travel behind queries."""
 
 ENCODE: Final[Mapping[int, float]] = {1: 1.0, 2: 0.70, 4: 0.60}
 DECODE: Final[Mapping[int, float]] = {1: 1.0, 2: 0.81, 4: 1.0}
@@ -59,18 +60,19 @@ def shared_pass_seconds(
     exchanged: float = blocks * math.ceil(cost.tokens / ranks) * heads * sizes["attention_head_dim"]
     copies = exchanged * COPIED_BYTES / speeds.rows
     sent = exchanged * (ranks - 1) / ranks / links.speed
-    waited = _waited(own, speeds, sent, FLOAT8_BYTES if float8_attention else BF16_BYTES)
+    waited = _waited(own, speeds, sent, is_float8=float8_attention)
     return SMALLER_PIECES * pass_seconds(own, speeds) + copies + waited
 
 
-def _waited(own: PassCost, speeds: Speeds, sent: float, width: int) -> float:
+def _waited(own: PassCost, speeds: Speeds, sent: float, *, is_float8: bool) -> float:
     """What nothing hides: queries and outputs, and of the rest what takes longer than the projections that hide it.
 
     Args:
         sent: seconds in which a byte of every channel of every token travels.
-        width: bytes of queries, keys and values.
+        is_float8: queries, keys and values are.
     """
-    hides = PROJECTIONS * own.products / speeds.products
+    width, projections = (FLOAT8_BYTES, 1) if is_float8 else (BF16_BYTES, 2)
+    hides = projections * PROJECTION * own.products / speeds.products
     return sent * (width + BF16_BYTES) + max(0.0, sent * 2 * width - hides)
 
 
