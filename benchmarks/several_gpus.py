@@ -386,6 +386,7 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
     device = torch.device("cpu") if options.device == "cpu" else torch.device("cuda", rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.set_num_threads(max(1, torch.get_num_threads() // (options.gpus if rank else 1)))  # as a render's
     else:
         torch.set_num_threads(1)
     try:
