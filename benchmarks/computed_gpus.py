@@ -75,7 +75,7 @@ def row(way: Way, made: Plan, guidance: int, tokens: int, links: Links) -> tuple
     share: Share = ALL
     if guidance * tokens > 1:
         size = {"guidance": guidance, "tokens": tokens}
-        share = share_of(SIZES, made.request.height, **size, links=links, float8_attention=way.float8)
+        share = share_of(SIZES, **size, links=links, float8_attention=way.float8)
     found = clip_seconds(
         made, made.clips[1], sizes=SIZES, speeds=way.speeds, steps=STEPS, float8=way.float8, share=share
     )

@@ -17,7 +17,6 @@ import argparse
 import multiprocessing
 import os
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -36,13 +35,14 @@ from benchmarks.vae_convolutions import build as build_vae
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
 from soundreel.engines.native.device import vae_dtype, wait
 from soundreel.engines.native.rank_process import LOOPBACK, Seat, meet, prepare_environment
+from soundreel.engines.native.shared_work import shared_memory
 from soundreel.engines.native.team import Team
 from soundreel.engines.native.vae import chosen_by_shape
 from soundreel.models.attention import Kernel, why_not
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.parallel import exchange as exchange_module
 from soundreel.models.parallel.ranks import Arrival, Mesh, Ranks, connect
-from soundreel.models.parallel.rows import Room, RowParallel
+from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import LATENT_STEP, decode, encode
 from soundreel.models.vae_bands import SCALE
@@ -92,12 +92,19 @@ class Bench:
             self.store.set(name, "yes" if decide() else "no")
         return bool(self.store.get(name) == b"yes")
 
-    def room(self, frames: int, height: int, width: int) -> Room:
-        """Of all processes."""
-        path = Path(tempfile.gettempdir()) / f"soundreel_room_{os.getppid()}_{height}x{width}"
-        with path.open("a+b") as file:
-            file.truncate(Room.bytes_of(frames, height, width))
-            return Room.mapped(file.fileno(), frames, height, width)
+    def room(self, size: RoomSize) -> Room:
+        """Of all processes, in memory of the kind that a render takes."""
+        name = f"room {size}"
+        if self.rank > 0:
+            with Path(self.store.get(name).decode()).open("r+b") as file:
+                room = Room.mapped(file.fileno(), size)
+            self.guidance.everyone.all_gather(torch.zeros(1, device=self.device))
+            return room
+        with shared_memory(size.bytes) as descriptor:
+            room = Room.mapped(descriptor, size)
+            self.store.set(name, f"/proc/{os.getpid()}/fd/{descriptor}")
+            self.guidance.everyone.all_gather(torch.zeros(1, device=self.device))  # all have it
+        return room
 
     def alone(self, name: str, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
         """Seconds and results of `work` on the first GPU; the second waits idle."""
@@ -263,7 +270,7 @@ def measure_pictures(bench: Bench, size: str) -> None:
     bench.guidance.everyone.from_first(latents)
     pixels = torch.rand(3, 5 if tiny else MOTION_FRAMES, height, width) * 2 - 1
     pictures = torch.empty(kept, height, width, 3, dtype=torch.uint8)
-    room = bench.room(kept, height, width)
+    room = bench.room(RoomSize(kept, kept, height, width))
     rows = RowParallel(network, bench.guidance.everyone)
     is_first = bench.rank == 0
 
@@ -379,6 +386,7 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
     device = torch.device("cpu") if options.device == "cpu" else torch.device("cuda", rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        torch.set_num_threads(max(1, torch.get_num_threads() // (options.gpus if rank else 1)))  # as a render's
     else:
         torch.set_num_threads(1)
     try:

@@ -9,8 +9,10 @@ import pytest
 pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
-from benchmarks import commands, floors, full_size, gpu, gpu_memory, lossy_modes, several_gpus
+from benchmarks import commands, computed_gpus, floors, full_size, gpu, gpu_memory, lossy_modes, several_gpus
 
+from command import REPO
+from soundreel.engines.native.links import NVLINK
 from weight_files import GOLDEN, needs_golden
 
 SECOND_RENDER = "second render in one process → first step done"
@@ -61,14 +63,28 @@ def test_a_command_is_followed_by_its_events(tmp_path: Path) -> None:
 
 
 def test_two_processes_are_compared_with_one_and_end(capfd: pytest.CaptureFixture[str]) -> None:
-    several_gpus.main(["--tiny", "--device", "cpu", "--repeat", "1", "--modes", "exact"])
+    several_gpus.main(["--tiny", "--device", "cpu", "--repeat", "1", "--modes", "exact", "--pictures"])
     told = capfd.readouterr().out
     for how in ("guidance apart", "tokens alone"):
         found = re.search(rf"exact 64x64: {how} \S+ s per \w+, \S+ ×; error (\S+)$", told, re.MULTILINE)
         assert found is not None
         assert float(found[1]) < 1e-5
     assert "communication that nothing hides" in told
+    assert re.search(r"pictures 64x64: decode and encode \S+ ×$", told, re.MULTILINE)
     assert told.rstrip().endswith("done")
+
+
+@pytest.mark.parametrize("float8", [False, True])
+@pytest.mark.parametrize("size", ["480x832", "832x1216"])
+def test_the_page_has_what_is_computed_of_gpus_that_were_not_at_hand(size: str, float8: bool) -> None:
+    way, planned = computed_gpus.h200(float8=float8), computed_gpus.planned(size)
+    one, two, four, eight = (
+        computed_gpus.row(way, planned, guidance, tokens, NVLINK)[2]
+        for guidance, tokens in ((1, 1), (2, 1), (2, 2), (2, 4))
+    )
+    page = (REPO / "docs" / "several_gpus.md").read_text(encoding="utf-8")
+    cells = f"| {one:.0f} s | {two:.0f} s | {four:.0f} s, {one / four:.2f} × | {eight:.0f} s, {one / eight:.2f} × |"
+    assert f"| {size.replace('x', '×')} {cells}" in page
 
 
 @needs_golden

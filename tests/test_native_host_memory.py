@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,10 @@ def test_the_host_holds_more_the_more_waits_and_the_larger_the_picture() -> None
     assert host_peak(weights, asked, offloads) - host_peak(weights, asked, base) == weights.clip
     text = MemoryPlan(blocks=40, text_streamed=True)
     assert host_peak(weights, asked, text) == GPU_PROCESS_BYTES + weights.text + weights.text_loading
+    several = replace(asked, workers=1)
+    (decoding,) = (moment.host for moment in moments(weights, several, base) if moment.name == "decode")
+    (alone,) = (moment.host for moment in moments(weights, asked, base) if moment.name == "decode")
+    assert decoding - alone == 3 * 80 * 480 * 832, "all write its pictures into memory that all have"
     large, posed = full_demand(full_plan(width=832, height=1216)), full_demand(full_plan(pose_video="dance.mp4"))
     assert host_peak(weights, asked, base) < host_peak(weights, posed, base) < host_peak(weights, large, base)
 

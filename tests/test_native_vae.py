@@ -356,12 +356,12 @@ def test_pictures_come_without_pixels(tiny: AutoencoderKLWan, step: int) -> None
 
 @dataclass
 class Helping:
-    """Decodes as others would, and makes pixels whatever is wanted."""
+    """Decodes as others would."""
 
     network: AutoencoderKLWan
 
-    def decode(self, moments: Tensor, keep: int | None, step: int, bands: int, pictures: Tensor | None) -> Tensor:
-        return decode(self.network, moments, keep, step, bands, pictures=pictures)
+    def decode(self, moments: Tensor, keep: int | None, step: int, bands: int, **wanted: Any) -> Tensor:
+        return decode(self.network, moments, keep, step, bands, **wanted)
 
     def encode(self, pixels: Tensor, step: int, bands: int) -> Tensor:
         return encode(self.network, pixels, step, bands)

@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 from several_ranks import run_ranks
 from soundreel.models.parallel import rows
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError
-from soundreel.models.parallel.rows import Room, RowParallel
+from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
 from soundreel.models.vae import decode, encode
 from soundreel.models.vae_network import WanVae
 
@@ -43,20 +43,36 @@ def far_off(made: Any, expected: Tensor) -> float:
     return float((made - expected).norm() / expected.norm())
 
 
-def room_of(folder: Path, frames: int, height: int, width: int) -> Room:
-    with (folder / "room").open("a+b") as file:
-        file.truncate(Room.bytes_of(frames, height, width))
-        return Room.mapped(file.fileno(), frames, height, width)
+def room_of(folder: Path, size: RoomSize) -> Room:
+    with (folder / f"room of {size.bytes}").open("a+b") as file:
+        file.truncate(size.bytes)
+        return Room.mapped(file.fileno(), size)
 
 
 def decoded(mesh: Mesh, folder: Path, latents: Any, keep: int | None, step: int, bands: int) -> Any:
     """Pixels and pictures on the first rank."""
     frames, height, width = latents.shape[1:]
     kept = keep or 1 + 4 * (frames - 1)
-    pictures = torch.zeros(kept, 8 * height, 8 * width, 3, dtype=torch.uint8) if mesh.everyone.rank == 0 else None
-    parallel, room = RowParallel(network(), mesh.everyone), room_of(folder, kept, 8 * height, 8 * width)
-    pixels = parallel.decode(torch.from_numpy(latents), keep, step, bands, room, pictures=pictures)
-    return None if pixels is None or pictures is None else (pixels.numpy(), pictures.numpy())
+    is_first, size = mesh.everyone.rank == 0, RoomSize(kept, kept, 8 * height, 8 * width)
+    parallel = RowParallel(network(), mesh.everyone)
+
+    def made(size: RoomSize) -> Any:
+        room, pictures = room_of(folder, size), None
+        if is_first and size.pictures:
+            pictures = torch.zeros(kept, size.height, size.width, 3, dtype=torch.uint8)
+        pixels = parallel.decode(torch.from_numpy(latents), keep, step, bands, room, pictures=pictures)
+        return pixels, pictures
+
+    pixels, pictures = made(size)
+    no_pixels, same_pictures = made(size._replace(pixels=0))
+    same_pixels, _ = made(size._replace(pictures=0))
+    if not is_first:
+        assert pixels is no_pixels is same_pixels is None
+        return None
+    assert no_pixels.shape == (3, 0, size.height, size.width)
+    assert torch.equal(same_pictures, pictures)
+    assert torch.equal(same_pixels, pixels)
+    return pixels.numpy(), pictures.numpy()
 
 
 @pytest.mark.parametrize(
@@ -120,7 +136,7 @@ def short_of_memory(mesh: Mesh, folder: Path, rank: int, pixels: Any, latents: A
         yield take(slice(0, 1), slice(None))
         raise FULL
 
-    room = room_of(folder, 4, 48, 16)
+    room = room_of(folder, RoomSize(4, 4, 48, 16))
     parallel, given = RowParallel(network(), mesh.everyone), pixels if mesh.everyone.rank == 0 else None
     with pytest.MonkeyPatch.context() as patch:
         if mesh.everyone.rank == rank:
@@ -145,7 +161,8 @@ def left_alone(mesh: Mesh, folder: Path) -> Any:
         return ()
     mesh.everyone.place.begin("decoding clip 3")
     with pytest.raises(NoAnswerError) as caught:
-        RowParallel(network(), mesh.everyone).decode(draw(4, 2, 6, 2), None, 2, 1, room_of(folder, 5, 48, 16))
+        room = room_of(folder, RoomSize(5, 5, 48, 16))
+        RowParallel(network(), mesh.everyone).decode(draw(4, 2, 6, 2), None, 2, 1, room)
     return (str(caught.value),)
 
 

@@ -23,7 +23,7 @@ from native_renders import CHAIN, SPEECH, chain_of, native_plan, native_request,
 from native_videos import AS_OPTIONS
 from parity.case import read_cases
 from parity.end_to_end import run_end_to_end
-from soundreel.engines.native import workers
+from soundreel.engines.native import shared_work, workers
 from soundreel.engines.native.rank_process import Begin
 from soundreel.engines.native.team import Team
 from soundreel.engines.native.workers import Crew
@@ -87,8 +87,12 @@ class TestResult:
         rendered(planned, folder=tmp_path)
         assert_equal(latents(planned, tmp_path), expected[scale])
 
-    def test_pictures_are_made_by_all_and_their_clips_say_so(self, golden: Path, tmp_path: Path) -> None:
+    def test_pictures_are_made_by_all_and_their_clips_say_so(
+        self, golden: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """On a CPU PyTorch's convolutions may round otherwise, for other rows beside them."""
+        rooms, room_of = list[int](), shared_work.shared_memory
+        monkeypatch.setattr(shared_work, "shared_memory", lambda size: (rooms.append(size), room_of(size))[1])
         fields = CHAIN | {"height": 80}
         made = {gpus: rendered(native_plan(**fields, gpus=gpus)) for gpus in (None, "2")}
         for ours, theirs in zip(made["2"], made[None], strict=True):
@@ -98,6 +102,12 @@ class TestResult:
         assert [clip.facts for clip in made["2"]] == [
             {"decoded": "in smaller pieces"},
             {"encoded": "in smaller pieces", "decoded": "in smaller pieces"},
+        ]
+        first, last = native_plan(**fields).clips
+        numbers = 3 * 80 * native_plan(**fields).request.width
+        assert rooms == [
+            (first.size - first.lead_in) * numbers * (4 + 1),
+            (last.size - last.lead_in) * numbers,  # nothing continues it: pictures alone
         ]
 
     def test_a_lora_reaches_every_process(self, expected: dict[float, list[Any]], tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def moments(weights: Weights, asked: Demand, memory: MemoryPlan) -> Iterator[Mom
     waiting = process + waiting_bytes(weights, memory)
     encoders = weights.text + weights.sound if memory.encoders is Encoders.STAY else 0
     stays = resident_bytes(weights, memory) + weights.vae + encoders
-    sampling, decoding = waiting + sampling_pixels(asked), waiting + decoding_pixels(asked)
+    sampling = waiting + sampling_pixels(asked)
+    decoding = waiting + decoding_pixels(asked) + shared_pictures(asked)
     conditioned = stays + conditioning_bytes(asked)
     unpacked = UNPACKED_BYTES * weights.largest_packed
     yield from _encoding(weights, asked, memory, process)
@@ -260,6 +261,11 @@ def decoding_pixels(asked: PixelDemand) -> int:
     frames = asked.frames + 2 * asked.motion_frames + _pose_frames(asked)
     staged = 0 if asked.shares_host else STAGED_BYTES_PER_PIXEL * asked.pixels
     return RGB_FLOATS * asked.pixels * frames + staged + _written(asked)
+
+
+def shared_pictures(asked: Demand) -> int:
+    """A clip's pictures, uint8, as several processes write them where all can: they are copied from there."""
+    return 3 * asked.frames * asked.pixels if asked.workers else 0
 
 
 def _pose_frames(asked: PixelDemand) -> int:

@@ -282,7 +282,7 @@ def forecast(
     if links is not None:
         is_float8 = arithmetic.attention is Kernel.FP8
         size = {"guidance": team.guidance, "tokens": team.tokens}
-        share = share_of(placement.sizes, plan.request.height, **size, links=links, float8_attention=is_float8)
+        share = share_of(placement.sizes, **size, links=links, float8_attention=is_float8)
     seconds = partial(
         clip_seconds,
         plan,

@@ -31,7 +31,7 @@ from soundreel.engines.native.vae import Vae, chosen_by_shape
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError, connect
-from soundreel.models.parallel.rows import Room, RowParallel
+from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -117,7 +117,7 @@ class Decode:
     keep: int | None
     step: int
     bands: int
-    size: tuple[int, int, int]  # of the room: frames, height, width
+    size: RoomSize
     room: Room | None = None  # as the rank has mapped it
 
 
@@ -220,8 +220,7 @@ class _Worker:
         seat = self._seat
         if seat.device.type == "cuda":
             torch.cuda.set_device(seat.device)
-        else:
-            torch.set_num_threads(max(1, torch.get_num_threads() // seat.team.size))
+        torch.set_num_threads(max(1, torch.get_num_threads() // seat.team.size))  # rows reach the host at the same time
         self._voice.say(STARTED)
         self._inbox.get()  # all have started
         self._mesh = meet(seat, TCPStore(LOOPBACK, seat.port, is_master=False))
@@ -289,7 +288,7 @@ class _Worker:
                 os._exit(0)  # the first rank has ended, or wants no more
             if isinstance(command, Decode):
                 descriptor = recv_handle(self._voice.connection)
-                command = replace(command, room=Room.mapped(descriptor, *command.size))
+                command = replace(command, room=Room.mapped(descriptor, command.size))
                 os.close(descriptor)
             if isinstance(command, Where):
                 self._voice.say(

@@ -13,7 +13,7 @@ from soundreel.engines.native.prepared import Placement
 from soundreel.engines.native.rank_process import INPUT, Begin, Decode, Encode, Forget, Pass, pack
 from soundreel.engines.native.vae import Vae
 from soundreel.engines.native.workers import Crew
-from soundreel.models.parallel.rows import Room, RowParallel
+from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import kept_frames
 from soundreel.models.vae_bands import SCALE
@@ -71,15 +71,28 @@ class SharedVae:
         self._crew, self._vae = crew, vae
 
     def decode(
-        self, moments: Tensor, keep: int | None, step: int, bands: int, pictures: Tensor | None
+        self,
+        moments: Tensor,
+        keep: int | None,
+        step: int,
+        bands: int,
+        *,
+        pictures: Tensor | None,
+        only_pictures: bool,
     ) -> Tensor | None:
         """Pixels [3, T, H, W] of latents [c, F, h, w] as the network knows them; None where a memory ran out."""
         everyone = self._crew.mesh.everyone
-        _, frames, height, width = moments.shape
-        size = kept_frames(frames, keep), SCALE * height, SCALE * width
-        with self._crew.step("decoding"), shared_memory(Room.bytes_of(*size)) as descriptor:
+        _, latent_frames, height, width = moments.shape
+        frames = kept_frames(latent_frames, keep)
+        size = RoomSize(
+            pixels=0 if only_pictures else frames,
+            pictures=0 if pictures is None else frames,
+            height=SCALE * height,
+            width=SCALE * width,
+        )
+        with self._crew.step("decoding"), shared_memory(size.bytes) as descriptor:
             moments = moments.contiguous()
-            room = Room.mapped(descriptor, *size)
+            room = Room.mapped(descriptor, size)
             self._crew.tell(Decode(tuple(moments.shape), keep, step, bands, size), descriptor)
             everyone.place.enter(INPUT)
             everyone.from_first(moments)

@@ -53,7 +53,14 @@ class Helpers(Protocol):
     """Other devices that make their share of the pictures."""
 
     def decode(
-        self, moments: Tensor, keep: int | None, step: int, bands: int, pictures: Tensor | None
+        self,
+        moments: Tensor,
+        keep: int | None,
+        step: int,
+        bands: int,
+        *,
+        pictures: Tensor | None,
+        only_pictures: bool,
     ) -> Tensor | None:
         """`models.vae.decode` of what is on the VAE's device; None where somebody's memory ran out."""
         ...
@@ -166,8 +173,9 @@ class Vae(LoadedNetwork[WanVae]):
             )
 
         def helped(helpers: Helpers) -> Tensor | None:
-            pixels = helpers.decode(there(), keep, self.most_at_once, self.bands, pictures)
-            return pixels[:, :0] if only_pictures and pixels is not None else pixels
+            return helpers.decode(
+                there(), keep, self.most_at_once, self.bands, pictures=pictures, only_pictures=only_pictures
+            )
 
         _, frames, rows, columns = latents.shape
         made = self._with_help(helped)

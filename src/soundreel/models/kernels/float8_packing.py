@@ -11,12 +11,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from soundreel.models.kernels.few_keys import LOG2_E
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE
 from soundreel.models.kernels.fused import normed_heads, rms_norm
 from soundreel.models.kernels.projected import Projected
 from soundreel.models.rope import Rotary
-
-LOG2_E: Final = 1.4426950408889634
 
 BLOCK: Final = 128
 """Tokens that are packed at once, and keys of a step."""

@@ -12,8 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from soundreel.models.kernels.few_keys import LOG2_E
 from soundreel.models.kernels.float8_attention import attend_packed
-from soundreel.models.kernels.float8_packing import BLOCK, LOG2_E, Packed, order, padded_length, statistics
+from soundreel.models.kernels.float8_packing import BLOCK, Packed, order, padded_length, statistics
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE
 from soundreel.models.kernels.float8_shares import Means
 

@@ -4,7 +4,8 @@ Values begin to travel while keys are projected, keys while queries are. Queries
 one half of the heads while the other travels was slower on two H200, for both want the same multiprocessors.
 
 Where attention is in float8, queries, keys and values are rounded before they travel, and are half as many bytes. What
-that needs of all tokens, means and ranges of each channel, is gathered when keys and values are there.
+that needs of all tokens, means and ranges of each channel, is gathered when keys and values are there: these travel
+while queries are projected.
 
 Legend: R ranks, L tokens of a rank (padding included, equally many on all), H heads, η of them on this rank, d head
 width.

@@ -1,10 +1,10 @@
 """A VAE whose pictures are divided among ranks: the single-device network, a band of rows on each.
 
 What a band's convolutions read of the rows around it, its halo, every rank computes itself: no rank waits for another
-between the first layer and the last. That is a tenth more arithmetic for two ranks at 480×832, and a rank's rows are
-those of one device, as bands of rows are that one device takes one after the other (`models.vae_bands`). The middle
-block, which attends to whole pictures as small as the latents, is computed by every rank of a decoder, and for an
-encoder by the first rank alone.
+between the first layer and the last. That is a tenth more arithmetic for two ranks at 480×832, four tenths for four;
+and a rank's rows are those of one device, as bands of rows are that one device takes one after the other
+(`models.vae_bands`). The middle block, which attends to whole pictures as small as the latents, is computed by every
+rank of a decoder, and for an encoder by the first rank alone.
 
 The first rank has what goes in, and gets what comes out; decoded rows every rank writes into host memory that all have.
 Where the memory of any rank runs out, all give up together.
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from mmap import mmap
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -41,26 +41,44 @@ CHANNELS = 3
 Shape: TypeAlias = tuple[int, int, int, int]
 
 
+class RoomSize(NamedTuple):
+    """Of a `Room`: no frames in the form that nobody wants."""
+
+    pixels: int  # frames of them
+    pictures: int
+    height: int
+    width: int
+
+    @property
+    def pixels_bytes(self) -> int:
+        return self.pixels * self._numbers * torch.float32.itemsize
+
+    @property
+    def bytes(self) -> int:
+        """Of both."""
+        return self.pixels_bytes + self.pictures * self._numbers
+
+    @property
+    def _numbers(self) -> int:
+        """Of a frame."""
+        return CHANNELS * self.height * self.width
+
+
 @dataclass(frozen=True)
 class Room:
     """Host memory of all ranks, into which each writes its rows of the pictures."""
 
-    pixels: Tensor  # float32 [3, T, H, W]
-    pictures: Tensor  # uint8 [T, H, W, 3]
+    pixels: Tensor  # float32 [3, T', H, W], or of no frames
+    pictures: Tensor  # uint8 [T', H, W, 3], likewise
 
     @staticmethod
-    def bytes_of(frames: int, height: int, width: int) -> int:
-        """What it takes."""
-        return frames * height * width * CHANNELS * (torch.float32.itemsize + torch.uint8.itemsize)
-
-    @staticmethod
-    def mapped(descriptor: int, frames: int, height: int, width: int) -> "Room":
+    def mapped(descriptor: int, size: RoomSize) -> "Room":
         """Of a file that is as large as that, or of memory that looks like one."""
-        memory = torch.frombuffer(mmap(descriptor, Room.bytes_of(frames, height, width)), dtype=torch.uint8)
-        numbers = CHANNELS * frames * height * width
-        pixels = memory[: torch.float32.itemsize * numbers].view(torch.float32)
+        memory = torch.frombuffer(mmap(descriptor, size.bytes), dtype=torch.uint8)
+        pixels, pictures = memory[: size.pixels_bytes], memory[size.pixels_bytes :]
         return Room(
-            pixels.view(CHANNELS, frames, height, width), memory[-numbers:].view(frames, height, width, CHANNELS)
+            pixels.view(torch.float32).view(CHANNELS, size.pixels, size.height, size.width),
+            pictures.view(size.pictures, size.height, size.width, CHANNELS),
         )
 
 
@@ -89,14 +107,14 @@ class RowParallel:
         check: Check = go_on,
         pictures: Tensor | None = None,
     ) -> Tensor | None:
-        """Pixels [3, T', H, W] of latents [c, F, h, w]: those of `room`, on the first rank; None elsewhere.
+        """Pixels of latents [c, F, h, w]: those of `room`, on the first rank; None elsewhere.
 
         Args:
             latents: on the network's device; the same on all ranks, as `keep`, `step` and `bands`.
             keep, step, check: of `models.vae.decode`.
             bands: that one device would go through; a rank goes through its share of them.
-            room: for T' frames, the same memory on all ranks.
-            pictures: of the first rank, gets the same frames as uint8 [T', H, W, 3].
+            room: the same memory on all ranks; it has frames of what is wanted.
+            pictures: of the first rank, gets those of `room`.
 
         Returns:
             None on the first rank, too, where a rank's memory ran out.
@@ -106,9 +124,19 @@ class RowParallel:
         lines = slice(SCALE * own[0], SCALE * own[1])
 
         def work() -> Tensor:
-            pixels, shown = room.pixels[:, :, lines], room.pictures[:, lines]
             if own[0] < own[1]:
-                decode(self._network, latents, keep, step, share, check=check, pictures=shown, rows=own, pixels=pixels)
+                decode(
+                    self._network,
+                    latents,
+                    keep,
+                    step,
+                    share,
+                    check=check,
+                    pictures=room.pictures[:, lines] if len(room.pictures) else None,
+                    only_pictures=not room.pixels.shape[1],
+                    rows=own,
+                    pixels=room.pixels[:, :, lines],
+                )
             return room.pixels
 
         self._ranks.place.enter("pictures")
