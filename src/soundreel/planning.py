@@ -52,8 +52,9 @@ def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -
 
     Args:
         equal_clips: for engines that chain latents. Where a shot has several clips, all of them sample `infer_frames`
-            frames, and the surplus of the last is dropped. A shot that continues another begins where a latent frame
-            ends, at most two frames beside its time, and has no surplus before the next.
+            frames, and the surplus of the last is dropped. A shot that continues another begins on the nearest frame
+            where a latent frame ends, and has no surplus before the next. That is at most two frames beside its time;
+            three after a shot of one frame that begins a chain without a lead-in.
 
     Raises:
         InputError: the window holds no sound, a cut lies outside the video or twice on one frame, or there would be
