@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.analysis.accents import mean_around
+from soundreel.analysis.runs import bridged, runs_of
 from soundreel.analysis.song import Span, VoiceSource
 from soundreel.analysis.song_spectrum import FRAMES_PER_SECOND, SongSpectrum
 from soundreel.analysis.spectrum import Rows
@@ -81,12 +82,6 @@ def voice_in_stem(stem: Stem) -> tuple[tuple[Span, ...], VoiceSource]:
 
 def spans_of(voiced: NDArray[np.bool_], seconds: float) -> tuple[Span, ...]:
     """Stretches of frames [F] that are voiced; pauses for breath are closed, single frames dropped."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], voiced, [False]]))).reshape(-1, 2)
-    times = (edges - 0.5).clip(0) / FRAMES_PER_SECOND
-    spans: list[tuple[float, float]] = []
-    for start, stop in times.tolist():
-        if spans and start - spans[-1][1] <= BREATH_SECONDS:
-            spans[-1] = (spans[-1][0], stop)
-        else:
-            spans.append((start, stop))
+    times = (runs_of(voiced) - 0.5).clip(0) / FRAMES_PER_SECOND
+    spans = bridged(times, BREATH_SECONDS).tolist()
     return tuple(Span(start=start, stop=min(stop, seconds)) for start, stop in spans if stop - start >= LEAST_SECONDS)

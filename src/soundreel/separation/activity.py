@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.analysis.accents import mean_around
+from soundreel.analysis.runs import bridged, runs_of
 from soundreel.analysis.song import Span
 from soundreel.analysis.voice_network import NETWORK_RATE, WINDOW, is_installed, voice_probability
 
@@ -89,16 +90,9 @@ def _power(blocks: Iterable[Samples]) -> NDArray[np.float64]:
 
 def _stretches(voiced: NDArray[np.bool_]) -> Iterator[Span]:
     """Of windows [w] that are voiced: with what belongs to them, pauses for breath closed, single ones left out."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], voiced, [False]]))).reshape(-1, 2) / WINDOWS_PER_SECOND
-    found: list[Span] = []
-    for start, stop in edges.tolist():
-        if found and start - found[-1].stop <= BREATH_SECONDS:
-            found[-1] = Span(start=found[-1].start, stop=stop)
-        else:
-            found.append(Span(start=start, stop=stop))
-    for span in found:
-        if span.seconds >= LEAST_SECONDS:
-            yield Span(start=max(0.0, span.start - ATTACK_SECONDS), stop=span.stop + RELEASE_SECONDS)
+    for start, stop in bridged(runs_of(voiced) / WINDOWS_PER_SECOND, BREATH_SECONDS).tolist():
+        if stop - start >= LEAST_SECONDS:
+            yield Span(start=max(0.0, start - ATTACK_SECONDS), stop=stop + RELEASE_SECONDS)
 
 
 def gain(spans: Sequence[Span], first: int, count: int, rate: int) -> NDArray[np.float32]:
