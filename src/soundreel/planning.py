@@ -121,6 +121,22 @@ def chain_plan(plan: Plan, chain: Chain) -> Plan:
     return Plan(request=request, shots=tuple(map(alone, chain.shots)), audio_seconds=seconds)
 
 
+def composition_seeds(plan: Plan) -> list[int]:
+    """The seed of each clip, for engines that compose a shot once: one for all its clips, where their own count on.
+
+    A shot that continues another and has no seed of its own goes on with how that one ends. To draw a clip again with
+    another seed moves its own as far, and what goes on with it.
+    """
+    seeds: list[int] = []
+    for shot in plan.shots:
+        first = shot.clips[0].index
+        goes_on = shot.continues and shot.asked.seed is None
+        moved = seeds[-1] - _first_seed(plan.request, shot.asked, first) if goes_on else 0
+        counted_from = first if plan.request.shots else shot.index
+        seeds += [clip.seed - (clip.index - counted_from) + moved for clip in shot.clips]
+    return [seed % 2**64 for seed in seeds]  # one that is drawn again may have a small one
+
+
 def count_tokens(plan: Plan, clip: Clip) -> Tokens:
     """Tokens of `clip`: noise, reference image, and packed motion frames where it continues another clip.
 
@@ -354,7 +370,7 @@ def _clips(request: Request, span: _Span, sizes: Sequence[int], *, shot: int, fi
 
 
 def _first_seed(request: Request, shot: ShotRequest, first: int) -> int:
-    """The seed of a shot's first clip, which has index `first`.
+    """The seed of a shot's first clip, which has index `first`, unless it is drawn again with another.
 
     A named shot's follows from its name, so that it stays when a shot before it is made longer, divided or left out.
     """
