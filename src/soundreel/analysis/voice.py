@@ -1,6 +1,7 @@
 """Where a voice is heard."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,10 +75,16 @@ def voice_in_stem(stem: Stem) -> tuple[tuple[Span, ...], VoiceSource]:
     if stem.probability is not None:
         mean = mean_around(stem.probability, PROBABLE_REACH)
         middles = (np.arange(len(mean)) + 0.5) * WINDOW / NETWORK_RATE
-        known = loud & (np.interp(np.arange(len(loud)) / FRAMES_PER_SECOND, middles, mean) > PROBABLE)
-        if known.sum() > LEAST_KNOWN * loud.sum():
+        known = known_to_be_voice(loud, np.interp(np.arange(len(loud)) / FRAMES_PER_SECOND, middles, mean))
+        if known is not None:
             return spans_of(known, stem.spectrum.seconds), VoiceSource.SILERO
     return spans_of(loud, stem.spectrum.seconds), VoiceSource.STEM
+
+
+def known_to_be_voice(loud: NDArray[np.bool_], probability: NDArray[np.floating[Any]]) -> NDArray[np.bool_] | None:
+    """What of the `loud` moments [n] of a stem is a voice by the network; None where it does not know this voice."""
+    known: NDArray[np.bool_] = loud & (probability > PROBABLE)
+    return known if known.sum() > LEAST_KNOWN * loud.sum() else None
 
 
 def spans_of(voiced: NDArray[np.bool_], seconds: float) -> tuple[Span, ...]:

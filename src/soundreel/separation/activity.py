@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from soundreel.analysis.accents import mean_around
 from soundreel.analysis.runs import bridged, runs_of
 from soundreel.analysis.song import Span
+from soundreel.analysis.voice import BREATH_SECONDS, LEAST_SECONDS, PROBABLE_REACH, known_to_be_voice
 from soundreel.analysis.voice_network import NETWORK_RATE, WINDOW, is_installed, voice_probability
 
 Samples = NDArray[np.float32]
@@ -32,18 +33,6 @@ AUDIBLE_DB: Final = -50.0
 
 VOICE_TO_MIX_DB: Final = -12.0
 """A voice is at least so loud beside the whole; what leaks of the rest is softer."""
-
-PROBABLE: Final = 0.3
-PROBABLE_REACH: Final = 8
-LEAST_KNOWN: Final = 0.1
-"""As in `analysis.voice`: what the network has to say over 0.5 s, and the share of it below which it is not asked: it
-does not know synthesized voices."""
-
-BREATH_SECONDS: Final = 0.4
-"""Pauses up to this long belong to what is sung."""
-
-LEAST_SECONDS: Final = 0.15
-"""Shorter stretches are no voice."""
 
 ATTACK_SECONDS, RELEASE_SECONDS = 0.12, 0.2
 """That belong to a voice before and after it is loud: consonants, and what dies away."""
@@ -67,9 +56,8 @@ def voice_spans(voice: Blocks, mix: Blocks, *, by_network: bool | None = None) -
     power, whole = power[:count], whole[:count]
     loud = (power > 10 ** (AUDIBLE_DB / 10)) & (power > 10 ** (VOICE_TO_MIX_DB / 10) * whole)
     if (is_installed() if by_network is None else by_network) and loud.any():
-        known = loud & (mean_around(voice_probability(voice()), PROBABLE_REACH)[:count] > PROBABLE)
-        if known.sum() > LEAST_KNOWN * loud.sum():
-            loud = known
+        known = known_to_be_voice(loud, mean_around(voice_probability(voice()), PROBABLE_REACH)[:count])
+        loud = loud if known is None else known
     return tuple(_stretches(loud))
 
 
