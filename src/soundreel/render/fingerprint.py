@@ -62,7 +62,8 @@ def _counts(field: Field, owner: Any, role: Role) -> bool:
 
 
 def _part(field: Field, owner: Any, content: Callable[[Field, Path], str] | None = None) -> Any:
-    value, is_file = field.of(owner), field.option.is_file and field.option.is_place(field.of(owner))
+    value = field.of(owner)
+    is_file = field.option.is_file and field.option.is_place(value)
     return (content or _content)(field, Path(value)) if is_file else plain(value, field.option)
 
 

@@ -73,7 +73,7 @@ def propose(request: Request, song: Song, lyrics: Sequence[Line] = ()) -> Propos
             )
         )
         if section is not None and shots[-1].section not in [shot.section for shot in shots[:-1]]:
-            before[number] = _says_section(section, begin)
+            before[number] = _says_section(song, section, begin)
         sung = lines_between(lyrics, at, begin + stop)
         if sung:
             before[number] = (*before.get(number, ()), *(f"♪ {line}" for line in sung))
@@ -184,9 +184,10 @@ def _says_song(song: Song) -> str:
     return f"{clock(song.seconds)}, {beat}: {sections}{more}"
 
 
-def _says_section(section: Section, begin: float) -> tuple[str, ...]:
+def _says_section(song: Song, section: Section, begin: float) -> tuple[str, ...]:
     voice = ", voice" if section.has_voice else ""
-    like = f", like other parts {section.letter}" if section.letter else ""
+    is_repeated = sum(other.letter == section.letter for other in song.sections) > 1
+    like = f", like other parts {section.letter}" if section.letter and is_repeated else ""
     span = f"{clock(begin + section.start)} to {clock(begin + section.stop)}"
     return (f"--- {section.name}: {span}, energy {section.energy:.2f}{voice}{like}",)
 
