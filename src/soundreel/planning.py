@@ -124,8 +124,8 @@ def chain_plan(plan: Plan, chain: Chain) -> Plan:
 def composition_seeds(plan: Plan) -> list[int]:
     """The seed of each clip, for engines that compose a shot once: one for all its clips, where their own count on.
 
-    A shot that continues another and has no seed of its own goes on with how that one ends. To draw a clip again with
-    another seed moves its own as far, and what goes on with it.
+    A shot that continues another and has no seed of its own goes on with the one that that ends with. A clip that is
+    drawn again with another seed gets another here, and so does what goes on with it.
     """
     seeds: list[int] = []
     for shot in plan.shots:
