@@ -40,6 +40,9 @@ from soundreel.units import MODEL_FPS
 
 MOVES = (0.0, 100.0, -187.5, 187.5, 400.0)
 SECONDS = 12.0
+STEADY_FIRSTS = (0.25, 0.1)
+"""Seconds at which clicks begin that come once a second: on frames, and each 25 ms before one."""
+
 SHARED = Path(__file__).parents[2] / "shared" / "media"
 COST_SECONDS = 10.0
 
@@ -69,15 +72,22 @@ def _beat_table(seeds: Iterable[int], folder: Path) -> None:
     print(_heading("beat", "found ms", "confidence", "onsets"))
     for seed in seeds:
         for what, sound in (("clicks", clicks(irregular_times(seed, SECONDS), SECONDS)), ("song", _song(seed))):
-            drawn = draft(sound, folder / "draft.mp4")
-            for milliseconds in MOVES:
-                moved = with_sound(drawn, moved_sound(sound, milliseconds), folder / "moved.mp4")
-                _beat_row(f"draft of {'a song' if what == 'song' else what}", seed, f"{milliseconds:g}", moved)
+            _draft_rows(f"draft of {'a song' if what == 'song' else what}", str(seed), sound, folder)
             noise = video_with(noise_pictures(seed, round(SECONDS * MODEL_FPS)), sound, folder / "noise.mp4")
-            _beat_row(f"noise with {'a song' if what == 'song' else what}", seed, "", noise)
+            _beat_row(f"noise with {'a song' if what == 'song' else what}", str(seed), "", noise)
+    for first in STEADY_FIRSTS:
+        sound = clicks(np.arange(first, SECONDS, 1.0), SECONDS)
+        _draft_rows(f"steady from {first:g} s on", "", sound, folder)
 
 
-def _beat_row(what: str, seed: int, moved: str, video: Path) -> None:
+def _draft_rows(what: str, seed: str, sound: Mono, folder: Path) -> None:
+    drawn = draft(sound, folder / "draft.mp4")
+    for milliseconds in MOVES:
+        moved = with_sound(drawn, moved_sound(sound, milliseconds), folder / "moved.mp4")
+        _beat_row(what, seed, f"{milliseconds:g}", moved)
+
+
+def _beat_row(what: str, seed: str, moved: str, video: Path) -> None:
     beat = score(video, lips=False).beat
     if beat is None:
         print(f"{what:<22}{seed:>5}{moved:>16}  not scored")

@@ -20,15 +20,13 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from benchmarks.separated import Samples, read_stereo, si_sdr
 from benchmarks.songs import Wish, play, write_song
 from soundreel.analysis.song import Span
 from soundreel.analysis.voice_network import is_installed
-from soundreel.media.audio import stream_sound
 from soundreel.separation.activity import voice_spans
 from soundreel.separation.masking import RATE, STEP_SAMPLES, STEP_SECONDS, masked_steps
 from soundreel.separation.separator import voice_mask
-
-Samples = NDArray[np.float32]
 
 SPEECH: Final = ("talk.wav", "zero_shot_prompt.wav")
 LEVELS_DB: Final = (6, 0, -6)
@@ -52,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("| speech | music | level | SI-SDR of the mix | of the voice | voice or not: by level | and silero |")
     print("|---|---|---|---|---|---|---|")
     spent = heard = 0.0
-    song = read(media / "sing.MP3")
+    song = read_stereo(media / "sing.MP3")
     sung = np.repeat(separate(song)[:, None], 2, axis=1)
-    voices = {**{name: twice(read(media / name)) for name in SPEECH}, "sing.MP3, its voice": twice(sung)}
+    voices = {**{name: twice(read_stereo(media / name)) for name in SPEECH}, "sing.MP3, its voice": twice(sung)}
     music = {"sing.MP3, its band": song - sung, **musics(media)}
     for name, speech in voices.items():
         for music_name, without_voice in music.items():
@@ -72,12 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n{heard / spent:.1f} seconds of sound are separated in one of processor time")
 
 
-def read(path: Path) -> Samples:
-    """[n, 2] at the separation's rate."""
-    sound = np.concatenate(list(stream_sound(path, sample_rate=RATE)))
-    return sound if sound.shape[1] == 2 else np.repeat(sound.mean(axis=1, keepdims=True), 2, axis=1)
-
-
 def twice(speech: Samples) -> Samples:
     """With pauses."""
     pause = np.zeros((round(PAUSE_SECONDS * RATE), 2), np.float32)
@@ -87,9 +79,9 @@ def twice(speech: Samples) -> Samples:
 def musics(media: Path) -> dict[str, Samples]:
     """Music without a voice, and the sound of a film."""
     return {
-        "examples/tune.flac": read(Path(__file__).parents[1] / "examples" / "tune.flac"),
+        "examples/tune.flac": read_stereo(Path(__file__).parents[1] / "examples" / "tune.flac"),
         "make_song 4/4, seed 4": play(write_song(Wish(seed=4, kind="4/4", seconds=40.0, voice=False)), RATE),
-        "bigbuckbunny.mp4": read(media / "bigbuckbunny.mp4"),
+        "bigbuckbunny.mp4": read_stereo(media / "bigbuckbunny.mp4"),
     }
 
 
@@ -105,12 +97,6 @@ def separate(mix: Samples) -> Samples:
     """The voice, mono."""
     steps = masked_steps([mix], voice_mask, first=0, stop=-(-len(mix) // STEP_SAMPLES))
     return np.concatenate(list(steps))[: len(mix)]
-
-
-def si_sdr(estimate: Samples, truth: Samples) -> float:
-    """In dB."""
-    target = (estimate @ truth) / (truth @ truth) * truth
-    return float(10 * np.log10((target @ target) / np.square(estimate - target).sum()))
 
 
 def activity_scores(voice: Samples, mix: Samples, truth: Samples) -> Iterator[float]:

@@ -248,6 +248,23 @@ def test_a_song_s_shots_can_be_drawn_alone(song: Request) -> None:
     np.testing.assert_array_equal(render(song, last.index), render(song)[last.start :])
 
 
+def test_a_shot_that_continues_another_goes_on_with_its_composition(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "clicks.wav", click_train(2.0, RATE), RATE)
+
+    def drawn(**second: object) -> Pixels:
+        shots = [
+            {"name": "a", "section": "verse", "seed": 3},
+            {"name": "b", "section": "verse", "start": 1.0, **second},
+        ]
+        return render(Request(audio=path, width=32, height=48, full=True, infer_frames=8, seed=0, shots=shots))
+
+    goes_on, anew = drawn(cut="continue"), drawn()
+    np.testing.assert_array_equal(goes_on, drawn(seed=3))
+    np.testing.assert_array_equal(goes_on[:16], anew[:16])
+    assert np.abs(goes_on[16:].astype(int) - anew[16:]).mean() > 5
+    np.testing.assert_array_equal(drawn(cut="continue", seed=9), drawn(seed=9))
+
+
 def test_a_clip_is_drawn_anew_where_its_shot_ends_elsewhere(song: Request) -> None:
     """How strong a shot looks is measured over all of it."""
     plans = [plan_of(song.replace(cuts=cuts)) for cuts in ((4.0, 20.0), (4.0, 24.0))]

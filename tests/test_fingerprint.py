@@ -302,10 +302,17 @@ def changed_shots(one: PreparedRender, other: PreparedRender) -> set[str]:
 
 
 @pytest.mark.parametrize("own", [{"prompt": "red"}, {"negative_prompt": "x"}, {"seed": 9}], ids=str)
-def test_another_shot_is_drawn_anew_and_no_other(request_: Request, own: dict[str, Any]) -> None:
-    base = board(request_)
-    assert changed_shots(base, board(request_, {}, own)) == {"b"}
-    assert changed_shots(base, board(request_, own)) == {"a"}, "frames of a draft do not depend on each other"
+@pytest.mark.parametrize("cut", ["hard", "continue"])
+def test_another_shot_is_drawn_anew_and_no_other(request_: Request, cut: str, own: dict[str, Any]) -> None:
+    base = board(request_, {}, {"cut": cut})
+    assert changed_shots(base, board(request_, {}, {"cut": cut} | own)) == {"b"}
+    goes_on = {"b"} if cut == "continue" and "seed" in own else set()
+    assert changed_shots(base, board(request_, own, {"cut": cut})) == {"a"} | goes_on, "frames do not need each other"
+
+
+def test_a_shot_with_a_seed_of_its_own_goes_on_with_none(request_: Request) -> None:
+    base = board(request_, {"seed": 4}, {"seed": 5})
+    assert changed_shots(base, board(request_, {"seed": 9}, {"seed": 5})) == {"a"}
 
 
 def test_what_continues_a_shot_is_drawn_anew_with_it(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +339,7 @@ def test_what_all_shots_have_of_their_own_changes_none_of_them(request_: Request
 
 def test_a_shot_divided_in_two_leaves_the_others(request_: Request) -> None:
     """Their clips have other numbers by then."""
-    three = board(request_)
+    three = board(request_, {}, {"cut": "hard"})
     shots = [vars(shot) for shot in three.request.shots]
     four = prepared(request_.replace(shots=[shots[0], shots[0] | {"start": 0.4, "name": "a2"}, *shots[1:]]))
     kept = [

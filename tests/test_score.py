@@ -115,6 +115,17 @@ class TestBeat:
         assert beat.offset_ms == pytest.approx(187.5, abs=NEAR_MS)
         assert beat.rival_ms == pytest.approx(-312.5, abs=NEAR_MS)
 
+    @pytest.mark.parametrize(("milliseconds", "told"), [(187.5, 162.5), (-187.5, -212.5), (50, 0)])
+    def test_a_steady_beat_between_frames_is_known_to_half_of_one(
+        self, tmp_path: Path, milliseconds: float, told: float
+    ) -> None:
+        """All clicks come 25 ms before a frame, and nothing in the pictures tells that from a sound that is early."""
+        sound = clicks(np.arange(0.1, SECONDS, 1.0), SECONDS)
+        drawn = draft(sound, tmp_path / "a.mp4")
+        beat = score(with_sound(drawn, moved_sound(sound, milliseconds), tmp_path / "moved.mp4"), lips=False).beat
+        assert beat is not None
+        assert beat.offset_ms == pytest.approx(told, abs=2)
+
     @pytest.mark.parametrize("picture", [None, REPO / "examples" / "cover.png"])
     def test_drafts_of_music_follow_it(self, tmp_path: Path, picture: Path | None) -> None:
         _, sound = synthesize("4/4", 5, 10)

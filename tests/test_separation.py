@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks.separated import read_stereo, si_sdr
 from numpy.typing import NDArray
 
 from counting import Counting
@@ -36,7 +37,7 @@ from soundreel.separation.masking import (
 from soundreel.separation.voice_store import Steps, cache_folder, separated_voice, song_key, steps_of, voice_steps
 from soundreel.types import Progress, Stage
 from soundreel.weights.voice_separator import find_checkpoints, load_network, read_checkpoint
-from voices import needs_separator, read_stereo, si_sdr, song_with_voice, voice_in_place
+from voices import needs_separator, song_with_voice, voice_in_place
 
 STEP = STEP_SAMPLES
 

@@ -12,6 +12,7 @@ from draft_renders import Render
 from media_files import click_train, write_sound, write_video
 from soundreel.cli.sheets import EACH, MOST_STILLS, _each, _told_shots, sheet_of_request, sheet_of_video, write_sheet
 from soundreel.errors import Cancelled, InputError
+from soundreel.planning import plan
 from soundreel.request import Request
 from soundreel.types import Result
 
@@ -102,6 +103,16 @@ def test_shots_of_a_stranger_s_recipe_lie_in_the_video() -> None:
     clips = [{"shot": shot, "start": start, "frames": frames} for shot, start, frames in wild]
     shots = _told_shots(recipe_of(clips=clips), 2.0)
     assert [(shot.start, shot.stop) for shot in shots] == [(0.5, 1.0), (0.75, 2.0)]
+
+
+def test_a_shot_that_was_moved_onto_a_latent_frame_is_still_the_same_shot() -> None:
+    """As a ComfyUI server renders shots that continue: they may begin before their time."""
+    asked = [{"start": 0.0, "name": "a"}, {"start": 1.0, "name": "b"}, {"start": 1.625, "name": "c", "cut": "continue"}]
+    window = {"start": 1.0}
+    planned = plan(Request(audio="a.wav", shots=asked, window=window | {"frames": 32}), 9.0, equal_clips=True)
+    clips = [{"shot": clip.shot, "start": clip.start, "frames": clip.frames} for clip in planned.clips]
+    shots = _told_shots({"plan": {"clips": clips}, "request": {"shots": asked, "window": window}}, 2.0)
+    assert [(shot.name, shot.start, shot.continues) for shot in shots] == [("b", 0.0, False), ("c", 9 / 16, True)]
 
 
 @pytest.mark.parametrize("clips", [[{"shot": "a", "start": 0, "frames": 1}], [{}], "none"])

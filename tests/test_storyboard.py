@@ -4,6 +4,7 @@ import json
 import math
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,14 @@ def test_cuts_lie_on_downbeats_and_are_closer_where_the_song_is_strong() -> None
     weak = [after - before for before, after in pairwise(cuts) if after < 60]
     strong = [after - before for before, after in pairwise(cuts) if before > 60]
     assert np.mean(weak) > 1.5 * np.mean(strong)
+
+
+def test_sections_that_sound_alike_are_said_to_and_others_not() -> None:
+    song = a_song(40.0)
+    alone = replace(song, sections=(song.sections[0], replace(song.sections[1], letter="B")))
+    said = ["\n".join(sum(propose(Request(audio="a.wav"), one).remarks.before.values(), ())) for one in (song, alone)]
+    assert [text.count("like other parts A") for text in said] == [2, 0]
+    assert "like other parts" not in said[1]
 
 
 @given(st.lists(st.tuples(st.floats(0, 110), st.floats(0.3, 40)), max_size=8), st.sampled_from([None, 1.0, 2.0]))

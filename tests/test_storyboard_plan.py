@@ -98,8 +98,30 @@ def test_engines_that_chain_latents_drop_nothing_between_shots(asked: tuple[Requ
             raise
         return
     assert_is_whole(planned, surplus_is_dropped=False)
-    if not is_narrow:
-        assert all(abs(shot.start - frame) <= 2 for shot, frame in zip(planned.shots, starts, strict=True))
+    assert_is_on_latents(planned, starts)
+
+
+@pytest.mark.parametrize(("starts_from_ref", "begins"), [(True, 4), (False, 1)])
+def test_after_a_shot_of_one_frame_a_continued_one_begins_with_the_first_latent(
+    starts_from_ref: bool, begins: int
+) -> None:
+    """The farthest from its time that a shot can begin: no latent frame is shorter than four frames."""
+    shots = [{"start": 0}, {"start": 1 / MODEL_FPS, "cut": "continue"}]
+    request = storyboard(shots, ref_image="a.png", start_from_ref=starts_from_ref)
+    planned = plan(request, 5.0, equal_clips=True)
+    assert planned.shots[1].start == begins
+    assert_is_on_latents(planned, [0, 1])
+
+
+def assert_is_on_latents(planned: Plan, asked: list[int]) -> None:
+    """Continued shots begin on the nearest frame where a latent frame ends, all others on the frames `asked`."""
+    for shot, frame in zip(planned.shots, asked, strict=True):
+        if not shot.continues:
+            assert shot.start == frame
+            continue
+        sampled = frame - planned.chain_of(shot.clips[0]).start + planned.lead_in  # of the chain, before the shot
+        nearest = min(sampled % FRAMES_PER_LATENT, -sampled % FRAMES_PER_LATENT)  # 2 at most
+        assert abs(shot.start - frame) == (3 if sampled == 1 else nearest)
 
 
 @given(storyboards())

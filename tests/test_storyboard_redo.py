@@ -79,6 +79,7 @@ def changed_frames(one: Path, other: Path) -> set[int]:
 
 
 def test_a_shot_is_drawn_again_into_a_new_video(board: Board) -> None:
+    board.write(cut="hard")
     first = board.render()
     done = board("redo", first.path, "verse")
     assert done.path == board.folder / "song_take2.mp4"
@@ -86,6 +87,14 @@ def test_a_shot_is_drawn_again_into_a_new_video(board: Board) -> None:
     changed = changed_frames(first.path, done.path)
     assert changed
     assert changed <= set(range(16, 32)), "the clips of the shot, and no other"
+
+
+def test_what_continues_a_shot_is_drawn_again_with_it(board: Board) -> None:
+    first = board.render()
+    changed = changed_frames(first.path, board("redo", first.path, "verse").path)
+    assert set(range(32, 48)) <= changed <= set(range(16, 48))
+    changed = changed_frames(first.path, board("redo", first.path, "verse-b").path)
+    assert set() < changed <= set(range(32, 48))
 
 
 def test_info_names_the_shots_of_a_video(board: Board) -> None:
@@ -102,6 +111,7 @@ def test_a_section_is_all_its_shots(board: Board) -> None:
 
 
 def test_a_storyboard_means_its_newest_render_which_is_named_first(board: Board) -> None:
+    board.write(cut="hard")
     first = board.render().path
     second = board("redo", board.path, "intro").path
     done = board("redo", board.path, "verse")

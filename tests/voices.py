@@ -4,26 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from benchmarks.separated import Samples, read_stereo
 
 from media_files import write_sound
-from soundreel.media.audio import stream_sound
 from soundreel.separation.masking import RATE
 from soundreel.weights.voice_separator import why_not_installed
 
 # without its weights, what takes the separator is skipped
 needs_separator = pytest.mark.skipif(why_not_installed() is not None, reason=str(why_not_installed()))
 
-Samples = NDArray[np.float32]
-
 VOICE_BEGINS, VOICE_ENDS = 3.0, 8.0
 """Seconds, within the song of `song_with_voice`, of 10 s."""
-
-
-def read_stereo(path: Path) -> Samples:
-    """[n, 2] at the separation's rate."""
-    sound = np.concatenate(list(stream_sound(path, sample_rate=RATE)))
-    return sound if sound.shape[1] == 2 else np.repeat(sound[:, :1], 2, axis=1)
 
 
 def voice_in_place(speech: Path, seconds: float = 10.0) -> Samples:
@@ -40,12 +31,6 @@ def song_with_voice(path: Path, speech: Path, tune: Path, seconds: float = 10.0)
     music = np.resize(read_stereo(tune), voice.shape)
     music *= np.sqrt(np.square(voice[voice[:, 0] != 0]).mean() / np.square(music).mean())
     return write_sound(path, 0.7 * (voice + music), RATE, "pcm_s16le")
-
-
-def si_sdr(estimate: Samples, truth: Samples) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB, of mono sound (J. Le Roux et al., ICASSP 2019)."""
-    target = (estimate @ truth) / (truth @ truth) * truth
-    return float(10 * np.log10((target @ target) / np.square(estimate - target).sum()))
 
 
 def per_shot(monkeypatch: pytest.MonkeyPatch, *drives: Path | str) -> None:

@@ -52,8 +52,9 @@ def plan(request: Request, audio_seconds: float, *, equal_clips: bool = False) -
 
     Args:
         equal_clips: for engines that chain latents. Where a shot has several clips, all of them sample `infer_frames`
-            frames, and the surplus of the last is dropped. A shot that continues another begins where a latent frame
-            ends, at most two frames beside its time, and has no surplus before the next.
+            frames, and the surplus of the last is dropped. A shot that continues another begins on the nearest frame
+            where a latent frame ends, and has no surplus before the next. That is at most two frames beside its time;
+            three after a shot of one frame that begins a chain without a lead-in.
 
     Raises:
         InputError: the window holds no sound, a cut lies outside the video or twice on one frame, or there would be
@@ -118,6 +119,22 @@ def chain_plan(plan: Plan, chain: Chain) -> Plan:
     window = Window(start=plan.request.window.start + begin, frames=chain.frames)
     request = plan.request.replace(window=window, cuts=(), shots=())
     return Plan(request=request, shots=tuple(map(alone, chain.shots)), audio_seconds=seconds)
+
+
+def composition_seeds(plan: Plan) -> list[int]:
+    """The seed of each clip, for engines that compose a shot once: one for all its clips, where their own count on.
+
+    A shot that continues another and has no seed of its own goes on with the one that that ends with. A clip that is
+    drawn again with another seed gets another here, and so does what goes on with it.
+    """
+    seeds: list[int] = []
+    for shot in plan.shots:
+        first = shot.clips[0].index
+        goes_on = shot.continues and shot.asked.seed is None
+        moved = seeds[-1] - _first_seed(plan.request, shot.asked, first) if goes_on else 0
+        counted_from = first if plan.request.shots else shot.index
+        seeds += [clip.seed - (clip.index - counted_from) + moved for clip in shot.clips]
+    return [seed % 2**64 for seed in seeds]  # one that is drawn again may have a small one
 
 
 def count_tokens(plan: Plan, clip: Clip) -> Tokens:
@@ -353,7 +370,7 @@ def _clips(request: Request, span: _Span, sizes: Sequence[int], *, shot: int, fi
 
 
 def _first_seed(request: Request, shot: ShotRequest, first: int) -> int:
-    """The seed of a shot's first clip, which has index `first`.
+    """The seed of a shot's first clip, which has index `first`, unless it is drawn again with another.
 
     A named shot's follows from its name, so that it stays when a shot before it is made longer, divided or left out.
     """

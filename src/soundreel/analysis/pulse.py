@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from soundreel.analysis.bar_model import BEFORE, FIRSTS, METER_OF, METERS, WEIGHTS
 from soundreel.analysis.bar_tracking import Beat, track
 from soundreel.analysis.rhythm import Onsets, Times, find_onsets
+from soundreel.analysis.runs import runs_of
 from soundreel.analysis.song import Bar, Meter, Span, Tempo, sounding
 from soundreel.analysis.song_spectrum import SongSpectrum
 from soundreel.analysis.spectrum import HOPS_PER_SECOND, Rows
@@ -98,8 +99,7 @@ def _sure(beats: list[Beat], accents: Rows, onsets: Onsets) -> Pulse:
 def _clear_runs(clear: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which beats belong to runs that are clear enough, [B]; so music keeps its beats beside talk that has none."""
     kept = np.zeros(len(clear), bool)
-    is_some = np.concatenate([[False], clear >= LEAST_LOCAL_CONFIDENCE, [False]])
-    for first, last in np.flatnonzero(np.diff(is_some)).reshape(-1, 2):
+    for first, last in runs_of(clear >= LEAST_LOCAL_CONFIDENCE):
         run = clear[first:last]
         kept[first:last] = len(run) >= LEAST_BEATS and np.percentile(run, 75) >= LEAST_CONFIDENCE
     return kept

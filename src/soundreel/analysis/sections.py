@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from soundreel.analysis.runs import runs_of
 from soundreel.analysis.song import Span
 from soundreel.analysis.song_spectrum import FRAMES_PER_SECOND, SongSpectrum
 from soundreel.analysis.spectrum import HOPS_PER_SECOND, Rows, Values
@@ -96,8 +97,7 @@ def cells_of(spectrum: SongSpectrum, accents: Rows, downbeats: NDArray[np.float6
 def rests_of(spectrum: SongSpectrum) -> list[Span]:
     """Stretches of silence, at least `REST_SECONDS` long."""
     silent = spectrum.levels[:, 0] < REST_LEVEL
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], silent, [False]]))).reshape(-1, 2)
-    spans = (Span(start=float(start), stop=float(stop)) for start, stop in changes / FRAMES_PER_SECOND)
+    spans = (Span(start=start, stop=stop) for start, stop in (runs_of(silent) / FRAMES_PER_SECOND).tolist())
     return [span for span in spans if span.seconds >= REST_SECONDS]
 
 
@@ -145,8 +145,7 @@ def novelty_of(cells: Cells) -> Values:
 
 def stretches_of(cells: Cells) -> list[tuple[int, int]]:
     """First cells of the stretches between silences, and the cells after their last ones."""
-    changes = np.flatnonzero(np.diff(np.concatenate([[True], cells.rests, [True]]))).reshape(-1, 2)
-    return [(int(first), int(last)) for first, last in changes]
+    return [(first, last) for first, last in runs_of(~cells.rests).tolist()]
 
 
 def _checkerboard(described: Values, reach: int) -> Values:

@@ -133,9 +133,8 @@ def levels_of(power: Values) -> Values:
     bands = [(low <= hz) & (hz < high) for low, high in pairwise(edges)]
     weights = np.stack([_loudness_weight(hz) * (hz >= LOWEST_HZ), *bands], axis=1).astype(np.float32)
     silence = np.float32(10 ** (-RANGE_DB / 10))
-    weighted: Values = np.einsum(
-        "fk,kw->fw", power, weights
-    )  # a BLAS product's last bits depend on the number of threads
+    # not by BLAS, whose last bits depend on the number of threads
+    weighted: Values = np.einsum("fk,kw->fw", power, weights)
     levels: Values = np.clip(1 + 10 * np.log10(np.maximum(weighted, silence)) / RANGE_DB, 0, 1)
     return levels
 

@@ -1,11 +1,13 @@
 """Where a voice is heard."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.analysis.accents import mean_around
+from soundreel.analysis.runs import bridged, runs_of
 from soundreel.analysis.song import Span, VoiceSource
 from soundreel.analysis.song_spectrum import FRAMES_PER_SECOND, SongSpectrum
 from soundreel.analysis.spectrum import Rows
@@ -73,20 +75,20 @@ def voice_in_stem(stem: Stem) -> tuple[tuple[Span, ...], VoiceSource]:
     if stem.probability is not None:
         mean = mean_around(stem.probability, PROBABLE_REACH)
         middles = (np.arange(len(mean)) + 0.5) * WINDOW / NETWORK_RATE
-        known = loud & (np.interp(np.arange(len(loud)) / FRAMES_PER_SECOND, middles, mean) > PROBABLE)
-        if known.sum() > LEAST_KNOWN * loud.sum():
+        known = known_to_be_voice(loud, np.interp(np.arange(len(loud)) / FRAMES_PER_SECOND, middles, mean))
+        if known is not None:
             return spans_of(known, stem.spectrum.seconds), VoiceSource.SILERO
     return spans_of(loud, stem.spectrum.seconds), VoiceSource.STEM
 
 
+def known_to_be_voice(loud: NDArray[np.bool_], probability: NDArray[np.floating[Any]]) -> NDArray[np.bool_] | None:
+    """What of the `loud` moments [n] of a stem is a voice by the network; None where it does not know this voice."""
+    known: NDArray[np.bool_] = loud & (probability > PROBABLE)
+    return known if known.sum() > LEAST_KNOWN * loud.sum() else None
+
+
 def spans_of(voiced: NDArray[np.bool_], seconds: float) -> tuple[Span, ...]:
     """Stretches of frames [F] that are voiced; pauses for breath are closed, single frames dropped."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], voiced, [False]]))).reshape(-1, 2)
-    times = (edges - 0.5).clip(0) / FRAMES_PER_SECOND
-    spans: list[tuple[float, float]] = []
-    for start, stop in times.tolist():
-        if spans and start - spans[-1][1] <= BREATH_SECONDS:
-            spans[-1] = (spans[-1][0], stop)
-        else:
-            spans.append((start, stop))
+    times = (runs_of(voiced) - 0.5).clip(0) / FRAMES_PER_SECOND
+    spans = bridged(times, BREATH_SECONDS).tolist()
     return tuple(Span(start=start, stop=min(stop, seconds)) for start, stop in spans if stop - start >= LEAST_SECONDS)

@@ -166,14 +166,14 @@ def _told_shots(recipe: Mapping[str, Any], seconds: float) -> list[SheetShot]:
     request = recipe["request"]
     begin = (request.get("window") or {}).get("start") or 0.0
     asked = request.get("shots") or []
+    before = sum((shot["start"] - begin) * MODEL_FPS <= 0.5 for shot in asked[1:])  # that end before the window begins
     shots = []
     for number, clips in groupby(recipe["plan"]["clips"], key=lambda clip: clip["shot"]):
         spans = [(clip["start"], clip["start"] + clip["frames"]) for clip in clips]
         first, stop = spans[0][0] / MODEL_FPS, min(spans[-1][1] / MODEL_FPS, seconds)
         if not 0 <= first < stop:
             continue
-        own = [shot for shot in asked if (shot["start"] - begin) < first + 0.5 / MODEL_FPS]
-        told = own[-1] if own else {}
+        told = asked[before + number] if 0 <= before + number < len(asked) else {}
         shots.append(
             SheetShot(
                 name=told.get("name") or f"shot-{number + 1}",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from soundreel.analysis import Excerpt, Section, Song, VoiceSource, hear, strongest_part
-from soundreel.cli.reports import MOST_ROWS, Findings, Rows, counted, some_of
+from soundreel.cli.reports import MOST_ROWS, Findings, Rows, counted, some_of, what_is_shown
 from soundreel.durations import clock, exactly
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.request import Drive
@@ -34,7 +34,6 @@ def describe_song(path: StrPath, *, stem: str | None = None, every_section: bool
     song = hear(path, voice=whole_voice(path) if stem == Drive.VOCALS else stem)
     excerpts = [strongest_part(song, seconds) for seconds in EXCERPT_SECONDS if seconds < song.seconds]
     shown = song.sections if every_section else some_of(song.sections)
-    is_short = len(shown) < len(song.sections)
     return Findings(
         data=_data(sound, song, excerpts),
         rows=[
@@ -45,7 +44,7 @@ def describe_song(path: StrPath, *, stem: str | None = None, every_section: bool
         ],
         columns=SECTION_COLUMNS if shown else (),
         cells=[_cells(section, song) for section in shown],
-        closing=f"{MOST_ROWS} of {len(song.sections):,} sections; --all shows every one" if is_short else "",
+        closing=what_is_shown(len(shown), len(song.sections), "sections"),
     )
 
 

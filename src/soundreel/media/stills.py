@@ -13,8 +13,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from soundreel.errors import MediaError
-from soundreel.media.containers import opened
-from soundreel.media.video import as_rgb, video_stream
+from soundreel.media.video import as_rgb, decoding
 from soundreel.types import Check, go_on
 from soundreel.units import StrPath
 
@@ -34,9 +33,7 @@ def read_stills(
         InputError: there is no such file, or it may not be read.
         MediaError: not a video, or damaged.
     """
-    with opened(path) as container:
-        stream = video_stream(container)
-        stream.thread_type = "AUTO"
+    with decoding(path) as (container, stream):
         shown, to_rgb = _Shown(container, stream, check), VideoReformatter()
         for second in seconds:
             yield _small(as_rgb(shown.at(second), to_rgb, None), height)

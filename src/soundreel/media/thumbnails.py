@@ -15,8 +15,7 @@ from av.container import InputContainer
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from soundreel.media.containers import opened
-from soundreel.media.video import upright, video_stream
+from soundreel.media.video import decoding, upright, video_stream
 from soundreel.types import Check, go_on, heard
 from soundreel.units import MODEL_FPS, StrPath
 
@@ -85,9 +84,7 @@ def read_thumbnails(path: StrPath, check: Check = go_on) -> Iterator[Thumbnail]:
         InputError: there is no such file, or it may not be read.
         MediaError: not a video, or damaged.
     """
-    with opened(path) as container:
-        stream = video_stream(container)
-        stream.thread_type = "AUTO"
+    with decoding(path) as (container, stream):
         begin, rate = _begin(container), stream.average_rate or Fraction(MODEL_FPS)
         reformatter = VideoReformatter()
         for index, frame in enumerate(heard(container.decode(stream), check)):

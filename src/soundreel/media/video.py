@@ -7,6 +7,7 @@ tagged so.
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -199,6 +200,15 @@ class SegmentWriter:
         return frame
 
 
+@contextmanager
+def decoding(path: StrPath) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    """A video opened for decoding its pictures on all cores; raises as `read_frames`."""
+    with opened(path) as container:
+        stream = video_stream(container)
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
 def read_frames(
     path: StrPath, *, exact: bool = True, untagged: Colorspace | None = None
 ) -> Iterator[NDArray[np.uint8]]:
@@ -214,9 +224,7 @@ def read_frames(
         InputError: there is no such file, or it may not be read.
         MediaError: not a video, or damaged.
     """
-    with opened(path) as container:
-        stream = video_stream(container)
-        stream.thread_type = "AUTO"
+    with decoding(path) as (container, stream):
         to_rgb = VideoReformatter()
         for frame in container.decode(stream):
             yield as_rgb(frame, to_rgb, untagged) if exact else upright(frame.to_ndarray(format="rgb24"), frame)

@@ -16,6 +16,7 @@ from soundreel.driving_sound import drive_of
 from soundreel.errors import InputError
 from soundreel.fields import Field, Role, fields_of, plain
 from soundreel.media.files import check_file, reason
+from soundreel.planning import composition_seeds
 from soundreel.request import FLAT_NAMES, SEPARATED, SHOT_FIELDS, Interpolation, Request, ShotRequest
 from soundreel.separation.drive import VOICE
 from soundreel.types import Clip, Plan
@@ -61,7 +62,8 @@ def _counts(field: Field, owner: Any, role: Role) -> bool:
 
 
 def _part(field: Field, owner: Any, content: Callable[[Field, Path], str] | None = None) -> Any:
-    value, is_file = field.of(owner), field.option.is_file and field.option.is_place(field.of(owner))
+    value = field.of(owner)
+    is_file = field.option.is_file and field.option.is_place(value)
     return (content or _content)(field, Path(value)) if is_file else plain(value, field.option)
 
 
@@ -142,12 +144,14 @@ def pixel_fingerprints(
 
     Args:
         are_chained: the engine renders a clip from the one before it in its shot, so the digest of one that continues
-            another holds the other's. Otherwise it is rendered from what its shot shows of the song.
+            another holds the other's. Otherwise it is rendered from what its shot shows of the song, and the seed of a
+            shot that it goes on with.
     """
     parts, of_voices = _without_voices(what_was_asked.parts)
     shared = {name: part for name, part in parts.items() if name not in {"clips", "seed", SHOTS, *_OF_SHOTS}}
     common = data_digest([shared, dict(identity), plan.frames])
     of_shots = [data_digest(own) for own in _parts_of_shots(plan, parts)]
+    composed = composition_seeds(plan)
     digests: list[str] = []
     for clip in plan.clips:
         shot = plan.shot_of(clip)
@@ -157,7 +161,8 @@ def pixel_fingerprints(
         if are_chained:
             context: str | list[Any] = digests[-1] if plan.continues(clip) else ""
         else:
-            context = [shot.start, shot.stop, shot.section]
+            goes_on_with = [composed[clip.index]] if shot.continues else []
+            context = [shot.start, shot.stop, shot.section, *goes_on_with]
         digests.append(data_digest([common, own, context]))
     return digests
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from soundreel.scoring.curves import mean_around, vertex
 from soundreel.scoring.listening import Heard
 from soundreel.scoring.moved_sound import Parts, against_moved, moved
 from soundreel.scoring.scores import BeatScore, Measured
@@ -59,7 +60,7 @@ class Accents:
         """Find them in the speed [F] of what is seen at frames [F]; across cuts it is not a number."""
         known = np.isfinite(speed)
         curve = np.where(known, speed, 0.0)
-        above = np.maximum(curve - _mean_around(seconds, curve), 0.0)
+        above = np.maximum(curve - mean_around(seconds, curve, USUAL_SECONDS), 0.0)
         padded = np.pad(above, 1)
         highest = (above > padded[:-2]) & (above >= padded[2:])
         found = known & highest & (above > LEAST_SPEED)
@@ -72,15 +73,6 @@ class Accents:
 
     def __len__(self) -> int:
         return len(self.seconds)
-
-
-def _mean_around(seconds: Values, curve: Values) -> Values:
-    """Mean of a curve over `USUAL_SECONDS` around each of its values, which may be unevenly far apart."""
-    first = np.searchsorted(seconds, seconds - USUAL_SECONDS / 2)
-    last = np.searchsorted(seconds, seconds + USUAL_SECONDS / 2, side="right")
-    total = np.concatenate([[0.0], np.cumsum(curve)])
-    mean: Values = (total[last] - total[first]) / (last - first)
-    return mean
 
 
 def score_beat(accents: Accents, heard: Heard) -> BeatScore | None:
@@ -152,10 +144,10 @@ def _find_offset(accents: Accents, heard: Heard) -> tuple[float | None, float, f
         return None, confidence, None
     others = [k for k in peaks if abs(lags[k] - lags[best]) > 2 * SIGMA and likeness[k] > RIVAL_SHARE * likeness[best]]
     rival = max(others, key=lambda k: likeness[k], default=None)
-    told = None if rival is None else 1000 * _vertex(lags, likeness, rival)
+    told = None if rival is None else 1000 * vertex(lags, likeness, rival)
     if abs(lags[best]) <= accents.half_frame + ONSET_ERROR and _is_as_near_as_frames(accents, heard.onsets):
         return 0.0, confidence, told
-    return 1000 * _vertex(lags, likeness, best), confidence, told
+    return 1000 * vertex(lags, likeness, best), confidence, told
 
 
 def _is_as_near_as_frames(accents: Accents, onsets: Values) -> bool:
@@ -186,10 +178,3 @@ def _peaks(curve: Values) -> NDArray[np.intp]:
     """Indices of local maxima, not those at the ends."""
     inner = sliding_window_view(curve, 3)
     return np.flatnonzero((inner[:, 1] > inner[:, 0]) & (inner[:, 1] >= inner[:, 2])) + 1
-
-
-def _vertex(lags: Values, curve: Values, k: int) -> float:
-    """Where the parabola through a maximum and its neighbours is highest."""
-    left, here, right = curve[k - 1 : k + 2].tolist()
-    bend = left - 2 * here + right
-    return float(lags[k] + (0.5 * (left - right) / bend * STEP if bend else 0.0))

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from soundreel.analysis.runs import runs_of
 from soundreel.scoring.listening import NOTHING, Heard
 from soundreel.scoring.looking import Seen
 from soundreel.scoring.scores import Drifted, DriftScore, Stretch
@@ -115,7 +116,7 @@ def _is_black(seen: Seen) -> Mask:
 
 def _runs(frames: Mask, seen: Seen, least: float) -> list[tuple[int, int]]:
     """Runs of frames [F], at least so many seconds long: their first frame, and the one after the last."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], frames, [False]]))).reshape(-1, 2)
+    edges = runs_of(frames)
     times = np.append(seen.seconds, seen.stop)
     is_long = times[edges[:, 1]] - times[edges[:, 0]] >= least - 1e-6
     return [(first, last) for first, last in edges[is_long].tolist()]

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from soundreel.scoring.curves import mean_around, vertex
 from soundreel.scoring.listening import ENVELOPE_RATE
 from soundreel.scoring.looking import Seen
 from soundreel.scoring.moved_sound import Parts, against_moved
@@ -94,7 +95,8 @@ def score_lips(pair: MouthAndVoice) -> LipsScore:
     (measured,) = against_moved(
         lambda move: np.array([curve(coarse, move).max() if move else found[best]]), pair.length
     )
-    return LipsScore(faces=pair.faces, correlation=measured, lag_ms=_lag(lags, found, best))
+    lag = 1000 * vertex(lags, found, best) if found[best] >= LEAST_CORRELATION else None
+    return LipsScore(faces=pair.faces, correlation=measured, lag_ms=lag)
 
 
 def lips_of_shots(
@@ -109,15 +111,6 @@ def lips_of_shots(
     return [found if enough else None for found, enough in zip(measured, is_enough.tolist(), strict=True)]
 
 
-def _lag(lags: Values, found: Values, best: int) -> float | None:
-    """Where the parabola through the best correlation and its neighbours is highest, in ms."""
-    if found[best] < LEAST_CORRELATION:
-        return None
-    left, here, right = found[best - 1 : best + 2].tolist()
-    bend = left - 2 * here + right
-    return 1000 * float(lags[best] + (0.5 * (left - right) / bend * STEP if bend < 0 else 0.0))
-
-
 def _blurred(envelope: Values) -> Values:
     reach = round(3 * BLUR * ENVELOPE_RATE)
     bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (BLUR * ENVELOPE_RATE)) ** 2)
@@ -129,8 +122,4 @@ def _blurred(envelope: Values) -> Values:
 
 def _against_usual(seconds: Values, curve: Values) -> Values:
     """A curve less its mean over `USUAL_SECONDS` around each of its values."""
-    first = np.searchsorted(seconds, seconds - USUAL_SECONDS / 2)
-    last = np.searchsorted(seconds, seconds + USUAL_SECONDS / 2, side="right")
-    total = np.concatenate([[0.0], np.cumsum(curve)])
-    against: Values = curve - (total[last] - total[first]) / np.maximum(last - first, 1)
-    return against
+    return curve - mean_around(seconds, curve, USUAL_SECONDS)

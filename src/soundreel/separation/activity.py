@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soundreel.analysis.accents import mean_around
+from soundreel.analysis.runs import bridged, runs_of
 from soundreel.analysis.song import Span
+from soundreel.analysis.voice import BREATH_SECONDS, LEAST_SECONDS, PROBABLE_REACH, known_to_be_voice
 from soundreel.analysis.voice_network import NETWORK_RATE, WINDOW, is_installed, voice_probability
 
 Samples = NDArray[np.float32]
@@ -31,18 +33,6 @@ AUDIBLE_DB: Final = -50.0
 
 VOICE_TO_MIX_DB: Final = -12.0
 """A voice is at least so loud beside the whole; what leaks of the rest is softer."""
-
-PROBABLE: Final = 0.3
-PROBABLE_REACH: Final = 8
-LEAST_KNOWN: Final = 0.1
-"""As in `analysis.voice`: what the network has to say over 0.5 s, and the share of it below which it is not asked: it
-does not know synthesized voices."""
-
-BREATH_SECONDS: Final = 0.4
-"""Pauses up to this long belong to what is sung."""
-
-LEAST_SECONDS: Final = 0.15
-"""Shorter stretches are no voice."""
 
 ATTACK_SECONDS, RELEASE_SECONDS = 0.12, 0.2
 """That belong to a voice before and after it is loud: consonants, and what dies away."""
@@ -66,9 +56,8 @@ def voice_spans(voice: Blocks, mix: Blocks, *, by_network: bool | None = None) -
     power, whole = power[:count], whole[:count]
     loud = (power > 10 ** (AUDIBLE_DB / 10)) & (power > 10 ** (VOICE_TO_MIX_DB / 10) * whole)
     if (is_installed() if by_network is None else by_network) and loud.any():
-        known = loud & (mean_around(voice_probability(voice()), PROBABLE_REACH)[:count] > PROBABLE)
-        if known.sum() > LEAST_KNOWN * loud.sum():
-            loud = known
+        known = known_to_be_voice(loud, mean_around(voice_probability(voice()), PROBABLE_REACH)[:count])
+        loud = loud if known is None else known
     return tuple(_stretches(loud))
 
 
@@ -89,16 +78,9 @@ def _power(blocks: Iterable[Samples]) -> NDArray[np.float64]:
 
 def _stretches(voiced: NDArray[np.bool_]) -> Iterator[Span]:
     """Of windows [w] that are voiced: with what belongs to them, pauses for breath closed, single ones left out."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], voiced, [False]]))).reshape(-1, 2) / WINDOWS_PER_SECOND
-    found: list[Span] = []
-    for start, stop in edges.tolist():
-        if found and start - found[-1].stop <= BREATH_SECONDS:
-            found[-1] = Span(start=found[-1].start, stop=stop)
-        else:
-            found.append(Span(start=start, stop=stop))
-    for span in found:
-        if span.seconds >= LEAST_SECONDS:
-            yield Span(start=max(0.0, span.start - ATTACK_SECONDS), stop=span.stop + RELEASE_SECONDS)
+    for start, stop in bridged(runs_of(voiced) / WINDOWS_PER_SECOND, BREATH_SECONDS).tolist():
+        if stop - start >= LEAST_SECONDS:
+            yield Span(start=max(0.0, start - ATTACK_SECONDS), stop=stop + RELEASE_SECONDS)
 
 
 def gain(spans: Sequence[Span], first: int, count: int, rate: int) -> NDArray[np.float32]:

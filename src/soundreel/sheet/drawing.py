@@ -126,17 +126,15 @@ class _Pen:
 
     def _draw_times(self) -> None:
         row, below = self.rows["times"], self.rows["pictures"]
-        step = None
         marks = list(self.layout.marks(self.line))
-        for before, after in pairwise(marks):
-            step = after - before
+        is_fine = len(marks) > 1 and marks[1] - marks[0] < 1
         for second in marks:
             column = self.line.x(second)
             self.draw_on.line((column, row + self.lanes.times - 4, column, below), FAINT)
             if column > WIDTH - MARGIN - 3 * self._small():
                 continue
             at = self.sheet.start + second
-            words = f"{clock(int(at))}{at % 1:.1f}".replace("0.", ".") if step is not None and step < 1 else clock(at)
+            words = f"{clock(int(at))}{at % 1:.1f}".replace("0.", ".") if is_fine else clock(at)
             self.draw_on.text((column + 3, row - 1), words, DIM, font(self._small() - 1))
 
     def _draw_sections(self) -> None:

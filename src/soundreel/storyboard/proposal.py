@@ -73,7 +73,7 @@ def propose(request: Request, song: Song, lyrics: Sequence[Line] = ()) -> Propos
             )
         )
         if section is not None and shots[-1].section not in [shot.section for shot in shots[:-1]]:
-            before[number] = _says_section(section, begin)
+            before[number] = _says_section(song, section, begin)
         sung = lines_between(lyrics, at, begin + stop)
         if sung:
             before[number] = (*before.get(number, ()), *(f"♪ {line}" for line in sung))
@@ -84,30 +84,35 @@ def propose(request: Request, song: Song, lyrics: Sequence[Line] = ()) -> Propos
 
 def _cuts(song: Song) -> list[float]:
     """Where shots begin, the first at 0."""
-    places = _places(song)
-    edges = [section.start for section in song.sections[1:]]
-    scale = max(1.0, song.seconds / MOST_SHOTS_IN)
-    cuts = [0.0]
-    while True:
-        wanted = _length(song, cuts[-1]) * scale
-        least = cuts[-1] + max(LEAST_SECONDS, LEAST_SHARE * wanted)
-        first, last = bisect_left(places, least), bisect_right(places, cuts[-1] + MOST_SHARE * wanted)
-        known = places[first:last] or places[first : first + 1]
-        if not known or song.seconds - known[0] < LEAST_SECONDS:
-            return cuts
-        begin = cuts[-1] + LEAST_SECONDS
-        edge = next((edge for edge in edges if begin < edge <= cuts[-1] + MOST_SHARE * wanted), None)
-        near = None if edge is None else _nearest(places, edge)
-        if (
-            edge is not None
-            and near is not None
-            and abs(near - edge) < 0.5 * wanted
-            and near > cuts[-1] + LEAST_SECONDS
-        ):
-            cuts.append(near)
-            continue
-        fitting = [place for place in known if song.seconds - place >= LEAST_SECONDS] or known[:1]
-        cuts.append(min(fitting, key=lambda place: _cost(song, place, cuts[-1] + wanted)))
+    places, cuts = _places(song), [0.0]
+    while (cut := _next_cut(song, places, cuts[-1])) is not None:
+        cuts.append(cut)
+    return cuts
+
+
+def _next_cut(song: Song, places: Sequence[float], begin: float) -> float | None:
+    """Where a shot ends that begins at `begin`; None: with the song."""
+    wanted = _length(song, begin) * max(1.0, song.seconds / MOST_SHOTS_IN)
+    first = bisect_left(places, begin + max(LEAST_SECONDS, LEAST_SHARE * wanted))
+    last = bisect_right(places, begin + MOST_SHARE * wanted)
+    known = places[first:last] or places[first : first + 1]
+    if not known or song.seconds - known[0] < LEAST_SECONDS:
+        return None
+    at_section = _cut_at_section(song, places, begin, wanted)
+    if at_section is not None:
+        return at_section
+    fitting = [place for place in known if song.seconds - place >= LEAST_SECONDS] or known[:1]
+    return min(fitting, key=lambda place: _cost(song, place, begin + wanted))
+
+
+def _cut_at_section(song: Song, places: Sequence[float], begin: float, wanted: float) -> float | None:
+    """The place nearest to where a section begins that is in reach of a shot of about `wanted` seconds."""
+    least, most = begin + LEAST_SECONDS, begin + MOST_SHARE * wanted
+    edge = next((section.start for section in song.sections[1:] if least < section.start <= most), None)
+    near = None if edge is None else _nearest(places, edge)
+    if edge is None or near is None or near <= least or abs(near - edge) >= 0.5 * wanted:
+        return None
+    return near
 
 
 def _length(song: Song, at: float) -> float:
@@ -184,9 +189,10 @@ def _says_song(song: Song) -> str:
     return f"{clock(song.seconds)}, {beat}: {sections}{more}"
 
 
-def _says_section(section: Section, begin: float) -> tuple[str, ...]:
+def _says_section(song: Song, section: Section, begin: float) -> tuple[str, ...]:
     voice = ", voice" if section.has_voice else ""
-    like = f", like other parts {section.letter}" if section.letter else ""
+    is_repeated = sum(other.letter == section.letter for other in song.sections) > 1
+    like = f", like other parts {section.letter}" if section.letter and is_repeated else ""
     span = f"{clock(begin + section.start)} to {clock(begin + section.stop)}"
     return (f"--- {section.name}: {span}, energy {section.energy:.2f}{voice}{like}",)
 

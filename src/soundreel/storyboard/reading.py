@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -28,6 +28,9 @@ NOT_DEFAULTS: Final = frozenset({"audio", "shots", "cuts", "recipe", "storyboard
 
 RENAMED: Final = {"negative": "negative_prompt"}
 """Words of a storyboard → fields of `Request` and `ShotRequest`."""
+
+WORDS: Final = {field: word for word, field in RENAMED.items()}
+"""Fields → their words in a storyboard."""
 
 DEFAULTS: Final[Mapping[str, Field]] = {
     field.name: field for field in fields_of(Request) if field.name not in NOT_DEFAULTS
@@ -171,7 +174,8 @@ class _Reader:
             return {}
         fields: dict[str, Any] = {}
         for place, key, value in _leaves(said, ("defaults",)):
-            field = DEFAULTS.get(FLAT_NAMES.get(RENAMED.get(key, key), RENAMED.get(key, key)))
+            name = RENAMED.get(key, key)
+            field = DEFAULTS.get(FLAT_NAMES.get(name, name))
             if field is None:
                 self._wrong(place, _unknown(key, [*DEFAULTS, *FLAT_NAMES]))
                 continue
@@ -353,9 +357,8 @@ class _Reader:
     def _place_of(self, field: str | None) -> Place:
         if field is None or field.startswith("shots"):
             return ("shot",)
-        group, _, leaf = field.rpartition(".")
-        places: list[Place] = [("defaults", *field.split(".")), ("defaults", leaf), ("defaults",)]
-        del group
+        *groups, leaf = field.split(".")
+        places: list[Place] = [("defaults", *groups, leaf), ("defaults", leaf), ("defaults",)]
         return next((place for place in places if place in self._lines), places[0])
 
 
@@ -369,6 +372,6 @@ def _leaves(table: Mapping[str, Any], place: Place) -> Iterator[tuple[Place, str
             yield here, key, value
 
 
-def _unknown(key: str, known: Any) -> str:
+def _unknown(key: str, known: Iterable[str]) -> str:
     near = get_close_matches(key, list(known), n=1)
     return f"is not known{f'; did you mean {near[0]}?' if near else ''}"

@@ -6,9 +6,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
 from soundreel.fields import Field, Seconds
-from soundreel.storyboard.reading import DEFAULTS, OWN, RENAMED
-
-WORDS: Final = {field: word for word, field in RENAMED.items()}
+from soundreel.storyboard.reading import DEFAULTS, OWN, WORDS
 
 TIME: Final[dict[str, Any]] = {
     "description": 'Seconds, or a time as "1:23.5".',

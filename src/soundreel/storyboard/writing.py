@@ -10,11 +10,8 @@ from typing import Any, Final
 
 from soundreel.fields import Field, fields_of, plain
 from soundreel.request import Request, ShotRequest
-from soundreel.storyboard.reading import NOT_DEFAULTS, RENAMED
+from soundreel.storyboard.reading import NOT_DEFAULTS, WORDS
 from soundreel.units import StrPath
-
-WORDS: Final = {field: word for word, field in RENAMED.items()}
-"""Fields → their words in a storyboard."""
 
 SCHEMA: Final = "https://github.com/soundreel/soundreel/blob/main/docs/storyboard.schema.json"
 

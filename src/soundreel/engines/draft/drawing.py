@@ -19,7 +19,7 @@ from soundreel.engines.draft.motion import Motion, motion_from_features
 from soundreel.engines.draft.scenes import Scene, scenes_of
 from soundreel.media.image import load_image
 from soundreel.request import Request
-from soundreel.types import Clip, Plan
+from soundreel.types import Plan
 from soundreel.units import StrPath
 
 
@@ -110,13 +110,6 @@ class Drawing:
 def load_reference(path: StrPath | None) -> Picture | None:
     """A reference image; None where there is none."""
     return None if path is None else load_image(path)
-
-
-def seed_of(plan: Plan, clip: Clip) -> int:
-    """The seed of a clip's composition: by default the same in a shot, where the clips' own are counted on."""
-    counted_on = clip.index - plan.shot_of(clip).clips[0].index if plan.request.shots else clip.index - clip.shot
-    seed = clip.seed - counted_on
-    return seed if seed >= 0 else seed + 2**64  # a clip drawn again with a small seed
 
 
 def style_seed(request: Request) -> int:

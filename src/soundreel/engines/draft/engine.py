@@ -13,12 +13,13 @@ from soundreel.analysis import Song, SoundFeatures, hear
 from soundreel.disk.durable import uninterrupted
 from soundreel.driving_sound import DrivingSound, drive_of
 from soundreel.engines.base import Device, Estimate, Identity, KeptBytes, Prepared, PrintsNothing, Start
-from soundreel.engines.draft.drawing import Drawing, FrameRenderer, load_reference, seed_of, style_seed
+from soundreel.engines.draft.drawing import Drawing, FrameRenderer, load_reference, style_seed
 from soundreel.engines.draft.motion import Motion, motion_from_features
 from soundreel.engines.draft.scenes import needs_song
 from soundreel.errors import InputError
 from soundreel.host_memory import available_memory
 from soundreel.media.files import check_file
+from soundreel.planning import composition_seeds
 from soundreel.request import Drive, Request
 from soundreel.shot_poses import pose_videos
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
@@ -135,9 +136,10 @@ class DraftEngine(PrintsNothing):
         def renderer_of(shot: int, seed: int) -> FrameRenderer:
             return drawing.renderer(shot, seed)
 
+        seeds = composition_seeds(plan)
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
             for clip in plan.clips[start.index :]:
-                renderer = renderer_of(clip.shot, seed_of(plan, clip))
+                renderer = renderer_of(clip.shot, seeds[clip.index])
                 yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
 
     def _song(self, plan: Plan, check: Check) -> Song:

@@ -6,8 +6,9 @@ import numpy as np
 
 from soundreel.analysis import Song
 from soundreel.driving_sound import DrivingSound
-from soundreel.engines.draft.drawing import Drawing, seed_of
+from soundreel.engines.draft.drawing import Drawing
 from soundreel.engines.draft.grid import Picture
+from soundreel.planning import composition_seeds
 from soundreel.request import Drive
 from soundreel.types import Check, Plan, go_on
 
@@ -27,8 +28,9 @@ def draft_stills(plan: Plan, song: Song, *, height: int, each: int, check: Check
     width = max(1, round(request.width * height / request.height))
     features = DrivingSound.of(plan, Drive.MIX).features(plan.frames, check)
     drawing = Drawing.of(plan, features, song if len(plan.shots) > 1 else None, size=(width, height))
+    seeds = composition_seeds(plan)
     for shot in plan.shots:
-        renderer = drawing.renderer(shot.index, seed_of(plan, shot.clips[0]))
+        renderer = drawing.renderer(shot.index, seeds[shot.clips[0].index])
         count, stills = min(each, shot.frames), []
         for place in range(count):
             check()
