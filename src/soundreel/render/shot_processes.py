@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -58,6 +58,14 @@ def render_shots(
     progress = SharedProgress(plan, clips.missing(), report)
     report(Progress(stage=Stage.LOAD, what=f"{len(jobs)} processes"))
     processes = ShotProcesses(jobs, _names(work.render))
+
+    def see(indices: Iterable[int]) -> None:
+        """Clips that are on the disk by now."""
+        for clip in [plan.clips[index] for index in indices]:
+            clips.look_again([clip])
+            progress.is_stored(clip.index)
+            on_stored(clip, stop.check)
+
     try:
         with processes:
             while clips.missing():
@@ -66,10 +74,9 @@ def render_shots(
                 if isinstance(message, Progress):
                     progress(message)
                 elif isinstance(message, Stored):
-                    clip = plan.clips[message.index]
-                    clips.look_again([clip])
-                    progress.is_stored(message.index)
-                    on_stored(clip, stop.check)
+                    see([message.index])
+                elif isinstance(message, Done):
+                    see(clips.missing())  # what one has stored that was killed before it could say so
     finally:
         clips.look_again([plan.clips[index] for index in clips.missing()])  # what was stored last, and not told of
         Claims(work.folder).remove_those_of_the_dead()
