@@ -23,6 +23,7 @@ from soundreel.disk.plain_json import read_json
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.media.mux import verify
 from soundreel.media.video import read_frames
+from soundreel.render.child_process import Pipe, end_soon, run
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.sharing import share_of
 from soundreel.request import WorkOptions
@@ -30,7 +31,6 @@ from soundreel.server.errors import failure_of
 from soundreel.server.inspection import write_jpeg
 from soundreel.server.messages import Alive, Begun, Failed, Going, Help, Helped, Made, Stop, Stopped, Work
 from soundreel.server.new_jobs import plan_summary
-from soundreel.server.processes import Pipe, end_soon, run
 from soundreel.session import Session
 from soundreel.types import CancelFlag, Progress, Result, Stage
 
@@ -48,25 +48,25 @@ PREVIEW, BEGUN, VIDEO, PARTIAL, WORK = "preview.jpg", "begun.json", "video.mp4",
 
 def main() -> None:
     """The process."""
-    run(lambda pipe: Worker(pipe).serve())
+    run(lambda pipe, stop: Worker(pipe, stop).serve())
 
 
 class Worker:
     """Does one job after the other, and can be told meanwhile to stop the one in hand."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Pipe, end: CancelFlag) -> None:
+        self._pipe, self._end = pipe, end
         self._orders: SimpleQueue[Work | Help] = SimpleQueue()
         self._lock = threading.Lock()
         self._job: str | None = None
         self._stop = CancelFlag()
 
-    def serve(self) -> None:
-        """Until the server is gone."""
+    def serve(self) -> int:
+        """Until the server is gone; returns the exit code."""
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         with Session() as session:
-            while True:
+            while not self._end.is_set:
                 order = self._orders.get()
                 with self._lock:
                     self._job, self._stop = order.job, CancelFlag()
@@ -76,6 +76,7 @@ class Worker:
                     self._help(order, session)
                 with self._lock:
                     self._job = None
+        return Cancelled.exit_code
 
     def _listen(self) -> None:
         with suppress(EOFError):
