@@ -21,7 +21,7 @@ SMALL_JOB = {"size": "64x64", "sampling.infer_frames": 8, "window.frames": 35}
 """5 clips, drawn in well under a second."""
 
 LONG_JOB = {"size": "128x128", "sampling.infer_frames": 8, "window.frames": 77}
-"""10 clips, a second or two."""
+"""10 clips, about a second."""
 
 
 def wait_for(found: Callable[[], T], seconds: float = 120.0) -> T:
@@ -98,15 +98,15 @@ class Server:
         """The job once it has ended."""
         return wait_for(lambda: found if (found := self.get(job))["ended_at"] else None)
 
-    def stored(self, job: str, clips: int = 1) -> dict[str, Any]:
-        """The job once so many of its clips are on the disk."""
+    def stored_clips(self, job: str) -> set[str]:
+        """Names of its clips that are on the disk, whether the server has been told of them or not."""
+        return {path.name for path in (self.data / "jobs" / job / "work").glob("clip_*.json")}
 
-        def look() -> dict[str, Any] | None:
-            found = self.get(job)
-            assert found["state"] in {"queued", "running"}, found
-            return found if found["live"] and found["live"]["clips_stored"] >= clips else None
-
-        return wait_for(look)
+    def stored(self, job: str, clips: int = 1) -> None:
+        """Wait until so many of its clips are on the disk, and it is not done."""
+        wait_for(lambda: len(self.stored_clips(job)) >= clips)
+        found = self.get(job)
+        assert found["state"] == "running", found
 
     def worker_pids(self) -> list[int]:
         """Of the processes that the server has started."""

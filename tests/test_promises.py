@@ -155,12 +155,12 @@ def test_a_draft_says_so_in_name_title_and_recipe(
 
 
 def test_no_program_is_started_but_python_itself() -> None:
-    """Two modules of the package import what starts one: for processes that render shots, and those of a server."""
+    """One module of the package imports what starts one: for processes that render shots, and those of a server."""
     starters = re.compile(
         r"^\s*(?:import|from) subprocess\b|\bos\.(?:system|popen|exec\w*|spawn\w*|posix_spawn)\(", re.M
     )
     found = [path.relative_to(REPO) for path in (REPO / "src").rglob("*.py") if starters.search(text_of(path))]
-    assert sorted(map(str, found)) == ["src/soundreel/render/shot_processes.py", "src/soundreel/server/processes.py"]
+    assert sorted(map(str, found)) == ["src/soundreel/render/child_process.py"]
     for path in found:
         (started,) = re.findall(r"subprocess\.Popen\((?:  # noqa.*\n\s*)?(\w+),", text_of(REPO / path))
         assert f"{started} = [sys.executable, " in text_of(REPO / path)

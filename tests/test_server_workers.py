@@ -7,7 +7,7 @@ import pytest
 
 from comfyui_server import ContractServer
 from comfyui_server.nodes import object_info
-from serving import Server, good, wait_for
+from serving import LONG_JOB, Server, good, wait_for
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
 from soundreel.request import Request
@@ -54,6 +54,14 @@ def test_after_a_while_without_work_a_worker_ends_and_the_next_job_starts_it(tun
             assert server.ended(server.create(sound)["id"])["state"] == "succeeded"
             wait_for(lambda: server.worker_pids() == [])
         assert server.get(server.client.get("/v1/videos").json()["data"][0]["id"])["attempts"] == 1
+
+
+def test_a_job_is_stopped_whose_worker_has_not_begun_it(tune: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        job = server.create(server.upload(tune), **LONG_JOB)["id"]
+        wait_for(server.worker_pids)  # it starts now, which takes it a while
+        good(server.client.post(f"/v1/videos/{job}/cancel"))
+        assert server.ended(job)["state"] == "cancelled"
 
 
 @pytest.mark.parametrize("options", [("--engine", "comfyui"), ("--gpus", "0,0"), ("--gpus", "x"), ("--idle", "soon")])

@@ -24,7 +24,8 @@ from soundreel.render.claims import read_claimant
 from soundreel.render.division import Division, divide, fitting, schedule_of
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.recipe import read_recipe
-from soundreel.render.shot_processes import SharedProgress
+from soundreel.render.shot_process import Stored
+from soundreel.render.shot_processes import SharedProgress, ShotProcesses
 from soundreel.request import Request, WorkOptions
 from soundreel.session import Session
 from soundreel.types import Plan, Progress, Stage
@@ -241,6 +242,21 @@ def test_the_shot_of_a_killed_process_is_taken_over_and_the_video_is_the_same(
     assert note.endswith("the others rendered its shots")
     assert frames_of(tmp_path / "a.mp4") == unbroken
     assert not list(tmp_path.rglob("claim_*"))
+
+
+def test_a_clip_of_a_process_that_was_killed_before_it_could_say_so_is_found_when_the_others_are_done(
+    tune: Path,
+    tmp_path: Path,
+    unbroken: list[bytes],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hears = ShotProcesses.next_message
+    monkeypatch.setattr(
+        ShotProcesses, "next_message", lambda them: None if isinstance(said := hears(them), Stored) else said
+    )
+    rendered(capsys, tune, tmp_path, *LONG, "--gpus", "2")
+    assert frames_of(tmp_path / "a.mp4") == unbroken
 
 
 def test_when_all_are_killed_one_message_says_so_and_the_command_goes_on(

@@ -4,32 +4,25 @@ It prepares the render as the first one has, has to come to the same fingerprint
 What it says are pickled objects on what was its standard output: `Progress`, and the messages below.
 """
 
-import os
 import pickle
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
-from typing import Any, BinaryIO, Final
+from typing import Any
 
 from soundreel.engines.base import Identity
 from soundreel.engines.opened import Engines
 from soundreel.errors import Cancelled, EngineError
+from soundreel.render.child_process import Pipe, end_soon, run
 from soundreel.render.claims import Claims
 from soundreel.render.prepared import ask, prepare
 from soundreel.render.puller import pull_chains
 from soundreel.render.stored_clips import StoredClips
 from soundreel.request import Request
 from soundreel.types import CancelFlag, Clip, Progress, Report
-
-STOPS: Final = (signal.SIGINT, signal.SIGTERM)
-
-STOP_SECONDS: Final = 10.0
-"""That a process is given to end by itself when it is to stop: a pass of the model cannot be broken off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,54 +57,19 @@ class Done:
     """All shots are there."""
 
 
-class _Pipe:
-    """To the first process and from it. Whatever else is printed here goes to standard error."""
-
-    def __init__(self) -> None:
-        self._orders: BinaryIO = os.fdopen(os.dup(0), "rb")
-        self._words: BinaryIO = os.fdopen(os.dup(1), "wb")
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
-        os.dup2(2, 1)
-        self._lock = threading.Lock()
-
-    def job(self) -> Job:
-        """The first thing that comes."""
-        job = pickle.load(self._orders)  # noqa: S301 - from the process that started this one
-        assert isinstance(job, Job)
-        return job
-
-    def say(self, what: object) -> None:
-        """Tell the first process."""
-        data = pickle.dumps(what)
-        with self._lock, suppress(OSError):  # it is gone: the other end of the pipe is watched
-            self._words.write(data)
-            self._words.flush()
-
-    def wait_for_end(self) -> None:
-        """Until the first process wants no more, or is gone."""
-        with suppress(OSError):
-            self._orders.read()
-
-
 def main() -> None:
-    """The whole life of the process."""
-    code = Cancelled.exit_code
-    with suppress(KeyboardInterrupt):
-        code = _serve(_Pipe(), CancelFlag())
-    os._exit(code)  # whatever threads and devices still wait for
+    """The process."""
+    run(_serve)
 
 
-def _serve(pipe: _Pipe, stop: CancelFlag) -> int:
+def _serve(pipe: Pipe, stop: CancelFlag) -> int:
     """Do a job, and say how it went; returns the exit code."""
     try:
-        _stop_on_signals(stop)
-        job = pipe.job()
+        job = pipe.hear()
         threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
         _work(job, pipe, stop)
     except (Cancelled, EOFError):  # EOFError: the first process had no job any more
-        return Cancelled.exit_code
+        raise
     except Exception as error:  # noqa: BLE001 - the first process is told of all of them
         pipe.say(Failed(_portable(error)))
         return 1
@@ -119,7 +77,7 @@ def _serve(pipe: _Pipe, stop: CancelFlag) -> int:
     return 0
 
 
-def _work(job: Job, pipe: _Pipe, stop: CancelFlag) -> None:
+def _work(job: Job, pipe: Pipe, stop: CancelFlag) -> None:
     _choose_gpu(job.request.compute.device)
 
     def hear(progress: Progress) -> None:
@@ -155,30 +113,11 @@ def _choose_gpu(device: str) -> None:
         import_module("torch").cuda.set_device(device)
 
 
-def _stop_on_signals(stop: CancelFlag) -> None:
-    """A signal, from whomever, is a `KeyboardInterrupt` once; Ctrl-C comes to all processes of a terminal.
-
-    Those that came while this process started have been held back.
-    """
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        is_first = not stop.is_set
-        stop.set()
-        if is_first:
-            raise KeyboardInterrupt
-
-    for number in STOPS:
-        signal.signal(number, hear)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-
-
-def _end_with(pipe: _Pipe) -> None:
-    """Stop this process when the first one wants no more or is gone, and see to it that it ends."""
-    pipe.wait_for_end()
-    threading.Timer(STOP_SECONDS, os._exit, [Cancelled.exit_code]).start()
-    os.kill(os.getpid(), signal.SIGTERM)
+def _end_with(pipe: Pipe) -> None:
+    """Stop this process when the first one wants no more or is gone."""
+    with suppress(EOFError):
+        pipe.hear()
+    end_soon()
 
 
 def _portable(error: Exception) -> Exception:

@@ -6,13 +6,10 @@ come again. Should this process be gone, they end by themselves.
 """
 
 import dataclasses
-import pickle
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -22,19 +19,17 @@ from typing import Final, Self
 from soundreel.disk.durable import uninterrupted
 from soundreel.errors import EngineError
 from soundreel.progress_timer import KINDS
+from soundreel.render.child_process import STOP_SECONDS, STOPS, ChildProcess, how_it_ended
 from soundreel.render.claims import Claims
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.puller import OnStored
-from soundreel.render.shot_process import STOP_SECONDS, STOPS, Done, Failed, Job, Stored
+from soundreel.render.shot_process import Done, Failed, Job, Stored
 from soundreel.render.work_folder import WorkFolder
 from soundreel.request import WorkOptions
 from soundreel.types import CancelFlag, Plan, Progress, Report, Stage
 
 LOOK_SECONDS: Final = 0.2
 """Between two looks whether to stop."""
-
-PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from soundreel.render.shot_process import main; main()"
-"""Modules are looked for where this process looks, and not in whatever folder is the current one."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,14 @@ def render_shots(
     progress = SharedProgress(plan, clips.missing(), report)
     report(Progress(stage=Stage.LOAD, what=f"{len(jobs)} processes"))
     processes = ShotProcesses(jobs, _names(work.render))
+
+    def see(indices: Iterable[int]) -> None:
+        """Clips that are on the disk by now."""
+        for clip in [plan.clips[index] for index in indices]:
+            clips.look_again([clip])
+            progress.is_stored(clip.index)
+            on_stored(clip, stop.check)
+
     try:
         with processes:
             while clips.missing():
@@ -66,10 +69,9 @@ def render_shots(
                 if isinstance(message, Progress):
                     progress(message)
                 elif isinstance(message, Stored):
-                    clip = plan.clips[message.index]
-                    clips.look_again([clip])
-                    progress.is_stored(message.index)
-                    on_stored(clip, stop.check)
+                    see([message.index])
+                elif isinstance(message, Done):
+                    see(clips.missing())  # what one has stored that was killed before it could say so
     finally:
         clips.look_again([plan.clips[index] for index in clips.missing()])  # what was stored last, and not told of
         Claims(work.folder).remove_those_of_the_dead()
@@ -101,7 +103,7 @@ class ShotProcesses:
 
     def __init__(self, jobs: Sequence[Job], names: Sequence[str]) -> None:
         self._jobs, self._names = jobs, names
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[ChildProcess] = []
         self._listeners: list[threading.Thread] = []
         self._messages: SimpleQueue[tuple[int, object]] = SimpleQueue()
         self._running: set[int] = set()
@@ -136,12 +138,8 @@ class ShotProcesses:
         return message
 
     def _how_it_ended(self, number: int) -> str:
-        code = self._processes[number].wait()
         name = f"process {number + 1} of {len(self._jobs)} ({self._names[number]})"
-        if code >= 0:
-            return f"{name} ended with status {code}"
-        why = " (the system does so where memory runs out)" if -code == signal.SIGKILL else ""
-        return f"{name} was ended by {signal.Signals(-code).name}{why}"
+        return f"{name} {how_it_ended(self._processes[number].wait())}"
 
     def __enter__(self) -> Self:
         try:
@@ -154,26 +152,19 @@ class ShotProcesses:
         return self
 
     def _start(self, number: int, job: Job) -> None:
-        program = [sys.executable, "-c", PROGRAM.format(path=sys.path)]
         with _signals_held_back():
-            process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 - our own
+            process = ChildProcess("soundreel.render.shot_process")
         self._processes.append(process)
         self._running.add(number)
         listener = threading.Thread(target=self._listen, args=(number, process), daemon=True)
         self._listeners.append(listener)
         listener.start()
-        assert process.stdin is not None
-        try:
-            pickle.dump(job, process.stdin)
-            process.stdin.flush()
-        except BrokenPipeError:
-            return  # it has been killed already, which is heard of as of any other
+        process.say(job)  # should it have been killed already, that is heard of as of any other
 
-    def _listen(self, number: int, process: "subprocess.Popen[bytes]") -> None:
-        assert process.stdout is not None
-        with process.stdout as words, suppress(Exception):  # nothing comes any more, or half a word that is anything
+    def _listen(self, number: int, process: ChildProcess) -> None:
+        with suppress(EOFError):
             while True:
-                self._messages.put((number, pickle.load(words)))  # noqa: S301 - from a process of our own
+                self._messages.put((number, process.hear()))
         self._messages.put((number, _Ended()))
 
     def __exit__(
@@ -185,18 +176,12 @@ class ShotProcesses:
     def _end(self, *, at_once: bool = False) -> None:
         """End all of them: by themselves where they do so in time, or at once, where nothing is in their hands."""
         for process in self._processes:
-            assert process.stdin is not None
-            with suppress(OSError):  # what could not be written to one that is gone
-                process.stdin.close()
+            process.dismiss()
             if at_once:
                 process.kill()
         end = time.monotonic() + STOP_SECONDS
         for process in self._processes:
-            try:
-                process.wait(max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait(max(0.0, end - time.monotonic()))
         for listener in self._listeners:
             listener.join()
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from soundreel.errors import MediaError, SoundreelError
-from soundreel.server.processes import Pipe, Process, how_it_ended, run
+from soundreel.render.child_process import ChildProcess, Pipe, how_it_ended, run
 from soundreel.units import GIB
 
 MEMORY_BYTES: Final = 4 * GIB
@@ -49,7 +49,7 @@ class Helper:
 
     def __init__(self, *, is_limited: bool = True) -> None:
         self._is_limited = is_limited
-        self._process: Process | None = None
+        self._process: ChildProcess | None = None
         self._lock = threading.Lock()
 
     def ask(self, name: str, *arguments: Any, seconds: float, module: str = INSPECTION) -> Any:
@@ -79,9 +79,9 @@ class Helper:
             raise answer.error
         return answer.value
 
-    def _started(self) -> Process:
+    def _started(self) -> ChildProcess:
         if self._process is None or self._process.code is not None:
-            self._process = Process("soundreel.server.helper")
+            self._process = ChildProcess("soundreel.server.helper", is_apart=True)
         return self._process
 
     def close(self) -> None:
@@ -94,10 +94,10 @@ class Helper:
 
 def main() -> None:
     """The process."""
-    run(_serve)
+    run(lambda pipe, _: _serve(pipe))
 
 
-def _serve(pipe: Pipe) -> None:
+def _serve(pipe: Pipe) -> NoReturn:
     """Answer until the server is gone."""
     while True:
         question = pipe.hear()

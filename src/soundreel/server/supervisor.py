@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from soundreel.disk.processes import is_running
+from soundreel.render.child_process import ChildProcess, how_it_ended
 from soundreel.render.shot_process import Job as Share
 from soundreel.server.errors import PathHider, RefusedError, failure_of
 from soundreel.server.jobs import Job, Lease
@@ -36,7 +37,6 @@ from soundreel.server.messages import (
     Work,
 )
 from soundreel.server.placement import placed, request_of
-from soundreel.server.processes import Process, how_it_ended
 from soundreel.server.queue import Queue, still_runs
 from soundreel.server.settings import Settings, WorkerSpec
 from soundreel.server.uploads import Uploads
@@ -58,7 +58,7 @@ class Working:
     """A worker, and what it has in hand."""
 
     spec: WorkerSpec
-    process: Process | None = None
+    process: ChildProcess | None = None
     listener: threading.Thread | None = None
     number: int = 0  # of the process: what an earlier one has said is not listened to
     job: Job | None = None
@@ -310,8 +310,8 @@ class Supervisor:
     def _has_work(self, worker: Working) -> bool:
         return self._queue.has_waiting(worker.spec.engine)
 
-    def _start(self, worker: Working) -> Process:
-        process = Process("soundreel.server.worker")
+    def _start(self, worker: Working) -> ChildProcess:
+        process = ChildProcess("soundreel.server.worker", is_apart=True)
         worker.process, worker.number = process, worker.number + 1
         worker.heard = worker.idle_since = self._clock()
         arguments = (worker.spec.name, worker.number, process)
@@ -319,7 +319,7 @@ class Supervisor:
         worker.listener.start()
         return process
 
-    def _listen(self, name: str, number: int, process: Process) -> None:
+    def _listen(self, name: str, number: int, process: ChildProcess) -> None:
         with suppress(EOFError):
             while True:
                 self._inbox.put((name, number, process.hear()))

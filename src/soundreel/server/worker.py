@@ -23,6 +23,7 @@ from soundreel.disk.plain_json import read_json
 from soundreel.errors import Cancelled, SoundreelError
 from soundreel.media.mux import verify
 from soundreel.media.video import read_frames
+from soundreel.render.child_process import Pipe, end_soon, run
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.sharing import share_of
 from soundreel.request import WorkOptions
@@ -30,7 +31,6 @@ from soundreel.server.errors import failure_of
 from soundreel.server.inspection import write_jpeg
 from soundreel.server.messages import Alive, Begun, Failed, Going, Help, Helped, Made, Stop, Stopped, Work
 from soundreel.server.new_jobs import plan_summary
-from soundreel.server.processes import Pipe, end_soon, run
 from soundreel.session import Session
 from soundreel.types import CancelFlag, Progress, Result, Stage
 
@@ -48,47 +48,41 @@ PREVIEW, BEGUN, VIDEO, PARTIAL, WORK = "preview.jpg", "begun.json", "video.mp4",
 
 def main() -> None:
     """The process."""
-    run(lambda pipe: Worker(pipe).serve())
+    run(lambda pipe, stop: Worker(pipe, stop).serve())
 
 
 class Worker:
     """Does one job after the other, and can be told meanwhile to stop the one in hand."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._orders: SimpleQueue[Work | Help] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._job: str | None = None
-        self._stop = CancelFlag()
+    def __init__(self, pipe: Pipe, end: CancelFlag) -> None:
+        self._pipe, self._end = pipe, end
+        self._orders: SimpleQueue[tuple[Work | Help, CancelFlag]] = SimpleQueue()
 
-    def serve(self) -> None:
-        """Until the server is gone."""
+    def serve(self) -> int:
+        """Until the server is gone; returns the exit code."""
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         with Session() as session:
-            while True:
-                order = self._orders.get()
-                with self._lock:
-                    self._job, self._stop = order.job, CancelFlag()
+            while not self._end.is_set:
+                order, stop = self._orders.get()
                 if isinstance(order, Work):
-                    self._do(order, session)
+                    self._do(order, session, stop)
                 else:
-                    self._help(order, session)
-                with self._lock:
-                    self._job = None
+                    self._help(order, session, stop)
+        return Cancelled.exit_code
 
     def _listen(self) -> None:
+        """Hear orders, and what is to be stopped of them, be it begun or not."""
+        job, stop = "", CancelFlag()
         with suppress(EOFError):
             while True:
                 order = self._pipe.hear()
                 if isinstance(order, Work | Help):
-                    self._orders.put(order)
-                elif isinstance(order, Stop):
-                    with self._lock:
-                        if order.job == self._job:
-                            self._stop.set()
-        with self._lock:
-            self._stop.set()
+                    job, stop = order.job, CancelFlag()
+                    self._orders.put((order, stop))
+                elif isinstance(order, Stop) and order.job == job:
+                    stop.set()
+        stop.set()
         end_soon()
 
     def _beat(self) -> None:
@@ -96,10 +90,10 @@ class Worker:
             self._pipe.say(Alive())
             time.sleep(BEAT_SECONDS)
 
-    def _do(self, work: Work, session: Session) -> None:
+    def _do(self, work: Work, session: Session, stop: CancelFlag) -> None:
         try:
             make_folder(work.folder)
-            result = finished_before(work.folder) or self._render(work, session)
+            result = finished_before(work.folder) or self._render(work, session, stop)
         except Cancelled:
             self._pipe.say(Stopped(job=work.job, attempt=work.attempt))
         except Exception as error:  # noqa: BLE001 - the server is told of all of them
@@ -107,24 +101,24 @@ class Worker:
         else:
             self._pipe.say(Made(job=work.job, attempt=work.attempt, result=result))
 
-    def _help(self, order: Help, session: Session) -> None:
+    def _help(self, order: Help, session: Session, stop: CancelFlag) -> None:
         failure = None
         try:
-            session.take_part(order.share, lambda _: self._stop.check(), lambda _: None, self._stop)
+            session.take_part(order.share, lambda _: stop.check(), lambda _: None, stop)
         except Cancelled:
             pass
         except Exception as error:  # noqa: BLE001 - the server is told of all of them
             failure = failure_of(error)
         self._pipe.say(Helped(job=order.job, failure=failure))
 
-    def _render(self, work: Work, session: Session) -> dict[str, Any]:
+    def _render(self, work: Work, session: Session, stop: CancelFlag) -> dict[str, Any]:
         teller = Teller(self._pipe, work)
         result = session.generate(
             work.request,
             teller,
             on_start=teller.begin,
             work=work_options(work),
-            cancel=self._stop,
+            cancel=stop,
         )
         return result_facts(result)
 

@@ -1,4 +1,4 @@
-"""Processes of our own beside the server: started anew, never forked, told what to do by a pipe, and ended with it.
+"""Processes of our own beside this one: started anew, never forked, told what to do by a pipe, and ended with it.
 
 What goes through the pipes are pickled objects. The other end is another Python of ours, and nobody else has the pipe.
 """
@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO, Final
 
 from soundreel.errors import Cancelled
+from soundreel.types import CancelFlag
 
 STOP_SECONDS: Final = 10.0
 """That a process is given to end by itself: a pass of the model cannot be broken off."""
@@ -25,18 +27,22 @@ PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from {module} import main;
 """Modules are looked for where this process looks, and not in whatever folder is the current one."""
 
 
-class Process:
-    """A process that runs `main` of a module, as the one that started it sees it."""
+class ChildProcess:
+    """A process that runs `main` of a module, as the one that started it sees it.
 
-    def __init__(self, module: str) -> None:
+    Args:
+        is_apart: in a session of its own, so that Ctrl-C in a terminal is not heard there, and in the root folder.
+    """
+
+    def __init__(self, module: str, *, is_apart: bool = False) -> None:
         program = [sys.executable, "-c", PROGRAM.format(path=sys.path, module=module)]
         self._process = subprocess.Popen(  # noqa: S603 - our own
             program,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,
-            cwd=Path(sys.executable).anchor,
-        )  # a session of its own: Ctrl-C in a terminal is the server's to hear
+            start_new_session=is_apart,
+            cwd=Path(sys.executable).anchor if is_apart else None,
+        )
         self._lock = threading.Lock()
 
     @property
@@ -65,9 +71,8 @@ class Process:
         assert self._process.stdout is not None
         try:
             return pickle.load(self._process.stdout)  # noqa: S301 - from a process of our own
-        except EOFError:
-            raise
         except Exception as error:
+            self._process.stdout.close()
             raise EOFError from error
 
     def dismiss(self) -> None:
@@ -100,7 +105,7 @@ def how_it_ended(code: int) -> str:
 
 
 class Pipe:
-    """To the server and from it, in the process itself. Whatever else is printed there goes to standard error."""
+    """To the first process and from it, in the child itself. Whatever else is printed there goes to standard error."""
 
     def __init__(self) -> None:
         self._orders: BinaryIO = os.fdopen(os.dup(0), "rb")
@@ -112,42 +117,57 @@ class Pipe:
         self._lock = threading.Lock()
 
     def hear(self) -> Any:
-        """The next order; `EOFError` when the server is gone, or wants no more."""
+        """The next order; `EOFError` when the first process is gone, or wants no more."""
         try:
             return pickle.load(self._orders)  # noqa: S301 - from the process that started this one
         except (OSError, pickle.UnpicklingError) as error:
             raise EOFError from error
 
     def say(self, what: object) -> None:
-        """Tell the server."""
+        """Tell the first process."""
         data = pickle.dumps(what)
         with self._lock, suppress(OSError):  # it is gone: the orders end, too
             self._words.write(data)
             self._words.flush()
 
 
+def run(serve: Callable[[Pipe, CancelFlag], int]) -> None:
+    """The whole life of a child: `serve` until it is done, stopped by a signal, or the first process is gone.
+
+    `serve` returns the exit code. A signal, from whomever, sets its flag, and is a `KeyboardInterrupt` once.
+    """
+    code, stop = Cancelled.exit_code, CancelFlag()
+    with suppress(KeyboardInterrupt, Cancelled, EOFError):
+        _stop_on_signals(stop)
+        code = serve(Pipe(), stop)
+    os._exit(code)  # whatever threads and devices still wait for
+
+
 def end_soon() -> None:
-    """Stop this process as a signal would, and see to it that it ends whatever its threads and devices wait for."""
+    """Stop this child as a signal would, and see to it that it ends whatever its threads and devices wait for."""
     timer = threading.Timer(STOP_SECONDS, os._exit, [Cancelled.exit_code])
     timer.daemon = True
     timer.start()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end_where_stopped(lost: "sys.UnraisableHookArgs") -> None:
-    """A stop that lands while an object is taken down is raised nowhere: the process ends at once."""
-    if issubclass(lost.exc_type, KeyboardInterrupt):
-        os._exit(Cancelled.exit_code)
-    sys.__unraisablehook__(lost)
+def _stop_on_signals(stop: CancelFlag) -> None:
+    """Ctrl-C comes to all processes of a terminal; signals that came while this one started have been held back."""
 
+    def hear(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        is_first = not stop.is_set
+        stop.set()
+        if is_first:
+            raise KeyboardInterrupt
 
-def run(serve: Callable[[Pipe], object]) -> None:
-    """The whole life of a process: `serve` until it is done, stopped by a signal, or the server is gone."""
-    code = Cancelled.exit_code
-    sys.unraisablehook = _end_where_stopped
-    with suppress(KeyboardInterrupt, EOFError):
-        for number in STOPS:
-            signal.signal(number, signal.default_int_handler)
-        serve(Pipe())
-        code = 0
-    os._exit(code)  # whatever threads and devices still wait for
+    def lose(lost: "sys.UnraisableHookArgs") -> None:
+        """The one `KeyboardInterrupt` may land where an object is taken down and be raised nowhere: the flag is set."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(lost)
+
+    sys.unraisablehook = lose
+    for number in STOPS:
+        signal.signal(number, hear)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
