@@ -162,7 +162,11 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(
     small = {"audio": "tune.flac", "engine": "draft", "width": 64, "height": 64, "frames": 9}
     path = write(folder, small | {"id": "a"}, small | {"id": "b", "frames": 17}, {"id": "c"})
     words = ("--output-dir", folder / "out", "--dry-run", "--price", "2.5", "--skip-bad", "--json")
-    plan = json.loads(run_here(capsys, "batch", path, *words).out)
+    done = run_here(capsys, "batch", path, *words, "--progress", "json")
+    plan = json.loads(done.out)
+    assert [event["says"] for event in done.events] == [
+        "left out: line 3, audio: expected the file of the sound, or a storyboard"
+    ]
     assert (plan["rows"], plan["bad"], plan["frames"], plan["cost"]) == (3, 1, 26, 0.0)
     assert [row["frames"] for row in plan["plan"]] == [9, 17]
     assert not (folder / "out").exists()
@@ -234,16 +238,16 @@ class TestNodes:
     def test_one_that_does_not_see_the_output_folder(self, tmp_path: Path) -> None:
         token = tmp_path / "seen"
         token.write_text("secret")
-        assert look(token, "secret", "n").problem == ""
-        blind = [look(tmp_path / "not here" / "seen", "secret", "n"), look(token, "another", "n")]
+        assert look(token, "secret").problem == ""
+        blind = [look(tmp_path / "not here" / "seen", "secret"), look(token, "another")]
         assert all(about.problem for about in blind)
         with pytest.raises(InputError, match="all nodes see"):
             refuse_unfit(blind)
 
     def test_one_of_another_version(self) -> None:
-        other = About(host="old", node="n", version="soundreel 0.1.0, Python 3.11.1", device="cpu")
+        other = About(host="old", version="soundreel 0.1.0, Python 3.11.1")
         with pytest.raises(EngineError, match=r"old has soundreel 0\.1\.0.*install the same"):
-            refuse_unfit([other, About(host="here", node="m", version=VERSIONS, device="cpu")])
+            refuse_unfit([other, About(host="here", version=VERSIONS)])
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
