@@ -91,6 +91,11 @@ class TestRows:
         assert row.request.shots
         assert (row.request.engine, row.request.window.frames) == (EngineName.DRAFT, 9)
 
+    def test_one_that_is_null_is_none_and_a_sound_may_be_that_of_all(self, folder: Path) -> None:
+        defaults = {"audio": folder / "tune.flac"}
+        (row,) = rows_of(write(folder, {"id": "a", "storyboard": None}), **defaults)
+        assert row.request.audio == defaults["audio"]
+
     def test_rows_without_an_id_have_the_same_one_again(self, folder: Path) -> None:
         path = write(folder, {"audio": "tune.flac"}, {"audio": "tune.flac", "seed": 1})
         ids = [row.id for row in rows_of(path)]
@@ -103,9 +108,13 @@ WRONG = [
     ({"audio": "tune.flac", "steps": 0, "crf": 99}, ["line 1, steps: ", "line 1, crf: "]),
     ({"audio": "no.flac"}, ["line 1, audio: no such sound"]),
     ({}, ["line 1, audio: expected the file of the sound"]),
+    ({"storyboard": 4}, ["line 1, storyboard: storyboard is 4"]),
+    ({"storyboard": None}, ["line 1, audio: expected the file of the sound"]),
     ({"audio": "tune.flac", "stepz": 4}, ["line 1, stepz: there is no such field: is steps meant?"]),
+    ({"audio": "tune.flac", "output_dirr": "x"}, ["line 1, output_dirr: there is no such field"]),
     ({"audio": "tune.flac", "output.path": "x.mp4"}, ["line 1, output.path: a video is called by its row's id"]),
     ({"audio": "tune.flac", "id": "../x"}, ["line 1, id: '../x' is no name of a file"]),
+    ({"audio": "tune.flac", "id": "\ud800"}, ["line 1, id: "]),
     ({"audio": "tune.flac", "id": "x.partial"}, ["line 1, id: 'x.partial': what ends in .partial"]),
     ({"audio": "tune.flac", "id": "é" * 101}, ["line 1, id: it has 202 bytes"]),
     ({"audio": "tune.flac", "id": ["x"]}, ["line 1, id: expected a text"]),
@@ -134,6 +143,14 @@ def test_every_bad_row_is_told_and_nothing_is_begun(folder: Path, capsys: pytest
     told = [line[:8] for line in done.err.splitlines()]
     assert told[1:] == ["  line 2", "  line 3", "  line 4"], "each in a line of its own"
     assert not (folder / "out").exists()
+
+
+def test_a_single_mistake_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_here(capsys, "batch", write(folder, {"id": "b"}))
+    (line,) = done.err.splitlines()
+    assert line.endswith(
+        ", line 1, audio: expected the file of the sound, or a storyboard (--skip-bad leaves this row out)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -124,14 +124,20 @@ def check(
         else:
             rows.add(found)
     if problems and not skip_bad:
-        raise InputError(
-            f"manifest {manifest!r} has {len(problems)} mistakes (--skip-bad leaves these rows out):", details=problems
-        )
+        raise _refusal(manifest, problems)
     if not total:
         raise InputError(f"manifest {manifest!r} has no rows")
     for says in problems:
         tell(f"left out: {says}")
     return Totals(total=total - bad, done=done, bad=bad)
+
+
+def _refusal(manifest: str, problems: list[str]) -> InputError:
+    if len(problems) == 1:
+        return InputError(f"manifest {manifest!r}, {problems[0]} (--skip-bad leaves this row out)")
+    return InputError(
+        f"manifest {manifest!r} has {len(problems)} mistakes (--skip-bad leaves these rows out):", details=problems
+    )
 
 
 @contextmanager
