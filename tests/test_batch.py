@@ -15,6 +15,7 @@ import pytest
 from command import HANGS_SECONDS, start
 from conftest import EXAMPLES
 from draft_renders import frames_of
+from event_schema import OF_A_BATCH, kinds_of
 
 pytest.importorskip("ray", reason="the packages of soundreel[batch] are not here")
 
@@ -112,6 +113,7 @@ def test_killed_workers_and_a_killed_driver_leave_every_video_once_and_whole(tmp
     second = start(*words)
     _, told = second.communicate(timeout=HANGS_SECONDS)
     assert second.returncode == 0, told
+    assert kinds_of(map(json.loads, told.splitlines())) == OF_A_BATCH - {"remark"}
     lines = results_of(output)
     assert Counter(line["id"] for line in lines) == Counter(row["id"] for row in rows)
     assert all(line["state"] in {"made", "found"} for line in lines)

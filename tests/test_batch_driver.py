@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from conftest import EXAMPLES
+from event_schema import OF_A_BATCH, kinds_of
+from soundreel.batch import driver
 from soundreel.batch.actors import VERSIONS, About, Outcome
 from soundreel.batch.cluster import Actor
-from soundreel.batch.driver import Driver
+from soundreel.batch.driver import Driver, Listener
 from soundreel.batch.manifest import Row, read_manifest
 from soundreel.batch.results import FAILED, MADE, Results, RowResult
 from soundreel.batch.rows import Rows
+from soundreel.cli.batch_display import BatchEvents, Totals
 
 
 class LostError(Exception):
@@ -84,7 +87,7 @@ class Heard:
 
 
 def host(name: str, **fields: str) -> About:
-    return About(**{"host": name, "node": name, "version": VERSIONS, "device": "cpu"} | fields)
+    return About(**{"host": name, "version": VERSIONS, "device": "cpu"} | fields)
 
 
 def outcome(row: Row, tries: int, state: str = MADE, **fields: Any) -> Outcome:
@@ -93,24 +96,30 @@ def outcome(row: Row, tries: int, state: str = MADE, **fields: Any) -> Outcome:
     return Outcome(result=result, **fields)
 
 
-def drive(folder: Path, answer: Answer, *hosts: About, count: int = 6) -> tuple[Heard, Driver]:
-    """Let rows be rendered, three tries each."""
+def drive(folder: Path, answer: Answer, *hosts: About) -> tuple[Heard, Driver]:
+    """Let six rows be rendered, three tries each."""
+    heard = Heard()
+    done = drive_for(heard, folder, answer, *hosts)
+    written = [json.loads(line)["id"] for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert sorted(written) == sorted(heard.rows) == [f"r{k}" for k in range(6)]
+    return heard, done
+
+
+def drive_for(listener: Listener, folder: Path, answer: Answer, *hosts: About) -> Driver:
+    """The same, with a listener of the test's own."""
     path = folder / "rows.jsonl"
     sound = str(EXAMPLES / "tune.flac")
-    lines = [{"id": f"r{k}", "audio": sound, "engine": "draft", "seed": k} for k in range(count)]
+    lines = [{"id": f"r{k}", "audio": sound, "engine": "draft", "seed": k} for k in range(6)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    heard = Heard()
     with Rows() as rows, Results(folder) as results:
         for row in read_manifest(path):
             assert isinstance(row, Row)
             rows.add(row)
         results.open(())
         cluster: Any = FakeCluster(answer, hosts)
-        driver = Driver(cluster, rows, results, heard, tries=3)
-        driver.run(total=count, done=0)
-    written = [json.loads(line)["id"] for line in (folder / "results.jsonl").read_text().splitlines()]
-    assert sorted(written) == sorted(heard.rows) == [f"r{k}" for k in range(count)]
-    return heard, driver
+        done = Driver(cluster, rows, results, listener, tries=3)
+        done.run(total=6, done=0)
+    return done
 
 
 def test_a_row_that_kills_its_actors_fails_after_its_tries_and_the_others_go_on(tmp_path: Path) -> None:
@@ -122,12 +131,12 @@ def test_a_row_that_kills_its_actors_fails_after_its_tries_and_the_others_go_on(
         tries.append(number)
         return LostError("the worker died")
 
-    heard, driver = drive(tmp_path, answer, host("a"), host("b"))
+    heard, done = drive(tmp_path, answer, host("a"), host("b"))
     assert tries == [1, 2, 3]
     assert (heard.rows["r2"].state, heard.rows["r2"].tries) == (FAILED, 3)
     assert "the worker died" in (heard.rows["r2"].reason or "")
     assert {result.state for name, result in heard.rows.items() if name != "r2"} == {MADE}
-    assert driver.first_failure == 5
+    assert done.first_failure == 5
 
 
 def test_what_would_come_again_is_not_tried_again(tmp_path: Path) -> None:
@@ -143,12 +152,12 @@ def test_a_machine_whose_disk_is_full_takes_no_more_rows_and_others_take_them(tm
         is_full = name == "full"
         return outcome(row, number, FAILED if is_full else MADE, may_try_again=is_full, is_full=is_full)
 
-    heard, driver = drive(tmp_path, answer, host("full"), host("free"))
+    heard, done = drive(tmp_path, answer, host("full"), host("free"))
     assert asked.count("full") == 1
     assert {result.state for result in heard.rows.values()} == {MADE}
     assert len(heard.remarks) == 1
     assert "full" in heard.remarks[0]
-    assert driver.first_failure == 0
+    assert done.first_failure == 0
 
 
 @pytest.mark.parametrize("fields", [{"version": "soundreel 0.1.0"}, {"problem": "does not see '/out'"}])
@@ -165,8 +174,28 @@ def test_a_node_that_comes_later_is_looked_at_like_the_first(tmp_path: Path, fie
 
 
 def test_where_no_machine_is_right_every_row_fails_with_the_reason(tmp_path: Path) -> None:
-    heard, driver = drive(
+    heard, done = drive(
         tmp_path, lambda _, row, number: outcome(row, number), host("odd", problem="does not see '/out'")
     )
     assert {(result.state, result.reason) for result in heard.rows.values()} == {(FAILED, "does not see '/out'")}
-    assert driver.first_failure == 5
+    assert done.first_failure == 5
+
+
+def test_all_that_programs_are_told_is_as_the_schema_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(name: str, row: Row, number: int) -> Outcome:
+        is_full = name == "full"
+        state = FAILED if is_full or row.id == "r3" else MADE
+        return outcome(row, number, state, may_try_again=is_full, is_full=is_full)
+
+    monkeypatch.setattr(driver, "LOOK_SECONDS", 0.0)
+    hosts = host("full"), host("free"), host("free, too")
+    with BatchEvents(names_paths=False) as shown:
+        shown.begin(Totals(total=6, done=0, bad=0), hosts)
+        drive_for(shown, tmp_path, answer, *hosts)
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert kinds_of(told) == OF_A_BATCH
+    assert {event["state"] for event in told if event["event"] == "row"} == {MADE, FAILED}
+    assert any(event["under_way"] for event in told if event["event"] == "standing")
+    assert told[-1] == told[-1] | {"event": "end", "made": 5, "failed": 1}

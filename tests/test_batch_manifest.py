@@ -91,6 +91,11 @@ class TestRows:
         assert row.request.shots
         assert (row.request.engine, row.request.window.frames) == (EngineName.DRAFT, 9)
 
+    def test_one_that_is_null_is_none_and_a_sound_may_be_that_of_all(self, folder: Path) -> None:
+        defaults = {"audio": folder / "tune.flac"}
+        (row,) = rows_of(write(folder, {"id": "a", "storyboard": None}), **defaults)
+        assert row.request.audio == defaults["audio"]
+
     def test_rows_without_an_id_have_the_same_one_again(self, folder: Path) -> None:
         path = write(folder, {"audio": "tune.flac"}, {"audio": "tune.flac", "seed": 1})
         ids = [row.id for row in rows_of(path)]
@@ -103,9 +108,13 @@ WRONG = [
     ({"audio": "tune.flac", "steps": 0, "crf": 99}, ["line 1, steps: ", "line 1, crf: "]),
     ({"audio": "no.flac"}, ["line 1, audio: no such sound"]),
     ({}, ["line 1, audio: expected the file of the sound"]),
+    ({"storyboard": 4}, ["line 1, storyboard: storyboard is 4"]),
+    ({"storyboard": None}, ["line 1, audio: expected the file of the sound"]),
     ({"audio": "tune.flac", "stepz": 4}, ["line 1, stepz: there is no such field: is steps meant?"]),
+    ({"audio": "tune.flac", "output_dirr": "x"}, ["line 1, output_dirr: there is no such field"]),
     ({"audio": "tune.flac", "output.path": "x.mp4"}, ["line 1, output.path: a video is called by its row's id"]),
     ({"audio": "tune.flac", "id": "../x"}, ["line 1, id: '../x' is no name of a file"]),
+    ({"audio": "tune.flac", "id": "\ud800"}, ["line 1, id: "]),
     ({"audio": "tune.flac", "id": "x.partial"}, ["line 1, id: 'x.partial': what ends in .partial"]),
     ({"audio": "tune.flac", "id": "é" * 101}, ["line 1, id: it has 202 bytes"]),
     ({"audio": "tune.flac", "id": ["x"]}, ["line 1, id: expected a text"]),
@@ -136,6 +145,14 @@ def test_every_bad_row_is_told_and_nothing_is_begun(folder: Path, capsys: pytest
     assert not (folder / "out").exists()
 
 
+def test_a_single_mistake_is_told_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = run_here(capsys, "batch", write(folder, {"id": "b"}))
+    (line,) = done.err.splitlines()
+    assert line.endswith(
+        ", line 1, audio: expected the file of the sound, or a storyboard (--skip-bad leaves this row out)"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -162,7 +179,11 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(
     small = {"audio": "tune.flac", "engine": "draft", "width": 64, "height": 64, "frames": 9}
     path = write(folder, small | {"id": "a"}, small | {"id": "b", "frames": 17}, {"id": "c"})
     words = ("--output-dir", folder / "out", "--dry-run", "--price", "2.5", "--skip-bad", "--json")
-    plan = json.loads(run_here(capsys, "batch", path, *words).out)
+    done = run_here(capsys, "batch", path, *words, "--progress", "json")
+    plan = json.loads(done.out)
+    assert [event["says"] for event in done.events] == [
+        "left out: line 3, audio: expected the file of the sound, or a storyboard"
+    ]
     assert (plan["rows"], plan["bad"], plan["frames"], plan["cost"]) == (3, 1, 26, 0.0)
     assert [row["frames"] for row in plan["plan"]] == [9, 17]
     assert not (folder / "out").exists()
@@ -234,16 +255,16 @@ class TestNodes:
     def test_one_that_does_not_see_the_output_folder(self, tmp_path: Path) -> None:
         token = tmp_path / "seen"
         token.write_text("secret")
-        assert look(token, "secret", "n").problem == ""
-        blind = [look(tmp_path / "not here" / "seen", "secret", "n"), look(token, "another", "n")]
+        assert look(token, "secret").problem == ""
+        blind = [look(tmp_path / "not here" / "seen", "secret"), look(token, "another")]
         assert all(about.problem for about in blind)
         with pytest.raises(InputError, match="all nodes see"):
             refuse_unfit(blind)
 
     def test_one_of_another_version(self) -> None:
-        other = About(host="old", node="n", version="soundreel 0.1.0, Python 3.11.1", device="cpu")
+        other = About(host="old", version="soundreel 0.1.0, Python 3.11.1")
         with pytest.raises(EngineError, match=r"old has soundreel 0\.1\.0.*install the same"):
-            refuse_unfit([other, About(host="here", node="m", version=VERSIONS, device="cpu")])
+            refuse_unfit([other, About(host="here", version=VERSIONS)])
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])

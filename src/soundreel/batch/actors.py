@@ -50,9 +50,8 @@ class About:
     """What an actor or a node says of itself."""
 
     host: str
-    node: str  # as Ray calls it
     version: str
-    device: str
+    device: str = ""  # of an actor; a node may have several
     problem: str = ""  # why it cannot take rows
 
 
@@ -73,7 +72,7 @@ class State:
     job: Job | None = None  # for others to take shots of it; None: there are none to be taken
 
 
-def look(token: Path, secret: str, node: str, device: str = "cpu") -> About:
+def look(token: Path, secret: str, device: str = "") -> About:
     """What the machine that this runs on sees of the storage of all."""
     problem = ""
     try:
@@ -81,7 +80,7 @@ def look(token: Path, secret: str, node: str, device: str = "cpu") -> About:
             problem = f"finds another file as {str(token)!r}"
     except OSError as error:
         problem = f"does not see {str(token.parent)!r}: {error.strerror}"
-    return About(host=socket.gethostname(), node=node, version=_versions(), device=device, problem=problem)
+    return About(host=socket.gethostname(), version=_versions(), device=device, problem=problem)
 
 
 def _versions() -> str:
@@ -106,13 +105,9 @@ class Worker:
         self._session.__enter__()
         self._state = State()
 
-    def about(self, token: Path, secret: str, node: str) -> About:
+    def about(self, token: Path, secret: str) -> About:
         """What is told before the first row."""
-        return look(token, secret, node, self._device)
-
-    def pid(self) -> int:
-        """The number of its process."""
-        return os.getpid()
+        return look(token, secret, self._device)
 
     def state(self) -> State:
         """How far the row is that is under way."""

@@ -75,7 +75,7 @@ class Cluster:
             if node["Alive"]:
                 where = pin(node_id=node["NodeID"], soft=False)
                 options = task.options(num_cpus=0, scheduling_strategy=where, max_retries=0)
-                asked[options.remote(self._token, self._secret, node["NodeID"])] = node
+                asked[options.remote(self._token, self._secret)] = node
         answers = [self._answer(ref, node) for ref, node in asked.items()]
         refuse_unfit(answers)
         return answers
@@ -123,7 +123,7 @@ class Cluster:
 
     def ask_about(self, actor: Actor) -> Any:
         """A reference to what an actor says of itself, as soon as it runs."""
-        return actor.handle.about.options(max_task_retries=-1).remote(self._token, self._secret, "")
+        return actor.handle.about.options(max_task_retries=-1).remote(self._token, self._secret)
 
     @contextmanager
     def token(self) -> Iterator[None]:
@@ -139,9 +139,8 @@ class Cluster:
 
 def _with_groups(ray: Any, kind: type) -> type:
     """A class whose methods Ray runs in the thread of their group."""
-    group = {"state": TELLING, "pid": TELLING}
-    names = ("about", "render", "help", "state", "pid")
-    methods = {name: ray.method(concurrency_group=group.get(name, RENDERING))(_plain(kind, name)) for name in names}
+    group = {"about": RENDERING, "render": RENDERING, "help": RENDERING, "state": TELLING}
+    methods = {name: ray.method(concurrency_group=own)(_plain(kind, name)) for name, own in group.items()}
     return type("Worker", (kind,), methods)
 
 

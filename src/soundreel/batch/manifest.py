@@ -35,6 +35,9 @@ NOT_OF_A_ROW: Final[Mapping[str, str]] = {
 LONGEST_ID: Final = 200
 """Bytes: file systems take 255 for a name, and what is kept of a render is called by it, too."""
 
+NOT_IN_NAMES: Final = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f\ud800-\udfff]')
+"""What some file system refuses in the name of a file; surrogates stand for bytes that are no text."""
+
 DIGEST_DIGITS: Final = 8
 
 
@@ -191,7 +194,8 @@ def _row(line: int, said: Mapping[str, Any], folder: Path, defaults: Mapping[str
             problems += [(name, says) for _, says in error.problems]
     own_id = said.get(ID)
     problems += [(ID, says) for says in _wrong_with_id(own_id)]
-    if "audio" not in fields and "storyboard" not in fields and not any(place == "audio" for place, _ in problems):
+    given = {**defaults, **said}
+    if "audio" not in given and given.get("storyboard") is None:
         problems.append(("audio", "expected the file of the sound, or a storyboard"))
     if problems:
         raise RowError(*problems)
@@ -223,7 +227,8 @@ def _known(name: str) -> Field:
         raise RowError((name, NOT_OF_A_ROW[full]))
     if full in FIELDS:
         return FIELDS[full]
-    near = get_close_matches(name, [*FIELDS, *FLAT_NAMES, ID], n=1)
+    of_a_row = [short for short, meant in FLAT_NAMES.items() if meant not in NOT_OF_A_ROW]
+    near = get_close_matches(name, [*(FIELDS.keys() - NOT_OF_A_ROW.keys()), *of_a_row, ID], n=1)
     raise RowError((name, f"there is no such field{f': is {near[0]} meant?' if near else ''}"))
 
 
@@ -275,7 +280,7 @@ def _request(fields: Mapping[str, Any]) -> Request:
         owner = given.setdefault(group, {}) if group else given
         owner[leaf] = value
     try:
-        if "storyboard" not in given:
+        if given.get("storyboard") is None:
             return Request(**given)
         board = read_storyboard(given["storyboard"])
         if given.get("window", {}).keys() & {"frames", "duration", "num_clip", "full"}:
@@ -297,7 +302,7 @@ def _wrong_with_id(name: Any) -> Iterator[str]:
         return
     if not isinstance(name, str | int) or isinstance(name, bool) or not str(name):
         yield "expected a text"
-    elif re.search(r'[/\\:*?"<>|\x00-\x1f\x7f]', str(name)) or str(name)[0] in ". -" or str(name)[-1] in ". ":
+    elif NOT_IN_NAMES.search(str(name)) or str(name)[0] in ". -" or str(name)[-1] in ". ":
         yield f"{str(name)!r} is no name of a file: the video is called by it"
     elif str(name).lower().endswith(".partial"):
         yield f"{str(name)!r}: what ends in .partial is not finished yet, choose another"
@@ -307,7 +312,7 @@ def _wrong_with_id(name: Any) -> Iterator[str]:
 
 def _own_id(request: Request) -> str:
     """Of a row without an id: by its sound and all that it says, so that it is the same again."""
-    stem = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "-", Path(request.audio).stem).strip(". -") or "video"
+    stem = NOT_IN_NAMES.sub("-", Path(request.audio).stem).strip(". -") or "video"
     short = stem.encode()[: LONGEST_ID - DIGEST_DIGITS - 1].decode(errors="ignore")
     return f"{short}-{_digest(request)[:DIGEST_DIGITS]}"
 

@@ -9,7 +9,7 @@ import typer
 
 from soundreel.cli.display import DisplayOptions
 from soundreel.cli.display_options import takes_display
-from soundreel.cli.streams import report_data, say
+from soundreel.cli.streams import report_data
 from soundreel.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,22 +69,22 @@ def batch(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     """Render the rows of a manifest on all devices here, or of a Ray cluster, each once (docs/fleet.md)."""
     from soundreel.batch.manifest import parse_settings
     from soundreel.batch.rows import Rows
+    from soundreel.cli.batch_display import open_batch_display
 
     for name, number in (("--tries", tries), ("--cpus-each", cpus_each), ("--gpus-each", gpus_each), ("--cpus", cpus)):
         if number is not None and number < 1:
             raise InputError(f"{name} is {number}: expected at least 1")
     defaults, output = parse_settings(settings or []), Path(output_dir).absolute()
     _check_output(output)
+    shown = open_batch_display(display, names_paths=not as_json)
     with Rows() as rows:
-        checked = check(manifest, defaults, rows, output, skip_bad=skip_bad, tell=_teller(display))
+        checked = check(manifest, defaults, rows, output, skip_bad=skip_bad, tell=shown.remark)
         if dry_run:
             from soundreel.cli.batch_plan import show_plan
 
             show_plan(rows, checked, price=price, as_json=as_json)
             return
-        from soundreel.cli.batch_display import open_batch_display
-
-        with open_batch_display(display, names_paths=not as_json) as shown:
+        with shown:
             code = run(rows, checked, output, shown, address=address, cpus=cpus, tries=tries, keep_work=keep_work,
                        sizes=(gpus_each, cpus_each))  # fmt: skip
     if as_json:
@@ -97,10 +97,6 @@ def _check_output(output: Path) -> None:
     there = next(place for place in (output, *output.parents) if place.exists())
     if not there.is_dir():
         raise InputError(f"--output-dir is {str(output)!r}: {str(there)!r} is a file, expected a folder")
-
-
-def _teller(display: DisplayOptions) -> Callable[[str], None]:
-    return say if display.is_for_people else lambda _: None
 
 
 def check(
@@ -128,14 +124,20 @@ def check(
         else:
             rows.add(found)
     if problems and not skip_bad:
-        raise InputError(
-            f"manifest {manifest!r} has {len(problems)} mistakes (--skip-bad leaves these rows out):", details=problems
-        )
+        raise _refusal(manifest, problems)
     if not total:
         raise InputError(f"manifest {manifest!r} has no rows")
     for says in problems:
         tell(f"left out: {says}")
     return Totals(total=total - bad, done=done, bad=bad)
+
+
+def _refusal(manifest: str, problems: list[str]) -> InputError:
+    if len(problems) == 1:
+        return InputError(f"manifest {manifest!r}, {problems[0]} (--skip-bad leaves this row out)")
+    return InputError(
+        f"manifest {manifest!r} has {len(problems)} mistakes (--skip-bad leaves these rows out):", details=problems
+    )
 
 
 @contextmanager

@@ -36,7 +36,8 @@ class BatchDisplay:
     """Says nothing but the names of videos, and counts. A context manager."""
 
     def __init__(self, *, names_paths: bool) -> None:
-        self._names_paths, self._out = names_paths, sys.stdout  # which is Ray's to write to while it runs
+        self._names_paths = names_paths
+        self._out = sys.stdout  # as it is here: while Ray runs it leads nowhere (`batch.cluster.opened`)
         self._counts: dict[str, int] = {}
         self._totals = Totals(total=0, done=0, bad=0)
         self._standing: Standing | None = None
@@ -178,7 +179,8 @@ class BatchEvents(BatchDisplay):
         write_event("remark", says=says)
 
     def _say_begin(self, totals: Totals, nodes: Sequence[About]) -> None:
-        write_event("batch", **dataclasses.asdict(totals), nodes=[dataclasses.asdict(node) for node in nodes])
+        there = [{"host": node.host, "version": node.version} for node in nodes]
+        write_event("batch", **dataclasses.asdict(totals), nodes=there)
 
     def _say_row(self, result: RowResult) -> None:
         write_event("row", **dataclasses.asdict(result))
