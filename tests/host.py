@@ -20,7 +20,7 @@ def pretend_host(
     statistics.write_text(f"MemTotal:       {total // 1024} kB\nMemAvailable:   {free // 1024} kB\n")
     own.write_text(cgroups)
     for name, place in (("CGROUP_ROOT", root), ("MEMINFO", statistics), ("OWN_CGROUPS", own)):
-        patch.setattr(f"soundreel.host_memory.{name}", place)
+        patch.setattr(f"soundreel.engines.host_memory.{name}", place)
     return root, statistics
 
 

@@ -22,12 +22,12 @@ from soundreel.engines.comfyui.engine import sound_of
 from soundreel.engines.comfyui.input_files import make_input_files
 from soundreel.engines.draft.engine import DraftEngine
 from soundreel.errors import Cancelled, InputError
-from soundreel.fields import Role
 from soundreel.media.video import read_frames
 from soundreel.pipeline import generate
 from soundreel.render.fingerprint import request_parts
 from soundreel.render.prepared import ask, prepare
 from soundreel.request import Request
+from soundreel.request.fields import Role
 from soundreel.types import CancelFlag, Plan, Progress, Stage
 from soundreel.weights import voice_separator
 from starts import start_at

@@ -2,7 +2,7 @@
 
 import pytest
 
-from soundreel.durations import clock, duration, exactly, rough
+from soundreel.wording.durations import clock, duration, exactly, rough
 
 
 @pytest.mark.parametrize(

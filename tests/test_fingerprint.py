@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from soundreel.errors import InputError
-from soundreel.fields import Paths, Role, fields_of, group, option, settle, to_data
 from soundreel.pipeline import generate
 from soundreel.render.fingerprint import request_parts
 from soundreel.render.prepared import PreparedRender, ask, prepare
 from soundreel.request import Request, Server, Solver, WorkOptions
 from soundreel.request.data import from_data
+from soundreel.request.fields import Paths, Role, fields_of, group, option, settle, to_data
 
 OTHER: dict[Role, dict[str, Any]] = {
     Role.PIXELS: {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from host import pretend_host
-from soundreel.host_memory import available_memory, total_memory
+from soundreel.engines.host_memory import available_memory, total_memory
 
 GB = 10**9
 
@@ -53,5 +53,5 @@ def test_the_tightest_group_counts_in_the_older_form_too(tmp_path: Path, monkeyp
 def test_where_nothing_is_told_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, statistics = pretend_host(monkeypatch, tmp_path, total=GB)
     statistics.unlink()
-    monkeypatch.setattr("soundreel.host_memory._physical", lambda: None)
+    monkeypatch.setattr("soundreel.engines.host_memory._physical", lambda: None)
     assert (total_memory(), available_memory()) == (None, None)

@@ -11,10 +11,10 @@ import pytest
 from command import Outcome, run_here
 from media_files import write_sound
 from soundreel.cli.plan_report import describe_plan
-from soundreel.durations import duration
 from soundreel.media.mux import assemble
 from soundreel.media.video import SegmentWriter
 from soundreel.request import Request
+from soundreel.wording.durations import duration
 from weight_files import OFFICIAL, needs_golden
 
 Soundreel = Callable[..., Outcome]

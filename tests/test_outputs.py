@@ -17,10 +17,10 @@ from media_files import quick_sound, tone, write_video
 from soundreel.disk import locks
 from soundreel.disk.outputs import claimed, fitting, longest_name
 from soundreel.errors import InputError
-from soundreel.fields import fields_of
 from soundreel.media.video import probe_video
 from soundreel.pipeline import generate
 from soundreel.request import Request, files_read
+from soundreel.request.fields import fields_of
 from soundreel.types import Progress, Stage
 from test_disk import asking_until_another_tried
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from soundreel.errors import InputError
-from soundreel.fields import fields_of
 from soundreel.planning import plan
 from soundreel.request import (
     FLAT_NAMES,
@@ -39,6 +38,7 @@ from soundreel.request import (
     memory_bytes,
 )
 from soundreel.request.data import from_data
+from soundreel.request.fields import fields_of
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 
 from command import REPO
 from serving import SMALL_JOB, Server
-from soundreel.fields import fields_of
 from soundreel.request import Request
+from soundreel.request.fields import fields_of
 from soundreel.server.names import FIELDS, TEXTS, UPLOADED, kind_of
 from soundreel.server.openapi import document
 

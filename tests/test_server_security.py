@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from command import run_here
 from serving import refused
-from soundreel.cli.serve import read_token
+from soundreel.cli.commands.serve import read_token
 from soundreel.errors import InputError
 from soundreel.server.app import opened
 from soundreel.server.errors import PathHider

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soundreel.errors import InputError
-from soundreel.fields import to_data
 from soundreel.planning import chain_plan, plan
 from soundreel.request import Cut, Request, ShotRequest
 from soundreel.request.data import from_data
+from soundreel.request.fields import to_data
 from soundreel.types import Plan
 from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MODEL_FPS
 

@@ -16,7 +16,7 @@ from browsing import IS_NEEDED, Person, chromium, what_is_missing
 from command import HANGS_SECONDS, run_here, start
 from serving import LONG_JOB, Server, good, wait_for
 from soundreel import Request
-from soundreel.cli.studio import page_address, reachable
+from soundreel.cli.commands.studio import page_address, reachable
 from soundreel.media.video import read_frames
 from soundreel.server import page as page_module
 from soundreel.server.openapi import document

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from soundreel.durations import exactly
 from soundreel.errors import InputError
 from soundreel.presets import DEFAULT_FRAMES
 from soundreel.request import ClipSplit, Cut, Request, ShotRequest, Window
 from soundreel.types import Chain, Clip, Plan, Shot
 from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MAX_CLIPS, MODEL_FPS, SIZE_MULTIPLE, VAE_STRIDE
+from soundreel.wording.durations import exactly
 
 MIN_SOUND_SECONDS = 1e-6
 """Sound shorter than this, well under one sample at any rate, is taken as a rounding error."""

@@ -17,7 +17,6 @@ from soundreel.batch.results import FAILED, FOUND, MADE, RowResult, asked_of
 from soundreel.disk.digests import file_digest
 from soundreel.disk.locks import holder
 from soundreel.errors import EngineError, InputError, MediaError, SoundreelError, WeightsError
-from soundreel.fields import Paths, fields_of, replaced, to_data
 from soundreel.media.mux import verify
 from soundreel.render.plan_file import read_plan
 from soundreel.render.prepared import PreparedRender
@@ -27,6 +26,7 @@ from soundreel.render.room import NoRoomError
 from soundreel.render.sharing import share_of
 from soundreel.render.shot_process import Job
 from soundreel.request import Request, ShotRequest, WorkOptions
+from soundreel.request.fields import Paths, fields_of, replaced, to_data
 from soundreel.session import Session
 from soundreel.types import CancelFlag, Progress
 from soundreel.version import __version__

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from soundreel.disk.digests import data_digest
 from soundreel.errors import InputError, SoundreelError
-from soundreel.fields import Field, Paths, check_range, coerce, fields_of, to_data
 from soundreel.media.files import check_file, reason
 from soundreel.request import FLAT_NAMES, Request, ShotRequest, grouped
+from soundreel.request.fields import Field, Paths, check_range, coerce, fields_of, to_data
 from soundreel.storyboard import read_storyboard
 from soundreel.units import StrPath
 

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from soundreel.batch.manifest import Row
 from soundreel.disk.digests import data_digest
-from soundreel.fields import to_data
 from soundreel.request import EngineName
+from soundreel.request.fields import to_data
 
 
 @dataclass(frozen=True)

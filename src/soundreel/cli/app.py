@@ -5,20 +5,21 @@ from typing import Annotated
 import typer
 
 from soundreel import __version__
-from soundreel.cli import group, models
-from soundreel.cli.batch import batch
+from soundreel.cli import group
+from soundreel.cli.commands import models
+from soundreel.cli.commands.batch import batch
 from soundreel.cli.commands.kept_renders import clean, redo, reprint, resume, unfinished
 from soundreel.cli.commands.rendering import demo, generate
 from soundreel.cli.commands.reporting import doctor, info, plan, score, storyboard
+from soundreel.cli.commands.serve import serve
+from soundreel.cli.commands.studio import studio
 from soundreel.cli.commands.videos import interpolate, join
 from soundreel.cli.display_options import verbose_option
 from soundreel.cli.group import SoundreelGroup
 from soundreel.cli.guard import guard
 from soundreel.cli.help import HelpfulTyper
-from soundreel.cli.serve import serve
 from soundreel.cli.signals import ignore_signals
 from soundreel.cli.streams import report
-from soundreel.cli.studio import studio
 
 app = HelpfulTyper(
     cls=SoundreelGroup,

@@ -13,8 +13,8 @@ from soundreel.batch.results import FAILED, RowResult
 from soundreel.cli.display import DisplayOptions, Style, can_redraw
 from soundreel.cli.events import write_event
 from soundreel.cli.streams import answer, say
-from soundreel.durations import duration
 from soundreel.wording import visible
+from soundreel.wording.durations import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

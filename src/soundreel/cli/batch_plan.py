@@ -7,8 +7,8 @@ from soundreel.batch.manifest import Row
 from soundreel.batch.rows import Rows, group_of
 from soundreel.cli.batch_display import Totals
 from soundreel.cli.reports import Findings, show, some_of
-from soundreel.durations import duration, exactly, rough
 from soundreel.errors import SoundreelError
+from soundreel.wording.durations import duration, exactly, rough
 
 
 def show_plan(rows: Rows, totals: Totals, *, price: float | None, as_json: bool) -> None:

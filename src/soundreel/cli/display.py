@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from soundreel.cli.events import write_event
 from soundreel.cli.statements import Statement
 from soundreel.cli.streams import answer, say
-from soundreel.durations import duration
 from soundreel.types import Progress, Stage
 from soundreel.wording import visible
+from soundreel.wording.durations import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

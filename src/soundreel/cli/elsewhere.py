@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from soundreel.cli import many
+from soundreel.cli.commands.serve import read_token
 from soundreel.cli.display import DisplayOptions
-from soundreel.cli.serve import read_token
 from soundreel.cli.statements import remote_begins
 from soundreel.errors import InputError
 from soundreel.request import Request, WorkOptions

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from soundreel.example_files import PICTURE, SOUND, STORYBOARD, example_folder
+from soundreel.disk.example_files import PICTURE, SOUND, STORYBOARD, example_folder
 from soundreel.request import Output, Request, Window
 from soundreel.storyboard import read_storyboard
 

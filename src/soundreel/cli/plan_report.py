@@ -8,7 +8,6 @@ from typing import Any
 
 from soundreel import pipeline
 from soundreel.cli.reports import Findings, Rows, counted, in_brackets, some_of, what_is_shown
-from soundreel.durations import clock, duration, exactly, rough
 from soundreel.engines.base import Estimate, Prepared
 from soundreel.planning import count_tokens
 from soundreel.render.division import Schedule, schedule_of
@@ -18,6 +17,7 @@ from soundreel.request import Drive, Request
 from soundreel.types import Clip, Plan, Shot
 from soundreel.units import GIB, MODEL_FPS
 from soundreel.wording import readable_size
+from soundreel.wording.durations import clock, duration, exactly, rough
 
 CLIP_COLUMNS = ("clip", "frames", "sampled", "from s", "to s", "seed")
 SHOT_COLUMNS = ("shot", "section", "from", "length s", "cut", "clips", "seed", "time", "prompt")

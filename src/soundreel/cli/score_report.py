@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from soundreel.cli.reports import MOST_ROWS, Findings, Rows, some_of
-from soundreel.durations import clock
 from soundreel.scoring import BeatScore, DriftScore, LipsScore, Measured, Scores, ShotScores, Stretch
+from soundreel.wording.durations import clock
 
 CHANCE: Final = 0.05
 """From here on a number may be chance."""

@@ -14,7 +14,6 @@ from soundreel.analysis import Song, hear
 from soundreel.disk.durable import make_folder, write_durably
 from soundreel.disk.json_form import Form, misfit
 from soundreel.disk.outputs import Inputs, is_folder
-from soundreel.durations import duration
 from soundreel.engines.draft.stills import draft_stills
 from soundreel.errors import InputError
 from soundreel.media.audio import probe_sound
@@ -27,6 +26,7 @@ from soundreel.scoring.scored import GOOD_BEAT, GOOD_LIPS
 from soundreel.sheet import Score, SheetShot, SongSheet, draw_sheet, sound_peaks
 from soundreel.types import Check, go_on
 from soundreel.units import MODEL_FPS, StrPath
+from soundreel.wording.durations import duration
 
 STILL_HEIGHT: Final = 208
 """Pixels: twice what a sheet shows."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from soundreel.analysis import Excerpt, Section, Song, VoiceSource, hear, strongest_part
 from soundreel.cli.reports import MOST_ROWS, Findings, Rows, counted, some_of, what_is_shown
-from soundreel.durations import clock, exactly
 from soundreel.media.audio import SoundInfo, probe_sound
 from soundreel.request import Drive
 from soundreel.separation.voice_store import whole_voice
 from soundreel.units import StrPath
+from soundreel.wording.durations import clock, exactly
 
 EXCERPT_SECONDS = (5, 10, 20)
 

@@ -4,9 +4,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from soundreel.durations import duration, exactly
 from soundreel.types import Result
 from soundreel.wording import readable_size, shell_word
+from soundreel.wording.durations import duration, exactly
 
 if TYPE_CHECKING:
     from soundreel.interpolation.video import InterpolatedVideo, PreparedInterpolation

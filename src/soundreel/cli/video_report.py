@@ -7,13 +7,13 @@ from typing import Any
 
 from soundreel.cli.reports import MOST_ROWS, Findings, Rows, some_of, what_is_shown
 from soundreel.cli.score_report import score_rows
-from soundreel.durations import exactly
 from soundreel.media.video import probe_video
 from soundreel.render.colour import ColourStats
 from soundreel.render.join_record import parse_record
 from soundreel.render.recipe import parse_recipe
 from soundreel.scoring import read_scores
 from soundreel.units import StrPath
+from soundreel.wording.durations import exactly
 
 NO_RECIPE = "none: not made by soundreel, or with --no-recipe"
 

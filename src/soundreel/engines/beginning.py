@@ -14,8 +14,8 @@ from typing import Final, Self
 
 from soundreel.disk.durable import uninterrupted
 from soundreel.engines.base import Choice, imports_torch
+from soundreel.engines.host_memory import available_memory
 from soundreel.errors import SoundreelError
-from soundreel.host_memory import available_memory
 from soundreel.request import Request
 from soundreel.types import Progress, Report, Stage
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from soundreel.errors import InputError
-from soundreel.fields import without_password
+from soundreel.request.fields import without_password
 from soundreel.units import StrPath
 
 URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

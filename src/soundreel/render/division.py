@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from soundreel.engines.base import Engine, Estimate
-from soundreel.host_memory import available_memory
+from soundreel.engines.host_memory import available_memory
 from soundreel.request import Parallel, Request
 from soundreel.types import Chain, Plan
 from soundreel.wording import readable_size

@@ -14,10 +14,10 @@ from typing import Any, Final
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.driving_sound import drive_of
 from soundreel.errors import InputError
-from soundreel.fields import Field, Role, fields_of, plain
 from soundreel.media.files import check_file, reason
 from soundreel.planning import composition_seeds
 from soundreel.request import FLAT_NAMES, SEPARATED, SHOT_FIELDS, Interpolation, Request, ShotRequest
+from soundreel.request.fields import Field, Role, fields_of, plain
 from soundreel.separation.drive import VOICE
 from soundreel.types import Clip, Plan
 from soundreel.version import PIXELS_VERSION

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Container, Iterator
 
-from soundreel.fields import Field, fields_of, plain
 from soundreel.request import Request, ShotRequest
+from soundreel.request.fields import Field, fields_of, plain
 
 
 def places_in(request: Request) -> Iterator[tuple[Field, str]]:

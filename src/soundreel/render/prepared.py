@@ -11,7 +11,6 @@ from typing import Any, Final
 from soundreel import planning
 from soundreel.disk.outputs import Inputs
 from soundreel.engines.base import Choice, Engine, Identity, Prepared, check_weights, open_engine
-from soundreel.fields import Role
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
 from soundreel.media.downmix import left_out
@@ -21,6 +20,7 @@ from soundreel.render.division import Division, divide, fitting
 from soundreel.render.drive import check_drives, files_that_drive, says_of_files
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
 from soundreel.request import AvAlign, Interpolation, Request, files_read
+from soundreel.request.fields import Role
 from soundreel.storyboard.reading import noted_digest
 from soundreel.types import Check, Clip, Plan, go_on
 from soundreel.units import MODEL_FPS, StrPath

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from soundreel.engines.base import DECODED, ENCODED, OTHERWISE
 from soundreel.errors import InputError, SoundreelError
-from soundreel.fields import Paths, fields_of, to_data
 from soundreel.media.image import cover, load_image
 from soundreel.media.video import probe_video
 from soundreel.render.colour import measure
@@ -25,6 +24,7 @@ from soundreel.render.recipe_form import read_recipe_text
 from soundreel.render.remarks import made_otherwise
 from soundreel.request import FLAT_NAMES, Output, Request
 from soundreel.request.data import from_data
+from soundreel.request.fields import Paths, fields_of, to_data
 from soundreel.units import StrPath
 from soundreel.version import __version__
 

@@ -15,10 +15,10 @@ from typing import Any, Final
 from soundreel.disk.digests import data_digest, file_digest
 from soundreel.disk.state import recall_path, remember_path
 from soundreel.errors import InputError, WeightsError
-from soundreel.fields import Field, fields_of, replaced
 from soundreel.render.fingerprint import SHOTS
 from soundreel.render.prepared import PreparedRender
 from soundreel.request import FLAT_NAMES, EngineName, Request, ShotRequest, split_lora
+from soundreel.request.fields import Field, fields_of, replaced
 
 KINDS: Final = {
     "audio": "sound",

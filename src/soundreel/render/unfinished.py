@@ -11,7 +11,6 @@ from typing import Any, Final
 from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, Inputs, is_folder
 from soundreel.disk.state import is_own
 from soundreel.errors import InputError
-from soundreel.fields import Role, fields_of
 from soundreel.interpolation.video import name_before
 from soundreel.render.named_places import named_places
 from soundreel.render.naming import check_output
@@ -23,6 +22,7 @@ from soundreel.render.stored_renders import StoredRender, existing, find_renders
 from soundreel.render.work_folder import FOLDER_DIGITS, work_folder
 from soundreel.request import Interpolation, Output, Request, WorkOptions, is_storyboard
 from soundreel.request.data import from_data
+from soundreel.request.fields import Role, fields_of
 from soundreel.units import MODEL_FPS, StrPath
 from soundreel.wording import shell_word
 

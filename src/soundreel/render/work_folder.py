@@ -33,7 +33,6 @@ from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, claimed, is_folder, i
 from soundreel.disk.state import seal
 from soundreel.engines.base import Identity
 from soundreel.errors import InputError
-from soundreel.fields import Paths, to_data
 from soundreel.render import remarks
 from soundreel.render.claims import Claims
 from soundreel.render.fingerprint import folder_digest
@@ -54,6 +53,7 @@ from soundreel.render.room import check_room, disk_need
 from soundreel.render.stored_clips import StoredClips
 from soundreel.render.taking_over import take_over
 from soundreel.request import Request, WorkOptions
+from soundreel.request.fields import Paths, to_data
 from soundreel.version import __version__
 
 FOLDER_DIGITS: Final = 16

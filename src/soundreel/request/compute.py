@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from soundreel.fields import Role, option, settle, wrong
 from soundreel.request.checks import check_header, check_url
 from soundreel.request.choices import Attention, Memory, Parallel, Precision, VaePrecision
+from soundreel.request.fields import Role, option, settle, wrong
 from soundreel.request.panels import MODEL, SERVER, SPEED
 from soundreel.units import StrPath
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_origin
 
 from soundreel.errors import InputError
-from soundreel.fields import Option
 from soundreel.request import Request, grouped
+from soundreel.request.fields import Option
 
 
 def from_data(data: Any, *, leave_out: Callable[[Option], bool] = lambda _: False) -> Request:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from soundreel.fields import Role, Seconds, option, settle, wrong
 from soundreel.request.choices import AvAlign, ClipSplit, Interpolation, RefFit, Solver
+from soundreel.request.fields import Role, Seconds, option, settle, wrong
 from soundreel.request.panels import LENGTH, MODEL, OUTPUT, PICTURE, SPEED, WHAT
 from soundreel.units import (
     DEFAULT_CRF,

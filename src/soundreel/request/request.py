@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from soundreel.errors import InputError
-from soundreel.fields import Role, Seconds, fields_of, group, option, required, settle
 from soundreel.request.checks import check_lengths, check_shots, check_side
 from soundreel.request.choices import AvAlign, Drive, EngineName
 from soundreel.request.compute import Compute, Server, split_lora
+from soundreel.request.fields import Role, Seconds, fields_of, group, option, required, settle
 from soundreel.request.groups import Guide, Output, Sampling, Window
 from soundreel.request.panels import LENGTH, MODEL, PICTURE, WHAT
 from soundreel.request.shots import ShotRequest

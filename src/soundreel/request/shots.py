@@ -5,8 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from soundreel.fields import Role, Seconds, option, settle
 from soundreel.request.choices import Drive
+from soundreel.request.fields import Role, Seconds, option, settle
 from soundreel.units import MAX_SECONDS, StrPath
 
 

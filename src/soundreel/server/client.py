@@ -19,7 +19,6 @@ import httpx
 from soundreel.disk import durable
 from soundreel.disk.outputs import Inputs
 from soundreel.errors import Cancelled, EngineError, InputError, SoundreelError
-from soundreel.fields import fields_of, without_password
 from soundreel.media.files import open_file
 from soundreel.media.mux import verify
 from soundreel.render import naming
@@ -33,6 +32,7 @@ from soundreel.request import (
     files_read,
 )
 from soundreel.request.checks import check_url
+from soundreel.request.fields import fields_of, without_password
 from soundreel.server.names import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED, is_word
 from soundreel.server.remote_jobs import BusyError, error_of, made_error, plan_of, progress_of
 from soundreel.server.wire import public_fields

@@ -11,7 +11,6 @@ from soundreel import pipeline
 from soundreel.analysis import hear, strongest_part
 from soundreel.analysis.song import ENERGY_RATE, Song
 from soundreel.disk.durable import write_whole
-from soundreel.durations import rough
 from soundreel.errors import MediaError, SoundreelError
 from soundreel.media.audio import probe_sound, stream_sound
 from soundreel.media.image import load_image, probe_image
@@ -24,6 +23,7 @@ from soundreel.render.room import disk_need
 from soundreel.request import Request
 from soundreel.types import Plan
 from soundreel.units import MODEL_FPS
+from soundreel.wording.durations import rough
 
 PEAKS_RATE: Final = 20
 """Pairs of lowest and highest sample a second, where the sound is short enough for so many."""

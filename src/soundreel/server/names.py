@@ -11,8 +11,8 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
-from soundreel.fields import Field, Seconds, fields_of
 from soundreel.request import FLAT_NAMES, Request, ShotRequest
+from soundreel.request.fields import Field, Seconds, fields_of
 
 SERVERS_OWN: Final = frozenset(
     {

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from soundreel.analysis import hear
 from soundreel.errors import InputError
-from soundreel.fields import Field
 from soundreel.media.audio import probe_sound
 from soundreel.request import FLAT_NAMES, Request, ShotRequest
+from soundreel.request.fields import Field
 from soundreel.server.names import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED, is_word
 from soundreel.server.wire import make_request, public_fields
 from soundreel.storyboard import propose, read_storyboard, storyboard_text

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from soundreel.disk.digests import file_digest
+from soundreel.disk.example_files import PICTURE, SONG, example_folder
 from soundreel.engines.base import why_not_native
-from soundreel.example_files import PICTURE, SONG, example_folder
 from soundreel.request import EngineName
 from soundreel.request import Request as RenderRequest
 from soundreel.server import views

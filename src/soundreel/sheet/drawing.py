@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from soundreel.analysis.song import ENERGY_RATE
-from soundreel.durations import clock
 from soundreel.sheet.contents import SheetShot, SongSheet
 from soundreel.sheet.layout import MARGIN, WIDTH, Layout, Line
 from soundreel.sheet.peaks import PEAKS_PER_SECOND
 from soundreel.sheet.shots import LEAST_WORDS, ShotBox, draw_shot
 from soundreel.sheet.style import DIM, FAINT, GROUND, TEXT, VOICE, font, section_colour
 from soundreel.sheet.words import fitted
+from soundreel.wording.durations import clock
 
 HEAD: Final = 100
 """Pixels of the head."""

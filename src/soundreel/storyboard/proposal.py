@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 
 from soundreel.analysis import Role, Section, Song, VoiceSource
-from soundreel.durations import clock
 from soundreel.presets import DEFAULT_PROMPT
 from soundreel.request import Request, ShotRequest
 from soundreel.storyboard.lyrics import Line, lines_between
 from soundreel.storyboard.writing import Remarks
+from soundreel.wording.durations import clock
 
 LONGEST_SECONDS, SHORTEST_SECONDS = 9.0, 3.0
 """Of a shot where the song is weakest and strongest."""

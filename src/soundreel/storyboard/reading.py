@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from soundreel.analysis import Song, hear
 from soundreel.errors import InputError, SoundreelError
-from soundreel.fields import Field, check_range, coerce, fields_of
 from soundreel.media.files import check_file, reason
 from soundreel.request import FLAT_NAMES, Request, ShotRequest
+from soundreel.request.fields import Field, check_range, coerce, fields_of
 from soundreel.storyboard.lyrics import Line, lines_between, lyrics_beside, read_lyrics
 from soundreel.storyboard.places import Place, lines_of_keys
 from soundreel.units import StrPath

@@ -5,7 +5,7 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
-from soundreel.fields import Field, Seconds
+from soundreel.request.fields import Field, Seconds
 from soundreel.storyboard.reading import DEFAULTS, OWN, WORDS
 
 TIME: Final[dict[str, Any]] = {

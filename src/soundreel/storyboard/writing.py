@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from soundreel.fields import Field, fields_of, plain
 from soundreel.request import Request, ShotRequest
+from soundreel.request.fields import Field, fields_of, plain
 from soundreel.storyboard.reading import NOT_DEFAULTS, WORDS
 from soundreel.units import StrPath
 

@@ -20,8 +20,8 @@ from soundreel.engines.comfyui import answers
 from soundreel.engines.comfyui.answers import NodeClasses, PromptStatus, State
 from soundreel.engines.comfyui.failures import BusyError, FileGoneError, NoServerError, UnreachableError
 from soundreel.errors import EngineError, InputError
-from soundreel.fields import without_password
 from soundreel.request import Server
+from soundreel.request.fields import without_password
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 60.0

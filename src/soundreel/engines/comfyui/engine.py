@@ -21,6 +21,7 @@ from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.servers import ReadyServer, open_server
 from soundreel.engines.comfyui.tags import read_tags
 from soundreel.engines.comfyui.user_graph import read_workflow
+from soundreel.engines.shot_poses import missing_poses
 from soundreel.errors import EngineError, InputError, WeightsError
 from soundreel.media.audio import MODEL_SAMPLE_RATE
 from soundreel.media.image import load_image
@@ -28,7 +29,6 @@ from soundreel.media.pose import PoseMatch
 from soundreel.media.video import probe_video
 from soundreel.planning import chain_plan
 from soundreel.request import AvAlign, RefFit, Request
-from soundreel.shot_poses import missing_poses
 from soundreel.types import Carry, Chain, Check, Clip, Plan, Progress, RenderedClip, Report, go_on
 from soundreel.units import MODEL_FPS, Frames
 

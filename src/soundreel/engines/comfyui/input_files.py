@@ -16,11 +16,11 @@ from PIL import Image
 from soundreel.disk.digests import data_digest
 from soundreel.driving_sound import DrivingSound
 from soundreel.engines.comfyui.graph import InputNames, sampled_length
+from soundreel.engines.shot_poses import PoseRun, pose_runs
 from soundreel.media.audio import MODEL_SAMPLE_RATE, probe_sound, stream_sound, wav_bytes
 from soundreel.media.image import cover, load_image
 from soundreel.media.pose import pick_pictures, pose_frame_indices
 from soundreel.media.video import SegmentWriter, probe_video, read_frames
-from soundreel.shot_poses import PoseRun, pose_runs
 from soundreel.types import Check, Clip, Plan, go_on, heard
 from soundreel.units import MODEL_FPS
 

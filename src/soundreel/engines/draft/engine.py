@@ -16,12 +16,12 @@ from soundreel.engines.base import Device, Estimate, Identity, KeptBytes, Prepar
 from soundreel.engines.draft.drawing import Drawing, FrameRenderer, load_reference, style_seed
 from soundreel.engines.draft.motion import Motion, motion_from_features
 from soundreel.engines.draft.scenes import needs_song
+from soundreel.engines.host_memory import available_memory
+from soundreel.engines.shot_poses import pose_videos
 from soundreel.errors import InputError
-from soundreel.host_memory import available_memory
 from soundreel.media.files import check_file
 from soundreel.planning import composition_seeds
 from soundreel.request import Drive, Request
-from soundreel.shot_poses import pose_videos
 from soundreel.types import Check, Clip, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames, StrPath
 from soundreel.weights.lora_files import LoraSource, lora_file

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from soundreel.engines.host_memory import available_memory
 from soundreel.engines.native.device import compute_dtype, release_memory
 from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.prepared import Placement
-from soundreel.host_memory import available_memory
 from soundreel.models.block import WanS2VTransformerBlock
 from soundreel.models.layers import FusedFeedForward
 from soundreel.models.transformer import WanS2VTransformer3DModel

@@ -10,12 +10,12 @@ import torch
 from soundreel.engines.native import device as devices
 from soundreel.engines.native.cost import longest
 from soundreel.engines.native.memory_plan import VAE_STEPS
+from soundreel.engines.shot_poses import pose_videos
 from soundreel.models.attention import Kernel
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.planning import Tokens, count_tokens
 from soundreel.request import Precision, VaePrecision
-from soundreel.shot_poses import pose_videos
 from soundreel.types import Plan
 from soundreel.units import FRAMES_PER_LATENT
 from soundreel.weights.catalog import Component

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from soundreel.engines.host_memory import total_memory
 from soundreel.engines.native import device as devices
 from soundreel.engines.native.demand import Demand, Weights
 from soundreel.engines.native.memory_modes import (
@@ -21,7 +22,6 @@ from soundreel.engines.native.memory_modes import (
 )
 from soundreel.engines.native.memory_plan import Bits, Encoders, MemoryPlan
 from soundreel.errors import EngineError
-from soundreel.host_memory import total_memory
 from soundreel.request import Memory, Precision, Request, memory_bytes
 from soundreel.weights.quantized import has_float8_products
 

@@ -20,6 +20,7 @@ from soundreel.engines.native.passes import PassOptions
 from soundreel.engines.native.preview import preview_note
 from soundreel.engines.native.shared_cost import share_of
 from soundreel.engines.native.team import Team, choose_team
+from soundreel.engines.shot_poses import missing_poses, pose_videos
 from soundreel.errors import EngineError, InputError
 from soundreel.media.pose import PoseMatch
 from soundreel.media.video import probe_video
@@ -29,7 +30,6 @@ from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.presets import TURBO_SIGMAS, default_shift
 from soundreel.request import AvAlign, Precision, Request, VaePrecision
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
-from soundreel.shot_poses import missing_poses, pose_videos
 from soundreel.types import Plan
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import Outline, outline_model

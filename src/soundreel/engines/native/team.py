@@ -8,9 +8,9 @@ import torch
 from torch import distributed
 
 from soundreel.errors import EngineError, InputError
-from soundreel.fields import wrong
 from soundreel.models.devices import pick_device
 from soundreel.request import ALL_GPUS, Parallel, Request
+from soundreel.request.fields import wrong
 
 BRANCHES: Final = 2
 """Of classifier-free guidance."""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from soundreel.engines.base import IN_SMALLER_PIECES, ON_THE_CPU
+from soundreel.engines.host_memory import available_memory
 from soundreel.engines.native.network import LoadedNetwork
 from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_on_a_cpu, encode_bytes_on_a_cpu
 from soundreel.errors import EngineError
-from soundreel.host_memory import available_memory
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.kernels.compile_cache import is_new
 from soundreel.models.kernels.dispatch import convolutions, kernel_errors

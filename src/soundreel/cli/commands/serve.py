@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import platformdirs
 import typer
 
+from soundreel.cli.command_options import option
 from soundreel.cli.display_options import as_command, takes_verbosity
 from soundreel.cli.streams import say
 from soundreel.errors import EngineError, InputError
@@ -33,78 +34,74 @@ NAMED: Final = "NAME=PATH"
 PACKAGES: Final = ("starlette", "uvicorn", "python_multipart")
 
 
-def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
-
-
 def settings_of(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     data: Annotated[
         str | None, typer.Option("--data", help="Folder of the queue, uploads and videos.", show_default=False)
     ] = None,
     host: Annotated[
-        str, _option("--host", panel=WHO, text="Address to listen on; others than loopback need a token.")
+        str, option("--host", panel=WHO, help="Address to listen on; others than loopback need a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, _option("--port", panel=WHO, text="Port, 0 takes a free one (default 8765).")] = 8765,
+    port: Annotated[int, option("--port", panel=WHO, help="Port, 0 takes a free one (default 8765).")] = 8765,
     token_file: Annotated[
         str | None,
-        _option("--token-file", panel=WHO, text="File with the token that clients send; made if missing.", metavar="F"),
+        option("--token-file", panel=WHO, help="File with the token that clients send; made if missing.", metavar="F"),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        _option("--allow-host", panel=WHO, text="A name by which it may be asked, beside addresses.", metavar="NAME"),
+        option("--allow-host", panel=WHO, help="A name by which it may be asked, beside addresses.", metavar="NAME"),
     ] = None,
     engine: Annotated[
         list[EngineName] | None,
-        _option(
+        option(
             "--engine",
             panel=WHAT,
-            text="Only this one; several times if need be (default: all that can run).",
+            help="Only this one; several times if need be (default: all that can run).",
             metavar=f"[{'|'.join(name for name in EngineName)}]",
         ),
     ] = None,
     gpus: Annotated[
-        str | None, _option("--gpus", panel=WHAT, text="A worker on each: all, or which ones: 0,2.", metavar="<text>")
+        str | None, option("--gpus", panel=WHAT, help="A worker on each: all, or which ones: 0,2.", metavar="<text>")
     ] = None,
     gpus_each: Annotated[
-        int, _option("--gpus-each", panel=WHAT, text="GPUs of one worker, which divide its renders (default 1).")
+        int, option("--gpus-each", panel=WHAT, help="GPUs of one worker, which divide its renders (default 1).")
     ] = 1,
     device: Annotated[
-        str, _option("--device", panel=WHAT, text="Without --gpus: auto, cpu, cuda, cuda:1, mps.")
+        str, option("--device", panel=WHAT, help="Without --gpus: auto, cpu, cuda, cuda:1, mps.")
     ] = "auto",
-    memory: Annotated[str, _option("--memory", panel=WHAT, text="Of a GPU, as for generate (default auto).")] = "auto",
+    memory: Annotated[str, option("--memory", panel=WHAT, help="Of a GPU, as for generate (default auto).")] = "auto",
     models: Annotated[
         list[str] | None,
-        _option("--models", panel=WHAT, text="A models folder, and the name it gets.", metavar=NAMED),
+        option("--models", panel=WHAT, help="A models folder, and the name it gets.", metavar=NAMED),
     ] = None,
     lora: Annotated[
-        list[str] | None, _option("--lora", panel=WHAT, text="A LoRA, and the name it gets.", metavar=NAMED)
+        list[str] | None, option("--lora", panel=WHAT, help="A LoRA, and the name it gets.", metavar=NAMED)
     ] = None,
     workflow: Annotated[
-        list[str] | None, _option("--workflow", panel=WHAT, text="A ComfyUI graph, and its name.", metavar=NAMED)
+        list[str] | None, option("--workflow", panel=WHAT, help="A ComfyUI graph, and its name.", metavar=NAMED)
     ] = None,
     url: Annotated[
-        list[str] | None, _option("--url", panel=WHAT, text="A ComfyUI server: a worker for each.", metavar="URL")
+        list[str] | None, option("--url", panel=WHAT, help="A ComfyUI server: a worker for each.", metavar="URL")
     ] = None,
     header: Annotated[
-        list[str] | None, _option("--header", panel=WHAT, text="'Name: value' for their proxy.", metavar="<text>")
+        list[str] | None, option("--header", panel=WHAT, help="'Name: value' for their proxy.", metavar="<text>")
     ] = None,
-    drafts: Annotated[int, _option("--drafts", panel=WHAT, text="Workers that draw drafts (default 1).")] = 1,
+    drafts: Annotated[int, option("--drafts", panel=WHAT, help="Workers that draw drafts (default 1).")] = 1,
     idle: Annotated[
-        str, _option("--idle", panel=LIMITS, text="After which networks are unloaded (default 10m).", metavar="<time>")
+        str, option("--idle", panel=LIMITS, help="After which networks are unloaded (default 10m).", metavar="<time>")
     ] = "10m",
-    max_jobs: Annotated[int, _option("--max-jobs", panel=LIMITS, text="That wait (default 10000).")] = 10_000,
+    max_jobs: Annotated[int, option("--max-jobs", panel=LIMITS, help="That wait (default 10000).")] = 10_000,
     max_upload: Annotated[
-        str, _option("--max-upload", panel=LIMITS, text="Size of one file (default 2gb).", metavar="<size>")
+        str, option("--max-upload", panel=LIMITS, help="Size of one file (default 2gb).", metavar="<size>")
     ] = "2gb",
     max_stored: Annotated[
-        str, _option("--max-stored", panel=LIMITS, text="Of all uploads (default 100gb).", metavar="<size>")
+        str, option("--max-stored", panel=LIMITS, help="Of all uploads (default 100gb).", metavar="<size>")
     ] = "100gb",
-    max_seconds: Annotated[float, _option("--max-seconds", panel=LIMITS, text="Of one video (default 3600).")] = 3600.0,
+    max_seconds: Annotated[float, option("--max-seconds", panel=LIMITS, help="Of one video (default 3600).")] = 3600.0,
     max_crashes: Annotated[
-        int, _option("--max-crashes", panel=LIMITS, text="Of workers with one job, then it fails (default 2).")
+        int, option("--max-crashes", panel=LIMITS, help="Of workers with one job, then it fails (default 2).")
     ] = 2,
     keep_free: Annotated[
-        str, _option("--keep-free", panel=LIMITS, text="Room that stays on the disk (default 2gb).", metavar="<size>")
+        str, option("--keep-free", panel=LIMITS, help="Room that stays on the disk (default 2gb).", metavar="<size>")
     ] = "2gb",
 ) -> "Settings":
     """What a server is told by its options.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from soundreel.cli.command_options import option
 from soundreel.cli.display import DisplayOptions
 from soundreel.cli.display_options import takes_display
 from soundreel.cli.streams import report_data
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 WHERE, ROWS = "Where it is rendered", "Rows"
 """Panels of the help."""
-
-
-def _option(*names: str, panel: str, text: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
 @takes_display
@@ -34,35 +31,35 @@ def batch(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     ] = "output/batch",
     settings: Annotated[
         list[str] | None,
-        _option(
-            "--set", panel=ROWS, text="For rows that do not say otherwise, as output.crf=16.", metavar="FIELD=VALUE"
+        option(
+            "--set", panel=ROWS, help="For rows that do not say otherwise, as output.crf=16.", metavar="FIELD=VALUE"
         ),
     ] = None,
-    skip_bad: Annotated[bool, _option("--skip-bad", panel=ROWS, text="Leave out rows that cannot be right.")] = False,
+    skip_bad: Annotated[bool, option("--skip-bad", panel=ROWS, help="Leave out rows that cannot be right.")] = False,
     tries: Annotated[
-        int, _option("--tries", panel=ROWS, text="Of a row, while machines fail (default 3).", metavar="<int>")
+        int, option("--tries", panel=ROWS, help="Of a row, while machines fail (default 3).", metavar="<int>")
     ] = 3,
     keep_work: Annotated[
-        bool | None, _option("--keep-work/--no-keep-work", panel=ROWS, text="Keep clips, as of generate.")
+        bool | None, option("--keep-work/--no-keep-work", panel=ROWS, help="Keep clips, as of generate.")
     ] = None,
     dry_run: Annotated[
-        bool, _option("--dry-run", panel=ROWS, text="Show what it would make and take; render nothing.")
+        bool, option("--dry-run", panel=ROWS, help="Show what it would make and take; render nothing.")
     ] = False,
     price: Annotated[
-        float | None, _option("--price", panel=ROWS, text="Of an hour of a GPU, for --dry-run.", metavar="<float>")
+        float | None, option("--price", panel=ROWS, help="Of an hour of a GPU, for --dry-run.", metavar="<float>")
     ] = None,
     address: Annotated[
         str | None,
-        _option("--address", panel=WHERE, text="A Ray cluster: ray://HOST:10001, HOST:6379, auto.", metavar="ADDRESS"),
+        option("--address", panel=WHERE, help="A Ray cluster: ray://HOST:10001, HOST:6379, auto.", metavar="ADDRESS"),
     ] = None,
     cpus: Annotated[
-        int | None, _option("--cpus", panel=WHERE, text="Of this machine (default all).", metavar="<int>")
+        int | None, option("--cpus", panel=WHERE, help="Of this machine (default all).", metavar="<int>")
     ] = None,
     cpus_each: Annotated[
-        int, _option("--cpus-each", panel=WHERE, text="For a row without a GPU (default 2).", metavar="<int>")
+        int, option("--cpus-each", panel=WHERE, help="For a row without a GPU (default 2).", metavar="<int>")
     ] = 2,
     gpus_each: Annotated[
-        int, _option("--gpus-each", panel=WHERE, text="For a row that takes GPUs (default 1).", metavar="<int>")
+        int, option("--gpus-each", panel=WHERE, help="For a row that takes GPUs (default 1).", metavar="<int>")
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs, in place of names.")] = False,
 ) -> None:

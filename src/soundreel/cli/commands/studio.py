@@ -7,8 +7,8 @@ from urllib.parse import urlencode
 
 import typer
 
+from soundreel.cli.commands.serve import takes_server
 from soundreel.cli.display_options import takes_verbosity
-from soundreel.cli.serve import takes_server
 from soundreel.cli.streams import say
 from soundreel.errors import EngineError
 
