@@ -19,7 +19,7 @@ def example_folder() -> Path:
         InputError: they are not installed.
     """
     packaged = Path(str(files("soundreel"))) / "example"
-    working_copy = Path(__file__).parents[2] / "examples"
+    working_copy = packaged.parents[2] / "examples"
     for folder in (packaged, working_copy):
         if (folder / SOUND).is_file():
             return folder
