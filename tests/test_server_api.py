@@ -265,7 +265,7 @@ def test_a_job_that_fails_is_told_with_its_reason_and_names_no_path(server: Serv
     good(server.client.delete(f"/v1/videos/{job['id']}"))
     wait_for(lambda: not (server.data / "jobs" / job["id"]).exists())
     wait_for(lambda: server.client.get(f"/v1/files/{sound}").status_code == 404)
-    assert not (server.data / "uploads" / sound).exists()
+    wait_for(lambda: not (server.data / "uploads" / sound).exists())
 
 
 def test_a_key_makes_one_job_of_many_tries(server: Server, tune: Path) -> None:
