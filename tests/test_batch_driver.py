@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,10 @@ import pytest
 from conftest import EXAMPLES
 from event_schema import OF_A_BATCH, kinds_of
 from soundreel.batch import driver
-from soundreel.batch.actors import VERSIONS, About, Outcome
+from soundreel.batch.actors import VERSIONS, About, HandedBack, Outcome
 from soundreel.batch.cluster import Actor
 from soundreel.batch.driver import Driver, Listener
-from soundreel.batch.manifest import Row, read_manifest
+from soundreel.batch.manifest import Row, Work, read_manifest
 from soundreel.batch.results import FAILED, MADE, Results, RowResult
 from soundreel.batch.rows import Rows
 from soundreel.cli.batch_display import BatchEvents, Totals
@@ -41,31 +42,42 @@ def wait(refs: Sequence[Ref], **_: Any) -> tuple[list[Ref], list[Ref]]:
     return list(refs[:1]), list(refs[1:])
 
 
-Answer = Callable[[str, Row, int], Outcome | Exception]
+Answer = Callable[[str, Row, int], Outcome | HandedBack | Exception]
 """What an actor, by its host, makes of a row at a try."""
 
 
 class FakeCluster:
-    """One actor on each host."""
+    """One actor on each host; those called gpu… have one."""
 
-    has_gpus = False
     ray = SimpleNamespace(get=get, wait=wait, exceptions=SimpleNamespace(RayError=LostError, RayTaskError=KeyError))
 
     def __init__(self, answer: Answer, hosts: Sequence[About]) -> None:
-        self._answer, self._hosts, self._started = answer, hosts, 0
+        self._answer, self._hosts = answer, hosts
+        self._started: list[About] = []
+        self.handed: list[tuple[str, str, Work, bool]] = []  # host, row, what is left to do of it, is it to be left
+
+    @property
+    def has_gpus(self) -> bool:
+        return self.actors_wanted(on_gpu=True) > 0
 
     def actors_wanted(self, *, on_gpu: bool) -> int:
-        return len(self._hosts)
+        return sum(about.host.startswith("gpu") is on_gpu for about in self._hosts)
 
     def start(self, *, on_gpu: bool) -> Actor:
-        host = self._hosts[self._started].host
-        self._started += 1
-        render = SimpleNamespace(remote=lambda row, tries: Ref(self._answer(host, row, tries)))
+        free = (about for about in self._hosts if about not in self._started)
+        about = next(about for about in free if about.host.startswith("gpu") is on_gpu)
+        self._started.append(about)
+
+        def render(row: Row, tries: int, hands_on: bool) -> Ref:
+            self.handed.append((about.host, row.id, row.work, hands_on))
+            return Ref(self._answer(about.host, row, tries))
+
         state = SimpleNamespace(remote=lambda: Ref(LostError("busy")))
-        return Actor(SimpleNamespace(render=render, state=state), on_gpu=on_gpu, number=self._started)
+        handle = SimpleNamespace(render=SimpleNamespace(remote=render), state=state)
+        return Actor(handle, on_gpu=on_gpu, number=len(self._started))
 
     def ask_about(self, actor: Actor) -> Ref:
-        return Ref(self._hosts[actor.number - 1])
+        return Ref(self._started[actor.number - 1])
 
 
 class Heard:
@@ -90,9 +102,10 @@ def host(name: str, **fields: str) -> About:
     return About(**{"host": name, "version": VERSIONS, "device": "cpu"} | fields)
 
 
-def outcome(row: Row, tries: int, state: str = MADE, **fields: Any) -> Outcome:
+def outcome(row: Row, tries: int, state: str = MADE, seconds: float | None = None, **fields: Any) -> Outcome:
     code = 5 if state == FAILED else 0
-    result = RowResult(id=row.id, line=row.line, state=state, asked="", tries=tries, exit_code=code, reason="why")
+    facts: dict[str, Any] = {"id": row.id, "line": row.line, "asked": "", "tries": tries, "seconds": seconds}
+    result = RowResult(**facts, state=state, exit_code=code, reason="why")
     return Outcome(result=result, **fields)
 
 
@@ -107,18 +120,27 @@ def drive(folder: Path, answer: Answer, *hosts: About) -> tuple[Heard, Driver]:
 
 def drive_for(listener: Listener, folder: Path, answer: Answer, *hosts: About) -> Driver:
     """The same, with a listener of the test's own."""
+    return drive_rows(listener, folder, rows_of(folder, [{}] * 6), FakeCluster(answer, hosts))
+
+
+def rows_of(folder: Path, says: Sequence[dict[str, Any]]) -> list[Row]:
+    """Drafts r0, r1, …, unless a row says otherwise."""
     path = folder / "rows.jsonl"
-    sound = str(EXAMPLES / "tune.flac")
-    lines = [{"id": f"r{k}", "audio": sound, "engine": "draft", "seed": k} for k in range(6)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plain = {"audio": str(EXAMPLES / "tune.flac"), "engine": "draft"}
+    path.write_text("".join(json.dumps(plain | {"id": f"r{k}", "seed": k} | own) + "\n" for k, own in enumerate(says)))
+    found = list(read_manifest(path))
+    assert all(isinstance(row, Row) for row in found), found
+    return [row for row in found if isinstance(row, Row)]
+
+
+def drive_rows(listener: Listener, folder: Path, what: Sequence[Row], cluster: Any) -> Driver:
+    """Let rows be rendered, three tries each."""
     with Rows() as rows, Results(folder) as results:
-        for row in read_manifest(path):
-            assert isinstance(row, Row)
+        for row in what:
             rows.add(row)
         results.open(())
-        cluster: Any = FakeCluster(answer, hosts)
         done = Driver(cluster, rows, results, listener, tries=3)
-        done.run(total=6, done=0)
+        done.run(total=len(what), done=0)
     return done
 
 
@@ -199,3 +221,66 @@ def test_all_that_programs_are_told_is_as_the_schema_says(
     assert {event["state"] for event in told if event["event"] == "row"} == {MADE, FAILED}
     assert any(event["under_way"] for event in told if event["event"] == "standing")
     assert told[-1] == told[-1] | {"event": "end", "made": 5, "failed": 1}
+
+
+class TestWhoTakesWhat:
+    """A machine with a GPU, and one without."""
+
+    def test_drafts_and_prints_are_not_for_gpus_that_have_rows_to_sample(self, tmp_path: Path) -> None:
+        drafts = rows_of(tmp_path, [{}, {}, *[{"engine": "native", "device": "auto"}] * 4])
+        rows = [*drafts[:4], *(replace(row, work=Work.PRINT) for row in drafts[4:])]
+        cluster = FakeCluster(lambda _, row, number: outcome(row, number), [host("gpu"), host("other")])
+        drive_rows(Heard(), tmp_path, rows, cluster)
+        takers = {row: name for name, row, *_ in cluster.handed}
+        assert {takers["r2"], takers["r3"]} == {"gpu"}
+        assert {takers["r0"], takers["r1"]} == {"other"}
+        assert [row for name, row, *_ in cluster.handed if name == "gpu"][:2] == ["r2", "r3"]
+
+    def test_a_gpu_that_has_nothing_else_to_do_prints(self, tmp_path: Path) -> None:
+        rows = [replace(row, work=Work.PRINT) for row in rows_of(tmp_path, [{"engine": "native"}] * 3)]
+        cluster = FakeCluster(lambda _, row, number: outcome(row, number), [host("gpu"), host("other")])
+        drive_rows(Heard(), tmp_path, rows, cluster)
+        assert {name for name, *_ in cluster.handed} == {"gpu", "other"}
+
+    def test_a_row_that_cannot_be_printed_goes_to_a_gpu_and_that_is_no_try(self, tmp_path: Path) -> None:
+        def answer(_: str, row: Row, number: int) -> Outcome | HandedBack:
+            whole = replace(row, work=Work.WHOLE)
+            return HandedBack(row=whole, seconds=0.1) if row.work is Work.PRINT else outcome(row, number)
+
+        heard = Heard()
+        (row,) = rows_of(tmp_path, [{"engine": "native"}])
+        cluster = FakeCluster(answer, [host("gpu"), host("other")])
+        drive_rows(heard, tmp_path, [replace(row, work=Work.PRINT)], cluster)
+        assert [work for _, _, work, _ in cluster.handed] == [Work.PRINT, Work.WHOLE]
+        assert cluster.handed[1][0] == "gpu"
+        assert (heard.rows["r0"].state, heard.rows["r0"].tries) == (MADE, 1)
+
+    def test_gpus_leave_scores_to_others_as_long_as_they_have_something_to_sample(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def answer(_: str, row: Row, number: int) -> Outcome | HandedBack:
+            back = HandedBack(row=replace(row, work=Work.PRINT), seconds=2.0)
+            return back if row.work is Work.ANY else outcome(row, number, seconds=1.0)
+
+        monkeypatch.setattr(driver, "LOOK_SECONDS", 0.0)
+        heard = Heard()
+        rows = rows_of(tmp_path, [{"engine": "native", "score": True}] * 4)
+        cluster = FakeCluster(answer, [host("gpu"), host("other")])
+        drive_rows(heard, tmp_path, rows, cluster)
+        on_gpu = [(work, is_left) for name, _, work, is_left in cluster.handed if name == "gpu"]
+        assert on_gpu[:4] == [(Work.ANY, True)] * 4
+        assert {(work, is_left) for name, _, work, is_left in cluster.handed if name == "other"} == {
+            (Work.PRINT, False)
+        }
+        assert [result.seconds for result in heard.rows.values()] == [3.0] * 4
+
+    def test_scores_are_left_to_nobody_where_nobody_is_there_for_them(self, tmp_path: Path) -> None:
+        rows = rows_of(tmp_path, [{"engine": "native", "score": True}])
+        cluster = FakeCluster(lambda _, row, number: outcome(row, number), [host("gpu")])
+        drive_rows(Heard(), tmp_path, rows, cluster)
+        assert cluster.handed == [("gpu", "r0", Work.ANY, False)]
+
+    def test_where_no_cpu_is_left_gpus_take_all(self, tmp_path: Path) -> None:
+        cluster = FakeCluster(lambda _, row, number: outcome(row, number), [host("gpu")])
+        drive_rows(Heard(), tmp_path, rows_of(tmp_path, [{}, {"engine": "native"}]), cluster)
+        assert {row for _, row, *_ in cluster.handed} == {"r0", "r1"}

@@ -6,13 +6,14 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from soundreel.batch.manifest import Row
+from soundreel.batch.kept import to_print, to_render
+from soundreel.batch.manifest import Row, Work
 from soundreel.batch.results import FAILED, FOUND, MADE, RowResult, asked_of
 from soundreel.disk.digests import file_digest
 from soundreel.disk.locks import holder
@@ -25,14 +26,11 @@ from soundreel.render.recipe_files import in_shot
 from soundreel.render.room import NoRoomError
 from soundreel.render.sharing import share_of
 from soundreel.render.shot_process import Job
-from soundreel.request import Request, ShotRequest, WorkOptions
-from soundreel.request.fields import Paths, fields_of, replaced, to_data
+from soundreel.request import EngineName, Request, ShotRequest, WorkOptions
+from soundreel.request.fields import Paths, fields_of, to_data
 from soundreel.session import Session
-from soundreel.types import CancelFlag, Progress
+from soundreel.types import CancelFlag, Progress, Stage
 from soundreel.version import __version__
-
-WORK: Final = ".soundreel"
-DIGITS: Final = 8
 
 LOCK_SECONDS: Final = 600.0
 """That an actor waits for another process to let a row's work folder go: those of a driver that is gone end soon."""
@@ -41,6 +39,9 @@ LOOK_SECONDS: Final = 0.2
 
 COMES_AGAIN: Final = (InputError, MediaError, WeightsError)
 """Errors that another try would meet again, except for a full disk."""
+
+CANNOT_PRINT: Final = (InputError, WeightsError, EngineError)
+"""What a render is refused with of which only the printing was thought to be left."""
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -62,6 +63,18 @@ class Outcome:
     result: RowResult
     may_try_again: bool = False
     is_full: bool = False  # the disk of this machine has no room
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedBack:
+    """A row that is to be handed out again, for what is left to do of it."""
+
+    row: Row
+    seconds: float  # that were spent on it
+
+
+class _SampledError(Exception):
+    """All pictures are there, and who prints them is another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +113,7 @@ class Worker:
     """
 
     def __init__(self, output: Path, keep_work: bool | None, gpus: float) -> None:
-        self._output, self._keep_work, self._gpus = output, keep_work, gpus
+        self.output, self._keep_work, self._gpus = output, keep_work, gpus
         self._session = Session()
         self._session.__enter__()
         self._state = State()
@@ -113,17 +126,27 @@ class Worker:
         """How far the row is that is under way."""
         return self._state
 
-    def render(self, row: Row, tries: int) -> Outcome:
-        """Make a row's video, or find it; errors are part of the answer."""
+    def render(self, row: Row, tries: int, hands_on: bool = False) -> Outcome | HandedBack:
+        """Make a row's video, or find it; errors are part of the answer.
+
+        Args:
+            hands_on: leave it to another process to score and write the video, once all its pictures are there.
+        """
         begun = time.monotonic()
         self._state = State()
         facts: dict[str, Any] = {"id": row.id, "line": row.line, "tries": tries, "device": self._device}
         facts |= {"host": socket.gethostname()}
         try:
             facts["asked"] = asked_of(row)
-            _wait_for(self._folder(row))
-            facts |= self._found(row) or self._made(row)
+            _wait_for(row.work_folder(self.output))
+            facts |= self._found(row) or self._made(row, hands_on=hands_on)
             return Outcome(result=RowResult(**facts, seconds=round(time.monotonic() - begun, 3)))
+        except _SampledError:
+            return HandedBack(row=replace(row, work=Work.PRINT), seconds=time.monotonic() - begun)
+        except CANNOT_PRINT as error:
+            if row.work is Work.PRINT and not _causes(error):
+                return HandedBack(row=replace(row, work=Work.WHOLE), seconds=time.monotonic() - begun)
+            return _failed(row, error, facts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other rows are not to blame
             return _failed(row, error, facts)
         finally:
@@ -138,14 +161,9 @@ class Worker:
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         return f"cuda:{gpus}" if self._gpus and gpus else "cpu"
 
-    def _folder(self, row: Row) -> Path:
-        """Where the clips of a row are kept while it is rendered, on whichever machine."""
-        return self._output / WORK / f"{row.id}-{row.digest[:DIGITS]}"
-
     def _found(self, row: Row) -> dict[str, Any] | None:
         """What an earlier driver has had made and could not note any more."""
-        path = self._output / f"{row.id}.mp4"
-        folder = self._folder(row)
+        path, folder = row.video(self.output), row.work_folder(self.output)
         if not path.exists() or (folder.exists() and not (read_plan(folder) or {}).get("finished")):
             return None  # what is left of a render that was killed is tidied up by going on with it
         if not was_made_by(path, row.request):
@@ -153,27 +171,29 @@ class Worker:
         recipe = read_recipe(path)
         return {"state": FOUND, "path": str(path), "bytes": path.stat().st_size} | _of_recipe(recipe)
 
-    def _made(self, row: Row) -> dict[str, Any]:
-        path = self._output / f"{row.id}.mp4"
-        folder = self._folder(row)
-        request = replaced(row.request, "output.path", path)
-        if self._gpus > 1 and request.compute.gpus is None:
-            request = request.replace(gpus="all")
+    def _made(self, row: Row, *, hands_on: bool) -> dict[str, Any]:
+        request, work = self._asked(row)
+        facts = {"state": MADE, "printed_again": False}
 
         def begin(render: PreparedRender) -> None:
-            is_divided = render.division.is_divided or len(render.plan.shots) == 1 or render.is_printed_again
-            self._state = State(job=None if is_divided else share_of(render, folder))
+            facts["printed_again"] = render.is_printed_again
+            is_whole = render.division.is_divided or len(render.plan.chains) == 1 or render.is_printed_again
+            self._state = State(job=None if is_whole else share_of(render, row.work_folder(self.output)))
 
         def hear(progress: Progress) -> None:
             self._state = State(share=progress.share, job=self._state.job)
+            if hands_on and progress.stage is Stage.WRITE:
+                raise _SampledError
 
-        made = self._session.generate(
-            request,
-            hear,
-            on_start=begin,
-            work=WorkOptions(work_dir=folder, keep_work=self._keep_work, is_shared=True),
-        )
-        return {"state": MADE, "path": str(made.path), "bytes": made.path.stat().st_size} | _of_recipe(made.recipe)
+        made = self._session.generate(request, hear, on_start=begin, work=work)
+        return facts | {"path": str(made.path), "bytes": made.path.stat().st_size} | _of_recipe(made.recipe)
+
+    def _asked(self, row: Row) -> tuple[Request, WorkOptions]:
+        """What is asked of the session for a row."""
+        request, work = to_print(row, self.output) if row.work is Work.PRINT else to_render(row, self.output)
+        if self._gpus > 1 and request.compute.gpus is None:
+            request = request.replace(gpus="all")
+        return request, replace(work, keep_work=self._keep_work, is_shared=True)
 
 
 def _of_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +208,7 @@ def _of_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def _failed(row: Row, error: Exception, facts: Mapping[str, Any]) -> Outcome:
     known = isinstance(error, SoundreelError)
     reason = "; ".join([str(error) if known else f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-    causes = [cause for cause in _chain(error) if isinstance(cause, OSError)]
+    causes = _causes(error)
     is_full = isinstance(error, NoRoomError) or any(cause.errno in FULL for cause in causes)
     result = RowResult(
         **{"asked": row.digest, **facts},
@@ -200,10 +220,13 @@ def _failed(row: Row, error: Exception, facts: Mapping[str, Any]) -> Outcome:
     return Outcome(result=result, may_try_again=is_full or not comes_again, is_full=is_full)
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> list[OSError]:
+    """What the system has said: a machine or its disk may be at fault, and another one may not."""
+    found = []
     while error is not None:
-        yield error
+        found += [error] if isinstance(error, OSError) else []
         error = error.__cause__ or error.__context__
+    return found
 
 
 def _wait_for(folder: Path) -> None:
@@ -220,6 +243,8 @@ def was_made_by(video: Path, request: Request) -> bool:
     with suppress(SoundreelError, OSError, KeyError, TypeError, ValueError):
         recipe = read_recipe(video)
         verify(video, frames=recipe["frames"], fps=recipe["fps"], sound=True)
+        if request.engine is EngineName.AUTO:  # a print names the one that has rendered it
+            request = request.replace(engine=recipe["request"]["engine"])
         return _said(recipe["request"]) == _said(_public(request)) and _has_files(recipe["inputs"], request)
     return False
 

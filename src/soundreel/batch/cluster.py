@@ -12,8 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from soundreel.batch.actors import VERSIONS, WORK, About, Worker, look
+from soundreel.batch.actors import VERSIONS, About, Worker, look
 from soundreel.disk.durable import make_folder, write_text
+from soundreel.disk.outputs import WORK_FOLDER
 from soundreel.errors import EngineError, InputError
 
 INSTALL: Final = "pip install '.[batch]' in a clone of soundreel"
@@ -58,7 +59,7 @@ class Cluster:
     def __init__(self, ray: Any, output: Path, sizes: Sizes, keep_work: bool | None) -> None:
         self.ray, self._output, self._sizes, self._keep_work = ray, output, sizes, keep_work
         self._secret = secrets.token_hex(16)
-        self._token = output / WORK / "batch" / "seen"
+        self._token = own_folder(output) / "seen"
         self._number = 0
 
     def check_nodes(self) -> list[About]:
@@ -94,12 +95,13 @@ class Cluster:
         return answer
 
     def actors_wanted(self, *, on_gpu: bool) -> int:
-        """How many have room on the nodes that there are now."""
+        """How many have room on the nodes that there are now; where there is no GPU, at least one that takes none."""
         there = self.ray.cluster_resources()
+        with_gpus = int(there.get("GPU", 0)) // self._sizes.gpus
         if on_gpu:
-            return int(there.get("GPU", 0)) // self._sizes.gpus
-        taken = int(there.get("GPU", 0)) // self._sizes.gpus  # each of those has a CPU, too
-        return max(1, (int(there.get("CPU", 1)) - taken) // self._sizes.cpus)
+            return with_gpus
+        free = int(there.get("CPU", 1)) - with_gpus  # each of those has a CPU, too
+        return max(0 if with_gpus else 1, free // self._sizes.cpus)
 
     @property
     def has_gpus(self) -> bool:
@@ -152,6 +154,11 @@ def _plain(kind: type, name: str) -> Any:
 
     method.__name__ = name
     return method
+
+
+def own_folder(output: Path) -> Path:
+    """Of the batch itself, in the folder of the videos: its lock, and the file that all nodes are to see."""
+    return output / WORK_FOLDER / ".batch"  # no id begins with a dot
 
 
 def refuse_unfit(answers: Sequence[About]) -> None:

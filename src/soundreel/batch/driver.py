@@ -3,12 +3,12 @@
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from soundreel.batch.actors import VERSIONS, About, Outcome, State
+from soundreel.batch.actors import VERSIONS, About, HandedBack, Outcome, State
 from soundreel.batch.cluster import Actor, Cluster, first_line
-from soundreel.batch.manifest import Row
+from soundreel.batch.manifest import Row, Work
 from soundreel.batch.results import FAILED, MADE, Results, RowResult
 from soundreel.batch.rows import Group, Rows, group_of
 from soundreel.errors import EngineError
@@ -71,6 +71,7 @@ class Driver:
         self._ray, self._most_tries = cluster.ray, tries
         self._total = self._done = self._failed = self._frames = self._ended = 0
         self._tries: dict[str, int] = {}  # of rows that are tried again
+        self._spent: dict[str, float] = {}  # seconds, on rows that were handed back
         self._starting: dict[Any, Actor] = {}  # by the reference to what it says of itself
         self._going: dict[Any, _Try] = {}  # by the reference to what comes of it
         self._idle: list[Actor] = []
@@ -78,6 +79,7 @@ class Driver:
         self._last: dict[int, Group] = {}  # what an actor has loaded, by its number
         self._helped: set[tuple[int, str]] = set()  # actors and rows
         self._has_gpus = False  # once it has: a GPU that was lost is waited for, and no CPU does its work
+        self._has_cpus = True  # beside those of GPUs
         self._why_aside = "no device took a row"
         self._begun = self._looked = self._ran = time.monotonic()
         self.first_failure = 0  # its exit code
@@ -118,6 +120,7 @@ class Driver:
     def _add_actors(self) -> None:
         """As many as there is room for, and no more than there are rows."""
         self._has_gpus = self._has_gpus or self._cluster.has_gpus
+        self._has_cpus = self._cluster.actors_wanted(on_gpu=False) > 0
         for on_gpu in (True, False) if self._has_gpus else (False,):
             there = [actor for actor in self._actors() if actor.on_gpu is on_gpu]
             busy = sum(actor.on_gpu is on_gpu for actor in (going.actor for going in self._going.values()))
@@ -129,8 +132,8 @@ class Driver:
         return [*self._starting.values(), *(going.actor for going in self._going.values()), *self._idle, *self._aside]
 
     def _takes(self, on_gpu: bool) -> bool | None:
-        """Which rows such an actor takes (`Rows.take`): without any GPU all are done on CPUs."""
-        return on_gpu if self._has_gpus else None
+        """Which rows such an actor takes (`Rows.take`): all, where there are only devices of its kind."""
+        return on_gpu if self._has_gpus and self._has_cpus else None
 
     def _begin(self, actor: Actor) -> None:
         """Wait for an actor to run, for the first time or again."""
@@ -178,7 +181,8 @@ class Driver:
             row = self._rows.take(on_gpu=self._takes(actor.on_gpu), last=self._last.get(actor.number))
             if row is not None:
                 self._last[actor.number] = group_of(row)
-                ref = actor.handle.render.remote(row, self._tries.get(row.id, 0) + 1)
+                hands_on = actor.on_gpu and self._has_cpus and row.work is Work.ANY and row.request.output.score
+                ref = actor.handle.render.remote(row, self._tries.get(row.id, 0) + 1, hands_on)
             elif (helped := self._to_help(actor)) is not None:
                 ref = actor.handle.help.remote(helped)
             else:
@@ -210,7 +214,7 @@ class Driver:
 
     def _has_ended(self, going: _Try, ref: Any) -> None:
         actor, row = going.actor, going.row
-        outcome: Outcome | None = None
+        outcome: Outcome | HandedBack | None = None
         try:
             outcome = self._ray.get(ref)
             self._idle.append(actor)
@@ -220,6 +224,10 @@ class Driver:
             outcome = None if row is None else self._lost(row, error)
             self._begin(actor)
         if row is None or outcome is None:
+            return
+        if isinstance(outcome, HandedBack):
+            self._spent[row.id] = self._spent.get(row.id, 0.0) + outcome.seconds
+            self._rows.give_back(outcome.row)
             return
         if outcome.is_full and actor in self._idle:
             self._idle.remove(actor)
@@ -242,6 +250,8 @@ class Driver:
 
     def _end(self, result: RowResult) -> None:
         self._tries.pop(result.id, None)
+        if (spent := self._spent.pop(result.id, None)) is not None and result.seconds is not None:
+            result = replace(result, seconds=round(result.seconds + spent, 3))
         self._helped = {(number, row) for number, row in self._helped if row != result.id}
         self._results.add(result)
         self._ended += 1

@@ -7,12 +7,14 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from soundreel.disk.digests import data_digest
+from soundreel.disk.outputs import WORK_FOLDER
 from soundreel.errors import InputError, SoundreelError
 from soundreel.media.files import check_file, reason
 from soundreel.request import FLAT_NAMES, Request, ShotRequest, grouped
@@ -61,6 +63,14 @@ class RowError(Exception):
         self.problems = problems
 
 
+class Work(StrEnum):
+    """What is left to do of a row."""
+
+    ANY = "any"  # all that is missing; who has sampled its pictures may leave the rest to others
+    PRINT = "print"  # its pictures are kept: whoever finds otherwise gives it back
+    WHOLE = "whole"  # all that is missing, by one process: it was given back
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One video to make."""
@@ -68,11 +78,20 @@ class Row:
     line: int  # of the manifest, from 1
     id: str
     request: Request  # paths are absolute
+    work: Work = Work.ANY
 
     @cached_property
     def digest(self) -> str:
         """Of all that the row says."""
         return _digest(self.request)
+
+    def video(self, output: Path) -> Path:
+        """Its name in the folder of the videos."""
+        return output / f"{self.id}.mp4"
+
+    def work_folder(self, output: Path) -> Path:
+        """Where its clips are kept, on whichever machine they are rendered, and whatever it has said before."""
+        return output / WORK_FOLDER / self.id
 
 
 def _digest(request: Request) -> str:

@@ -26,10 +26,11 @@ class RowResult:
     id: str
     line: int
     state: str  # MADE, FOUND or FAILED
+    printed_again: bool = False  # from kept latents, without a pass of the model
     asked: str  # of what the row says and of its files: a row that asks for something else is not done
     path: str | None = None
     bytes: int | None = None
-    seconds: float | None = None  # of the try that made it
+    seconds: float | None = None  # of the try that made it, or of both where one has sampled it and another written it
     frames: int | None = None
     fps: int | None = None
     engine: str | None = None

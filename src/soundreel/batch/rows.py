@@ -5,29 +5,43 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self
 
-from soundreel.batch.manifest import Row
+from soundreel.batch.manifest import Row, Work
 from soundreel.disk.digests import data_digest
 from soundreel.request import EngineName
 from soundreel.request.fields import to_data
+
+
+class Device(StrEnum):
+    """What takes a row."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    EITHER = "either"  # a CPU, and a GPU that has nothing else to do
 
 
 @dataclass(frozen=True)
 class Group:
     """Rows that one set of loaded networks renders."""
 
-    takes_gpu: bool
+    device: Device
     model: str  # a digest of what decides which networks are loaded
 
 
 def group_of(row: Row) -> Group:
-    """The group of a row: drafts, servers' renders and those on the CPU take no GPU."""
+    """The group of a row: drafts, servers' renders, those on the CPU and what is only printed take no GPU."""
+    return Group(device=_device(row), model=data_digest([row.request.engine, to_data(row.request.compute)]))
+
+
+def _device(row: Row) -> Device:
     request = row.request
-    takes_gpu = request.engine in {EngineName.AUTO, EngineName.NATIVE} and request.compute.device != "cpu"
-    return Group(takes_gpu=takes_gpu, model=data_digest([request.engine, to_data(request.compute)]))
+    if request.engine not in {EngineName.AUTO, EngineName.NATIVE} or request.compute.device == "cpu":
+        return Device.CPU
+    return Device.EITHER if row.work is Work.PRINT else Device.GPU
 
 
 class Rows:
@@ -52,9 +66,10 @@ class Rows:
         """The next row: of the group taken `last` while it has any, else of that which has the most.
 
         Args:
-            on_gpu: only rows that take a GPU, or only those that take none; None: any.
+            on_gpu: for a GPU, or for a CPU; None: for what has to take all.
         """
-        groups = [group for group in self._places if on_gpu in {None, group.takes_gpu} and self._left(group)]
+        groups = self._groups(on_gpu)
+        groups = [group for group in groups if group.device is Device.GPU] or groups
         if not groups:
             return None
         group = last if last in groups else max(groups, key=self._left)
@@ -66,13 +81,19 @@ class Rows:
         return self._read(place)
 
     def left(self, *, on_gpu: bool | None = None) -> int:
-        """How many wait."""
-        return sum(self._left(group) for group in self._places if on_gpu in {None, group.takes_gpu})
+        """How many wait that `take` would give in turn."""
+        return sum(map(self._left, self._groups(on_gpu)))
 
     def __iter__(self) -> Iterator[Row]:
         """All that were added, group by group, taken or not."""
         for places in self._places.values():
             yield from map(self._read, places)
+
+    def _groups(self, on_gpu: bool | None) -> list[Group]:
+        """Those with rows for such a device."""
+        unfit = {None: None, True: Device.CPU, False: Device.GPU}[on_gpu]
+        known = dict.fromkeys([*self._places, *self._back])
+        return [group for group in known if group.device is not unfit and self._left(group)]
 
     def _left(self, group: Group) -> int:
         return len(self._places[group]) - self._taken[group] + len(self._back[group])

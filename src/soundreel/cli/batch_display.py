@@ -206,7 +206,8 @@ def row_line(result: RowResult) -> str:
     if result.state == FAILED:
         return f"soundreel: line {result.line}, {result.id}{tries}: {result.reason}"
     took = f" in {duration(result.seconds)}" if result.seconds is not None else ""
-    return f"{result.id}: {result.state}{took} on {result.host} {result.device}{tries}"
+    became = "printed again" if result.printed_again else result.state
+    return f"{result.id}: {became}{took} on {result.host} {result.device}{tries}"
 
 
 def standing_line(standing: Standing) -> str:

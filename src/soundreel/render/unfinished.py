@@ -250,14 +250,15 @@ def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None)
     name = str(recipe.get("folder") or asked)[:FOLDER_DIGITS]
     if not all(re.fullmatch(rf"[0-9a-f]{{{FOLDER_DIGITS}}}", digits) for digits in (asked, name)):
         raise InputError(f"the recipe of {str(video)!r} names no work folder: it was made before soundreel 0.2")
-    places = [video.absolute().parent / WORK_FOLDER / name]
+    beside = video.absolute().parent / WORK_FOLDER
+    places = [beside / name, beside / video.stem]  # the latter of a batch
     if work_dir is not None:
         places = [Path(work_dir).absolute(), Path(work_dir).absolute() / name, *places]
     for place in places:
         plan = next((plan for plan in read_plans(place).values() if plan["asked"].startswith(asked)), None)
         if plan is not None:
             return place, plan
-    looked = " and ".join(map(str, places))
+    looked = " and ".join(map(str, places[:-1]))
     raise InputError(
         f"the clips of {str(video)!r} are not kept (looked in {looked}): render it with --keep-work, or name the "
         "--work-dir that it was rendered in"

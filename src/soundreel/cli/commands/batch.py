@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +80,7 @@ def batch(  # noqa: PLR0913, PLR0917 - options, as typer reads them
         if dry_run:
             from soundreel.cli.batch_plan import show_plan
 
-            show_plan(rows, checked, price=price, as_json=as_json)
+            show_plan(rows, checked, output, price=price, as_json=as_json)
             return
         with shown:
             code = run(rows, checked, output, shown, address=address, cpus=cpus, tries=tries, keep_work=keep_work,
@@ -104,7 +105,8 @@ def check(
     Raises:
         InputError: rows are wrong, and are not to be left out; all of them are named.
     """
-    from soundreel.batch.manifest import Row, read_manifest
+    from soundreel.batch.kept import kept_render
+    from soundreel.batch.manifest import Row, Work, read_manifest
     from soundreel.batch.results import Results, is_done
     from soundreel.cli.batch_display import Totals
 
@@ -116,10 +118,10 @@ def check(
         if not isinstance(found, Row):
             bad += 1
             problems += map(str, found)
-        elif is_done(found, output / f"{found.id}.mp4", noted):
+        elif is_done(found, found.video(output), noted):
             done += 1
         else:
-            rows.add(found)
+            rows.add(found if kept_render(found, output) is None else replace(found, work=Work.PRINT))
     if problems and not skip_bad:
         raise _refusal(manifest, problems)
     if not total:
@@ -167,9 +169,9 @@ def run(  # noqa: PLR0913
     from soundreel.disk.locks import locked
 
     ray = cluster.import_ray()
-    lock = output / ".soundreel" / "batch"
-    alone = locked(lock, what=f"a batch into {str(output)!r}", cure="name another --output-dir", below=output)
-    with alone, removed_in_the_end(lock), Results(output) as results:
+    own = cluster.own_folder(output)
+    alone = locked(own, what=f"a batch into {str(output)!r}", cure="name another --output-dir", below=output)
+    with alone, removed_in_the_end(own), Results(output) as results:
         if not rows.left():
             shown.begin(totals, [])
             return 0
