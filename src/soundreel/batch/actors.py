@@ -97,7 +97,8 @@ def look(token: Path, secret: str, device: str = "") -> About:
 
 
 def _versions() -> str:
-    return f"soundreel {__version__}, Python {platform.python_version()}"
+    major, minor, _ = platform.python_version_tuple()
+    return f"soundreel {__version__}, Python {major}.{minor}"
 
 
 VERSIONS: Final = _versions()

@@ -2,9 +2,12 @@
 
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -25,8 +28,29 @@ STORE_BYTES: Final = 100 * 2**20
 NODE_SECONDS: Final = 120.0
 """That a node is given to look at the storage."""
 
-REACH_SECONDS: Final = 10.0
+REACH_SECONDS: Final = 5.0
 """That a cluster's address is given to answer."""
+
+STANDARD_ERROR: Final = 2
+"""The number of its file."""
+
+VERSIONS_DIFFER: Final = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+REFUSED: Final = re.compile(r"InvalidAuthToken|[Uu]nauthenticated|AuthenticationError")
+"""As Ray says it."""
+
+SETTINGS: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # an actor without GPUs sees none
+}
+"""Of Ray, for this process and what it starts; what the user has set stays."""
+
+TO_CONNECT: Final = {
+    "RAY_NUM_REDIS_GET_RETRIES": "1",  # tries to connect, and how long each takes at most, about
+    "RAY_py_gcs_connect_timeout_s": "1",
+    "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "3",  # the same for ray://, which tries three times
+    "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "3",
+}
+"""Beside these where there is a cluster: one that answers and lets nobody in is given up after seconds."""
 
 RENDERING, TELLING = "rendering", "telling"
 """Concurrency groups of an actor: it tells how far it is while it renders."""
@@ -173,10 +197,10 @@ def refuse_unfit(answers: Sequence[About]) -> None:
         raise EngineError(f"here is {VERSIONS}, but {'; '.join(sorted(others))}: install the same on all nodes")
 
 
-def import_ray() -> Any:
-    """The package; `EngineError` with what installs it."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # an actor without GPUs sees none
+def import_ray(address: str | None) -> Any:
+    """The package, for this machine or the cluster at an address; `EngineError` with what installs it."""
+    for name, value in (SETTINGS if address is None else SETTINGS | TO_CONNECT).items():
+        os.environ.setdefault(name, value)
     try:
         return import_module("ray")
     except ImportError as error:
@@ -194,32 +218,15 @@ def opened(ray: Any, address: str | None, cpus: int | None = None) -> Iterator[N
     """
     _check_reachable(address or "")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    quiet: dict[str, Any] = {"log_to_driver": False}
-    if not (address or "").startswith("ray://"):  # there they would be options of the server's
-        quiet["logging_level"] = logging.ERROR
     try:
         if address is None:
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
+            _start(ray, cpus)
         else:
-            ray.init(address=address, **quiet)
+            _connect(ray, address)
     except Exception as error:
         with suppress(Exception):
             ray.shutdown()
-        where = "Ray cannot be started here" if address is None else f"no Ray cluster can be used at {address!r}"
-        cure = (
-            ""
-            if address is None
-            else ": is `ray start --head` running there, with the same Ray and Python? Where it asks for a token, set "
-            "RAY_AUTH_MODE=token and put it into ~/.ray/auth_token"
-        )
-        raise EngineError(f"{where} ({first_line(error)}){cure}") from error
+        raise EngineError(_why_not(address, error)) from error
     finally:
         for number, handler in before.items():
             with suppress(ValueError, TypeError):  # not in the main thread, or of no handler of Python's
@@ -229,6 +236,64 @@ def opened(ray: Any, address: str | None, cpus: int | None = None) -> Iterator[N
             yield
         finally:
             ray.shutdown()
+
+
+def _start(ray: Any, cpus: int | None) -> None:
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        object_store_memory=STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Say nothing meanwhile: Ray tells in many lines, of its C++ and of gRPC, what its error says in one."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    own = {} if address.startswith("ray://") else {"logging_level": logging.ERROR}  # there it is the server's option
+    with _nothing_printed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(address=address, log_to_driver=False, **own)
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Standard error of the process itself leads nowhere, whoever writes to it."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(STANDARD_ERROR), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STANDARD_ERROR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, STANDARD_ERROR)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _why_not(address: str | None, error: Exception) -> str:
+    """What is said where Ray cannot be used."""
+    if address is None:
+        return f"Ray cannot be started here ({first_line(error)})"
+    where, text = f"no Ray cluster can be used at {address!r}", f"{error} {error.__cause__}"
+    versions = VERSIONS_DIFFER.findall(text)
+    if len(versions) == 2:
+        (ray_there, python_there), (ray_here, python_here) = versions
+        return (
+            f"{where}: it has Ray {ray_there} and Python {python_there}, here are Ray {ray_here} and Python "
+            f"{python_here}; install the same on all machines"
+        )
+    if REFUSED.search(text):
+        return (
+            f"{where}: it lets in only who has its token; set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token of its "
+            "head node to this machine"
+        )
+    return (
+        f"{where} ({first_line(error)}): is `ray start --head` running there, with the same Ray and Python? Where it "
+        "asks for a token, set RAY_AUTH_MODE=token, and copy ~/.ray/auth_token of its head node to this machine"
+    )
 
 
 def _check_reachable(address: str) -> None:

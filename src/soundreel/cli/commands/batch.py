@@ -168,7 +168,7 @@ def run(  # noqa: PLR0913
     from soundreel.batch.results import Results
     from soundreel.disk.locks import locked
 
-    ray = cluster.import_ray()
+    ray = cluster.import_ray(address)
     own = cluster.own_folder(output)
     alone = locked(own, what=f"a batch into {str(output)!r}", cure="name another --output-dir", below=output)
     with alone, removed_in_the_end(own), Results(output) as results:
