@@ -119,6 +119,13 @@ WRONG = [
     ({"audio": "tune.flac", "id": "é" * 101}, ["line 1, id: it has 202 bytes"]),
     ({"audio": "tune.flac", "id": ["x"]}, ["line 1, id: expected a text"]),
     ({"audio": "tune.flac", "frames": 9, "audio_duration": 2}, ["line 1"]),
+    ({"audio": "tune.flac", "steps": 0, "width": 481}, ["line 1, steps: ", "line 1, width: "]),
+    ({"audio": "tune.flac", "output": "x.mp4"}, ["line 1, output: expected an object"]),
+    ({"audio": "tune.flac", "output.crf": 14, "crf": 15}, ["line 1, crf: another name of this field"]),
+    ({"audio": "tune.flac", "lora": []}, ["line 1, lora: there is no such field: is compute.loras meant?"]),
+    ({"audio": "tune.flac", "Seed": 4}, ["line 1, Seed: there is no such field: is seed meant?"]),
+    ({"audio": "tune.flac", "preset": "turbo"}, ["line 1, preset: a row has no presets"]),
+    ('{"id": "a", "audio": "tune.flac", "id": "b"}', ["line 1, id: it is there twice"]),
     ("[1]", ["line 1: expected an object"]),
     ("{nonsense", ["line 1: this is no JSON"]),
 ]
@@ -129,6 +136,56 @@ def test_what_is_wrong_is_said_with_line_and_field(folder: Path, row: Any, says:
     found = problems_of(write(folder, row))
     assert len(found) == len(says)
     assert all(line.startswith(start) for line, start in zip(found, says, strict=True)), found
+
+
+TABLES = {
+    "commas": b"id,audio,engine\na,tune.flac,draft\n",
+    "semicolons": b"id;audio;engine\na;tune.flac;draft\n",
+    "tabs, and spaces around": b"id\t audio \tengine\na \ttune.flac\tdraft\n",
+    "as a spreadsheet saves it": b"\xef\xbb\xbfid,audio,engine,\r\n\r\na,tune.flac,draft,\r\n,,,\r\n",
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_tables_as_people_have_them(folder: Path, table: bytes) -> None:
+    path = folder / "rows.csv"
+    path.write_bytes(table)
+    (row,) = rows_of(path)
+    assert (row.id, row.request.audio, row.request.engine) == ("a", folder / "tune.flac", EngineName.DRAFT)
+
+
+REFUSED = [
+    ("rows.csv", b"id,audio,Engine,foo\na,x,,\n", "line 1: wrong columns: Engine: there is no such field: is engine"),
+    ("rows.csv", b"id,audio,id\na,x,b\n", "line 1: wrong columns: id: it is there twice"),
+    ("rows.csv", b"audio,crf,output.crf\nx,1,1\n", "output.crf: crf is another name of it"),
+    ("rows.csv", b'id,audio\na,tune.flac\nb,"x\nc,x\n', "line 3: a quotation mark is opened and never closed"),
+    ("rows.csv", b"id,audio\na,tune.flac\nb,caf\xe9.flac\n", "line 3: this is not UTF-8"),
+    ("rows.jsonl", b'{"audio": "caf\xe9.flac"}\n', "line 1: this is not UTF-8"),
+    ("rows.jsonl", b'[\n {"audio": "tune.flac"}\n]\n', "line 1: this begins a document of several lines"),
+    ("rows.csv", b"", "empty file"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "says"), REFUSED)
+def test_what_is_wrong_with_all_rows_is_told_once(folder: Path, name: str, text: bytes, says: str) -> None:
+    path = folder / name
+    path.write_bytes(text)
+    with pytest.raises(InputError) as refused:
+        list(read_manifest(path))
+    assert says in str(refused.value)
+
+
+def test_a_row_of_a_table_with_too_many_cells_is_told_why(folder: Path) -> None:
+    path = folder / "rows.csv"
+    path.write_text("id,audio\na,tune.flac,x\nb,tune.flac,\n")
+    assert problems_of(path) == ["line 2: it has 3 cells, the heading 2: put a text with commas into quotes"]
+
+
+def test_ids_are_compared_with_those_of_rows_that_are_wrong_otherwise(folder: Path) -> None:
+    path = write(folder, {"id": "a", "audio": "no.flac"}, {"id": "a", "audio": "tune.flac"})
+    assert [problem[:10] for problem in problems_of(path)] == ["line 1, au", "line 2, id"]
+    path = write(folder, {"audio": "tune.flac"}, {"audio": "tune.flac"})
+    assert problems_of(path)[0].endswith("is the id of line 1, too: the rows are alike")
 
 
 def test_ids_that_some_file_systems_take_for_one_are_refused(folder: Path) -> None:

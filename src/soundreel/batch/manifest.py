@@ -1,10 +1,8 @@
 """A manifest becomes rows: JSON lines or CSV, one request each. All that is wrong in a row is found, with its field."""
 
-import csv
-import json
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -13,10 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from soundreel.batch.lines import RowError, Said, read_lines
 from soundreel.disk.digests import data_digest
 from soundreel.disk.outputs import WORK_FOLDER
 from soundreel.errors import InputError, SoundreelError
-from soundreel.media.files import check_file, reason
+from soundreel.media.files import check_file
 from soundreel.request import FLAT_NAMES, Request, ShotRequest, grouped
 from soundreel.request.fields import Field, Paths, check_range, coerce, fields_of, to_data
 from soundreel.storyboard import read_storyboard
@@ -31,8 +30,18 @@ NOT_OF_A_ROW: Final[Mapping[str, str]] = {
     "output.path": "a video is called by its row's id",
     "output.dir": "videos go to --output-dir",
     "recipe": "a batch renders requests: give the fields themselves",
+    "preset": "a row has no presets: give the fields that they stand for (the table in README.md)",
 }
 """Fields of `Request` that a row cannot have, and why."""
+
+GROUPS: Final = frozenset(name.partition(".")[0] for name in FIELDS if "." in name)
+OPTIONS: Final[Mapping[str, str]] = {
+    flag.replace("-", "_"): field.name
+    for field in FIELDS.values()
+    for flag in field.option.flags
+    if field.name not in NOT_OF_A_ROW
+}
+"""Fields by the names of their options on the command line."""
 
 LONGEST_ID: Final = 200
 """Bytes: file systems take 255 for a name, and what is kept of a render is called by it, too."""
@@ -53,14 +62,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"line {self.line}{f', {self.field}' if self.field else ''}: {self.says}"
-
-
-class RowError(Exception):
-    """What is wrong in a row, as pairs of field and words."""
-
-    def __init__(self, *problems: tuple[str, str]) -> None:
-        super().__init__(problems)
-        self.problems = problems
 
 
 class Work(StrEnum):
@@ -107,22 +108,26 @@ def read_manifest(path: StrPath, defaults: Mapping[str, Any] = MappingProxyType(
     Raises:
         InputError: the manifest cannot be read as a whole.
     """
-    place = Path(path)
-    check_file(place, "manifest")
-    read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}.get(place.suffix.lower())
-    if read is None:
-        raise InputError(f"manifest {str(place)!r}: expected a name that ends in .jsonl or .csv")
-    seen: dict[str, int] = {}
-    try:
-        for line, said in read(place):
-            try:
-                row = _row(line, said(), place.absolute().parent, defaults)
-                _check_once(row, seen)
-                yield row
-            except RowError as error:
-                yield [Problem(line=line, field=field, says=says) for field, says in error.problems]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read manifest {str(place)!r}: {reason(error)}") from error
+    place, seen = Path(path), dict[str, int]()
+    for line, said in read_lines(place, _check_heading):
+        try:
+            yield _row(line, said(), place.absolute().parent, defaults, seen)
+        except RowError as error:
+            yield [Problem(line=line, field=field, says=says) for field, says in error.problems]
+
+
+def _check_heading(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong in the heading of a table; columns without a name are of nobody's concern."""
+    meant: dict[str, str] = {}
+    for name in filter(None, names):
+        try:
+            full = ID if name == ID else _known(name).name
+        except RowError as error:
+            yield from error.problems
+            continue
+        if full in meant:
+            yield name, "it is there twice" if meant[full] == name else f"{meant[full]} is another name of it"
+        meant.setdefault(full, name)
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
@@ -144,82 +149,46 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     return fields
 
 
-# lines
-
-
-def _read_jsonl(path: Path) -> Iterator[tuple[int, Callable[[], Mapping[str, Any]]]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
-            if text.strip():
-                yield line, lambda text=text: _object(text)  # type: ignore[misc]
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    try:
-        said = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RowError(("", f"this is no JSON: {error.msg} (column {error.colno})")) from None
-    except (ValueError, RecursionError) as error:  # a number of too many digits, or nested too deeply
-        raise RowError(("", f"this cannot be read: {error}")) from None
-    if not isinstance(said, dict):
-        raise RowError(("", "expected an object with the fields of a request"))
-    return said
-
-
-def _read_csv(path: Path) -> Iterator[tuple[int, Callable[[], Mapping[str, Any]]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise InputError(f"manifest {str(path)!r}, line {line}: this is no CSV: {error}") from error
-            yield reader.line_num, lambda cells=cells: _of_cells(cells)  # type: ignore[misc]
-
-
-def _of_cells(cells: Mapping[str | None, Any]) -> Mapping[str, Any]:
-    """A row of a table as fields; an empty cell says nothing."""
-    if None in cells:
-        raise RowError(("", "it has more cells than the heading"))
-    said: dict[str, Any] = {}
-    for name, text in cells.items():
-        if name and text:
-            field = None if name == ID else FIELDS.get(FLAT_NAMES.get(name, name))
-            said[name] = text if field is None else _from_text(field, text)
-    return said
-
-
-def _from_text(field: Field, text: str) -> Any:
-    """What a text stands for where all is text: `true` and `false` are words of a field that is one of them."""
-    if field.hint is bool or bool in typing.get_args(field.hint):
-        return {"true": True, "false": False}.get(text.lower(), text)
-    return text
-
-
 # rows
 
 
-def _row(line: int, said: Mapping[str, Any], folder: Path, defaults: Mapping[str, Any]) -> Row:
+def _row(line: int, said: Said, folder: Path, defaults: Mapping[str, Any], seen: dict[str, int]) -> Row:
+    """A row; `RowError` with all that is wrong in it.
+
+    Args:
+        seen: lines of the ids so far.
+    """
     fields: dict[str, Any] = {}
     problems: list[tuple[str, str]] = []
-    for name, value in _leaves(said):
+    for name, value in _leaves(said.fields, problems):
         try:
             field = _known(name)
-            fields[field.name] = _settled(field, value, folder)
+            if field.name in fields:
+                raise RowError((name, "another name of this field is there, too: leave one of them out"))
+            fields[field.name] = _settled(field, _from_text(field, value) if said.is_text else value, folder)
         except RowError as error:
             problems += [(name, says) for _, says in error.problems]
-    own_id = said.get(ID)
-    problems += [(ID, says) for says in _wrong_with_id(own_id)]
-    given = {**defaults, **said}
+    own_id = said.fields.get(ID)
+    if own_id is not None:
+        problems += [(ID, says) for says in _wrong_with_id(own_id) or _taken(str(own_id), line, seen)]
+    given = {**defaults, **said.fields}
     if "audio" not in given and given.get("storyboard") is None:
         problems.append(("audio", "expected the file of the sound, or a storyboard"))
-    if problems:
+    request = _request_of_all({**_lengthless(defaults, fields), **fields}, problems)
+    if request is None:
         raise RowError(*problems)
-    request = _request({**_lengthless(defaults, fields), **fields})
-    return Row(line=line, id=_own_id(request) if own_id is None else str(own_id), request=request)
+    return Row(line=line, id=_own_id(request, line, seen) if own_id is None else str(own_id), request=request)
+
+
+def _request_of_all(fields: Mapping[str, Any], problems: list[tuple[str, str]]) -> Request | None:
+    """The request; None where something is wrong, and what is wrong between its fields comes to the `problems`."""
+    try:
+        request = _request({"audio": "-", **fields} if problems else fields)
+    except RowError as error:
+        named = {FLAT_NAMES.get(name, name) for name, _ in problems}
+        problems += [(name, says) for name, says in error.problems if name not in named]
+        return None
+    return None if problems else request
 
 
 def _lengthless(defaults: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,12 +198,14 @@ def _lengthless(defaults: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[
     return {name: value for name, value in defaults.items() if name not in left_out}
 
 
-def _leaves(said: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of a row; groups may be objects in it."""
-    groups = {name.partition(".")[0] for name in FIELDS if "." in name}
+def _leaves(said: Mapping[str, Any], problems: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of a row; groups may be objects in it, and if they are none, that is a problem."""
     for name, value in said.items():
-        if name in groups and isinstance(value, Mapping):
+        if name in GROUPS and isinstance(value, Mapping):
             yield from ((f"{name}.{leaf}", inner) for leaf, inner in value.items())
+        elif name in GROUPS:
+            first = next(full for full in FIELDS if full.startswith(f"{name}.") and full not in NOT_OF_A_ROW)
+            problems.append((name, f'expected an object, as {{"{FIELDS[first].leaf}": …}}'))
         elif name != ID:
             yield name, value
 
@@ -246,9 +217,24 @@ def _known(name: str) -> Field:
         raise RowError((name, NOT_OF_A_ROW[full]))
     if full in FIELDS:
         return FIELDS[full]
-    of_a_row = [short for short, meant in FLAT_NAMES.items() if meant not in NOT_OF_A_ROW]
-    near = get_close_matches(name, [*(FIELDS.keys() - NOT_OF_A_ROW.keys()), *of_a_row, ID], n=1)
-    raise RowError((name, f"there is no such field{f': is {near[0]} meant?' if near else ''}"))
+    near = _meant_by(name.strip().lower().replace("-", "_").replace(" ", "_"))
+    raise RowError((name, f"there is no such field{f': is {near} meant?' if near else ''}"))
+
+
+def _meant_by(name: str) -> str | None:
+    """What a name that is none is probably meant to be: that of an option, or a word with another letter."""
+    if name in OPTIONS:
+        return OPTIONS[name]
+    known = [*FIELDS, *FLAT_NAMES, ID]
+    near = get_close_matches(name, [other for other in known if FLAT_NAMES.get(other, other) not in NOT_OF_A_ROW], n=1)
+    return near[0] if near else None
+
+
+def _from_text(field: Field, text: str) -> Any:
+    """What a text stands for where all is text: `true` and `false` are words of a field that is one of them."""
+    if field.hint is bool or bool in typing.get_args(field.hint):
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return text
 
 
 def _settled(field: Field, value: Any, folder: Path) -> Any:
@@ -316,28 +302,30 @@ def _request(fields: Mapping[str, Any]) -> Request:
 # ids
 
 
-def _wrong_with_id(name: Any) -> Iterator[str]:
-    if name is None:
-        return
+def _wrong_with_id(name: Any) -> list[str]:
     if not isinstance(name, str | int) or isinstance(name, bool) or not str(name):
-        yield "expected a text"
-    elif NOT_IN_NAMES.search(str(name)) or str(name)[0] in ". -" or str(name)[-1] in ". ":
-        yield f"{str(name)!r} is no name of a file: the video is called by it"
-    elif str(name).lower().endswith(".partial"):
-        yield f"{str(name)!r}: what ends in .partial is not finished yet, choose another"
-    elif len(str(name).encode()) > LONGEST_ID:
-        yield f"it has {len(str(name).encode())} bytes: expected at most {LONGEST_ID}"
+        return ["expected a text"]
+    text = str(name)
+    if NOT_IN_NAMES.search(text) or text[0] in ". -" or text[-1] in ". ":
+        return [f"{text!r} is no name of a file: the video is called by it"]
+    if text.lower().endswith(".partial"):
+        return [f"{text!r}: what ends in .partial is not finished yet, choose another"]
+    if len(text.encode()) > LONGEST_ID:
+        return [f"it has {len(text.encode())} bytes: expected at most {LONGEST_ID}"]
+    return []
 
 
-def _own_id(request: Request) -> str:
+def _own_id(request: Request, line: int, seen: dict[str, int]) -> str:
     """Of a row without an id: by its sound and all that it says, so that it is the same again."""
     stem = NOT_IN_NAMES.sub("-", Path(request.audio).stem).strip(". -") or "video"
     short = stem.encode()[: LONGEST_ID - DIGEST_DIGITS - 1].decode(errors="ignore")
-    return f"{short}-{_digest(request)[:DIGEST_DIGITS]}"
+    own = f"{short}-{_digest(request)[:DIGEST_DIGITS]}"
+    for says in _taken(own, line, seen):
+        raise RowError((ID, f"{says}: the rows are alike"))
+    return own
 
 
-def _check_once(row: Row, seen: dict[str, int]) -> None:
-    """Names of files differ in more than the size of their letters: not all file systems tell these apart."""
-    first = seen.setdefault(row.id.casefold(), row.line)
-    if first != row.line:
-        raise RowError((ID, f"{row.id!r} is the id of line {first}, too"))
+def _taken(name: str, line: int, seen: dict[str, int]) -> list[str]:
+    """That an earlier row has this id; not all file systems tell large letters from small ones."""
+    first = seen.setdefault(name.casefold(), line)
+    return [] if first == line else [f"{name!r} is the id of line {first}, too"]
