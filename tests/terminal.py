@@ -35,6 +35,28 @@ class Screen:
         return [part for line in self.text.splitlines() for part in line.split("\r")]
 
 
+def shown(raw: str, columns: int) -> list[str]:
+    """The lines that stand on a terminal in the end, of what was written to it; it knows what a live table moves."""
+    lines, row, column = [""], 0, 0
+    for found in re.finditer(r"\x1b\[([0-9;?]*)([A-Za-z])|(.)", raw, re.DOTALL):
+        number, move, letter = found.groups()
+        if move == "A":
+            row = max(0, row - int(number or 1))
+        elif move == "K":
+            lines[row] = ""
+        elif letter == "\r":
+            column = 0
+        elif letter == "\n":
+            row, column = row + 1, 0
+        elif letter is not None:
+            row, column = (row + 1, 0) if column == columns else (row, column)
+            lines += [""] * (row + 1 - len(lines))
+            lines[row] = lines[row].ljust(column)[:column] + letter + lines[row][column + 1 :]
+            column += 1
+        lines += [""] * (row + 1 - len(lines))
+    return [line.rstrip() for line in lines if line.strip()]
+
+
 def in_terminal(*words: str | os.PathLike[str], columns: int, **environment: str) -> Screen:
     """Run `soundreel WORDS`; standard output and standard error are the terminal."""
     mine, its = pty.openpty()

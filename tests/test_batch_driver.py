@@ -1,8 +1,10 @@
 """How a driver hands out rows, with actors that answer at once in place of Ray's."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +16,12 @@ from event_schema import OF_A_BATCH, kinds_of
 from soundreel.batch import driver
 from soundreel.batch.actors import VERSIONS, About, HandedBack, Outcome
 from soundreel.batch.cluster import Actor
-from soundreel.batch.driver import Driver, Listener
+from soundreel.batch.driver import Driver, Listener, Standing
 from soundreel.batch.manifest import Row, Work, read_manifest
 from soundreel.batch.results import FAILED, MADE, Results, RowResult
 from soundreel.batch.rows import Rows
-from soundreel.cli.batch_display import BatchEvents, Totals
+from soundreel.cli.batch_display import BatchEvents, BatchTable, Totals
+from terminal import shown
 
 
 class LostError(Exception):
@@ -221,6 +224,42 @@ def test_all_that_programs_are_told_is_as_the_schema_says(
     assert {event["state"] for event in told if event["event"] == "row"} == {MADE, FAILED}
     assert any(event["under_way"] for event in told if event["event"] == "standing")
     assert told[-1] == told[-1] | {"event": "end", "made": 5, "failed": 1}
+
+
+class Terminal(StringIO):
+    """Standard output and standard error."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_on_a_terminal_lines_and_paths_stay_above_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    terminal = Terminal()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = "a rather long name of a song, as people have them"
+    with BatchTable(names_paths=True) as table:
+        table.begin(Totals(total=4, done=0, bad=0), [host("here")])
+        for done, name in enumerate(["one", long]):
+            under_way = {"here cpu #1": (name, 0.5), "here cuda:0 #2": ("two", None)}
+            facts: dict[str, Any] = {"total": 4, "done": done, "failed": 0, "frames": 80 * done, "left_seconds": 3.0}
+            table.standing(Standing(**facts, under_way=under_way, seconds=10.0 * (done + 1)))
+            before = shown(terminal.getvalue(), columns)
+            result = {"id": name, "line": 1, "asked": "", "path": f"/out/{name}.mp4", "seconds": 5.0}
+            table.row(RowResult(**result, state=MADE, host="here", device="cpu", tries=1))
+    rows = [line for line in before if line.startswith("here c")]
+    assert len(rows) == 2, "a line for each device, however narrow it is"
+    assert rows[0].endswith("50 %")
+    assert ("…" in rows[0]) == (columns == 40)
+    lines = shown(terminal.getvalue(), columns)
+    text = "".join(lines).replace(" ", "")
+    told = [f"{name}: made in 5.0 s on here cpu/out/{name}.mp4" for name in ("one", long)]
+    assert text == "".join(["batch: 4 rows on 1 machine", *told, "batch: 2 of 4 videos are there"]).replace(" ", "")
 
 
 class TestWhoTakesWhat:

@@ -217,6 +217,9 @@ def test_a_single_mistake_is_told_in_one_line(folder: Path, capsys: pytest.Captu
         (["--set", "crf=bad"], "--set 'crf=bad': crf is 'bad'"),
         (["--set", "stepz=4"], "is steps meant?"),
         (["--tries", "0"], "--tries is 0"),
+        (["--price", "-1", "--dry-run"], "--price is -1: expected 0 or more"),
+        (["--price", "2"], "--price is for --dry-run"),
+        (["--cpus", "2", "--address", "auto"], "--cpus is of this machine alone"),
     ],
 )
 def test_options_that_cannot_be(folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:

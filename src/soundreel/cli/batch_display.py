@@ -18,6 +18,7 @@ from soundreel.wording.durations import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.live import Live
 
 BETWEEN_LINES_SECONDS: Final = 10.0
 """Of a log: so far apart are the lines that say how far all is."""
@@ -52,7 +53,7 @@ class BatchDisplay:
         self._counts[result.state] = self._counts.get(result.state, 0) + 1
         self._say_row(result)
         if result.path is not None and self._names_paths:
-            answer(result.path, self._out)
+            self._name(result.path)
 
     def standing(self, standing: Standing) -> None:
         """How far all is."""
@@ -74,6 +75,9 @@ class BatchDisplay:
             "frames": 0 if standing is None else standing.frames,
             "seconds": 0.0 if standing is None else round(standing.seconds, 3),
         }
+
+    def _name(self, path: str) -> None:
+        answer(path, self._out)
 
     def _say_begin(self, totals: Totals, nodes: Sequence[About]) -> None:
         pass
@@ -113,7 +117,8 @@ class BatchLines(BatchDisplay):
     def _say_begin(self, totals: Totals, nodes: Sequence[About]) -> None:
         machines = f" on {len(nodes)} machine{'' if len(nodes) == 1 else 's'}" if nodes else ""
         before = f", {totals.done} of them there already" if totals.done else ""
-        self._print(f"batch: {totals.total} rows{before}{machines}")
+        rows = f"{totals.total} row{'' if totals.total == 1 else 's'}"
+        self._print(f"batch: {rows}{before}{machines}")
 
     def _say_row(self, result: RowResult) -> None:
         self._print(row_line(result))
@@ -134,28 +139,47 @@ class BatchTable(BatchLines):
     def __init__(self, *, names_paths: bool) -> None:
         super().__init__(names_paths=names_paths)
         from rich.console import Console
-        from rich.live import Live
 
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        self._live = Live(console=self._console, get_renderable=self._table, transient=True, refresh_per_second=4)
+        self._live = self._new_live()
 
     def standing(self, standing: Standing) -> None:
         self._standing = standing
+        self._live.refresh()
 
     def _print(self, line: str) -> None:
         self._console.print(visible(line), soft_wrap=True)
 
+    def _name(self, path: str) -> None:
+        """Where standard output is the same terminal, the table makes way for the path."""
+        if not self._out.isatty():
+            super()._name(path)
+            return
+        self._live.stop()
+        super()._name(path)
+        self._live = self._new_live()  # one that has been stopped would remove the lines above it
+        self._live.start()
+
+    def _new_live(self) -> "Live":
+        from rich.live import Live
+
+        return Live(console=self._console, get_renderable=self._table, transient=True, refresh_per_second=4)
+
     def _table(self) -> "RenderableType":
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         if self._standing is None:
-            return ""
-        table = Table(title=standing_line(self._standing), title_justify="left", box=None, pad_edge=False)
-        for heading in ("device", "row", "done"):
-            table.add_column(heading)
+            return Text("getting the machines ready …", style="dim")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="dim")
+        table.add_column()  # alone gives way where the terminal is narrow
+        table.add_column(no_wrap=True, justify="right", min_width=len("100 %"))
         for device, (row, share) in sorted(self._standing.under_way.items()):
-            table.add_row(visible(device), visible(row), "" if share is None else f"{100 * share:.0f} %")
-        return table
+            name = Text(visible(row), no_wrap=True, overflow="ellipsis")
+            table.add_row(visible(device), name, "–" if share is None else f"{100 * share:.0f} %")
+        return Group(table, Text(standing_line(self._standing), style="bold"))
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,6 +73,12 @@ def batch(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     for name, number in (("--tries", tries), ("--cpus-each", cpus_each), ("--gpus-each", gpus_each), ("--cpus", cpus)):
         if number is not None and number < 1:
             raise InputError(f"{name} is {number}: expected at least 1")
+    if price is not None and not 0 <= price < inf:
+        raise InputError(f"--price is {price:g}: expected 0 or more, for an hour of a GPU")
+    if price is not None and not dry_run:
+        raise InputError("--price is for --dry-run, which tells what a batch costs: give both, or neither")
+    if cpus is not None and address is not None:
+        raise InputError("--cpus is of this machine alone: what a cluster has its nodes say (ray start --num-cpus)")
     defaults, output = parse_settings(settings or []), Path(output_dir).absolute()
     _check_output(output)
     shown = open_batch_display(display, names_paths=not as_json)
