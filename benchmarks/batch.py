@@ -3,6 +3,7 @@
 `python -m benchmarks.batch [DRAFTS] [NATIVE MODELS SOUND]`: 100 draft rows, and as many native ones of the model in a
 folder, on the CPU. Every video must be there once, with the frames of a serial run, and nothing beside it, or it fails.
 `python -m benchmarks.batch memory [ROWS]`: what reading and keeping so many rows takes of the driver's memory.
+`python -m benchmarks.batch workers [ROWS]`: drafts by one worker and by two, a core each, and what is beside a render.
 """
 
 import json
@@ -189,6 +190,29 @@ def check(ids: Sequence[str], results: Sequence[dict[str, Any]], output: Path, s
             raise SystemExit(f"{name} has other frames than a serial run")
 
 
+def seconds_of(rows: int, workers: int) -> tuple[float, float]:
+    """What a batch of drafts took by so many workers, a core each, and what its renders took."""
+    with tempfile.TemporaryDirectory() as place:
+        manifest, output = Path(place) / "rows.jsonl", Path(place) / "out"
+        write_rows(manifest, rows, 0, "", "")
+        words = ["batch", str(manifest), "--output-dir", str(output), "--cpus", str(workers), "--cpus-each", "1"]
+        command = [sys.executable, "-m", "soundreel", *words, "--json", "--quiet"]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return json.loads(told)["seconds"], sum(result["seconds"] for result in done(output))
+
+
+def workers(rows: int = 60, few: int = 10) -> None:
+    """Print what rows take that one worker renders, and two; what `few` of them take is left out, for the start."""
+    took = {}
+    for count in (1, 2):
+        (all_seconds, all_rendering), (few_seconds, few_rendering) = (seconds_of(size, count) for size in (rows, few))
+        took[count] = all_seconds - few_seconds
+        if count == 1:
+            beside = (took[1] - (all_rendering - few_rendering)) / (rows - few)
+    print(f"{rows - few} drafts: one worker {took[1]:.1f} s, two {took[2]:.1f} s: {took[1] / took[2]:.2f} times")
+    print(f"beside its render a row took {1000 * beside:.1f} ms; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+
+
 def memory(rows: int = 10_000) -> None:
     """Print what reading and keeping rows takes."""
     with tempfile.TemporaryDirectory() as place, Rows() as kept:
@@ -209,6 +233,8 @@ def main(words: Sequence[str]) -> None:
     match list(words):
         case ["memory", *rows]:
             memory(*map(int, rows))
+        case ["workers", *rows]:
+            workers(*map(int, rows))
         case [drafts, native, models, sound]:
             places = (str(Path(place).resolve()) for place in (models, sound))
             print("\n".join(run(int(drafts), int(native), *places).lines()))

@@ -93,11 +93,20 @@ def render_serially(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
-def test_killed_workers_and_a_killed_driver_leave_every_video_once_and_whole(tmp_path: Path) -> None:
+def test_whatever_is_stopped_or_killed_every_video_is_there_once_and_whole(tmp_path: Path) -> None:
     rows = [{"id": "long", **LONG}, *({"id": f"short {k}", "frames": 9, "seed": k} for k in range(2))]
     rows.append({"id": "second long", **LONG, "seed": 9})
     manifest, output = write(tmp_path, *rows), tmp_path / "out"
     words = ("batch", manifest, "--output-dir", output, *LOCAL)
+
+    stopped = start(*words[:-2])
+    wait_for(lambda: list(output.glob(".soundreel/*/clip_*.json")), stopped)
+    children = list(below(stopped.pid))
+    stopped.send_signal(signal.SIGINT)
+    _, told = stopped.communicate(timeout=HANGS_SECONDS)
+    assert stopped.returncode == 130
+    assert told.splitlines()[-1].startswith("soundreel: cancelled, 0 of 4 videos are there, the same command goes on")
+    assert not [_words(pid) for pid in children if b"ray" in _words(pid)], "nothing outlives it"
 
     first = start(*words)
     wait_for(lambda: list(output.glob(".soundreel/*/clip_*.json")), first)

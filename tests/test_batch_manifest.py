@@ -1,13 +1,16 @@
 """Manifests: JSON lines and CSV become rows, and all that is wrong in them is told at once. Nothing here needs Ray."""
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from command import run_here
 from conftest import EXAMPLES
+from soundreel.batch import cluster
 from soundreel.batch.actors import VERSIONS, About, look
 from soundreel.batch.cluster import refuse_unfit
 from soundreel.batch.manifest import Row, parse_settings, read_manifest
@@ -334,3 +337,44 @@ def test_a_cluster_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture
     done = run_here(capsys, "batch", path, "--output-dir", folder / "out", "--address", address)
     assert (done.code, f"{address!r}" in done.err, "no Ray cluster" in done.err) == (5, True, True)
     assert not list((folder / "out").rglob("*"))
+
+
+class TestConnecting:
+    """What is made of Ray's refusals; a Ray in its place answers at once."""
+
+    MISMATCH = "Version mismatch: The cluster was started with:\n  Ray: 2.60.0\n  Python: 3.11.7\nThis process on x was"
+    MISMATCH += " started with:\n  Ray: 2.40.0\n  Python: 3.12.1\n"
+    SAYS = (
+        (MISMATCH, "it has Ray 2.60.0 and Python 3.11.7, here are Ray 2.40.0 and Python 3.12.1; install the same"),
+        ("RPC error: InvalidAuthToken: Authentication token is missing", "set RAY_AUTH_MODE=token, and copy"),
+        ("Failed to connect\nto Ray", "(Failed to connect): is `ray start --head` running there"),
+    )
+
+    @pytest.fixture(autouse=True)
+    def somebody_listens(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cluster, "_check_reachable", lambda _: None)
+
+    @pytest.mark.parametrize(("error", "says"), SAYS)
+    def test_a_refusal_is_one_line_and_nothing_of_rays_is_seen(
+        self, capfd: pytest.CaptureFixture[str], error: str, says: str
+    ) -> None:
+        def init(**_: Any) -> None:
+            os.write(2, b"[W] gcs_client.cc:210: Failed to get cluster ID\n")
+            raise ConnectionError("Failed to connect") from RuntimeError(error)
+
+        ray = SimpleNamespace(init=init, shutdown=lambda: None)
+        with pytest.raises(EngineError) as refused, cluster.opened(ray, "head:6379"):
+            pass
+        assert says in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert capfd.readouterr().err == ""
+
+    def test_what_did_not_come_up_is_asked_for_once_more(self) -> None:
+        answers = [ConnectionError(cluster.NOT_STARTED), None]
+
+        def init(**_: Any) -> None:
+            if (error := answers.pop(0)) is not None:
+                raise error
+
+        with cluster.opened(SimpleNamespace(init=init, shutdown=lambda: None), "ray://head:10001"):
+            assert answers == []

@@ -31,6 +31,9 @@ NODE_SECONDS: Final = 120.0
 REACH_SECONDS: Final = 5.0
 """That a cluster's address is given to answer."""
 
+NOT_STARTED: Final = "Initialization failure from server"
+"""Of ray://: the process that stands there for this one did not come up, as happens now and then; the next one does."""
+
 STANDARD_ERROR: Final = 2
 """The number of its file."""
 
@@ -256,7 +259,14 @@ def _connect(ray: Any, address: str) -> None:
     own = {} if address.startswith("ray://") else {"logging_level": logging.ERROR}  # there it is the server's option
     with _nothing_printed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray.init(address=address, log_to_driver=False, **own)
+        try:
+            ray.init(address=address, log_to_driver=False, **own)
+        except ConnectionError as error:
+            if NOT_STARTED not in str(error):
+                raise
+            with suppress(Exception):
+                ray.shutdown()
+            ray.init(address=address, log_to_driver=False, **own)
 
 
 @contextmanager
