@@ -207,8 +207,7 @@ def _of_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _failed(row: Row, error: Exception, facts: Mapping[str, Any]) -> Outcome:
-    known = isinstance(error, SoundreelError)
-    reason = "; ".join([str(error) if known else f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    reason = "; ".join([_says(error), *getattr(error, "__notes__", ())])
     causes = _causes(error)
     is_full = isinstance(error, NoRoomError) or any(cause.errno in FULL for cause in causes)
     result = RowResult(
@@ -219,6 +218,13 @@ def _failed(row: Row, error: Exception, facts: Mapping[str, Any]) -> Outcome:
     )
     comes_again = isinstance(error, COMES_AGAIN) and not causes
     return Outcome(result=result, may_try_again=is_full or not comes_again, is_full=is_full)
+
+
+def _says(error: Exception) -> str:
+    """The message of an error, where it came from a row and not from options of a command."""
+    if isinstance(error, NoRoomError):
+        return f"{error.shortage}: free some"
+    return str(error) if isinstance(error, SoundreelError) else f"{type(error).__name__}: {error}"
 
 
 def _causes(error: BaseException | None) -> list[OSError]:

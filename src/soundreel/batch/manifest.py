@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from soundreel.batch.lines import RowError, Said, read_lines
 from soundreel.disk.digests import data_digest
-from soundreel.disk.outputs import WORK_FOLDER
+from soundreel.disk.outputs import clips_folder
 from soundreel.errors import InputError, SoundreelError
 from soundreel.media.files import check_file
 from soundreel.request import FLAT_NAMES, Request, ShotRequest, grouped
@@ -92,7 +92,7 @@ class Row:
 
     def work_folder(self, output: Path) -> Path:
         """Where its clips are kept, on whichever machine they are rendered, and whatever it has said before."""
-        return output / WORK_FOLDER / self.id
+        return clips_folder(self.video(output))
 
 
 def _digest(request: Request) -> str:

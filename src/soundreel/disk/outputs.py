@@ -153,6 +153,11 @@ def _ids_below(folder: Path) -> Iterator[FileId]:
 # one process
 
 
+def clips_folder(video: Path) -> Path:
+    """The work folder of a video that is known by its name, whatever it is asked to show: that of a batch."""
+    return video.absolute().parent / WORK_FOLDER / f"{video.stem}.clips"
+
+
 @contextmanager
 def claimed(output: Path) -> Iterator[None]:
     """Keep the name of an output for this process until the block is left, or the process ends however it ends.

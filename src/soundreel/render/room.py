@@ -87,7 +87,13 @@ def disk_need(
 
 
 class NoRoomError(MediaError):
-    """A disk has less room than a render needs."""
+    """A disk has less room than a render needs.
+
+    Attributes:
+        shortage: the message without what is to be done.
+    """
+
+    shortage: str = ""
 
 
 def check_room(need: DiskNeed, work: Path, output: Path) -> None:
@@ -103,10 +109,10 @@ def check_room(need: DiskNeed, work: Path, output: Path) -> None:
 def _check(folder: Path, needed: int, what: str, option: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise NoRoomError(
-            f"{str(folder)!r} has {readable_size(free)} free, {what} take about {readable_size(needed)}: free some, or "
-            f"name another place with {option}"
-        )
+        shortage = f"{str(folder)!r} has {readable_size(free)} free, {what} take about {readable_size(needed)}"
+        error = NoRoomError(f"{shortage}: free some, or name another place with {option}")
+        error.shortage = shortage
+        raise error
 
 
 def _existing(path: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, Inputs, is_folder
+from soundreel.disk.outputs import PLAN_NAME, WORK_FOLDER, Inputs, clips_folder, is_folder
 from soundreel.disk.state import is_own
 from soundreel.errors import InputError
 from soundreel.interpolation.video import name_before
@@ -250,8 +250,7 @@ def _folder_of(video: Path, recipe: Mapping[str, Any], work_dir: StrPath | None)
     name = str(recipe.get("folder") or asked)[:FOLDER_DIGITS]
     if not all(re.fullmatch(rf"[0-9a-f]{{{FOLDER_DIGITS}}}", digits) for digits in (asked, name)):
         raise InputError(f"the recipe of {str(video)!r} names no work folder: it was made before soundreel 0.2")
-    beside = video.absolute().parent / WORK_FOLDER
-    places = [beside / name, beside / video.stem]  # the latter of a batch
+    places = [video.absolute().parent / WORK_FOLDER / name, clips_folder(video)]
     if work_dir is not None:
         places = [Path(work_dir).absolute(), Path(work_dir).absolute() / name, *places]
     for place in places:
