@@ -149,6 +149,13 @@ def test_a_row_with_scores_is_sampled_by_one_and_written_by_another(tmp_path: Pa
     assert frames[0] == frames[1]
 
 
+def test_a_draft_is_left_to_nobody(tmp_path: Path) -> None:
+    row = row_of(tmp_path, engine="draft", score=True)
+    outcome = Worker(tmp_path / "out", None, 1).render(row, 1, hands_on=True)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.result.state, outcome.result.engine) == (MADE, "draft")
+
+
 def test_of_several_versions_each_is_kept(tmp_path: Path, passes: list[int]) -> None:
     """All clips of an id are in one folder: to go back to what a row has said before is a print, too."""
     worker = Worker(tmp_path / "out", None, 0)

@@ -175,15 +175,18 @@ class Worker:
     def _made(self, row: Row, *, hands_on: bool) -> dict[str, Any]:
         request, work = self._asked(row)
         facts = {"state": MADE, "printed_again": False}
+        keeps_latents = False
 
         def begin(render: PreparedRender) -> None:
+            nonlocal keeps_latents
+            keeps_latents = render.engine.reach is not None
             facts["printed_again"] = render.is_printed_again
-            is_whole = render.division.is_divided or len(render.plan.chains) == 1 or render.is_printed_again
-            self._state = State(job=None if is_whole else share_of(render, row.work_folder(self.output)))
+            is_alone = render.division.is_divided or len(render.plan.chains) == 1 or render.is_printed_again
+            self._state = State(job=None if is_alone else share_of(render, row.work_folder(self.output)))
 
         def hear(progress: Progress) -> None:
             self._state = State(share=progress.share, job=self._state.job)
-            if hands_on and progress.stage is Stage.WRITE:
+            if hands_on and keeps_latents and progress.stage is Stage.WRITE:
                 raise _SampledError
 
         made = self._session.generate(request, hear, on_start=begin, work=work)

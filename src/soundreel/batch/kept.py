@@ -46,7 +46,9 @@ def to_print(row: Row, output: Path) -> tuple[Request, WorkOptions]:
     if kept is None:
         raise InputError(f"the latents of {row.id!r} are not kept in {str(work.work_dir)!r}")
     models = kept["parts"].get("model files", {})
-    return request.replace(engine=kept["engine"]), replace(work, only_print=True, printed_models=models)
+    return request.replace(engine=kept.get("engine", request.engine)), replace(
+        work, only_print=True, printed_models=models
+    )
 
 
 def _has_latents(folder: Path, plan: PlanData) -> bool:
