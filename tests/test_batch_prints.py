@@ -182,7 +182,9 @@ def test_what_is_printed_takes_no_gpu_and_the_plan_says_so(
     plan = json.loads(run_here(capsys, "batch", folder / "rows.jsonl", *words, "--json").out)
     (planned,) = plan["plan"]
     assert (planned["printed_again"], planned["takes_gpu"], planned["cost"], plan["cost"]) == (True, False, 0, 0)
-    assert "1 of them printed again from kept latents" in run_here(capsys, "batch", folder / "rows.jsonl", *words).out
+    told = run_here(capsys, "batch", folder / "rows.jsonl", *words).out
+    assert "1 of them printed again from kept latents" in told
+    assert "time    no pass of the model" in told
 
 
 def test_a_video_of_a_batch_is_printed_again_by_the_command_for_one(

@@ -41,7 +41,7 @@ def show_plan(rows: Rows, totals: Totals, output: Path, *, price: float | None, 
     facts = [
         ("rows", f"{totals.total}, {totals.done} of them there already, {totals.bad} left out"),
         ("videos", f"{len(planned) - len(wrong)} to make{again}, {frames:,} frames, {exactly(seconds)}"),
-        ("time", f"{takes}{missing}" if planned else "none"),
+        ("time", f"{takes}{missing}" if len(planned) > printed else "no pass of the model" if planned else "none"),
         *([] if cost is None else [("cost", f"about {cost:.2f} at {price:g} for an hour of a GPU")]),
         *(("problem", f"line {row['line']}, {row['id']}: {row['problem']}") for row in wrong),
     ]
