@@ -35,7 +35,7 @@ OTHER_PROGRAMS = {
     "--dit_fsdp": "the official script",
     "--preview-method": "ComfyUI",
     "--no-deps": "pip", "--ignore-requires-python": "pip", "--only-binary": "pip", "--target": "pip",
-    "--head": "ray", "--ray-client-server-port": "ray",
+    "--head": "ray", "--ray-client-server-port": "ray", "--tmux": "ray",
 }  # fmt: skip
 """Options of other programs that the pages name."""
 
