@@ -123,7 +123,7 @@ WRONG = [
     ({"audio": "tune.flac", "id": ["x"]}, ["line 1, id: expected a text"]),
     ({"audio": "tune.flac", "frames": 9, "audio_duration": 2}, ["line 1"]),
     ({"audio": "tune.flac", "steps": 0, "width": 481}, ["line 1, steps: ", "line 1, width: "]),
-    ({"audio": "tune.flac", "output": "x.mp4"}, ["line 1, output: expected an object"]),
+    ({"audio": "tune.flac", "output": "x.mp4"}, ['line 1, output: expected an object, as {"crf": …}']),
     ({"audio": "tune.flac", "output.crf": 14, "crf": 15}, ["line 1, crf: another name of this field"]),
     ({"audio": "tune.flac", "lora": []}, ["line 1, lora: there is no such field: is compute.loras meant?"]),
     ({"audio": "tune.flac", "Seed": 4}, ["line 1, Seed: there is no such field: is seed meant?"]),

@@ -17,7 +17,7 @@ from soundreel.disk.outputs import clips_folder
 from soundreel.errors import InputError, SoundreelError
 from soundreel.media.files import check_file
 from soundreel.request import FLAT_NAMES, Request, ShotRequest, grouped
-from soundreel.request.fields import Field, Paths, check_range, coerce, fields_of, to_data
+from soundreel.request.fields import Field, Paths, Role, check_range, coerce, fields_of, to_data
 from soundreel.storyboard import read_storyboard
 from soundreel.units import StrPath
 
@@ -204,8 +204,9 @@ def _leaves(said: Mapping[str, Any], problems: list[tuple[str, str]]) -> Iterato
         if name in GROUPS and isinstance(value, Mapping):
             yield from ((f"{name}.{leaf}", inner) for leaf, inner in value.items())
         elif name in GROUPS:
-            first = next(full for full in FIELDS if full.startswith(f"{name}.") and full not in NOT_OF_A_ROW)
-            problems.append((name, f'expected an object, as {{"{FIELDS[first].leaf}": …}}'))
+            inner = (field for full, field in FIELDS.items() if full.startswith(f"{name}."))
+            first = next(field for field in inner if field.option.role is not Role.NEITHER)
+            problems.append((name, f'expected an object, as {{"{first.leaf}": …}}'))
         elif name != ID:
             yield name, value
 
