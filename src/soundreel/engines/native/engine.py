@@ -52,7 +52,7 @@ from soundreel.engines.native.rank_process import READY, Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference, references_of_shots
 from soundreel.engines.native.shared_work import SharedVae, open_denoiser
 from soundreel.engines.native.team import asked_devices
-from soundreel.engines.native.warm_up import WarmUp
+from soundreel.engines.native.warm_up import Pictures, WarmUp
 from soundreel.engines.native.workers import Workers
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
@@ -102,6 +102,8 @@ class NativeEngine:
             if self._warm_up is not None:
                 self._warm_up.begin(plan.request)
             prepared = decisions.prepare(plan, kept, self._networks.bytes_on if self.keeps else None)
+            if self._warm_up is not None:
+                self._warm_up.go_on(prepared.placement, Pictures.of(plan))
             if self._warm_up is not None and kept is None:  # else its clips may all be sampled
                 self._arriving = TransformerLoading(self._networks, prepared.placement)
                 self._arriving.begin()
@@ -285,7 +287,7 @@ class _Sampling:
         crew = workers.crew(placement, check)
         if crew is not None:
             with crew.step("loading"):
-                crew.tell(Load(placement))  # while this process encodes words and sound
+                crew.tell(Load(placement, Pictures.of(plan)))  # while this process encodes words and sound
         scene = prepare_scene(prepared, networks, arriving.on_load, check)
         transformer = arriving.result()
         self._resident = transformer.resident

@@ -28,6 +28,7 @@ from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.prepared import Placement
 from soundreel.engines.native.team import Team
 from soundreel.engines.native.vae import Vae, chosen_by_shape
+from soundreel.engines.native.warm_up import Pictures, WarmUp
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError, connect
@@ -90,6 +91,7 @@ class Load:
     """Load the transformer, on the rank's own device; answered by READY."""
 
     placement: Placement
+    pictures: Pictures
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class _Worker:
     def __init__(self, seat: Seat, voice: _Voice) -> None:
         self._seat, self._voice = seat, voice
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._networks = Networks()
+        self._networks, self._warm_up = Networks(), WarmUp()
         self._denoiser: LocalDenoiser | None = None
         self._vae: Vae | None = None
         self._mesh: Mesh | None = None
@@ -229,7 +231,7 @@ class _Worker:
 
     def _do(self, command: Any) -> None:
         if isinstance(command, Load):
-            self._load(command.placement)
+            self._load(command.placement, command.pictures)
             self._voice.say(READY)
             return
         assert self._placement is not None
@@ -244,10 +246,11 @@ class _Worker:
             else:
                 self._denoiser.forget()
 
-    def _load(self, placement: Placement) -> None:
+    def _load(self, placement: Placement, pictures: Pictures) -> None:
         assert self._mesh is not None
         self._mesh.everyone.place.begin("loading")
         self._placement = own = replace(placement, device=self._seat.device)
+        self._warm_up.go_on(own, pictures, self._seat.rank)
         with capped(own.device, own.memory):
             self._vae = self._networks.vae(own)
             network = self._networks.transformer(own).network
