@@ -24,7 +24,7 @@ from soundreel.render.recipe import read_recipe
 from soundreel.render.recipe_files import in_shot
 from soundreel.render.room import NoRoomError
 from soundreel.render.sharing import share_of
-from soundreel.render.shot_process import Job
+from soundreel.render.shot_jobs import Job
 from soundreel.request import Request, ShotRequest, WorkOptions
 from soundreel.request.fields import Paths, fields_of, replaced, to_data
 from soundreel.session import Session

@@ -132,12 +132,16 @@ def _says_idle(count: int, shots: int) -> tuple[str, ...]:
     return (f"{count} {has} nothing to do: there are {shots} shots",)
 
 
-def fitting(division: Division, host_bytes: int | None) -> Division:
-    """With no more processes than the host's memory holds, where each takes so much of it; None: that is not known."""
+def fitting(division: Division, host_bytes: int | None, there: int = 0) -> Division:
+    """With no more processes than the host's memory holds, where each takes so much of it; None: that is not known.
+
+    Args:
+        there: processes that have theirs.
+    """
     free = available_memory()
     if not division.is_divided or not host_bytes or free is None:
         return division
-    most = max(1, free // host_bytes)
+    most = max(1, there + free // host_bytes)
     if most >= len(division.processes):
         return division
     note = TOO_LITTLE_MEMORY.format(each=readable_size(host_bytes), free=readable_size(free), count=most)

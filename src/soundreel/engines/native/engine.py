@@ -16,6 +16,7 @@ from soundreel.engines.base import (
     DECODED,
     ENCODED,
     Device,
+    Elsewhere,
     Estimate,
     Identity,
     KeptBytes,
@@ -76,6 +77,7 @@ class NativeEngine:
 
     def __init__(self) -> None:
         self.keeps = False
+        self.elsewhere = Elsewhere()
         self._networks = Networks()
         self._workers = Workers()
         self._lost = ""
@@ -101,10 +103,11 @@ class NativeEngine:
             self._stop_loading()
             if self._warm_up is not None:
                 self._warm_up.begin(plan.request)
-            prepared = decisions.prepare(plan, kept, self._networks.bytes_on if self.keeps else None)
-            if self._warm_up is not None:
-                self._warm_up.go_on(prepared.placement, Pictures.of(plan))
-            if self._warm_up is not None and kept is None:  # else its clips may all be sampled
+            prepared = decisions.prepare(plan, kept, self._bytes_on if self.keeps else None)
+            if self._warm_up is None or self.elsewhere.render:
+                return prepared
+            self._warm_up.go_on(prepared.placement, Pictures.of(plan))
+            if kept is None:  # else its clips may all be sampled
                 self._arriving = TransformerLoading(self._networks, prepared.placement)
                 self._arriving.begin()
             return prepared
@@ -116,7 +119,7 @@ class NativeEngine:
     def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
         """Check the VAE's file alone; any device will do."""
         with self._hears_of_loss():
-            return prepare_print(plan, kept, self._networks.bytes_on)
+            return prepare_print(plan, kept, self._bytes_on)
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
@@ -131,6 +134,10 @@ class NativeEngine:
             seconds_basis=basis,
             clip_seconds=tuple(clip.total for clip in seconds.clips),
         )
+
+    def held(self) -> Mapping[str, int]:
+        """Of its networks."""
+        return self._networks.held()
 
     def file_tags(self, scratch: Path) -> Mapping[str, str]:
         """None."""
@@ -161,6 +168,10 @@ class NativeEngine:
             gc.collect()
             if not self._lost:
                 release_memory(device)
+
+    def _bytes_on(self, device: torch.device) -> int:
+        """What a render may take though it is not free."""
+        return self._networks.bytes_on(device) + self.elsewhere.held.get(str(device), 0)
 
     def _loading(self, placement: PrintPlacement) -> TransformerLoading:
         """What loads the transformer: as it was begun when this placement was decided, or anew."""
