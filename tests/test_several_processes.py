@@ -31,6 +31,7 @@ from soundreel.errors import EngineError
 from soundreel.media.video import read_frames
 from soundreel.session import Session
 from soundreel.types import Plan, Progress, Stage
+from weight_files import OFFICIAL
 
 LIMIT = 1e-5
 """Relative L2 of the difference, in float32."""
@@ -161,6 +162,30 @@ class TestSession:
         assert len(pids[0]) == 1
         assert frames(alone.path) == frames(tmp_path / "2.mp4"), "guidance apart changes no bit"
         assert_gone(pids[0])
+
+
+    def test_what_they_have_loaded_is_read_once(self, golden: Path, tmp_path: Path) -> None:
+        fields = CHAIN | {"frames": 5, "gpus": "2"}
+        weights = max(path.stat().st_size for path in OFFICIAL.glob("*.safetensors"))
+        read = []
+        with Session() as session:
+            for seed in (1, 2):
+                session.generate(native_request(**fields | {"seed": seed, "output": tmp_path / f"{seed}.mp4"}))
+                (pid,) = workers_of(os.getpid())
+                said = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+                read.append(int(said["rchar"]))
+        assert read[1] - read[0] < weights / 10, read
+
+    def test_a_worker_that_died_between_two_renders_is_replaced(self, golden: Path, tmp_path: Path) -> None:
+        fields = CHAIN | {"frames": 5, "gpus": "2"}
+        with Session() as session:
+            session.generate(native_request(**fields | {"seed": 1, "output": tmp_path / "1.mp4"}))
+            (first,) = workers_of(os.getpid())
+            os.kill(first, signal.SIGKILL)
+            assert_gone([first])
+            session.generate(native_request(**fields | {"seed": 2, "output": tmp_path / "2.mp4"}))
+            (second,) = workers_of(os.getpid())
+        assert second != first
 
 
 # what goes wrong

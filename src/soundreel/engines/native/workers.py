@@ -68,7 +68,7 @@ class Workers:
     def begin(self, placement: PrintPlacement) -> None:
         """Begin to start what `crew` will be asked for, where clips are to be sampled by several."""
         team = placement.team if isinstance(placement, Placement) else Team(devices=(placement.device,))
-        if self._crew is not None and (self._crew.team != team or self._crew.is_closed):
+        if self._crew is not None and (self._crew.team != team or not self._crew.is_whole):
             self.close()
         if self._crew is None and team.size > 1:
             if self._leaving is not None:
@@ -148,6 +148,12 @@ class Crew:
         self._workers = [_Worker(seat) for seat in seats[1:]]
         self._watch = threading.Thread(target=self._watch_over, name="soundreel workers", daemon=True)
         self._watch.start()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing has happened to any of them: a worker may end between two renders."""
+        are_there = all(worker.process.is_alive() for worker in self._workers)
+        return are_there and not self._failure and not self.is_closed
 
     @property
     def mesh(self) -> Mesh:
