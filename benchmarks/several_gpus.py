@@ -3,7 +3,7 @@
     python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--tiny]
 
 A process for each is started, with the whole random full-size transformer, made on its GPU: the same on all. For each
-mode and size: a guided step on one GPU, the same with a branch of guidance on each (of four: on two), with the tokens
+mode and size: a guided step on one GPU, the same with a branch of guidance on half of them each, with the tokens
 of both passes divided, and a pass without guidance with its tokens divided. `--pictures`: what the VAE does between two
 clips, its rows divided. Every figure is printed as soon as it is known. Nothing hangs: after `--limit` seconds, or when
 one process ends, all are ended; what would not be done in time is left out.
@@ -71,7 +71,7 @@ class SilentRanks(Ranks):
 
 @dataclass(frozen=True)
 class Bench:
-    """One process of the two."""
+    """One process of them."""
 
     rank: int
     device: torch.device
@@ -79,7 +79,7 @@ class Bench:
     guidance: Mesh
     tokens: Mesh
     options: argparse.Namespace
-    ends: float  # by the monotonic clock, which both processes share
+    ends: float  # by the monotonic clock, which all processes share
 
     def say(self, text: str) -> None:
         """Print, once."""
@@ -87,7 +87,7 @@ class Bench:
             print(f"{self.options.limit - (self.ends - time.monotonic()):6.0f} s  {text}", flush=True)
 
     def agree(self, name: str, decide: Callable[[], bool]) -> bool:
-        """What the first process decides; the second waits for it, without a GPU."""
+        """What the first process decides; the others wait for it, without a GPU."""
         if self.rank == 0:
             self.store.set(name, "yes" if decide() else "no")
         return bool(self.store.get(name) == b"yes")
@@ -107,7 +107,7 @@ class Bench:
         return room
 
     def alone(self, name: str, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
-        """Seconds and results of `work` on the first GPU; the second waits idle."""
+        """Seconds and results of `work` on the first GPU; the others wait idle."""
         result: tuple[float, list[Tensor]] = (0.0, [])
         if self.rank == 0:
             result = self._best(work, repeat)
@@ -115,10 +115,10 @@ class Bench:
         return result
 
     def together(self, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
-        """Seconds and results of `work` on both."""
+        """Seconds and results of `work` on all."""
 
         def step() -> list[Tensor]:
-            self.guidance.everyone.from_first(torch.zeros(1, device=self.device))  # both begin now
+            self.guidance.everyone.from_first(torch.zeros(1, device=self.device))  # all begin now
             return work()
 
         return self._best(step, repeat)
@@ -207,7 +207,7 @@ class Case:
         self.bench.say(f"{self.name}: first pass, kernels compiled {time.perf_counter() - begun:.1f} s")
 
     def launches(self, denoiser: Denoiser, count: int, mesh: Mesh | None = None) -> str:
-        """How long Python takes to launch a pass. On both GPUs, where there is a mesh, else on each alone."""
+        """How long Python takes to launch a pass. On all GPUs, where there is a mesh, else on each alone."""
         wait(self.bench.device)
         begun = time.perf_counter()
         self.work(denoiser, count, mesh)()
@@ -216,7 +216,7 @@ class Case:
         return f"given to the GPU in {given:.3f} s"
 
     def where_the_rest_goes(self, single: float, shared: float) -> None:
-        """Of a pass with its tokens divided: what is not half a pass."""
+        """Of a pass with its tokens divided: what is not a rank's share of a pass."""
         bench, tokens = self.bench, self.bench.tokens
         silent = SilentRanks(tokens.tokens.rank, tokens.tokens.size, tokens.tokens.place, tokens.tokens.group)
         quiet = self.denoiser(replace(tokens, tokens=silent))
@@ -381,7 +381,7 @@ def measure_size(bench: Bench, model: WanS2VTransformer3DModel, mode: Mode, size
 
 
 def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> None:
-    """The whole life of one of the two."""
+    """The whole life of one of them."""
     prepare_environment()
     device = torch.device("cpu") if options.device == "cpu" else torch.device("cuda", rank)
     if device.type == "cuda":
@@ -403,7 +403,7 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
         bench.say("done")
         sys.stdout.flush()
         bench.agree("end", lambda: True)
-    except BaseException:  # noqa: BLE001 - whatever it is, the other process waits
+    except BaseException:  # noqa: BLE001 - whatever it is, the others wait
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
@@ -427,7 +427,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Start both processes and see to it that they end; exit 1 unless both have done everything."""
+    """Start all processes and see to it that they end; exit 1 unless all have done everything."""
     options = parse_options(arguments)
     ends = time.monotonic() + options.limit
     prepare_environment()

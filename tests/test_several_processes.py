@@ -163,7 +163,6 @@ class TestSession:
         assert frames(alone.path) == frames(tmp_path / "2.mp4"), "guidance apart changes no bit"
         assert_gone(pids[0])
 
-
     def test_what_they_have_loaded_is_read_once(self, golden: Path, tmp_path: Path) -> None:
         fields = CHAIN | {"frames": 5, "gpus": "2"}
         weights = max(path.stat().st_size for path in OFFICIAL.glob("*.safetensors"))

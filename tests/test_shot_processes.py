@@ -502,7 +502,7 @@ def test_what_cannot_be_is_refused(
             ("--device", "cpu", "--gpus", "2", "--parallel", "shots"),
             ["--parallel shots: there is one shot, which one process renders; --cut makes more of them"],
         ),
-        (("--device", "cpu", "--gpus", "3", "--cut", "0.5"), ["1 GPU has nothing to do: there are 2 shots"]),
+        (("--device", "cpu", "--gpus", "3", "--cut", "0.5"), ["1 process has nothing to do: there are 2 shots"]),
         (("--device", "cpu", "--gpus", "1", "--cut", "0.5"), []),
     ],
 )

@@ -108,7 +108,7 @@ def _division_by_shots(plan: Plan, devices: Sequence[str], kinds: Sequence[str])
     return Division(
         processes=_groups(devices, count, each=1),
         kinds=tuple(kinds[:count]) if are_mixed else (),
-        notes=(*(_says_idle(idle, len(plan.chains)) if idle else ()), *((several,) if are_mixed else ())),
+        notes=(*(_says_idle(idle, devices[0], len(plan.chains)) if idle else ()), *((several,) if are_mixed else ())),
     )
 
 
@@ -127,8 +127,9 @@ def _groups(devices: Sequence[str], count: int, each: int) -> tuple[tuple[str, .
     return tuple(tuple(devices[k * each : (k + 1) * each]) for k in range(count))
 
 
-def _says_idle(count: int, shots: int) -> tuple[str, ...]:
-    has = "GPU has" if count == 1 else "GPUs have"
+def _says_idle(count: int, device: str, shots: int) -> tuple[str, ...]:
+    one, several = ("process", "processes") if device == CPU else ("GPU", "GPUs")
+    has = f"{one} has" if count == 1 else f"{several} have"
     return (f"{count} {has} nothing to do: there are {shots} shots",)
 
 
