@@ -14,8 +14,8 @@ Parts, in this order, each with a time limit of its own (SECONDS):
   with one GPU
 
 Seconds are those from the beginning of the first step to the finished file, loads left out; where shots are rendered
-by several processes, that of the one that loads slowest is in them. Frames are compared by their digest: guidance and shots
-apart change none.
+by several processes, that of the one that loads slowest is in them. Frames are compared by their digest: guidance and
+shots apart change none.
 """
 
 import argparse
