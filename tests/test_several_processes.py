@@ -24,7 +24,7 @@ from native_videos import AS_OPTIONS
 from parity.case import read_cases
 from parity.end_to_end import run_end_to_end
 from soundreel.engines.native import shared_work, workers
-from soundreel.engines.native.rank_process import Begin
+from soundreel.engines.native.rank_process import Begin, Load
 from soundreel.engines.native.team import Team
 from soundreel.engines.native.workers import Crew
 from soundreel.errors import EngineError
@@ -298,6 +298,51 @@ class TestWhoeverEnds:
         alone = native_plan(**FIELDS, guide_scale=1.0)
         rendered(alone, folder=tmp_path)
         assert_equal(latents(alone, tmp_path), expected[1.0])
+
+    def test_a_worker_is_killed_before_it_has_started(
+        self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin, killed = Crew.start, list[int]()
+
+        def kill_one(crew: Crew, *given: Any) -> None:
+            killed.extend(workers_of(os.getpid()))
+            os.kill(killed[0], signal.SIGKILL)
+            begin(crew, *given)
+
+        monkeypatch.setattr(Crew, "start", kill_one)
+        with pytest.raises(EngineError, match=r"rank 1 \(cpu\) was ended by SIGKILL .*; finished clips are kept"):
+            rendered(native_plan(**FIELDS, gpus="2"), folder=tmp_path)
+        assert_gone(killed)
+
+    @pytest.mark.parametrize("stage", ["starting", "loading"])
+    def test_a_worker_that_never_gets_ready_is_given_up(
+        self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    ) -> None:
+        stopped, begin, tell = list[int](), workers._Worker.__init__, Crew.tell
+
+        def stop_it() -> None:
+            stopped.extend(workers_of(os.getpid()))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+        def begin_and_stop(worker: Any, *given: Any) -> None:
+            begin(worker, *given)
+            monkeypatch.setattr(workers, "STARTING_SECONDS", 0.5)
+            stop_it()
+
+        def stop_before_it_is_told(crew: Crew, command: Any, *given: Any) -> None:
+            if isinstance(command, Load):
+                monkeypatch.setattr(workers, "TIME_LIMIT", 0.5)
+                stop_it()
+            tell(crew, command, *given)
+
+        if stage == "starting":
+            monkeypatch.setattr(workers._Worker, "__init__", begin_and_stop)
+        else:
+            monkeypatch.setattr(Crew, "tell", stop_before_it_is_told)
+        says = r"the ranks waited for each other for 0.5 s: rank 0.*; rank 1 does not answer; finished clips are kept"
+        with pytest.raises(EngineError, match=says):
+            rendered(native_plan(**FIELDS, gpus="2"), folder=tmp_path)
+        assert_gone(stopped)
 
     def test_the_first_rank_is_killed(self, golden: Path, tmp_path: Path) -> None:
         process = start(*command(tmp_path, "--gpus", "2"), cwd=REPO)

@@ -49,7 +49,7 @@ from soundreel.engines.native.progress import (
     report_steps,
     show_picture,
 )
-from soundreel.engines.native.rank_process import READY, Load
+from soundreel.engines.native.rank_process import Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference, references_of_shots
 from soundreel.engines.native.shared_work import SharedVae, open_denoiser
 from soundreel.engines.native.team import asked_devices
@@ -303,7 +303,7 @@ class _Sampling:
         transformer = arriving.result()
         self._resident = transformer.resident
         if crew is not None:
-            crew.wait_for(READY, check)
+            crew.wait_until_loaded(check)
         denoiser = open_denoiser(crew, transformer.network, placement)
         decoder.vae.to(placement.device)
         decoder.vae.helpers = None if crew is None else SharedVae(crew, decoder.vae)

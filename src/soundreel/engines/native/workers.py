@@ -27,6 +27,7 @@ from soundreel.engines.native.rank_process import (
     LOOPBACK,
     LOST,
     PLACE,
+    READY,
     STARTED,
     Seat,
     Where,
@@ -41,6 +42,9 @@ from soundreel.types import Check, go_on
 
 TIME_LIMIT: Final = 600.0
 """Seconds that a step may take on all ranks: many times what the slowest card that is of use takes."""
+
+STARTING_SECONDS: Final = 300.0
+"""That workers may take to import what they need, from a slow disk."""
 
 MEETING_SECONDS: Final = 120.0
 """That ranks which have started may take to find each other."""
@@ -166,7 +170,8 @@ class Crew:
         if self._mesh is not None:
             return
         try:
-            self.wait_for(STARTED, check)
+            with self._waiting(STARTING_SECONDS):
+                self.wait_for(STARTED, check)
             self.tell(MET)
             with self._waiting(MEETING_SECONDS):
                 self._mesh = meet(self._seat, self._store)
@@ -206,6 +211,11 @@ class Crew:
         if word != STARTED:
             for worker in self._workers:
                 worker.said.discard(word)
+
+    def wait_until_loaded(self, check: Check = go_on) -> None:
+        """Wait for what all have been told to load, which this process has: they may take so much longer."""
+        with self._waiting(TIME_LIMIT):
+            self.wait_for(READY, check)
 
     @contextmanager
     def step(self, stage: str) -> Iterator[None]:
