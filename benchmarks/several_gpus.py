@@ -35,7 +35,7 @@ from benchmarks.pictures_apart import measure_pictures
 from benchmarks.rank_bench import Bench, Work
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
 from soundreel.engines.native.device import wait
-from soundreel.engines.native.rank_process import LOOPBACK, Seat, meet, prepare_environment
+from soundreel.engines.native.rank_process import LOOPBACK, Seat, meet, open_store, prepare_environment
 from soundreel.engines.native.team import Team
 from soundreel.models.attention import Kernel, why_not
 from soundreel.models.parallel import exchange as exchange_module
@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse_options(arguments)
     ends = time.monotonic() + options.limit
     prepare_environment()
-    store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
+    store = open_store()
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=process, args=(rank, options, store.port, ends), daemon=True)

@@ -388,6 +388,17 @@ def crew() -> Iterator[Crew]:
     crew.close()
 
 
+def test_ranks_meet_where_nobody_else_can_reach_them(crew: Crew) -> None:
+    listening = [
+        line.split()[1]
+        for path in Path("/proc/net").glob("tcp*")
+        for line in path.read_text().splitlines()[1:]
+        if line.split()[3] == "0A"  # it listens
+    ]
+    (address,) = [address for address in listening if int(address.rpartition(":")[2], 16) == crew._store.port]
+    assert address.rpartition(":")[0] == "0100007F", "127.0.0.1"
+
+
 def test_an_error_in_a_worker_is_told_in_one_line(crew: Crew) -> None:
     crew.tell(Begin(b"no conditions"))
     with pytest.raises(EngineError, match=r"rank 1 \(cpu\): AssertionError.*; finished clips are kept"):

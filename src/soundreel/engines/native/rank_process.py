@@ -7,6 +7,7 @@ thread reads the pipe all the time: it answers at once where the rank is, and en
 import io
 import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -61,6 +62,13 @@ class Seat:
     def device(self) -> torch.device:
         """The rank's own."""
         return self.team.devices[self.rank]
+
+
+def open_store() -> TCPStore:
+    """Where the ranks of this host meet: it listens here alone, where PyTorch by itself listens to every network."""
+    listening = socket.create_server((LOOPBACK, 0))
+    port = listening.getsockname()[1]
+    return TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
 
 
 def prepare_environment() -> None:
@@ -120,7 +128,7 @@ class Decode:
     step: int
     bands: int
     size: RoomSize
-    room: Room | None = None  # as the rank has mapped it
+    room: int | None = None  # the descriptor, on the rank's side
 
 
 @dataclass(frozen=True)
@@ -266,9 +274,11 @@ class _Worker:
         rows = RowParallel(self._vae.network, self._mesh.everyone)
         with chosen_by_shape():
             if isinstance(command, Decode):
-                latents = self._take_over("decoding", command.shape, self._vae.dtype)
                 assert command.room is not None
-                rows.decode(latents, command.keep, command.step, command.bands, command.room)
+                room = Room.mapped(command.room, command.size)
+                os.close(command.room)
+                latents = self._take_over("decoding", command.shape, self._vae.dtype)
+                rows.decode(latents, command.keep, command.step, command.bands, room)
             else:
                 self._mesh.everyone.place.begin("encoding")
                 rows.encode(None, command.shape, command.step, command.bands)
@@ -287,12 +297,10 @@ class _Worker:
         while True:
             try:
                 command = self._voice.connection.recv()
-            except (EOFError, OSError):
+                if isinstance(command, Decode):
+                    command = replace(command, room=recv_handle(self._voice.connection))
+            except (EOFError, OSError, RuntimeError):  # RuntimeError: half a message
                 os._exit(0)  # the first rank has ended, or wants no more
-            if isinstance(command, Decode):
-                descriptor = recv_handle(self._voice.connection)
-                command = replace(command, room=Room.mapped(descriptor, command.size))
-                os.close(descriptor)
             if isinstance(command, Where):
                 self._voice.say(
                     PLACE, f"rank {self._seat.rank}" if self._mesh is None else str(self._mesh.everyone.place)

@@ -19,12 +19,10 @@ from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
 from torch import distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from soundreel.engines.native.prepared import Placement, PrintPlacement
 from soundreel.engines.native.rank_process import (
     FAILED,
-    LOOPBACK,
     LOST,
     PLACE,
     READY,
@@ -32,6 +30,7 @@ from soundreel.engines.native.rank_process import (
     Seat,
     Where,
     meet,
+    open_store,
     prepare_environment,
     serve,
 )
@@ -146,7 +145,7 @@ class Crew:
         self._noticed = threading.Event()
         self._limit = 0.0  # seconds that this process waits for others, until
         self._deadline: float | None = None  # None: it does not wait
-        self._store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
+        self._store = open_store()
         seats = [Seat(rank=rank, team=team, port=self._store.port, time_limit=TIME_LIMIT) for rank in range(team.size)]
         self._seat = seats[0]
         self._workers = [_Worker(seat) for seat in seats[1:]]
