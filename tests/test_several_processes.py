@@ -399,6 +399,18 @@ def test_ranks_meet_where_nobody_else_can_reach_them(crew: Crew) -> None:
     assert address.rpartition(":")[0] == "0100007F", "127.0.0.1"
 
 
+def test_a_worker_that_takes_nothing_is_given_up(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process waits in the middle of what it tells it."""
+    monkeypatch.setattr(workers, "TIME_LIMIT", 0.5)
+    (pid,) = workers_of(os.getpid())
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match=r"for 0.5 s: rank 0, a stage; rank 1 does not answer"), crew.step("a stage"):
+        crew.tell(Begin(bytes(10_000_000)))
+    assert time.monotonic() - begun < SECONDS_TO_END
+    assert_gone([pid])
+
+
 def test_an_error_in_a_worker_is_told_in_one_line(crew: Crew) -> None:
     crew.tell(Begin(b"no conditions"))
     with pytest.raises(EngineError, match=r"rank 1 \(cpu\): AssertionError.*; finished clips are kept"):

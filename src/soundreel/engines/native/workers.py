@@ -8,6 +8,7 @@ what is on the disk is whole at any time.
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -305,10 +306,12 @@ class Crew:
                 self._fail(worker.how_it_ended())
 
     def _says_where_all_are(self) -> str:
-        """Ask everyone; those who are stopped say nothing."""
+        """Ask everyone; those who are stopped say nothing, and may take nothing either."""
         for worker in self._workers:
-            with suppress(OSError):
-                worker.connection.send(Where())
+            with suppress(OSError, ValueError):
+                _, takes, _ = select.select([], [worker.connection], [], 0)
+                if takes:
+                    worker.connection.send(Where())
         end = time.monotonic() + ANSWER_SECONDS
         for worker in self._workers:
             while PLACE not in worker.said and time.monotonic() < end:
