@@ -73,6 +73,7 @@ class TestGpus:
             ("cuda:1", 1, "3", r"\(there is 1, number 0 \(CUDA_VISIBLE_DEVICES is '3'\)\)$"),
             ("mps", 0, None, r"\(PyTorch finds no Apple GPU\)$"),
             ("cuda:x", 2, None, r"\(.*cuda:x.*\)$"),
+            ("cuda:x", 0, None, r"\(.*cuda:x.*\)$"),
         ],
     )
     def test_a_device_that_is_not_here_is_one_short_line(

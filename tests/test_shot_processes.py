@@ -17,7 +17,7 @@ from draft_renders import clip_files, frames_of
 from media_files import quick_sound
 from native_videos import AS_OPTIONS
 from soundreel.disk.processes import start_of
-from soundreel.engines.base import Device, Estimate
+from soundreel.engines.base import Device, Elsewhere, Estimate
 from soundreel.engines.draft.engine import DraftEngine
 from soundreel.errors import Cancelled
 from soundreel.pipeline import generate
@@ -625,6 +625,17 @@ def test_there_are_no_more_processes_than_host_memory_holds(monkeypatch: pytest.
     assert fewer.processes == division.processes[:2]
     assert "40.00 GB" in fewer.notes[0]
     assert not fitting(division, 80 * 10**9).is_divided
+
+
+def test_processes_that_are_there_have_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    division = Division(processes=(("cuda:0",), ("cuda:1",), ("cuda:2",)))
+    monkeypatch.setattr("soundreel.render.division.available_memory", lambda: 11 * 10**9)
+    assert len(fitting(division, 10 * 10**9).processes) == 1
+    assert len(fitting(division, 10 * 10**9, there=2).processes) == 3
+    engine = pytest.importorskip("soundreel.engines.native").NativeEngine()
+    engine.elsewhere = Elsewhere(there=1, held={"cuda:0": 7})
+    device = pytest.importorskip("torch").device
+    assert [engine._bytes_on(device("cuda", number)) for number in range(2)] == [7, 0]
 
 
 def test_progress_of_several_processes_only_rises() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 
 import torch
 
@@ -33,11 +34,10 @@ def pick_device(name: str) -> torch.device:
 
 def _what_is_missing(name: str) -> str:
     """Of the hardware that a device is; "" where it is there, or unknown."""
-    kind, _, number = name.partition(":")
-    if kind == "mps":
+    if name == "mps":
         return "" if torch.backends.mps.is_available() else "PyTorch finds no Apple GPU"
-    count = torch.cuda.device_count()
-    if kind != "cuda" or (count and not number.isdecimal()) or int(number or 0) < count:
+    found, count = re.fullmatch(r"cuda(?::([0-9]+))?", name), torch.cuda.device_count()
+    if found is None or int(found[1] or 0) < count:
         return ""
     return f"there {says_gpus(count)}{says_hidden()}" if count else f"PyTorch finds no NVIDIA GPU{says_hidden()}"
 

@@ -26,7 +26,7 @@ from soundreel.models.vae_bands import SCALE
 from soundreel.models.vae_kernels import Outline, Part, Work, compile_ahead
 from soundreel.models.vae_network import WanVae
 from soundreel.request import Attention, Request
-from soundreel.types import Plan
+from soundreel.types import CancelFlag, Check, Plan, heard
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import outline_part
 
@@ -60,6 +60,7 @@ class WarmUp:
 
     def __init__(self) -> None:
         self._pool: futures.ThreadPoolExecutor | None = None
+        self._stop = CancelFlag()
 
     def begin(self, request: Request) -> None:
         """Begin with the kernels of a request, once; where it asks for what is not here others say so."""
@@ -69,14 +70,17 @@ class WarmUp:
     def go_on(self, placement: Placement, pictures: Pictures, rank: int = 0) -> None:
         """Begin with those of a rank of what was decided: what is there already takes no time."""
         if placement.device.type == "cuda":
-            self._submit([*_proofs_of_placement(placement), partial(_compile, placement, pictures, rank)])
+            compile_pictures = partial(_compile, placement, pictures, rank, self._stop.check)
+            self._submit([*_proofs_of_placement(placement), compile_pictures])
 
     def end(self) -> None:
         """Wait for the kernels in hand; what has not begun is let go of."""
         pool, self._pool = self._pool, None
         if pool is not None:
             with uninterrupted():
+                self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
+                self._stop = CancelFlag()
 
     def _submit(self, tasks: Sequence[Callable[[], Any]]) -> None:
         if not tasks:
@@ -123,7 +127,8 @@ def _proofs(device: torch.device, vae: torch.dtype, *, is_float8: bool) -> Itera
         yield partial(why_not, Kernel.FP8, device, compute_dtype(device), HEAD_WIDTH)
 
 
-def _compile(placement: Placement, pictures: Pictures, rank: int) -> None:
+def _compile(placement: Placement, pictures: Pictures, rank: int, check: Check) -> None:
     network = outline_part(placement.files[Component.VAE]).network
     assert isinstance(network, WanVae)
-    compile_ahead(Outline.of(network), placement.device, placement.vae_dtype, *works_of(pictures, placement, rank))
+    for work in heard(works_of(pictures, placement, rank), check):
+        compile_ahead(Outline.of(network), placement.device, placement.vae_dtype, work)

@@ -36,7 +36,7 @@ from soundreel.engines.native.rank_process import (
     serve,
 )
 from soundreel.engines.native.team import Team
-from soundreel.errors import EngineError
+from soundreel.errors import Cancelled, EngineError
 from soundreel.models.parallel.ranks import Mesh
 from soundreel.types import Check, go_on
 
@@ -170,7 +170,7 @@ class Crew:
         if self._mesh is not None:
             return
         try:
-            with self._waiting(STARTING_SECONDS):
+            with self._limited(STARTING_SECONDS):
                 self.wait_for(STARTED, check)
             self.tell(MET)
             with self._waiting(MEETING_SECONDS):
@@ -214,7 +214,7 @@ class Crew:
 
     def wait_until_loaded(self, check: Check = go_on) -> None:
         """Wait for what all have been told to load, which this process has: they may take so much longer."""
-        with self._waiting(TIME_LIMIT):
+        with self._limited(TIME_LIMIT):
             self.wait_for(READY, check)
 
     @contextmanager
@@ -242,19 +242,30 @@ class Crew:
             self._watch.join()
 
     @contextmanager
-    def _waiting(self, seconds: float) -> Iterator[None]:
-        """Others are waited for: an error meanwhile may be due to one of them, and leaves all in no known state."""
+    def _limited(self, seconds: float) -> Iterator[None]:
+        """Others are waited for, so long at most."""
         self._limit, self._deadline = seconds, time.monotonic() + seconds
-        is_done = False
         try:
             yield
-            is_done = True
-        except Exception:
-            self._await_failure()
-            self.check()
-            raise
         finally:
             self._deadline = None
+
+    @contextmanager
+    def _waiting(self, seconds: float) -> Iterator[None]:
+        """Likewise: an error meanwhile may be due to one of them, and leaves all in no known state."""
+        is_done = False
+        try:
+            with self._limited(seconds):
+                try:
+                    yield
+                except Cancelled:
+                    raise
+                except Exception:
+                    self._await_failure()
+                    self.check()
+                    raise
+            is_done = True
+        finally:
             if not is_done:
                 self.close()
 
