@@ -569,6 +569,15 @@ def test_gpus_divide_shots_where_all_stay_busy_and_several_may_have_one_shot(
         assert compute.parallel == "auto"
 
 
+def test_who_would_do_nothing_is_told_of_however_shots_are_divided() -> None:
+    engine: Any = EightGpus()
+    engine.kinds = ("NVIDIA H200",) * 10
+    nine = plan(Request(audio="song.mp3", frames=144, cuts=tuple(map(float, range(1, 9))), gpus="10"), 9.0)
+    division = divide(nine, engine)
+    assert (len(division.processes), division.notes) == (9, ("1 GPU has nothing to do: there are 9 shots",))
+    assert divided(planned(2, 4, 6, gpus="2")).notes == ()
+
+
 @pytest.mark.parametrize("parallel", ["auto", "shots"])
 def test_gpus_of_several_kinds_divide_shots_alone_and_that_is_noted(parallel: str) -> None:
     engine: Any = EightGpus()
