@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from soundreel.pipeline import generate
 from soundreel.planning import plan
 from soundreel.render.claims import read_claimant
 from soundreel.render.division import Division, divide, fitting, schedule_of
-from soundreel.render.kept_processes import ShotProcess
+from soundreel.render.kept_processes import Ended, ShotProcess
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.recipe import read_recipe
 from soundreel.render.shot_jobs import Stored
@@ -179,6 +180,14 @@ class TestSession:
             done = session.generate(self.request(tune, tmp_path / "two.mp4", seed=2))
             assert done.notes == ()
             assert len(begun) == 3
+
+    def test_one_that_dies_before_it_is_told_of_a_job_is_heard_of(self, begun: list[ShotProcess]) -> None:
+        process, messages = ShotProcess(("cpu",)), SimpleQueue[tuple[int, object]]()
+        process.kill()
+        process.wait()
+        job: Any = "a job"
+        process.begin(job, 3, messages)
+        assert messages.get(timeout=HANGS_SECONDS) == (3, Ended())
 
     def test_after_an_error_the_next_render_has_new_ones(
         self, tune: Path, tmp_path: Path, begun: list[ShotProcess]

@@ -55,7 +55,8 @@ class ShotProcess:
         """Let it do a job, and what it says of it, with this number, come to `messages`."""
         self._is_done.clear()
         self._goes_to = number, messages
-        self._process.say(job)  # should it have been killed already, that is heard of as of any other
+        if not self._process.say(job):  # its end may have been heard of before
+            messages.put((number, Ended()))
 
     def dismiss(self) -> None:
         """Ask it to end."""

@@ -240,7 +240,9 @@ def prepare(
     what.engine.elsewhere = replace(there, render=division.is_divided)
     plan = division.plan_of(what.plan)
     prepared = what.engine.prepare_print(plan, kept) if only_print else what.engine.prepare(plan, kept)
-    division = fitting(division, prepared.host_bytes, what.engine.elsewhere.there)
+    division = fitting(division, prepared.host_bytes, there.there)
+    if processes is not None and not division.is_divided:
+        processes.close()  # of which host memory holds too few: this one renders
     notes = (
         *_sound_notes(what.plan, what.sound, check),
         *says_of_files(what.plan, what.sound, what.driving),
