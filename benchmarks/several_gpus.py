@@ -3,10 +3,11 @@
     python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--tiny]
 
 A process for each is started, with the whole random full-size transformer, made on its GPU: the same on all. For each
-mode and size: a guided step on one GPU, the same with a branch of guidance on each (of four: on two), with the tokens
+mode and size: a guided step on one GPU, the same with a branch of guidance on half of them each, with the tokens
 of both passes divided, and a pass without guidance with its tokens divided. `--pictures`: what the VAE does between two
-clips, its rows divided. Every figure is printed as soon as it is known. Nothing hangs: after `--limit` seconds, or when
-one process ends, all are ended; what would not be done in time is left out.
+clips, its rows divided, and where its time goes (`pictures_apart`). Every figure is printed as soon as it is known.
+Nothing hangs: after `--limit` seconds, or when one process ends, all are ended; what would not be done in time is left
+out.
 
 "without exchange" is the divided pass with ranks that keep their own data in place of what others would send: the time
 of its arithmetic and copies; what the real one takes longer is communication that nothing hides. "given to the GPU" is
@@ -19,10 +20,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -30,24 +30,17 @@ import torch
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from benchmarks.gpu import FRAMES, KEPT, MODES, TINY, Mode, build, draw_inputs, mode_of, relative
-from benchmarks.vae_convolutions import build as build_vae
+from benchmarks.gpu import MODES, TINY, Mode, build, draw_inputs, mode_of, relative
+from benchmarks.pictures_apart import measure_pictures
+from benchmarks.rank_bench import Bench, Work
 from soundreel.engines.native.denoiser import ClipConditions, Denoiser, LocalDenoiser
-from soundreel.engines.native.device import vae_dtype, wait
-from soundreel.engines.native.rank_process import LOOPBACK, Seat, meet, prepare_environment
-from soundreel.engines.native.shared_work import shared_memory
+from soundreel.engines.native.device import wait
+from soundreel.engines.native.rank_process import LOOPBACK, Seat, meet, open_store, prepare_environment
 from soundreel.engines.native.team import Team
-from soundreel.engines.native.vae import chosen_by_shape
 from soundreel.models.attention import Kernel, why_not
-from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.parallel import exchange as exchange_module
 from soundreel.models.parallel.ranks import Arrival, Mesh, Ranks, connect
-from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.models.vae import LATENT_STEP, decode, encode
-from soundreel.models.vae_bands import SCALE
-from soundreel.request import VaePrecision
-from soundreel.units import FRAMES_PER_LATENT
 
 SIZES = ("480x832", "832x1216")
 USUAL_MODES = ("exact", "fp8")
@@ -57,8 +50,6 @@ SECONDS_PER_PIXEL = 0.9e-4
 RESERVED_SECONDS = 60.0
 """For what comes after a further size of a mode that is not the last."""
 
-Work = Callable[[], list[Tensor]]
-
 
 class SilentRanks(Ranks):
     """Ranks that exchange nothing: what a rank would send takes the place of what it would get."""
@@ -67,71 +58,6 @@ class SilentRanks(Ranks):
         """At once; as many elements as would come."""
         del counts
         return lambda: send.view(-1)[: sum(received)]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """One process of the two."""
-
-    rank: int
-    device: torch.device
-    store: Any
-    guidance: Mesh
-    tokens: Mesh
-    options: argparse.Namespace
-    ends: float  # by the monotonic clock, which both processes share
-
-    def say(self, text: str) -> None:
-        """Print, once."""
-        if self.rank == 0:
-            print(f"{self.options.limit - (self.ends - time.monotonic()):6.0f} s  {text}", flush=True)
-
-    def agree(self, name: str, decide: Callable[[], bool]) -> bool:
-        """What the first process decides; the second waits for it, without a GPU."""
-        if self.rank == 0:
-            self.store.set(name, "yes" if decide() else "no")
-        return bool(self.store.get(name) == b"yes")
-
-    def room(self, size: RoomSize) -> Room:
-        """Of all processes, in memory of the kind that a render takes."""
-        name = f"room {size}"
-        if self.rank > 0:
-            with Path(self.store.get(name).decode()).open("r+b") as file:
-                room = Room.mapped(file.fileno(), size)
-            self.guidance.everyone.all_gather(torch.zeros(1, device=self.device))
-            return room
-        with shared_memory(size.bytes) as descriptor:
-            room = Room.mapped(descriptor, size)
-            self.store.set(name, f"/proc/{os.getpid()}/fd/{descriptor}")
-            self.guidance.everyone.all_gather(torch.zeros(1, device=self.device))  # all have it
-        return room
-
-    def alone(self, name: str, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
-        """Seconds and results of `work` on the first GPU; the second waits idle."""
-        result: tuple[float, list[Tensor]] = (0.0, [])
-        if self.rank == 0:
-            result = self._best(work, repeat)
-        self.agree(name, lambda: True)
-        return result
-
-    def together(self, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
-        """Seconds and results of `work` on both."""
-
-        def step() -> list[Tensor]:
-            self.guidance.everyone.from_first(torch.zeros(1, device=self.device))  # both begin now
-            return work()
-
-        return self._best(step, repeat)
-
-    def _best(self, work: Work, repeat: int) -> tuple[float, list[Tensor]]:
-        seconds, made = [], list[Tensor]()
-        for _ in range(repeat):
-            wait(self.device)
-            begun = time.perf_counter()
-            made = work()
-            wait(self.device)
-            seconds.append(time.perf_counter() - begun)
-        return min(seconds), made
 
 
 @dataclass(frozen=True)
@@ -207,7 +133,7 @@ class Case:
         self.bench.say(f"{self.name}: first pass, kernels compiled {time.perf_counter() - begun:.1f} s")
 
     def launches(self, denoiser: Denoiser, count: int, mesh: Mesh | None = None) -> str:
-        """How long Python takes to launch a pass. On both GPUs, where there is a mesh, else on each alone."""
+        """How long Python takes to launch a pass. On all GPUs, where there is a mesh, else on each alone."""
         wait(self.bench.device)
         begun = time.perf_counter()
         self.work(denoiser, count, mesh)()
@@ -216,7 +142,7 @@ class Case:
         return f"given to the GPU in {given:.3f} s"
 
     def where_the_rest_goes(self, single: float, shared: float) -> None:
-        """Of a pass with its tokens divided: what is not half a pass."""
+        """Of a pass with its tokens divided: what is not a rank's share of a pass."""
         bench, tokens = self.bench, self.bench.tokens
         silent = SilentRanks(tokens.tokens.rank, tokens.tokens.size, tokens.tokens.place, tokens.tokens.group)
         quiet = self.denoiser(replace(tokens, tokens=silent))
@@ -256,50 +182,6 @@ class Case:
         found: Any = self.denoiser(self.bench.tokens, branches=1)
         (branch,) = found._branches.values()
         return int(branch.own.rotary.cos.shape[0])
-
-
-def measure_pictures(bench: Bench, size: str) -> None:
-    """A later clip's decode and the encode of the frames before it, their rows on one GPU and divided."""
-    tiny = bench.options.tiny
-    height, width = map(int, size.split("x"))
-    network = build_vae(bench.device, vae_dtype(VaePrecision.AUTO, bench.device), tiny=tiny)
-    frames = 2 if tiny else MOTION_LATENTS + FRAMES // FRAMES_PER_LATENT
-    kept = 4 * (frames - 1) if tiny else KEPT
-    weight = network.quant_conv.weight
-    latents = torch.randn(16, frames, height // SCALE, width // SCALE, device=bench.device, dtype=weight.dtype)
-    bench.guidance.everyone.from_first(latents)
-    pixels = torch.rand(3, 5 if tiny else MOTION_FRAMES, height, width) * 2 - 1
-    pictures = torch.empty(kept, height, width, 3, dtype=torch.uint8)
-    room = bench.room(RoomSize(kept, kept, height, width))
-    rows = RowParallel(network, bench.guidance.everyone)
-    is_first = bench.rank == 0
-
-    def apart(made: Tensor | None) -> list[Tensor]:
-        return [] if made is None else [made]
-
-    works: dict[str, tuple[Work, Work]] = {
-        "decode": (
-            lambda: [decode(network, latents, kept, pictures=pictures)],
-            lambda: apart(rows.decode(latents, kept, LATENT_STEP, 1, room, pictures=pictures if is_first else None)),
-        ),
-        "encode": (
-            lambda: [encode(network, pixels)],
-            lambda: apart(rows.encode(pixels if is_first else None, (3, *pixels.shape[1:]), LATENT_STEP, 1)),
-        ),
-    }
-    sums = [0.0, 0.0]
-    with chosen_by_shape():
-        for name, (alone, together) in works.items():
-            alone()  # kernels are compiled, on each GPU by itself
-            one, expected = bench.alone(f"{name} {size}", alone, 2)
-            two, made = bench.together(together, 3)
-            sums = [sums[0] + one, sums[1] + two]
-            same = bool(expected) and all(map(torch.equal, expected, made))
-            bench.say(
-                f"pictures {size}: {name} {one:.3f} s on one GPU, {two:.3f} s on all, {one / max(two, 1e-9):.3f} ×; "
-                f"{'equal' if same else 'different'}"
-            )
-    bench.say(f"pictures {size}: decode and encode {sums[0] / max(sums[1], 1e-9):.3f} ×")
 
 
 def draw_conditions(model: WanS2VTransformer3DModel, size: str, device: torch.device) -> tuple[ClipConditions, Tensor]:
@@ -381,7 +263,7 @@ def measure_size(bench: Bench, model: WanS2VTransformer3DModel, mode: Mode, size
 
 
 def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> None:
-    """The whole life of one of the two."""
+    """The whole life of one of them."""
     prepare_environment()
     device = torch.device("cpu") if options.device == "cpu" else torch.device("cuda", rank)
     if device.type == "cuda":
@@ -403,7 +285,7 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
         bench.say("done")
         sys.stdout.flush()
         bench.agree("end", lambda: True)
-    except BaseException:  # noqa: BLE001 - whatever it is, the other process waits
+    except BaseException:  # noqa: BLE001 - whatever it is, the others wait
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
@@ -427,11 +309,11 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Start both processes and see to it that they end; exit 1 unless both have done everything."""
+    """Start all processes and see to it that they end; exit 1 unless all have done everything."""
     options = parse_options(arguments)
     ends = time.monotonic() + options.limit
     prepare_environment()
-    store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
+    store = open_store()
     context = multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=process, args=(rank, options, store.port, ends), daemon=True)

@@ -1,21 +1,21 @@
-"""Whole commands on two GPUs of one host, beside the same on one of them: what a user types, at full size.
+"""Whole commands on several GPUs of one host, beside the same on one of them: what a user types, at full size.
 
     python -m benchmarks.several_renders --manifest MANIFEST --tokenizer google/umt5-xxl --folder /tmp/s2v/models \
-        [--parts one clips shots tokens kill] [--limit 300]
+        [--gpus 2] [--parts one clips shots tokens kill] [--limit 300]
 
 Parts, in this order, each with a time limit of its own (SECONDS):
 
 - `one`: two clips that continue each other on the first GPU, and at the same time four shots of one clip, without
   guidance, on the second: what the others are compared with
-- `clips`: the two clips on both GPUs, guidance apart
-- `shots`: the four shots on both
+- `clips`: the two clips on all GPUs, guidance apart, and tokens where there are more than two
+- `shots`: the four shots, one on each GPU at a time
 - `tokens`: one clip without guidance, its tokens apart
-- `kill`: the two clips on both GPUs; the worker is killed by SIGKILL in the second clip, and the same command goes on
+- `kill`: the two clips on all GPUs; the workers are killed by SIGKILL in the second clip, and the same command goes on
   with one GPU
 
 Seconds are those from the beginning of the first step to the finished file, loads left out; where shots are rendered
-by two processes, that of the one that loads slower is in them. Frames are compared by their digest: guidance and shots
-apart change none.
+by several processes, that of the one that loads slowest is in them. Frames are compared by their digest: guidance and
+shots apart change none.
 """
 
 import argparse
@@ -85,8 +85,8 @@ class Bench:
         return "--device", "cpu" if self.options.cpu else f"cuda:{number}"
 
     @property
-    def on_both(self) -> tuple[str, ...]:
-        """The options for several."""
+    def on_all(self) -> tuple[str, ...]:
+        """The options for all that are measured."""
         return ("--gpus", str(self.options.gpus), *(("--device", "cpu") if self.options.cpu else ()))
 
     def run(
@@ -125,12 +125,17 @@ class Bench:
             print(log.read_text()[-1500:], flush=True)
         return figures
 
-    def ratio(self, one: str, two: str) -> None:
-        """Print how many times as fast the second is."""
-        first, second = (self.figures.get(name, {}) for name in (one, two))
+    def name(self, what: str) -> str:
+        """What a command on all of them is called."""
+        return f"{what} on {self.options.gpus}"
+
+    def ratio(self, what: str) -> None:
+        """Print how many times as fast all of them are."""
+        one, several = f"{what} on one", self.name(what)
+        first, second = (self.figures.get(name, {}) for name in (one, several))
         if first.get("rendered") and second.get("rendered"):
             equal = "equal" if first["digest"] == second["digest"] else "different"
-            print(f"{two} / {one}: {first['rendered'] / second['rendered']:.3f} ×; frames {equal}", flush=True)
+            print(f"{several} / {one}: {first['rendered'] / second['rendered']:.3f} ×; frames {equal}", flush=True)
 
 
 def _is_step(event: Event) -> bool:
@@ -148,7 +153,7 @@ def digest(video: Path) -> str:
 
 
 def one(bench: Bench, limit: float) -> None:
-    """Both on one GPU each, at the same time."""
+    """Clips and shots, on a GPU each, at the same time."""
     with ThreadPoolExecutor(2) as pool:
         jobs = [
             pool.submit(partial(bench.run, "clips on one", *CLIPS, *bench.on(0), limit=limit)),
@@ -160,23 +165,23 @@ def one(bench: Bench, limit: float) -> None:
 
 def clips(bench: Bench, limit: float) -> None:
     """Guidance apart."""
-    bench.run("clips on two", *CLIPS, *bench.on_both, limit=limit)
-    bench.ratio("clips on one", "clips on two")
+    bench.run(bench.name("clips"), *CLIPS, *bench.on_all, limit=limit)
+    bench.ratio("clips")
 
 
 def shots(bench: Bench, limit: float) -> None:
     """Shots apart."""
-    bench.run("shots on two", *CUTS, *bench.on_both, "--parallel", "shots", limit=limit)
-    bench.ratio("shots on one", "shots on two")
+    bench.run(bench.name("shots"), *CUTS, *bench.on_all, "--parallel", "shots", limit=limit)
+    bench.ratio("shots")
 
 
 def tokens(bench: Bench, limit: float) -> None:
     """Tokens apart, without guidance."""
-    bench.run("tokens on two", "--frames", str(SHOT_FRAMES), "--guide-scale", "1", *bench.on_both, limit=limit)
+    bench.run(bench.name("tokens"), "--frames", str(SHOT_FRAMES), "--guide-scale", "1", *bench.on_all, limit=limit)
 
 
 def kill(bench: Bench, limit: float) -> None:
-    """A worker is killed; another number of GPUs goes on."""
+    """Workers are killed; another number of GPUs goes on."""
     killed: list[float] = []
 
     def hear(event: Event) -> bool:
@@ -186,7 +191,7 @@ def kill(bench: Bench, limit: float) -> None:
                 os.kill(pid, signal.SIGKILL)
         return False
 
-    figures = bench.run("killed", *CLIPS, *bench.on_both, limit=limit, video="gone on with", hear=hear)
+    figures = bench.run("killed", *CLIPS, *bench.on_all, limit=limit, video="gone on with", hear=hear)
     if not killed:
         print("no worker was killed", flush=True)
         return

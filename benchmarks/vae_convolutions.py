@@ -40,6 +40,7 @@ from soundreel.engines.native.vae import Vae, chosen_by_shape
 from soundreel.engines.native.vae_memory import Sizes, decode_bytes, encode_bytes
 from soundreel.models.frame_packing import MOTION_LATENTS
 from soundreel.models.kernels import convolution_plain, dispatch
+from soundreel.models.kernels.convolution_layers import Layer, Tiling, choose_tiling, hopper_tiling, other_tiling
 from soundreel.models.vae import LATENT_STEP, decode, encode
 from soundreel.models.vae_network import WanVae
 
@@ -56,7 +57,7 @@ TIMED = 5
 EVERYWHERE = 3
 """The first methods, whose layers are measured at each size."""
 
-Choose = Callable[[Any], Any]
+Choose = Callable[[Layer], Tiling]
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,11 @@ METHODS = (
 
 def tilings() -> dict[str, Choose]:
     """By name: what makes a tiling of a layer."""
-    from soundreel.models.kernels import convolution as kernels  # noqa: PLC0415 - Triton is not everywhere
 
-    shipped = kernels.choose_tiling  # what stands there now is about to be replaced
+    def table(layer: Layer) -> Tiling:
+        return choose_tiling(layer, torch.cuda.get_device_capability())
 
-    def table(layer: Any) -> Any:
-        return shipped(layer, torch.cuda.get_device_capability())
-
-    hopper, other = kernels.hopper_tiling, kernels.other_tiling
+    hopper, other = hopper_tiling, other_tiling
     return {
         "table": table,
         "pointers": other,

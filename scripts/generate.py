@@ -142,9 +142,8 @@ def _compute(options: argparse.Namespace, processes: int) -> Compute:
     """As many GPUs as there are processes, or as `--ulysses_size` says where one was started."""
     ulysses = options.ulysses_size
     if ulysses < 1 or (processes > 1 and ulysses not in (1, processes)):
-        raise InputError(
-            f"--ulysses_size is {ulysses}, and {processes} processes were started: it should be equal to the world size"
-        )
+        started = "1 process was" if processes == 1 else f"{processes} processes were"
+        raise InputError(f"--ulysses_size is {ulysses}, and {started} started: it should be equal to the world size")
     count = max(processes, ulysses)
     return Compute(
         models=options.ckpt_dir,

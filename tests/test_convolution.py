@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from soundreel.models.kernels import checks, convolution_plain, dispatch
+from soundreel.models.kernels.convolution_layers import Layer, choose_tiling
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = (torch.float32, torch.bfloat16) if DEVICE.type == "cuda" else (torch.float32, torch.float16)
@@ -106,13 +107,13 @@ def test_a_frame_does_not_depend_on_those_that_come_with_it(kernels: ModuleType)
     assert torch.equal(whole, torch.cat(parts, dim=2))
 
 
-def test_a_tiling_covers_all_channels_and_divides_what_is_read(kernels: ModuleType) -> None:
+def test_a_tiling_covers_all_channels_and_divides_what_is_read() -> None:
     for device in ((8, 0), (9, 0), (12, 0)):
         for channels in (16, 96, 192, 384):
             for made in (3, 16, 32, 96, 192, 384, 768):
                 for dtype in (torch.float32, torch.bfloat16):
-                    layer = kernels.Layer(channels, made, (3, 3, 3), 1, dtype)
-                    tiling = kernels.choose_tiling(layer, device)
+                    layer = Layer(channels, made, (3, 3, 3), 1, dtype)
+                    tiling = choose_tiling(layer, device)
                     assert channels % tiling.depth == 0
                     assert -(-made // sum(tiling.channels)) * sum(tiling.channels) < made + sum(tiling.channels)
                     assert made % 96 or sum(tiling.channels) in {96, 128, 192}
@@ -134,12 +135,12 @@ def test_a_tiling_covers_all_channels_and_divides_what_is_read(kernels: ModuleTy
     ],
 )
 def test_hopper_gets_what_was_fastest_there(
-    kernels: ModuleType, channels: int, made: int, taps: tuple[int, int, int], stride: int, expected: tuple[int, ...]
+    channels: int, made: int, taps: tuple[int, int, int], stride: int, expected: tuple[int, ...]
 ) -> None:
-    layer = kernels.Layer(channels, made, taps, stride, torch.bfloat16)
-    tiling = kernels.choose_tiling(layer, (9, 0))
+    layer = Layer(channels, made, taps, stride, torch.bfloat16)
+    tiling = choose_tiling(layer, (9, 0))
     assert (tiling.hopper, tiling.warps, tiling.depth) == expected
-    assert not kernels.choose_tiling(layer, (8, 9)).hopper
+    assert not choose_tiling(layer, (8, 9)).hopper
 
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="Hopper's kernel may work here")

@@ -1,10 +1,12 @@
 """The transformer's row operations, float8 products and attention: the reference here, the fused kernels on a GPU."""
 
+import ast
 import logging
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from itertools import product
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -430,3 +432,31 @@ class TestFloat8Products:
         for given in (x, reference.quantize(x)):
             assert isinstance(given, Tensor | Float8Rows)
             assert float((rounded(given).float() - exact).norm() / exact.norm()) < 0.06
+
+
+COUNTS = {"tokens", "heads", "length", "updated", "queries", "keys"}
+"""What parameters of kernels are called that go by a rank's share of a pass."""
+
+
+def test_no_kernel_is_compiled_again_for_another_share_of_a_pass() -> None:
+    """What was proven on a few tokens and heads is what runs on any. Read in the source: Triton may be missing."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in Path(dispatch.__file__).parent.glob("*.py")]
+    nodes = [node for tree in trees for node in tree.body]
+    lists = {
+        ast.unparse(target): node.value
+        for node in nodes
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(node.value, ast.List)
+    }
+    checked = set()
+    for node in nodes:
+        decorator = "".join(map(ast.unparse, node.decorator_list)) if isinstance(node, ast.FunctionDef) else ""
+        if not isinstance(node, ast.FunctionDef) or "triton.jit" not in decorator or not node.name.startswith("_"):
+            continue
+        counts = {argument.arg for argument in node.args.args} & COUNTS
+        _, _, listed = decorator.rstrip(")").partition("do_not_specialize=")
+        spared = ast.literal_eval(lists.get(listed, listed or "[]"))
+        assert counts <= set(spared), node.name
+        checked |= {node.name} if counts else set()
+    assert {"_attend", "_attend_few", "_row", "_rms_rotate", "_norm_pack", "_lay_out", "_round_rows"} <= checked

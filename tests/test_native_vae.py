@@ -23,8 +23,10 @@ from soundreel.engines.native.vae_memory import Sizes, decode_bytes_on_a_cpu
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
 from soundreel.models import vae_stages
+from soundreel.models.parallel.rows import rank_works
 from soundreel.models.vae import OnPiece, decode, encode
 from soundreel.models.vae_bands import decoder_rows
+from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import Starts
 from soundreel.presets import preset
@@ -393,7 +395,6 @@ def test_pieces_come_from_a_gpu_as_they_are(tiny: AutoencoderKLWan, monkeypatch:
 def test_what_was_compiled_ahead_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     triton = pytest.importorskip("triton", reason="Triton is not here")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(native_vae, "is_new", lambda: True)
     compiled: list[str] = []
     compiles = triton.runtime.jit.JITFunction._do_compile
 
@@ -404,7 +405,8 @@ def test_what_was_compiled_ahead_is_not_compiled_again(monkeypatch: pytest.Monke
     monkeypatch.setattr(triton.runtime.jit.JITFunction, "_do_compile", compile_kernel)
     pixels = torch.rand(3, 5, 80, 112)
     one, other = (Vae(deepcopy(WanVae(base_dim=32).eval())).to("cuda") for _ in range(2))
-    one.compile_ahead(pixels)
+    works = rank_works(10, 14, ranks=1, rank=0, bands=1)
+    get_ready(one.network, works[Part.ENCODE], works[Part.MEANS])
     ahead = [name for name in compiled if "_convolve" in name]
     made = one.encode(pixels)
     assert 0 < len(ahead) == len([name for name in compiled if "_convolve" in name])

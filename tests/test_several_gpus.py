@@ -22,6 +22,7 @@ from soundreel.engines.native import prepared as decisions
 from soundreel.engines.native.links import HOST, NO_PEERS, NVLINK, PEERS, Links, links_between
 from soundreel.engines.native.team import Team, choose_team
 from soundreel.errors import EngineError, InputError
+from soundreel.models.devices import pick_device
 
 CPU = torch.device("cpu")
 
@@ -62,6 +63,33 @@ class TestGpus:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-none")
         with pytest.raises(InputError, match=r"PyTorch finds none \(CUDA_VISIBLE_DEVICES is 'GPU-none'\)"):
             choose_team(native_request(gpus="2", device="auto"), CPU, heads=40)
+
+    @pytest.mark.parametrize(
+        ("name", "count", "visible", "says"),
+        [
+            ("cuda", 0, None, r"\(PyTorch finds no NVIDIA GPU\)$"),
+            ("cuda:1", 0, "7,x", r"\(PyTorch finds no NVIDIA GPU \(CUDA_VISIBLE_DEVICES is '7,x'\)\)$"),
+            ("cuda:2", 2, None, r"\(there are 2, numbers 0 to 1\)$"),
+            ("cuda:1", 1, "3", r"\(there is 1, number 0 \(CUDA_VISIBLE_DEVICES is '3'\)\)$"),
+            ("mps", 0, None, r"\(PyTorch finds no Apple GPU\)$"),
+            ("cuda:x", 2, None, r"\(.*cuda:x.*\)$"),
+            ("cuda:x", 0, None, r"\(.*cuda:x.*\)$"),
+        ],
+    )
+    def test_a_device_that_is_not_here_is_one_short_line(
+        self, name: str, count: int, visible: str | None, says: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise RuntimeError(f"{name} is nothing that PyTorch knows, as it says at length")
+
+        monkeypatch.setattr(torch, "empty", refuse)
+        with pytest.raises(InputError, match=rf"^--device is '{name}': expected auto, cpu, cuda, cuda:N or mps {says}"):
+            pick_device(name)
 
     def test_different_ones(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: ["H100", "A40"][device.index])
@@ -173,12 +201,12 @@ class TestOptions:
         [
             ({}, ""),
             ({"gpus": "1"}, ""),
-            ({"gpus": "2"}, "2 processes on CPU: they divide the two branches of guidance"),
-            ({"gpus": "2", "guide_scale": 1.0}, "2 processes on CPU: they divide the tokens of each pass"),
-            ({"gpus": "2", "parallel": "tokens"}, "2 processes on CPU: they divide the tokens of each pass"),
+            ({"gpus": "2"}, "2 processes on the CPU: they divide the two branches of guidance"),
+            ({"gpus": "2", "guide_scale": 1.0}, "2 processes on the CPU: they divide the tokens of each pass"),
+            ({"gpus": "2", "parallel": "tokens"}, "2 processes on the CPU: they divide the tokens of each pass"),
             (
                 {"gpus": "4"},
-                "4 processes on CPU: they divide the two branches of guidance, then the tokens of each pass",
+                "4 processes on the CPU: they divide the two branches of guidance, then the tokens of each pass",
             ),
         ],
     )
@@ -189,6 +217,6 @@ class TestOptions:
         words = ("plan", SPEECH, *AS_OPTIONS)
         one, two = (json.loads(run_here(capsys, *words, "--json", *more).out) for more in ((), ("--gpus", "2")))
         assert one["devices"] == ""
-        assert two["devices"] == "2 processes on CPU: they divide the two branches of guidance"
+        assert two["devices"] == "2 processes on the CPU: they divide the two branches of guidance"
         assert two["host_memory_bytes"] > one["host_memory_bytes"]
         assert two["speedup_of_each"] is None, "processes on one processor share its cores"

@@ -24,13 +24,14 @@ from native_videos import AS_OPTIONS
 from parity.case import read_cases
 from parity.end_to_end import run_end_to_end
 from soundreel.engines.native import shared_work, workers
-from soundreel.engines.native.rank_process import Begin
+from soundreel.engines.native.rank_process import Begin, Load
 from soundreel.engines.native.team import Team
 from soundreel.engines.native.workers import Crew
 from soundreel.errors import EngineError
 from soundreel.media.video import read_frames
 from soundreel.session import Session
 from soundreel.types import Plan, Progress, Stage
+from weight_files import OFFICIAL
 
 LIMIT = 1e-5
 """Relative L2 of the difference, in float32."""
@@ -162,6 +163,29 @@ class TestSession:
         assert frames(alone.path) == frames(tmp_path / "2.mp4"), "guidance apart changes no bit"
         assert_gone(pids[0])
 
+    def test_what_they_have_loaded_is_read_once(self, golden: Path, tmp_path: Path) -> None:
+        fields = CHAIN | {"frames": 5, "gpus": "2"}
+        weights = max(path.stat().st_size for path in OFFICIAL.glob("*.safetensors"))
+        read = []
+        with Session() as session:
+            for seed in (1, 2):
+                session.generate(native_request(**fields | {"seed": seed, "output": tmp_path / f"{seed}.mp4"}))
+                (pid,) = workers_of(os.getpid())
+                said = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+                read.append(int(said["rchar"]))
+        assert read[1] - read[0] < weights / 10, read
+
+    def test_a_worker_that_died_between_two_renders_is_replaced(self, golden: Path, tmp_path: Path) -> None:
+        fields = CHAIN | {"frames": 5, "gpus": "2"}
+        with Session() as session:
+            session.generate(native_request(**fields | {"seed": 1, "output": tmp_path / "1.mp4"}))
+            (first,) = workers_of(os.getpid())
+            os.kill(first, signal.SIGKILL)
+            assert_gone([first])
+            session.generate(native_request(**fields | {"seed": 2, "output": tmp_path / "2.mp4"}))
+            (second,) = workers_of(os.getpid())
+        assert second != first
+
 
 # what goes wrong
 
@@ -275,6 +299,51 @@ class TestWhoeverEnds:
         rendered(alone, folder=tmp_path)
         assert_equal(latents(alone, tmp_path), expected[1.0])
 
+    def test_a_worker_is_killed_before_it_has_started(
+        self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begin, killed = Crew.start, list[int]()
+
+        def kill_one(crew: Crew, *given: Any) -> None:
+            killed.extend(workers_of(os.getpid()))
+            os.kill(killed[0], signal.SIGKILL)
+            begin(crew, *given)
+
+        monkeypatch.setattr(Crew, "start", kill_one)
+        with pytest.raises(EngineError, match=r"rank 1 \(cpu\) was ended by SIGKILL .*; finished clips are kept"):
+            rendered(native_plan(**FIELDS, gpus="2"), folder=tmp_path)
+        assert_gone(killed)
+
+    @pytest.mark.parametrize("stage", ["starting", "loading"])
+    def test_a_worker_that_never_gets_ready_is_given_up(
+        self, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+    ) -> None:
+        stopped, begin, tell = list[int](), workers._Worker.__init__, Crew.tell
+
+        def stop_it() -> None:
+            stopped.extend(workers_of(os.getpid()))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+        def begin_and_stop(worker: Any, *given: Any) -> None:
+            begin(worker, *given)
+            monkeypatch.setattr(workers, "STARTING_SECONDS", 0.5)
+            stop_it()
+
+        def stop_before_it_is_told(crew: Crew, command: Any, *given: Any) -> None:
+            if isinstance(command, Load):
+                monkeypatch.setattr(workers, "TIME_LIMIT", 0.5)
+                stop_it()
+            tell(crew, command, *given)
+
+        if stage == "starting":
+            monkeypatch.setattr(workers._Worker, "__init__", begin_and_stop)
+        else:
+            monkeypatch.setattr(Crew, "tell", stop_before_it_is_told)
+        says = r"the ranks waited for each other for 0.5 s: rank 0.*; rank 1 does not answer; finished clips are kept"
+        with pytest.raises(EngineError, match=says):
+            rendered(native_plan(**FIELDS, gpus="2"), folder=tmp_path)
+        assert_gone(stopped)
+
     def test_the_first_rank_is_killed(self, golden: Path, tmp_path: Path) -> None:
         process = start(*command(tmp_path, "--gpus", "2"), cwd=REPO)
         wait_for_step(process, 1, 2)
@@ -317,6 +386,29 @@ def crew() -> Iterator[Crew]:
     crew.start()
     yield crew
     crew.close()
+
+
+def test_ranks_meet_where_nobody_else_can_reach_them(crew: Crew) -> None:
+    listening = [
+        line.split()[1]
+        for path in Path("/proc/net").glob("tcp*")
+        for line in path.read_text().splitlines()[1:]
+        if line.split()[3] == "0A"  # it listens
+    ]
+    (address,) = [address for address in listening if int(address.rpartition(":")[2], 16) == crew._store.port]
+    assert address.rpartition(":")[0] == "0100007F", "127.0.0.1"
+
+
+def test_a_worker_that_takes_nothing_is_given_up(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process waits in the middle of what it tells it."""
+    monkeypatch.setattr(workers, "TIME_LIMIT", 0.5)
+    (pid,) = workers_of(os.getpid())
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match=r"for 0.5 s: rank 0, a stage; rank 1 does not answer"), crew.step("a stage"):
+        crew.tell(Begin(bytes(10_000_000)))
+    assert time.monotonic() - begun < SECONDS_TO_END
+    assert_gone([pid])
 
 
 def test_an_error_in_a_worker_is_told_in_one_line(crew: Crew) -> None:

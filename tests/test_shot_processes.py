@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,22 @@ from draft_renders import clip_files, frames_of
 from media_files import quick_sound
 from native_videos import AS_OPTIONS
 from soundreel.disk.processes import start_of
-from soundreel.engines.base import Device, Estimate
+from soundreel.engines.base import Device, Elsewhere, Estimate
 from soundreel.engines.draft.engine import DraftEngine
+from soundreel.errors import Cancelled
+from soundreel.pipeline import generate
 from soundreel.planning import plan
 from soundreel.render.claims import read_claimant
 from soundreel.render.division import Division, divide, fitting, schedule_of
+from soundreel.render.kept_processes import Ended, ShotProcess
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.recipe import read_recipe
-from soundreel.render.shot_process import Stored
+from soundreel.render.shot_jobs import Stored
 from soundreel.render.shot_processes import SharedProgress, ShotProcesses
 from soundreel.request import Request, WorkOptions
 from soundreel.session import Session
 from soundreel.types import Plan, Progress, Stage
-from weight_files import GOLDEN, needs_golden
+from weight_files import GOLDEN, OFFICIAL, needs_golden
 
 HANGS_SECONDS = 120
 
@@ -120,6 +124,126 @@ def test_a_session_renders_with_several_processes_and_then_by_itself(tune: Path,
         session.generate(request.replace(gpus="2"))
         session.generate(request.replace(output=tmp_path / "b.mp4"), work=WorkOptions(work_dir=tmp_path / "work"))
     assert frames_of(tmp_path / "a.mp4") == frames_of(tmp_path / "b.mp4")
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not only its end to be heard of."""
+    return start_of(pid) is not None and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+class TestSession:
+    """It keeps the processes, and what they have loaded, from one render to the next."""
+
+    @pytest.fixture
+    def begun(self, monkeypatch: pytest.MonkeyPatch) -> list[ShotProcess]:
+        """The processes that were started."""
+        found: list[ShotProcess] = []
+        start_one = ShotProcess.__init__
+
+        def start_and_tell(process: ShotProcess, devices: tuple[str, ...]) -> None:
+            start_one(process, devices)
+            found.append(process)
+
+        monkeypatch.setattr(ShotProcess, "__init__", start_and_tell)
+        return found
+
+    def request(self, sound: Path, output: Path, **more: Any) -> Request:
+        fields: dict[str, Any] = {"engine": "draft", "device": "cpu", "width": 64, "height": 64, "frames": 24}
+        return Request(audio=sound, output=output, **fields | {"gpus": "2", "cuts": (0.5, 1.0)} | more)
+
+    def test_processes_stay_and_go_with_it(self, tune: Path, tmp_path: Path, begun: list[ShotProcess]) -> None:
+        with Session() as session:
+            for number in range(3):
+                session.generate(self.request(tune, tmp_path / f"{number}.mp4", seed=number))
+            assert len(begun) == 2
+            assert all(runs(process.pid) for process in begun)
+            session.generate(self.request(tune, tmp_path / "three.mp4", gpus="3", seed=3))
+            assert len(begun) == 3
+            session.generate(self.request(tune, tmp_path / "two.mp4", seed=4))
+            assert len(begun) == 3
+            assert sum(runs(process.pid) for process in begun) == 2, "who has nothing to do holds nothing"
+            session.generate(self.request(tune, tmp_path / "alone.mp4", gpus=None, seed=5))
+            assert not any(runs(process.pid) for process in begun), "this process has the devices"
+            session.generate(self.request(tune, tmp_path / "last.mp4", seed=6))
+            assert len(begun) == 5
+        assert not any(runs(process.pid) for process in begun)
+        for number in range(2):
+            request = self.request(tune, tmp_path / f"alone{number}.mp4", gpus=None, seed=number)
+            generate(request, work=WorkOptions(work_dir=tmp_path / "work"))
+            assert frames_of(tmp_path / f"alone{number}.mp4") == frames_of(tmp_path / f"{number}.mp4")
+
+    def test_one_that_died_meanwhile_is_replaced(self, tune: Path, tmp_path: Path, begun: list[ShotProcess]) -> None:
+        with Session() as session:
+            session.generate(self.request(tune, tmp_path / "one.mp4"))
+            os.kill(begun[0].pid, signal.SIGKILL)
+            wait_for(lambda: not runs(begun[0].pid))
+            done = session.generate(self.request(tune, tmp_path / "two.mp4", seed=2))
+            assert done.notes == ()
+            assert len(begun) == 3
+
+    def test_one_that_dies_before_it_is_told_of_a_job_is_heard_of(self, begun: list[ShotProcess]) -> None:
+        process, messages = ShotProcess(("cpu",)), SimpleQueue[tuple[int, object]]()
+        process.kill()
+        process.wait()
+        job: Any = "a job"
+        process.begin(job, 3, messages)
+        assert messages.get(timeout=HANGS_SECONDS) == (3, Ended())
+
+    def test_after_an_error_the_next_render_has_new_ones(
+        self, tune: Path, tmp_path: Path, begun: list[ShotProcess]
+    ) -> None:
+        def cancel(progress: Progress) -> None:
+            if progress.stage is Stage.RENDER:
+                raise Cancelled
+
+        with Session() as session:
+            with pytest.raises(Cancelled):
+                session.generate(self.request(tune, tmp_path / "one.mp4"), cancel)
+            assert not any(runs(process.pid) for process in begun)
+            session.generate(self.request(tune, tmp_path / "one.mp4"))
+            assert len(begun) == 4
+
+    def test_they_end_when_the_session_is_killed(self, tune: Path, tmp_path: Path) -> None:
+        script = tmp_path / "script.py"
+        script.write_text(
+            "import soundreel, time\n"
+            "with soundreel.Session() as session:\n"
+            f"    session.generate(soundreel.Request(audio={str(tune)!r}, engine='draft', device='cpu', gpus='2', "
+            f"width=64, height=64, frames=16, cuts=(0.5,), output={str(tmp_path / 'a.mp4')!r}))\n"
+            "    print([process.pid for process in session._kept._idle], flush=True)\n"
+            f"    time.sleep({HANGS_SECONDS})\n"
+        )
+        process = start(program=(str(script),), cwd=tmp_path)
+        assert process.stdout is not None
+        pids = json.loads(process.stdout.readline())
+        assert len(pids) == 2
+        assert all(map(runs, pids))
+        process.kill()
+        wait_for(lambda: not any(map(runs, pids)))
+        finish(process)
+
+    @needs_golden
+    def test_what_they_have_loaded_is_read_once(self, tmp_path: Path, begun: list[ShotProcess]) -> None:
+        fields: dict[str, Any] = {
+            "engine": "native",
+            "models": OFFICIAL,
+            "infer_frames": 8,
+            "steps": 1,
+            "frames": 8,
+            "cuts": (0.25,),
+        }
+        read: list[list[str]] = []
+        with Session() as session:
+            for number in range(2):
+                told: list[Progress] = []
+                request = self.request(
+                    GOLDEN / "inputs" / "speech_2s.wav", tmp_path / f"{number}.mp4", **fields, seed=number
+                )
+                session.generate(request.replace(parallel="shots"), told.append)
+                read.append([one.what for one in told if one.stage is Stage.LOAD])
+        assert len(begun) == 2
+        assert len(read[0]) > 2
+        assert read[1] == ["2 processes"]
 
 
 def test_what_a_shot_goes_on_from_is_kept_while_another_one_is_rendered(tmp_path: Path) -> None:
@@ -388,7 +512,7 @@ def test_what_cannot_be_is_refused(
             ("--device", "cpu", "--gpus", "2", "--parallel", "shots"),
             ["--parallel shots: there is one shot, which one process renders; --cut makes more of them"],
         ),
-        (("--device", "cpu", "--gpus", "3", "--cut", "0.5"), ["1 GPU has nothing to do: there are 2 shots"]),
+        (("--device", "cpu", "--gpus", "3", "--cut", "0.5"), ["1 process has nothing to do: there are 2 shots"]),
         (("--device", "cpu", "--gpus", "1", "--cut", "0.5"), []),
     ],
 )
@@ -454,6 +578,15 @@ def test_gpus_divide_shots_where_all_stay_busy_and_several_may_have_one_shot(
         assert compute.parallel == "auto"
 
 
+def test_who_would_do_nothing_is_told_of_however_shots_are_divided() -> None:
+    engine: Any = EightGpus()
+    engine.kinds = ("NVIDIA H200",) * 10
+    nine = plan(Request(audio="song.mp3", frames=144, cuts=tuple(map(float, range(1, 9))), gpus="10"), 9.0)
+    division = divide(nine, engine)
+    assert (len(division.processes), division.notes) == (9, ("1 GPU has nothing to do: there are 9 shots",))
+    assert divided(planned(2, 4, 6, gpus="2")).notes == ()
+
+
 @pytest.mark.parametrize("parallel", ["auto", "shots"])
 def test_gpus_of_several_kinds_divide_shots_alone_and_that_is_noted(parallel: str) -> None:
     engine: Any = EightGpus()
@@ -511,6 +644,17 @@ def test_there_are_no_more_processes_than_host_memory_holds(monkeypatch: pytest.
     assert fewer.processes == division.processes[:2]
     assert "40.00 GB" in fewer.notes[0]
     assert not fitting(division, 80 * 10**9).is_divided
+
+
+def test_processes_that_are_there_have_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    division = Division(processes=(("cuda:0",), ("cuda:1",), ("cuda:2",)))
+    monkeypatch.setattr("soundreel.render.division.available_memory", lambda: 11 * 10**9)
+    assert len(fitting(division, 10 * 10**9).processes) == 1
+    assert len(fitting(division, 10 * 10**9, there=2).processes) == 3
+    engine = pytest.importorskip("soundreel.engines.native").NativeEngine()
+    engine.elsewhere = Elsewhere(there=1, held={"cuda:0": 7})
+    device = pytest.importorskip("torch").device
+    assert [engine._bytes_on(device("cuda", number)) for number in range(2)] == [7, 0]
 
 
 def test_progress_of_several_processes_only_rises() -> None:

@@ -17,6 +17,7 @@ from soundreel.progress_timer import ProgressTimer
 from soundreel.render import prepared
 from soundreel.render.drive import separate_voices
 from soundreel.render.fingerprint import check_unchanged
+from soundreel.render.kept_processes import KeptProcesses
 from soundreel.render.prepared import PreparedRender, ask
 from soundreel.render.publish import PartialVideo, publish, write_video
 from soundreel.render.puller import render_clips
@@ -55,16 +56,18 @@ def prepare(
     work: WorkOptions = BESIDE_THE_OUTPUT,
     check: Check = go_on,
     choose: Callable[[Request], Choice] = open_engine,
+    kept: KeptProcesses | None = None,
 ) -> PreparedRender:
     """Open and check all that a render needs, and make every decision; nothing is written.
 
     Where `work` holds the render already, what was decided when it was begun is followed, or refused. `check` is called
-    while the sound is read, and may raise to stop. `choose` opens the engine.
+    while the sound is read, and may raise to stop. `choose` opens the engine; `kept` are a session's processes.
     """
     what = ask(request, work.printed_models, choose)
     if work.redoes:
         what = ask(redone(what, work), choose=choose)
-    render = prepared.prepare(what, kept_identity(what, work), check, only_print=work.only_print)
+    identity = kept_identity(what, work)
+    render = prepared.prepare(what, identity, check, only_print=work.only_print, processes=kept)
     is_new = not (work.only_resume or work.only_print or work.redoes)  # else its length is settled
     shown = planning.excerpt(what.plan, what.sound.seconds) if is_new else ""
     notes = (*([shown] if shown else []), *render.notes, *differences(render))
@@ -79,22 +82,25 @@ def generate(
     work: WorkOptions = BESIDE_THE_OUTPUT,
     cancel: CancelFlag | None = None,
     engines: Engines | None = None,
+    kept: KeptProcesses | None = None,
 ) -> Result:
     """Render `request` into a video file and return it, verified.
 
     `on_progress` hears every step and may raise `Cancelled`; `cancel` may be set from any thread; `on_start` hears once
-    what will be rendered. `engines` are those of a `soundreel.Session`; without them one is opened for this render.
+    what will be rendered. `engines` are those of a `soundreel.Session`, and `kept` its processes; without them an
+    engine is opened for this render.
     The file appears under its name only when it is whole. What was rendered when a render breaks off is kept: the same
     request goes on with it, and an error's note says how. Raises the errors of `soundreel.errors`.
     """
     stop = CancelFlag() if cancel is None else cancel
     timer = ProgressTimer(on_progress, stop)
+    kept = kept or KeptProcesses()
     with nullcontext(engines) if engines is not None else Engines() as opened:
         with Beginning(opened.open, timer, reads=not work.only_print) as choose:
-            render = prepare(request, work, stop.check, choose)
+            render = prepare(request, work, stop.check, choose, kept)
         if render.division.is_divided:
             opened.let_go()  # the devices are other processes'
-        return _generate(render, work, timer, stop, on_start)
+        return _generate(render, work, timer, stop, on_start, kept)
 
 
 def _generate(
@@ -103,6 +109,7 @@ def _generate(
     timer: ProgressTimer,
     stop: CancelFlag,
     on_start: Callable[[PreparedRender], None] | None,
+    kept: KeptProcesses,
 ) -> Result:
     with open_work(render, work) as folder:
         if on_start is not None:
@@ -110,7 +117,7 @@ def _generate(
         partial = PartialVideo(folder)
         partial.update(stop.check)
         said = _voices(folder, timer, stop)
-        noted = said + _render(folder, work, partial, timer, stop)
+        noted = said + _render(folder, work, partial, timer, stop, kept)
         timer(Progress(stage=Stage.WRITE))
         check_unchanged(folder.render.request, folder.render.asked.fingerprint)
         remember_files(folder.render)
@@ -169,7 +176,12 @@ def _voices(folder: WorkFolder, timer: ProgressTimer, stop: CancelFlag) -> tuple
 
 
 def _render(
-    folder: WorkFolder, work: WorkOptions, partial: PartialVideo, timer: ProgressTimer, stop: CancelFlag
+    folder: WorkFolder,
+    work: WorkOptions,
+    partial: PartialVideo,
+    timer: ProgressTimer,
+    stop: CancelFlag,
+    kept: KeptProcesses,
 ) -> tuple[str, ...]:
     """Render all that is missing, here or in other processes; returns what the user should know of it."""
     clips, end = folder.clips, len(folder.render.plan.clips)
@@ -178,7 +190,7 @@ def _render(
         partial.update(check)
 
     if folder.render.division.is_divided:
-        return render_shots(folder, work, timer, stop, on_stored)
+        return render_shots(folder, work, timer, stop, on_stored, kept)
     if work.is_shared and len(folder.render.plan.chains) > 1:
         render_shared(folder, timer, stop, on_stored)
         return ()

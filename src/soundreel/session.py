@@ -9,8 +9,10 @@ from typing import Any, Self
 from soundreel import pipeline
 from soundreel.engines.opened import Engines
 from soundreel.errors import SessionError
+from soundreel.render.kept_processes import KeptProcesses
 from soundreel.render.prepared import PreparedRender
-from soundreel.render.shot_process import Job, take_part
+from soundreel.render.shot_jobs import Job
+from soundreel.render.shot_process import take_part
 from soundreel.render.unfinished import load_redo
 from soundreel.request import BESIDE_THE_OUTPUT, Compute, Request, WorkOptions
 from soundreel.types import CancelFlag, Clip, Report, Result
@@ -26,6 +28,7 @@ class Session:
 
     The first render loads the networks. A later one loads only those that it needs otherwise: of another file, on
     another device, rounded otherwise, with other LoRAs. Where there is room, the encoders of text and sound stay, too.
+    Processes for several GPUs stay with what they have loaded, for renders that are divided among the same ones.
     All memory is given back when the session is left; it can be opened again. A session may be used in any thread, for
     one render at a time.
 
@@ -36,6 +39,7 @@ class Session:
     def __init__(self, compute: Compute | None = None) -> None:
         self._compute = compute
         self._engines: Engines | None = None
+        self._kept = KeptProcesses(stay=True)
         self._in_use = threading.Lock()
 
     def generate(
@@ -54,7 +58,13 @@ class Session:
         """
         with self._opened() as engines:
             return pipeline.generate(
-                self._completed(request), on_progress, on_start=on_start, work=work, cancel=cancel, engines=engines
+                self._completed(request),
+                on_progress,
+                on_start=on_start,
+                work=work,
+                cancel=cancel,
+                engines=engines,
+                kept=self._kept,
             )
 
     def redo(
@@ -77,12 +87,14 @@ class Session:
             job: as `soundreel.render.sharing.share_of` makes it there.
         """
         with self._opened() as engines:
+            self._kept.close()
             take_part(job, engines, on_progress, cancel, on_stored)
 
     def close(self) -> None:
         """Give all memory back; raises `SessionError` while a render is under way."""
         with self._alone():
             engines, self._engines = self._engines, None
+            self._kept.close()
             if engines is not None:
                 engines.__exit__(None, None, None)
 

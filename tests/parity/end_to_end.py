@@ -13,10 +13,11 @@ from soundreel.engines.native.block_placement import load_transformer
 from soundreel.engines.native.clips import ClipDecoder, ClipInput, ClipSampler, first_motion, next_motion
 from soundreel.engines.native.denoiser import Denoiser
 from soundreel.engines.native.prepared import Placement, plan_schedule, prepare
-from soundreel.engines.native.rank_process import READY, Load
+from soundreel.engines.native.rank_process import Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference
 from soundreel.engines.native.shared_work import SharedVae, open_denoiser
 from soundreel.engines.native.vae import Vae
+from soundreel.engines.native.warm_up import Pictures
 from soundreel.engines.native.workers import Workers
 from soundreel.media.audio import probe_sound
 from soundreel.media.image import probe_image
@@ -85,7 +86,7 @@ def _run(case: Case, gpus: str | None, exits: ExitStack) -> list[Comparison]:
     reference = read_reference(request)
     decoder = ClipDecoder(vae, reference, CPU)
     sampler = ClipSampler(
-        denoiser=_open_denoiser(placement, vae, exits),
+        denoiser=_open_denoiser(placement, Pictures.of(planned), vae, exits),
         decoder=decoder,
         scene=scene,
         schedule=schedule,
@@ -121,13 +122,13 @@ def _run(case: Case, gpus: str | None, exits: ExitStack) -> list[Comparison]:
     return checks + _compare_video(case, torch.cat(video, dim=1))
 
 
-def _open_denoiser(placement: Placement, vae: Vae, exits: ExitStack) -> Denoiser:
+def _open_denoiser(placement: Placement, pictures: Pictures, vae: Vae, exits: ExitStack) -> Denoiser:
     workers = Workers()
     exits.callback(workers.close)
     crew = workers.crew(placement)
     if crew is not None:
-        crew.tell(Load(placement))
-        crew.wait_for(READY)
+        crew.tell(Load(placement, pictures))
+        crew.wait_until_loaded()
         vae.helpers = SharedVae(crew, vae)
     return open_denoiser(crew, load_transformer(placement).network, placement)
 

@@ -25,7 +25,7 @@ from soundreel.render.recipe import read_recipe
 from soundreel.render.recipe_files import in_shot
 from soundreel.render.room import NoRoomError
 from soundreel.render.sharing import share_of
-from soundreel.render.shot_process import Job
+from soundreel.render.shot_jobs import Job
 from soundreel.request import EngineName, Request, ShotRequest, WorkOptions
 from soundreel.request.fields import Paths, fields_of, to_data
 from soundreel.session import Session

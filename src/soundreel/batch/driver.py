@@ -12,7 +12,7 @@ from soundreel.batch.manifest import Row, Work
 from soundreel.batch.results import FAILED, MADE, Results, RowResult
 from soundreel.batch.rows import Group, Rows, group_of
 from soundreel.errors import EngineError
-from soundreel.render.shot_process import Job
+from soundreel.render.shot_jobs import Job
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks at how far rows are, and at the nodes."""

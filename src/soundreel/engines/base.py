@@ -113,6 +113,15 @@ class Device(NamedTuple):
     kind: str  # "NVIDIA H200": those of one kind round alike
 
 
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Other processes that render in this one's place, and what those of a session hold already."""
+
+    render: bool = False  # this process only prepares
+    there: int = 0  # processes of renders before
+    held: Mapping[str, int] = field(default_factory=dict)  # their bytes, by device
+
+
 class Engine(Protocol):
     """Turns a plan into pictures, clip by clip. A context manager: on leaving it lets go of what it has loaded."""
 
@@ -122,6 +131,7 @@ class Engine(Protocol):
     chains_clips: bool  # a clip is rendered from the one before it in its shot
     divides_clips: bool  # several devices can compute one clip together
     keeps: bool  # set where more renders are to follow: it may hold more than one needs
+    elsewhere: Elsewhere  # set before each `prepare`
 
     def model_files(self, request: Request) -> Mapping[str, str]:
         """Digest of every local model file that takes part in a render of `request`, by a name people know it by."""
@@ -165,6 +175,10 @@ class Engine(Protocol):
         """Measure or compute what a render takes here; a second at most, and nothing is written."""
         ...
 
+    def held(self) -> Mapping[str, int]:
+        """Bytes that what it has loaded takes of GPUs, by device."""
+        ...
+
     def file_tags(self, scratch: Path) -> Mapping[str, str]:
         """What a finished video tells beside the recipe, by metadata key; `scratch` is that of the render."""
         ...
@@ -195,6 +209,11 @@ class HoldsNothing:
     """Context manager of engines that keep nothing between renders, and tell nothing in files."""
 
     keeps = False
+    elsewhere = Elsewhere()
+
+    def held(self) -> Mapping[str, int]:
+        """None."""
+        return {}
 
     def file_tags(self, scratch: Path) -> Mapping[str, str]:
         """None."""

@@ -1,5 +1,7 @@
 """The engines that are open: one of each kind, whatever is rendered with it."""
 
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -31,6 +33,13 @@ class Engines:
             engine.keeps = self._keep
             self._engines[name] = self._exits.enter_context(engine)
         return engine
+
+    def held(self) -> Mapping[str, int]:
+        """Bytes that stay loaded, by device."""
+        found = Counter[str]()
+        for engine in self._engines.values():
+            found.update(engine.held())
+        return dict(found)
 
     def let_go(self) -> None:
         """Close all that are open: whoever needs one opens it anew."""

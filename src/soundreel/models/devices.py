@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 
 import torch
 
@@ -26,9 +27,30 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _what_is_missing(name) or str(error).splitlines()[0]
         raise InputError(f"--device is {name!r}: expected auto, cpu, cuda, cuda:N or mps ({reason})") from error
     return device
+
+
+def _what_is_missing(name: str) -> str:
+    """Of the hardware that a device is; "" where it is there, or unknown."""
+    if name == "mps":
+        return "" if torch.backends.mps.is_available() else "PyTorch finds no Apple GPU"
+    found, count = re.fullmatch(r"cuda(?::([0-9]+))?", name), torch.cuda.device_count()
+    if found is None or int(found[1] or 0) < count:
+        return ""
+    return f"there {says_gpus(count)}{says_hidden()}" if count else f"PyTorch finds no NVIDIA GPU{says_hidden()}"
+
+
+def says_gpus(count: int) -> str:
+    """How many there are, and what they are called; after "there"."""
+    return "is 1, number 0" if count == 1 else f"are {count}, numbers 0 to {count - 1}"
+
+
+def says_hidden() -> str:
+    """What keeps PyTorch from seeing more GPUs; "": nothing."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
 
 
 def _let_segments_expand() -> None:

@@ -133,6 +133,8 @@ class DecodedRows:
 
     def put(self, piece: Tensor | None, at: int) -> None:
         """Take what is wanted of a piece [1, 3, t, H, W] that begins at frame `at`, clamped."""
+        if self.pixels is None and self.pictures is None:
+            return
         skipped = 0 if piece is None else max(0, self.first - at)
         if piece is None or skipped >= piece.shape[2]:
             return

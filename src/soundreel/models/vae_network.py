@@ -3,7 +3,7 @@
 diffusers' own class is not used because importing it takes seconds, with much that no render needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +48,7 @@ class WanVae(nn.Module):
         temperal_downsample: Sequence[bool] = (False, True, True),
     ) -> None:
         super().__init__()
+        self.sizes: Hashable = base_dim, decoder_base_dim, z_dim, tuple(dim_mult), tuple(temperal_downsample)
         self.config: dict[str, Any] = {
             "z_dim": z_dim,
             "latents_mean": LATENTS_MEAN,

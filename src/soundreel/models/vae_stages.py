@@ -212,6 +212,12 @@ def _encoder_parts(network: WanVae) -> tuple[list[list[Any]], list[Any]]:
     return stages, blocks
 
 
+def encoded_channels(network: WanVae) -> int:
+    """Of the encoder's features, where they are as large as the latents."""
+    first: Any = _encoder_parts(network)[1][0]
+    return int(first.conv1.in_channels)
+
+
 def encoder_reaches(network: WanVae) -> list[int]:
     """Convolutions of 3×3 pixels in each stage before it halves the picture; in the first one the input's, too."""
     return [2 * (len(stage) - 1) + (k == 0) for k, stage in enumerate(_encoder_parts(network)[0])]
@@ -254,9 +260,9 @@ def _attend(attention: nn.Module, x: Tensor) -> Tensor:
 
 
 def _layout(x: Tensor) -> torch.memory_format:
-    return torch.channels_last_3d if x.is_cuda else torch.contiguous_format
+    return torch.channels_last_3d if x.is_cuda or x.is_meta else torch.contiguous_format
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Channels-last memory on a GPU, which its convolutions need; contiguous on a CPU."""
+    """Channels-last memory on a GPU, which its convolutions need, and on the meta device; contiguous on a CPU."""
     return x.contiguous(memory_format=_layout(x))

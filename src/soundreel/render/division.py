@@ -108,7 +108,7 @@ def _division_by_shots(plan: Plan, devices: Sequence[str], kinds: Sequence[str])
     return Division(
         processes=_groups(devices, count, each=1),
         kinds=tuple(kinds[:count]) if are_mixed else (),
-        notes=(*(_says_idle(idle, len(plan.chains)) if idle else ()), *((several,) if are_mixed else ())),
+        notes=(*_says_idle(idle, devices[0], len(plan.chains)), *((several,) if are_mixed else ())),
     )
 
 
@@ -119,7 +119,8 @@ def _busy_division(plan: Plan, devices: Sequence[str]) -> Division:
         each = len(devices) // count
         busy, _ = _loads(plan, frames, count)
         if sum(busy) * each >= BUSY_SHARE * max(busy) * len(devices):
-            return Division(processes=_groups(devices, count, each))
+            idle = _says_idle(len(devices) - count * each, devices[0], len(plan.chains))
+            return Division(processes=_groups(devices, count, each), notes=idle)
     return Division()
 
 
@@ -127,17 +128,24 @@ def _groups(devices: Sequence[str], count: int, each: int) -> tuple[tuple[str, .
     return tuple(tuple(devices[k * each : (k + 1) * each]) for k in range(count))
 
 
-def _says_idle(count: int, shots: int) -> tuple[str, ...]:
-    has = "GPU has" if count == 1 else "GPUs have"
+def _says_idle(count: int, device: str, shots: int) -> tuple[str, ...]:
+    if not count:
+        return ()
+    one, several = ("process", "processes") if device == CPU else ("GPU", "GPUs")
+    has = f"{one} has" if count == 1 else f"{several} have"
     return (f"{count} {has} nothing to do: there are {shots} shots",)
 
 
-def fitting(division: Division, host_bytes: int | None) -> Division:
-    """With no more processes than the host's memory holds, where each takes so much of it; None: that is not known."""
+def fitting(division: Division, host_bytes: int | None, there: int = 0) -> Division:
+    """With no more processes than the host's memory holds, where each takes so much of it; None: that is not known.
+
+    Args:
+        there: processes that have theirs.
+    """
     free = available_memory()
     if not division.is_divided or not host_bytes or free is None:
         return division
-    most = max(1, free // host_bytes)
+    most = max(1, there + free // host_bytes)
     if most >= len(division.processes):
         return division
     note = TOO_LITTLE_MEMORY.format(each=readable_size(host_bytes), free=readable_size(free), count=most)

@@ -1,7 +1,7 @@
 """A request that has passed every check: what will be rendered, by which engine, and what the user should know."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from math import log10
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from soundreel import planning
 from soundreel.disk.outputs import Inputs
-from soundreel.engines.base import Choice, Engine, Identity, Prepared, check_weights, open_engine
+from soundreel.engines.base import Choice, Elsewhere, Engine, Identity, Prepared, check_weights, open_engine
 from soundreel.interpolation.frames import Method, Rates, check_method, method_files, open_method
 from soundreel.media.audio import SoundInfo, measure_levels, probe_sound
 from soundreel.media.downmix import left_out
@@ -19,6 +19,7 @@ from soundreel.render import naming
 from soundreel.render.division import Division, divide, fitting
 from soundreel.render.drive import check_drives, files_that_drive, says_of_files
 from soundreel.render.fingerprint import Fingerprint, asked, clip_fingerprints, pixel_fingerprints, request_parts
+from soundreel.render.kept_processes import KeptProcesses
 from soundreel.request import AvAlign, Interpolation, Request, files_read
 from soundreel.request.fields import Role
 from soundreel.storyboard.reading import noted_digest
@@ -217,7 +218,12 @@ def _model_files(engine: Engine, request: Request, printed: Mapping[str, str] | 
 
 
 def prepare(
-    what: Asked, kept: Identity | None = None, check: Check = go_on, *, only_print: bool = False
+    what: Asked,
+    kept: Identity | None = None,
+    check: Check = go_on,
+    *,
+    only_print: bool = False,
+    processes: KeptProcesses | None = None,
 ) -> PreparedRender:
     """Check all that a render needs and decide how it is done; nothing is written.
 
@@ -225,13 +231,18 @@ def prepare(
         kept: what the engine decided when the render was begun: it is followed, or refused.
         check: called while the sound is read; may raise to stop.
         only_print: nothing will be sampled.
+        processes: of a session: those that are not to render end, for what they hold is needed.
     """
     request = what.request
     check_method(what.interpolation, weights=request.output.weights, models=request.compute.models)
     division = divide(what.plan, what.engine)
+    there = Elsewhere() if processes is None else processes.going_on(division.processes)
+    what.engine.elsewhere = replace(there, render=division.is_divided)
     plan = division.plan_of(what.plan)
     prepared = what.engine.prepare_print(plan, kept) if only_print else what.engine.prepare(plan, kept)
-    division = fitting(division, prepared.host_bytes)
+    division = fitting(division, prepared.host_bytes, there.there)
+    if processes is not None and not division.is_divided:
+        processes.close()  # of which host memory holds too few: this one renders
     notes = (
         *_sound_notes(what.plan, what.sound, check),
         *says_of_files(what.plan, what.sound, what.driving),

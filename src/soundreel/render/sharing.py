@@ -7,7 +7,7 @@ from typing import Final
 from soundreel.render.claims import Claims
 from soundreel.render.prepared import PreparedRender
 from soundreel.render.puller import OnStored, pull_chains
-from soundreel.render.shot_process import Job
+from soundreel.render.shot_jobs import Job
 from soundreel.render.shot_processes import SharedProgress
 from soundreel.render.work_folder import WorkFolder
 from soundreel.types import CancelFlag, Check, Clip, Progress, Report

@@ -1,60 +1,32 @@
 """A process that renders shots for another one, the first: it is told what by a pipe, and ends with it.
 
-It prepares the render as the first one has, has to come to the same fingerprints, and pulls shots until none is left.
-What it says are pickled objects on what was its standard output: `Progress`, and the messages below.
+It prepares the render as the first one has, has to come to the same fingerprints, and pulls shots until none is left;
+then it waits for the next job, and keeps what it has loaded if there may be one. What it says are pickled objects on
+what was its standard output: `Progress`, and the messages of `shot_jobs`.
 """
 
 import pickle
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, Final
 
-from soundreel.engines.base import Identity
+from soundreel.disk.durable import uninterrupted
 from soundreel.engines.opened import Engines
 from soundreel.errors import Cancelled, EngineError
 from soundreel.render.child_process import Pipe, end_soon, run
 from soundreel.render.claims import Claims
 from soundreel.render.prepared import ask, prepare
 from soundreel.render.puller import pull_chains
+from soundreel.render.shot_jobs import Done, Failed, Job, Stored
 from soundreel.render.stored_clips import StoredClips
-from soundreel.request import Request
 from soundreel.types import CancelFlag, Clip, Progress, Report
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a process is to do."""
-
-    request: Request  # on this process's own devices
-    folder: Path  # the work folder
-    identity: Identity  # what was decided by the first process
-    fingerprints: tuple[str, ...]  # of the clips
-    only_print: bool  # from negatives that are all there
-    printed_models: Mapping[str, str] | None
-    noted: Mapping[str, Any] = field(default_factory=dict)  # what the recipe is to tell of each of its clips
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A clip is on the disk."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An error that would come again in any process."""
-
-    error: Exception
-
-
-@dataclass(frozen=True)
-class Done:
-    """All shots are there."""
+LOOK_SECONDS: Final = 0.2
+"""Between two looks whether to stop, while there is no job."""
 
 
 def main() -> None:
@@ -63,29 +35,38 @@ def main() -> None:
 
 
 def _serve(pipe: Pipe, stop: CancelFlag) -> int:
-    """Do a job, and say how it went; returns the exit code."""
-    try:
-        job = pipe.hear()
-        threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
-        _work(job, pipe, stop)
-    except (Cancelled, EOFError):  # EOFError: the first process had no job any more
-        raise
-    except Exception as error:  # noqa: BLE001 - the first process is told of all of them
-        pipe.say(Failed(_portable(error)))
-        return 1
-    pipe.say(Done())
-    return 0
+    """Do one job after the other, and say how each went; returns the exit code of one that failed."""
+    job: Job = pipe.hear()
+    _choose_gpu(job.request.compute.device)  # of all jobs
+    jobs: SimpleQueue[Job] = SimpleQueue()
+    jobs.put(job)
+    threading.Thread(target=_hear_jobs, args=(pipe, jobs), daemon=True).start()
+    with Engines(keep=job.stays) as engines:
+        while True:
+            try:
+                _work(_next_job(jobs, stop), engines, pipe, stop)
+            except Cancelled:
+                raise
+            except Exception as error:  # noqa: BLE001 - the first process is told of all of them
+                pipe.say(Failed(_portable(error)))
+                return 1
+            pipe.say(Done(engines.held()))
 
 
-def _work(job: Job, pipe: Pipe, stop: CancelFlag) -> None:
-    _choose_gpu(job.request.compute.device)
+def _next_job(jobs: "SimpleQueue[Job]", stop: CancelFlag) -> Job:
+    """Wait for it."""
+    while True:
+        stop.check()
+        with suppress(Empty), uninterrupted():
+            return jobs.get(timeout=LOOK_SECONDS)
 
+
+def _work(job: Job, engines: Engines, pipe: Pipe, stop: CancelFlag) -> None:
     def hear(progress: Progress) -> None:
         stop.check()
         pipe.say(progress)
 
-    with Engines() as engines:
-        take_part(job, engines, hear, stop, lambda clip: pipe.say(Stored(clip.index)))
+    take_part(job, engines, hear, stop, lambda clip: pipe.say(Stored(clip.index)))
 
 
 def take_part(
@@ -113,10 +94,11 @@ def _choose_gpu(device: str) -> None:
         import_module("torch").cuda.set_device(device)
 
 
-def _end_with(pipe: Pipe) -> None:
+def _hear_jobs(pipe: Pipe, jobs: "SimpleQueue[Job]") -> None:
     """Stop this process when the first one wants no more or is gone."""
     with suppress(EOFError):
-        pipe.hear()
+        while True:
+            jobs.put(pipe.hear())
     end_soon()
 
 

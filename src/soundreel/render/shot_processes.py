@@ -1,17 +1,13 @@
 """The processes that render the shots of a render, as the first process sees them: this one.
 
-It renders nothing itself. It starts them, hears what they have stored and how far they are, and ends them. One that is
-killed costs no more than the clip in its hands: the others take its shot over. An error ends all of them, for it would
-come again. Should this process be gone, they end by themselves.
+It renders nothing itself. It starts them, hears what they have stored and how far they are, and ends them, or keeps
+them for the next render of a session (`kept_processes`). One that is killed costs no more than the clip in its hands:
+the others take its shot over. An error ends all of them, for it would come again. Should this process be gone, they
+end by themselves.
 """
 
 import dataclasses
-import signal
-import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, Self
@@ -19,11 +15,11 @@ from typing import Final, Self
 from soundreel.disk.durable import uninterrupted
 from soundreel.errors import EngineError
 from soundreel.progress_timer import KINDS
-from soundreel.render.child_process import STOP_SECONDS, STOPS, ChildProcess, how_it_ended
+from soundreel.render.child_process import how_it_ended
 from soundreel.render.claims import Claims
-from soundreel.render.prepared import PreparedRender
+from soundreel.render.kept_processes import Ended, KeptProcesses, Messages, ShotProcess, end
 from soundreel.render.puller import OnStored
-from soundreel.render.shot_process import Done, Failed, Job, Stored
+from soundreel.render.shot_jobs import Done, Failed, Job, Stored
 from soundreel.render.work_folder import WorkFolder
 from soundreel.request import WorkOptions
 from soundreel.types import CancelFlag, Plan, Progress, Report, Stage
@@ -32,15 +28,18 @@ LOOK_SECONDS: Final = 0.2
 """Between two looks whether to stop."""
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """A process has said its last."""
-
-
 def render_shots(
-    work: WorkFolder, options: WorkOptions, report: Report, stop: CancelFlag, on_stored: OnStored
+    work: WorkFolder,
+    options: WorkOptions,
+    report: Report,
+    stop: CancelFlag,
+    on_stored: OnStored,
+    kept: KeptProcesses,
 ) -> tuple[str, ...]:
     """Render what is missing, in as many processes as the render is divided among; returns what the user should know.
+
+    Args:
+        kept: has processes of renders before, and gets those of this one.
 
     Raises:
         SoundreelError: what went wrong in one of them, or that all have been killed.
@@ -49,10 +48,10 @@ def render_shots(
     unfinished = sum(bool(clips.missing(chain.clips)) for chain in plan.chains)
     if unfinished == 0:
         return ()
-    jobs = _jobs(work, options)[:unfinished]
+    jobs = _jobs(work, options, stay=kept.stay)[:unfinished]
     progress = SharedProgress(plan, clips.missing(), report)
     report(Progress(stage=Stage.LOAD, what=f"{len(jobs)} processes"))
-    processes = ShotProcesses(jobs, _names(work.render))
+    processes = ShotProcesses(jobs, work.render.division.processes, kept)
 
     def see(indices: Iterable[int]) -> None:
         """Clips that are on the disk by now."""
@@ -78,7 +77,7 @@ def render_shots(
     return processes.notes
 
 
-def _jobs(work: WorkFolder, options: WorkOptions) -> list[Job]:
+def _jobs(work: WorkFolder, options: WorkOptions, *, stay: bool) -> list[Job]:
     render = work.render
     return [
         Job(
@@ -88,24 +87,26 @@ def _jobs(work: WorkFolder, options: WorkOptions) -> list[Job]:
             fingerprints=tuple(render.clip_fingerprints),
             only_print=options.only_print,
             printed_models=options.printed_models,
+            stays=stay,
             noted={"device": render.division.kinds[number]} if render.division.kinds else {},
         )
         for number in range(len(render.division.processes))
     ]
 
 
-def _names(render: PreparedRender) -> list[str]:
-    return [" + ".join(devices) for devices in render.division.processes]
-
-
 class ShotProcesses:
-    """Processes that do jobs, from the beginning of a block to its end."""
+    """Processes that do jobs, from the beginning of a block to its end.
 
-    def __init__(self, jobs: Sequence[Job], names: Sequence[str]) -> None:
-        self._jobs, self._names = jobs, names
-        self._processes: list[ChildProcess] = []
-        self._listeners: list[threading.Thread] = []
-        self._messages: SimpleQueue[tuple[int, object]] = SimpleQueue()
+    Args:
+        jobs: one for each.
+        devices: of each.
+        kept: where they come from, and go.
+    """
+
+    def __init__(self, jobs: Sequence[Job], devices: Sequence[Sequence[str]], kept: KeptProcesses) -> None:
+        self._jobs, self._devices, self._kept = jobs, devices, kept
+        self._processes: list[ShotProcess] = []
+        self._messages: Messages = SimpleQueue()
         self._running: set[int] = set()
         self._killed: list[str] = []
 
@@ -130,73 +131,38 @@ class ShotProcesses:
             raise message.error
         if isinstance(message, Done):
             self._running.discard(number)
-        if isinstance(message, _Ended) and number in self._running:
+        if isinstance(message, Ended) and number in self._running:
             self._running.discard(number)
             self._killed.append(self._how_it_ended(number))
-        if isinstance(message, _Ended) and not self._running:
+        if isinstance(message, Ended) and not self._running:
             raise EngineError("; ".join(self._killed) or "the processes have ended, and clips are missing")
         return message
 
     def _how_it_ended(self, number: int) -> str:
-        name = f"process {number + 1} of {len(self._jobs)} ({self._names[number]})"
+        name = f"process {number + 1} of {len(self._jobs)} ({' + '.join(self._devices[number])})"
         return f"{name} {how_it_ended(self._processes[number].wait())}"
 
     def __enter__(self) -> Self:
         try:
-            for number, job in enumerate(self._jobs):
+            for number, (job, devices) in enumerate(zip(self._jobs, self._devices, strict=False)):
                 with uninterrupted():
-                    self._start(number, job)
+                    process = self._kept.take(tuple(devices))
+                    self._processes.append(process)
+                    self._running.add(number)
+                    process.begin(job, number, self._messages)
         except BaseException:
-            self._end()
+            end(self._processes)
             raise
         return self
-
-    def _start(self, number: int, job: Job) -> None:
-        with _signals_held_back():
-            process = ChildProcess("soundreel.render.shot_process")
-        self._processes.append(process)
-        self._running.add(number)
-        listener = threading.Thread(target=self._listen, args=(number, process), daemon=True)
-        self._listeners.append(listener)
-        listener.start()
-        process.say(job)  # should it have been killed already, that is heard of as of any other
-
-    def _listen(self, number: int, process: ChildProcess) -> None:
-        with suppress(EOFError):
-            while True:
-                self._messages.put((number, process.hear()))
-        self._messages.put((number, _Ended()))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with uninterrupted():
-            self._end(at_once=kind is None)
-
-    def _end(self, *, at_once: bool = False) -> None:
-        """End all of them: by themselves where they do so in time, or at once, where nothing is in their hands."""
-        for process in self._processes:
-            process.dismiss()
-            if at_once:
-                process.kill()
-        end = time.monotonic() + STOP_SECONDS
-        for process in self._processes:
-            process.wait(max(0.0, end - time.monotonic()))
-        for listener in self._listeners:
-            listener.join()
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Also in a process that is started meanwhile, until it can hear them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if kind is None:
+                self._kept.put_back(self._processes)
+            else:
+                end(self._processes)
 
 
 class SharedProgress:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soundreel.render.shot_process import Job
+from soundreel.render.shot_jobs import Job
 from soundreel.request import Request
 from soundreel.server.jobs import Failure
 from soundreel.types import Progress

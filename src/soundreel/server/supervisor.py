@@ -18,7 +18,7 @@ from typing import Final
 
 from soundreel.disk.processes import is_running
 from soundreel.render.child_process import ChildProcess, how_it_ended
-from soundreel.render.shot_process import Job as Share
+from soundreel.render.shot_jobs import Job as Share
 from soundreel.server.errors import PathHider, RefusedError, failure_of
 from soundreel.server.jobs import Job, Lease
 from soundreel.server.live import Hub

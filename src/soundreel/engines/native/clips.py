@@ -70,8 +70,6 @@ class ClipDecoder:
 
     def __init__(self, vae: Vae, reference: Tensor | None, device: torch.device) -> None:
         self.vae = vae.to(device)
-        if reference is not None:
-            self.vae.compile_ahead(reference)
         self.reference = None if reference is None else vae.encode(reference)  # [16, 1, h, w]
         self._of_shots: dict[int, Tensor] = {}
 

@@ -16,6 +16,7 @@ from soundreel.engines.base import (
     DECODED,
     ENCODED,
     Device,
+    Elsewhere,
     Estimate,
     Identity,
     KeptBytes,
@@ -48,11 +49,11 @@ from soundreel.engines.native.progress import (
     report_steps,
     show_picture,
 )
-from soundreel.engines.native.rank_process import READY, Load
+from soundreel.engines.native.rank_process import Load
 from soundreel.engines.native.scene import poses, prepare_scene, read_reference, references_of_shots
 from soundreel.engines.native.shared_work import SharedVae, open_denoiser
 from soundreel.engines.native.team import asked_devices
-from soundreel.engines.native.warm_up import WarmUp
+from soundreel.engines.native.warm_up import Pictures, WarmUp
 from soundreel.engines.native.workers import Workers
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
@@ -76,6 +77,7 @@ class NativeEngine:
 
     def __init__(self) -> None:
         self.keeps = False
+        self.elsewhere = Elsewhere()
         self._networks = Networks()
         self._workers = Workers()
         self._lost = ""
@@ -101,8 +103,11 @@ class NativeEngine:
             self._stop_loading()
             if self._warm_up is not None:
                 self._warm_up.begin(plan.request)
-            prepared = decisions.prepare(plan, kept, self._networks.bytes_on if self.keeps else None)
-            if self._warm_up is not None and kept is None:  # else its clips may all be sampled
+            prepared = decisions.prepare(plan, kept, self._bytes_on if self.keeps else None)
+            if self._warm_up is None or self.elsewhere.render:
+                return prepared
+            self._warm_up.go_on(prepared.placement, Pictures.of(plan))
+            if kept is None:  # else its clips may all be sampled
                 self._arriving = TransformerLoading(self._networks, prepared.placement)
                 self._arriving.begin()
             return prepared
@@ -114,7 +119,7 @@ class NativeEngine:
     def prepare_print(self, plan: Plan, kept: Identity | None) -> Prepared:
         """Check the VAE's file alone; any device will do."""
         with self._hears_of_loss():
-            return prepare_print(plan, kept, self._networks.bytes_on)
+            return prepare_print(plan, kept, self._bytes_on)
 
     def estimate(self, prepared: Prepared) -> Estimate:
         """From the plan's arithmetic and what this machine was measured to attain."""
@@ -129,6 +134,10 @@ class NativeEngine:
             seconds_basis=basis,
             clip_seconds=tuple(clip.total for clip in seconds.clips),
         )
+
+    def held(self) -> Mapping[str, int]:
+        """Of its networks."""
+        return self._networks.held()
 
     def file_tags(self, scratch: Path) -> Mapping[str, str]:
         """None."""
@@ -159,6 +168,10 @@ class NativeEngine:
             gc.collect()
             if not self._lost:
                 release_memory(device)
+
+    def _bytes_on(self, device: torch.device) -> int:
+        """What a render may take though it is not free."""
+        return self._networks.bytes_on(device) + self.elsewhere.held.get(str(device), 0)
 
     def _loading(self, placement: PrintPlacement) -> TransformerLoading:
         """What loads the transformer: as it was begun when this placement was decided, or anew."""
@@ -285,12 +298,12 @@ class _Sampling:
         crew = workers.crew(placement, check)
         if crew is not None:
             with crew.step("loading"):
-                crew.tell(Load(placement))  # while this process encodes words and sound
+                crew.tell(Load(placement, Pictures.of(plan)))  # while this process encodes words and sound
         scene = prepare_scene(prepared, networks, arriving.on_load, check)
         transformer = arriving.result()
         self._resident = transformer.resident
         if crew is not None:
-            crew.wait_for(READY, check)
+            crew.wait_until_loaded(check)
         denoiser = open_denoiser(crew, transformer.network, placement)
         decoder.vae.to(placement.device)
         decoder.vae.helpers = None if crew is None else SharedVae(crew, decoder.vae)

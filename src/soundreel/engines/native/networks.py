@@ -1,6 +1,7 @@
 """The networks that an engine holds from one render to the next: each is loaded anew only where it would differ."""
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +145,20 @@ class Networks:
 
     def bytes_on(self, device: torch.device) -> int:
         """What they take of the memory of devices of this kind."""
+        return sum(count for name, count in self._bytes().items() if torch.device(name).type == device.type)
+
+    def held(self) -> dict[str, int]:
+        """Bytes that they take of each GPU, by its name."""
+        return {name: count for name, count in self._bytes().items() if torch.device(name).type == "cuda"}
+
+    def _bytes(self) -> Counter[str]:
+        """What they take of each device, by its name."""
         found = (tensor.untyped_storage() for held in self._held.values() for tensor in _tensors(held.network))
-        storages = {storage.data_ptr(): storage.nbytes() for storage in found if storage.device.type == device.type}
-        return sum(storages.values())
+        storages = {(str(storage.device), storage.data_ptr()): storage.nbytes() for storage in found}
+        taken = Counter[str]()
+        for (name, _), count in storages.items():
+            taken[name] += count
+        return taken
 
     def _get(self, component: Component, paths: Sequence[Path], otherwise: Hashable, load: Callable[[], T]) -> T:
         before = stamp(paths)

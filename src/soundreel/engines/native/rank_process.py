@@ -7,6 +7,7 @@ thread reads the pipe all the time: it answers at once where the rank is, and en
 import io
 import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.prepared import Placement
 from soundreel.engines.native.team import Team
 from soundreel.engines.native.vae import Vae, chosen_by_shape
+from soundreel.engines.native.warm_up import Pictures, WarmUp
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError, connect
@@ -62,6 +64,13 @@ class Seat:
         return self.team.devices[self.rank]
 
 
+def open_store() -> TCPStore:
+    """Where the ranks of this host meet: it listens here alone, where PyTorch by itself listens to every network."""
+    listening = socket.create_server((LOOPBACK, 0))
+    port = listening.getsockname()[1]
+    return TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+
+
 def prepare_environment() -> None:
     """To be called before `torch.distributed` is first used."""
     for name, value in ENVIRONMENT.items():
@@ -90,6 +99,7 @@ class Load:
     """Load the transformer, on the rank's own device; answered by READY."""
 
     placement: Placement
+    pictures: Pictures
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class Decode:
     step: int
     bands: int
     size: RoomSize
-    room: Room | None = None  # as the rank has mapped it
+    room: int | None = None  # the descriptor, on the rank's side
 
 
 @dataclass(frozen=True)
@@ -208,7 +218,7 @@ class _Worker:
     def __init__(self, seat: Seat, voice: _Voice) -> None:
         self._seat, self._voice = seat, voice
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._networks = Networks()
+        self._networks, self._warm_up = Networks(), WarmUp()
         self._denoiser: LocalDenoiser | None = None
         self._vae: Vae | None = None
         self._mesh: Mesh | None = None
@@ -229,7 +239,7 @@ class _Worker:
 
     def _do(self, command: Any) -> None:
         if isinstance(command, Load):
-            self._load(command.placement)
+            self._load(command.placement, command.pictures)
             self._voice.say(READY)
             return
         assert self._placement is not None
@@ -244,10 +254,11 @@ class _Worker:
             else:
                 self._denoiser.forget()
 
-    def _load(self, placement: Placement) -> None:
+    def _load(self, placement: Placement, pictures: Pictures) -> None:
         assert self._mesh is not None
         self._mesh.everyone.place.begin("loading")
         self._placement = own = replace(placement, device=self._seat.device)
+        self._warm_up.go_on(own, pictures, self._seat.rank)
         with capped(own.device, own.memory):
             self._vae = self._networks.vae(own)
             network = self._networks.transformer(own).network
@@ -263,9 +274,11 @@ class _Worker:
         rows = RowParallel(self._vae.network, self._mesh.everyone)
         with chosen_by_shape():
             if isinstance(command, Decode):
-                latents = self._take_over("decoding", command.shape, self._vae.dtype)
                 assert command.room is not None
-                rows.decode(latents, command.keep, command.step, command.bands, command.room)
+                room = Room.mapped(command.room, command.size)
+                os.close(command.room)
+                latents = self._take_over("decoding", command.shape, self._vae.dtype)
+                rows.decode(latents, command.keep, command.step, command.bands, room)
             else:
                 self._mesh.everyone.place.begin("encoding")
                 rows.encode(None, command.shape, command.step, command.bands)
@@ -284,12 +297,10 @@ class _Worker:
         while True:
             try:
                 command = self._voice.connection.recv()
-            except (EOFError, OSError):
+                if isinstance(command, Decode):
+                    command = replace(command, room=recv_handle(self._voice.connection))
+            except (EOFError, OSError, RuntimeError):  # RuntimeError: half a message
                 os._exit(0)  # the first rank has ended, or wants no more
-            if isinstance(command, Decode):
-                descriptor = recv_handle(self._voice.connection)
-                command = replace(command, room=Room.mapped(descriptor, command.size))
-                os.close(descriptor)
             if isinstance(command, Where):
                 self._voice.say(
                     PLACE, f"rank {self._seat.rank}" if self._mesh is None else str(self._mesh.everyone.place)

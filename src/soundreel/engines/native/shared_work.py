@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor
 
 from soundreel.engines.native import device as devices
@@ -90,7 +91,11 @@ class SharedVae:
             height=SCALE * height,
             width=SCALE * width,
         )
-        with self._crew.step("decoding"), shared_memory(size.bytes) as descriptor:
+        with (
+            self._crew.step("decoding"),
+            share_of_cores(everyone.size),
+            shared_memory(size.bytes) as descriptor,
+        ):
             moments = moments.contiguous()
             room = Room.mapped(descriptor, size)
             self._crew.tell(Decode(tuple(moments.shape), keep, step, bands, size), descriptor)
@@ -103,10 +108,21 @@ class SharedVae:
         """The mean [c, F, h, w] of pixels [3, T, H, W]; None where a memory ran out."""
         _, frames, height, width = pixels.shape
         shape = (3, frames, height, width)
-        with self._crew.step("encoding"):
+        with self._crew.step("encoding"), share_of_cores(self._crew.mesh.everyone.size):
             self._crew.tell(Encode(shape, step, bands))
             rows = RowParallel(self._vae.network, self._crew.mesh.everyone)
             return rows.encode(pixels, shape, step, bands, self._vae.check)
+
+
+@contextmanager
+def share_of_cores(ranks: int) -> Iterator[None]:
+    """Within, PyTorch has no more threads here than a worker has: all ranks write their pictures at the same time."""
+    every = torch.get_num_threads()
+    torch.set_num_threads(max(1, every // ranks))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(every)
 
 
 @contextmanager

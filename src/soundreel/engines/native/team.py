@@ -1,6 +1,5 @@
 """Which devices compute a render together, and how they divide its work."""
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +7,7 @@ import torch
 from torch import distributed
 
 from soundreel.errors import EngineError, InputError
-from soundreel.models.devices import pick_device
+from soundreel.models.devices import pick_device, says_gpus, says_hidden
 from soundreel.request import ALL_GPUS, Parallel, Request
 from soundreel.request.fields import wrong
 
@@ -42,7 +41,7 @@ class Team:
         how = {(2, 1): branches, (1, self.tokens): tokens}.get(
             (self.guidance, self.tokens), f"{branches}, then {tokens}"
         )
-        names = ", ".join(map(str, self.devices)) if self.devices[0].type == "cuda" else "CPU"
+        names = ", ".join(map(str, self.devices)) if self.devices[0].type == "cuda" else "the CPU"
         return f"{self.size} processes on {names}: they divide {how}"
 
 
@@ -108,7 +107,7 @@ def _devices(gpus: str, device: torch.device, asked: str) -> tuple[torch.device,
         if gpus == "1":
             return (device,)
         if device.type != "cpu" or asked != device.type:
-            raise wrong("compute.gpus", gpus, f"NVIDIA GPUs that are here: PyTorch finds none{_hidden()}")
+            raise wrong("compute.gpus", gpus, f"NVIDIA GPUs that are here: PyTorch finds none{says_hidden()}")
         if named is not None or gpus == ALL_GPUS:
             raise wrong("compute.gpus", gpus, f"a number of processes, where --device is {device.type}")
         return (device,) * int(gpus)
@@ -119,18 +118,8 @@ def _devices(gpus: str, device: torch.device, asked: str) -> tuple[torch.device,
         named = [first, *(number for number in range(there) if number != first), *range(there, count)][:count]
     missing = [number for number in named if number >= there]
     if missing:
-        raise wrong("compute.gpus", gpus, f"GPUs that are here: there {_are(there)}{_hidden()}")
+        raise wrong("compute.gpus", gpus, f"GPUs that are here: there {says_gpus(there)}{says_hidden()}")
     return tuple(torch.device("cuda", number) for number in named)
-
-
-def _are(count: int) -> str:
-    return "is 1, number 0" if count == 1 else f"are {count}, numbers 0 to {count - 1}"
-
-
-def _hidden() -> str:
-    """What keeps PyTorch from seeing more."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
 
 
 def _check_equal(devices: tuple[torch.device, ...]) -> None:

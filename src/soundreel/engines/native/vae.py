@@ -4,8 +4,8 @@ Legend: T frames, H × W pixels, F = 1 + ⌊(T − 1)/4⌋ latent frames, h × w
 Pixels are float32 [3, T, H, W] from −1 to 1; latents are float32 [c, F, h, w], normalized to about unit variance.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from typing import Protocol, Self, TypeAlias
@@ -19,10 +19,10 @@ from soundreel.engines.native.network import LoadedNetwork
 from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_on_a_cpu, encode_bytes_on_a_cpu
 from soundreel.errors import EngineError
 from soundreel.models.devices import is_out_of_memory
-from soundreel.models.kernels.compile_cache import is_new
-from soundreel.models.kernels.dispatch import convolutions, kernel_errors
+from soundreel.models.parallel.rows import rank_works
 from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
 from soundreel.models.vae_bands import SCALE
+from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.types import Check, go_on
 from soundreel.weights.catalog import Component
@@ -90,7 +90,6 @@ class Vae(LoadedNetwork[WanVae]):
         self._std = torch.tensor(network.config["latents_std"]).view(-1, 1, 1, 1)
         self._home = super().device
         self._fallback = ""
-        self._compiled_for: set[tuple[int, int]] = set()
         self.most_at_once = LATENT_STEP
         self.bands = 1
         self.pieces_bind = True
@@ -133,6 +132,7 @@ class Vae(LoadedNetwork[WanVae]):
         """
 
         def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
+            self._get_ready((Part.ENCODE, Part.MEANS), height // SCALE, width // SCALE, bands)
             return encode(self.network, pixels, step, bands, check=self.check, on_piece=on_piece)
 
         def helped(helpers: Helpers) -> Tensor | None:
@@ -160,6 +160,7 @@ class Vae(LoadedNetwork[WanVae]):
             return moments.to(like.device, like.dtype)
 
         def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
+            self._get_ready((Part.DECODE,), rows, columns, bands)
             return decode(
                 self.network,
                 there(),
@@ -183,25 +184,15 @@ class Vae(LoadedNetwork[WanVae]):
             made = self._in_pieces(Task.DECODE, work, _sizes(SCALE * rows, SCALE * columns, frames))
         return made
 
-    @torch.no_grad()
-    def compile_ahead(self, pixels: Tensor) -> None:
-        """On a machine's first render: compile what `encode` of such pixels [3, T, H, W] launches, several at once.
-
-        By itself it would compile one kernel after the other.
-        """
-        size = (pixels.shape[2], pixels.shape[3])
-        if self._home.type != "cuda" or size in self._compiled_for or not is_new():
-            return
-        self._compiled_for.add(size)
-        kernels = convolutions(next(self.network.parameters()))
-        if hasattr(kernels, "compiled_ahead"):
-            with suppress(*kernel_errors()), kernels.compiled_ahead():  # what is wrong is said by the encode
-                encode(self.network, pixels, self.most_at_once, self.bands, check=self.check)
-
     def take_fallback(self) -> str:
         """How something was done since this was last asked whose last bits may differ for it; "": as planned."""
         said, self._fallback = self._fallback, ""
         return said
+
+    def _get_ready(self, parts: Iterable[Part], height: int, width: int, bands: int) -> None:
+        """Have the kernels for whole latents of h × w."""
+        works = rank_works(height, width, ranks=1, rank=0, bands=bands)
+        get_ready(self.network, *(works[part] for part in parts))
 
     def _move(self, device: torch.device, dtype: torch.dtype) -> None:
         self.network.to(device, dtype)

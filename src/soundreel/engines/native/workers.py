@@ -8,6 +8,7 @@ what is on the disk is whole at any time.
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -19,28 +20,31 @@ from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
 from torch import distributed as dist
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from soundreel.engines.native.prepared import Placement, PrintPlacement
 from soundreel.engines.native.rank_process import (
     FAILED,
-    LOOPBACK,
     LOST,
     PLACE,
+    READY,
     STARTED,
     Seat,
     Where,
     meet,
+    open_store,
     prepare_environment,
     serve,
 )
 from soundreel.engines.native.team import Team
-from soundreel.errors import EngineError
+from soundreel.errors import Cancelled, EngineError
 from soundreel.models.parallel.ranks import Mesh
 from soundreel.types import Check, go_on
 
 TIME_LIMIT: Final = 600.0
 """Seconds that a step may take on all ranks: many times what the slowest card that is of use takes."""
+
+STARTING_SECONDS: Final = 300.0
+"""That workers may take to import what they need, from a slow disk."""
 
 MEETING_SECONDS: Final = 120.0
 """That ranks which have started may take to find each other."""
@@ -68,7 +72,7 @@ class Workers:
     def begin(self, placement: PrintPlacement) -> None:
         """Begin to start what `crew` will be asked for, where clips are to be sampled by several."""
         team = placement.team if isinstance(placement, Placement) else Team(devices=(placement.device,))
-        if self._crew is not None and (self._crew.team != team or self._crew.is_closed):
+        if self._crew is not None and (self._crew.team != team or not self._crew.is_whole):
             self.close()
         if self._crew is None and team.size > 1:
             if self._leaving is not None:
@@ -142,12 +146,18 @@ class Crew:
         self._noticed = threading.Event()
         self._limit = 0.0  # seconds that this process waits for others, until
         self._deadline: float | None = None  # None: it does not wait
-        self._store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False)
+        self._store = open_store()
         seats = [Seat(rank=rank, team=team, port=self._store.port, time_limit=TIME_LIMIT) for rank in range(team.size)]
         self._seat = seats[0]
         self._workers = [_Worker(seat) for seat in seats[1:]]
         self._watch = threading.Thread(target=self._watch_over, name="soundreel workers", daemon=True)
         self._watch.start()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing has happened to any of them: a worker may end between two renders."""
+        are_there = all(worker.process.is_alive() for worker in self._workers)
+        return are_there and not self._failure and not self.is_closed
 
     @property
     def mesh(self) -> Mesh:
@@ -160,7 +170,8 @@ class Crew:
         if self._mesh is not None:
             return
         try:
-            self.wait_for(STARTED, check)
+            with self._limited(STARTING_SECONDS):
+                self.wait_for(STARTED, check)
             self.tell(MET)
             with self._waiting(MEETING_SECONDS):
                 self._mesh = meet(self._seat, self._store)
@@ -201,6 +212,11 @@ class Crew:
             for worker in self._workers:
                 worker.said.discard(word)
 
+    def wait_until_loaded(self, check: Check = go_on) -> None:
+        """Wait for what all have been told to load, which this process has: they may take so much longer."""
+        with self._limited(TIME_LIMIT):
+            self.wait_for(READY, check)
+
     @contextmanager
     def step(self, stage: str) -> Iterator[None]:
         """What all ranks do together, called `stage` in messages: it may fail, but not wait for ever."""
@@ -226,19 +242,30 @@ class Crew:
             self._watch.join()
 
     @contextmanager
-    def _waiting(self, seconds: float) -> Iterator[None]:
-        """Others are waited for: an error meanwhile may be due to one of them, and leaves all in no known state."""
+    def _limited(self, seconds: float) -> Iterator[None]:
+        """Others are waited for, so long at most."""
         self._limit, self._deadline = seconds, time.monotonic() + seconds
-        is_done = False
         try:
             yield
-            is_done = True
-        except Exception:
-            self._await_failure()
-            self.check()
-            raise
         finally:
             self._deadline = None
+
+    @contextmanager
+    def _waiting(self, seconds: float) -> Iterator[None]:
+        """Likewise: an error meanwhile may be due to one of them, and leaves all in no known state."""
+        is_done = False
+        try:
+            with self._limited(seconds):
+                try:
+                    yield
+                except Cancelled:
+                    raise
+                except Exception:
+                    self._await_failure()
+                    self.check()
+                    raise
+            is_done = True
+        finally:
             if not is_done:
                 self.close()
 
@@ -290,10 +317,12 @@ class Crew:
                 self._fail(worker.how_it_ended())
 
     def _says_where_all_are(self) -> str:
-        """Ask everyone; those who are stopped say nothing."""
+        """Ask everyone; those who are stopped say nothing, and may take nothing either."""
         for worker in self._workers:
-            with suppress(OSError):
-                worker.connection.send(Where())
+            with suppress(OSError, ValueError):
+                _, takes, _ = select.select([], [worker.connection], [], 0)
+                if takes:
+                    worker.connection.send(Where())
         end = time.monotonic() + ANSWER_SECONDS
         for worker in self._workers:
             while PLACE not in worker.said and time.monotonic() < end:

@@ -186,12 +186,12 @@ def _compare_attention(
 def check_projected_attention(attend: Callable[..., Any], device: torch.device, head_width: int) -> None:
     """Raise `ArithmeticError` if float8 attention that norms and rotates is far from plain attention, or its float8
     rows from its wide ones."""
-    draw, half = Realistic(device), torch.bfloat16
-    query, key, value = draw.attention(QUERIES, KEYS, HEADS, head_width, half)
+    draw, half, heads = Realistic(device), torch.bfloat16, FULL_SIZE.heads
+    query, key, value = draw.attention(QUERIES, KEYS, heads, head_width, half)
     given = []
     for x in (query, key):
         angles = draw.normal(x.shape[1], head_width // 2)
-        weight = (1 + 0.5 * draw.normal(HEADS * head_width)).to(half)
+        weight = (1 + 0.5 * draw.normal(heads * head_width)).to(half)
         given.append(Projected(x.flatten(-2), weight, EPS, Rotary(angles.cos(), angles.sin())))
     normed = [reference.rms_norm(x.float(), weight.float(), EPS, rotary, head_width) for x, weight, _, rotary in given]
     made: list[Tensor] = []
@@ -229,8 +229,8 @@ def _travelled(steps: ModuleType, query: Tensor, key: Tensor, value: Tensor, mea
     for heads in (slice(0, 1), slice(1, query.shape[1])):
         there = laid_out[0][heads], laid_out[1][heads]
         own = rows[:, heads].contiguous(), scale[:, heads].contiguous()
-        parts.append(steps.attend_rows(*own, there, key.shape[0], means.of_heads(heads), torch.float32))
-    return torch.cat(parts, dim=1)
+        parts.append(steps.attend_rows(*own, there, key.shape[0], means.of_heads(heads), query.dtype))
+    return torch.cat(parts, dim=1).float()
 
 
 def check_convolutions(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> None:

@@ -19,6 +19,9 @@ VARIABLE: Final = "TRITON_CACHE_DIR"
 HOME_VARIABLE: Final = "TRITON_HOME"
 MANAGER_VARIABLE: Final = "TRITON_CACHE_MANAGER"
 
+NEW_VARIABLE: Final = "SOUNDREEL_KERNELS_ARE_NEW"
+"""Set for the processes of a render that are started while its first one compiles."""
+
 NEEDED_BYTES: Final = 32 * 2**20
 """That the kernels of a render take, and some more."""
 
@@ -45,8 +48,16 @@ def is_new() -> bool:
 
     Where they only have to be read again, threads that do so at once would hold up those that have other work.
     """
+    if NEW_VARIABLE in os.environ:
+        return True
     folder = cache_folder()
     return not folder.is_dir() or not any(folder.iterdir())
+
+
+def tell_children() -> None:
+    """Let processes that are started from now on take kernels for new where this one does."""
+    if is_new():
+        os.environ[NEW_VARIABLE] = "1"
 
 
 def leave(folder: Path, reason: str) -> bool:

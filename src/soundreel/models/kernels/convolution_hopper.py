@@ -19,7 +19,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from soundreel.models.kernels.ahead import starting
-from soundreel.models.kernels.convolution import Geometry, Tiling
+from soundreel.models.kernels.convolution_layers import Geometry, Tiling
 
 SHARED_MEMORY = 228 * 1024
 """Of a multiprocessor of Hopper, in bytes."""

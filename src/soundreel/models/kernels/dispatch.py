@@ -2,11 +2,13 @@
 
 import logging
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -22,9 +24,23 @@ FLOAT8_TRAVEL = "soundreel.models.kernels.float8_travel"
 
 log = logging.getLogger(__name__)
 
+_in_place_of_kernels: Final[ContextVar[Any]] = ContextVar("in_place_of_kernels", default=None)
 
-def operations(x: Tensor) -> ModuleType:
+
+@contextmanager
+def on_meta(stand_in: Any) -> Iterator[None]:
+    """Within, tensors on the meta device get the functions of `stand_in`, for row operations as for convolutions."""
+    before = _in_place_of_kernels.set(stand_in)
+    try:
+        yield
+    finally:
+        _in_place_of_kernels.reset(before)
+
+
+def operations(x: Tensor) -> Any:
     """The module `fused` if x is on a GPU that runs it, else `reference`: both have the same functions."""
+    if x.is_meta and (stand_in := _in_place_of_kernels.get()) is not None:
+        return stand_in
     return import_module(FUSED) if x.is_cuda and is_fused(x.device) else reference
 
 
@@ -43,8 +59,10 @@ def is_fused(device: torch.device) -> bool:
     return True
 
 
-def convolutions(x: Tensor) -> ModuleType:
+def convolutions(x: Tensor) -> Any:
     """`convolution` where x is on a GPU that runs it, else `convolution_plain`: both have the same functions."""
+    if x.is_meta and (stand_in := _in_place_of_kernels.get()) is not None:
+        return stand_in
     return import_module(CONVOLUTION) if x.is_cuda and is_convolved(x.device, x.dtype) else convolution_plain
 
 

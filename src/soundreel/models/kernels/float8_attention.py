@@ -59,7 +59,7 @@ def _operand(weights, QUERIES: tl.constexpr, KEYS: tl.constexpr):
     return tl.reshape(tl.permute(small, (0, 1, 3, 2, 4)), (QUERIES, KEYS))
 
 
-@triton.jit(do_not_specialize=["queries", "keys"])
+@triton.jit(do_not_specialize=["queries", "keys", "heads"])
 def _attend(
     q_desc,
     q_scale_ptr,
@@ -170,5 +170,6 @@ def attend_packed(packed: Packed, out: Tensor, keys: int, out_scale: Tensor | No
         packed.value_scale, packed.value_mean, packed.value_bound, out, packed.value_scale if out_scale is None else
         out_scale, queries, padded_queries, keys, padded_keys, heads,
         SPREAD=SPREAD_LOG2, HEAD=width, QUERIES=QUERIES, KEYS=BLOCK, STAGES=STAGES, FLOAT8=out_scale is not None,
-        LARGEST=FLOAT8_MAX / MARGIN, SMALLEST=SMALLEST_SCALE, HEADS=triton.next_power_of_2(heads), num_warps=WARPS,
+        LARGEST=FLOAT8_MAX / MARGIN, SMALLEST=SMALLEST_SCALE,
+        HEADS=1 if out_scale is None else triton.next_power_of_2(heads), num_warps=WARPS,
     )  # fmt: skip

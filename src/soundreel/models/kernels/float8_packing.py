@@ -21,6 +21,11 @@ BLOCK: Final = 128
 """Tokens that are packed at once, and keys of a step."""
 
 STATISTICS_PARTS: Final = 32
+"""At most; a power of 2."""
+
+COUNTS: Final = ["tokens", "heads"]
+"""Kernels are compiled once for all counts of them, so that what was proven on a few is what runs, on any number of
+GPUs: Triton would compile again where one is a multiple of 16, or 1."""
 
 SAMPLED: Final = 16
 """Of so many projected keys one counts for their mean: any vector may be subtracted from all keys."""
@@ -56,7 +61,7 @@ def order(place):
     return place // 16 * 16 + place % 4 // 2 * 8 + place % 16 // 4 * 2 + place % 2
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=COUNTS)
 def _statistics(x_ptr, out_ptr, tokens, heads, part, HEAD: tl.constexpr, TOKENS: tl.constexpr):
     """Sum, minimum and maximum of x [B, M, H, d] per channel, over one part of the tokens."""
     number, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -110,7 +115,7 @@ def _summarize(
     tl.store(bound_ptr + batch_head, tl.max(tl.maximum(most, -least), 0))
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=COUNTS)
 def _pack_query(
     q_ptr,
     out_ptr,
@@ -135,7 +140,7 @@ def _pack_query(
     tl.store(scale_ptr + (batch * padded + token) * heads + head, scale * factor)
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=COUNTS)
 def _pack_key(k_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD: tl.constexpr, TOKENS: tl.constexpr):
     """Round one block of keys after subtracting their mean; padding tokens are zeros."""
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -149,7 +154,7 @@ def _pack_key(k_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD: 
     tl.store(target, tl.where(there, k, 0.0).to(tl.float8e4nv))
 
 
-@triton.jit(do_not_specialize=["tokens"])
+@triton.jit(do_not_specialize=COUNTS)
 def _pack_value(v_ptr, mean_ptr, scale_ptr, out_ptr, tokens, padded, heads, HEAD: tl.constexpr, TOKENS: tl.constexpr):
     """Round one block of values after subtracting their mean, transposed; padding tokens are zeros."""
     block, batch_head = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -268,7 +273,7 @@ def summarize(x: Tensor, *, per_head: bool) -> Summary:
     scale = torch.empty_like(bound if per_head else mean)
     _summarize[(batch * heads,)](
         found, mean, scale, bound, x.shape[1], parts, PER_HEAD=per_head, MAX=FLOAT8_MAX, SMALLEST=SMALLEST_SCALE,
-        PARTS=triton.next_power_of_2(parts), HEAD=width,
+        PARTS=STATISTICS_PARTS, HEAD=width,
     )  # fmt: skip
     return Summary(mean, scale, bound)
 

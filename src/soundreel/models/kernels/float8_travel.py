@@ -14,14 +14,14 @@ from torch import Tensor
 
 from soundreel.models.kernels.few_keys import LOG2_E
 from soundreel.models.kernels.float8_attention import attend_packed
-from soundreel.models.kernels.float8_packing import BLOCK, Packed, order, padded_length, statistics
+from soundreel.models.kernels.float8_packing import BLOCK, COUNTS, Packed, order, padded_length, statistics
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE
 from soundreel.models.kernels.float8_shares import Means
 
 __all__ = ["attend_rows", "lay_out", "round_queries", "round_rows", "statistics"]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _round_queries(
     x_ptr,
     out_ptr,
@@ -47,7 +47,7 @@ def _round_queries(
     tl.store(scale_ptr + row, scale, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _round_rows(x_ptr, mean_ptr, scale_ptr, out_ptr, tokens, x_row, heads, HEAD: tl.constexpr, TOKENS: tl.constexpr):
     """One block of rows of a head, less their mean, each channel in units of its scale."""
     head = tl.program_id(1)
@@ -61,7 +61,7 @@ def _round_rows(x_ptr, mean_ptr, scale_ptr, out_ptr, tokens, x_row, heads, HEAD:
     tl.store(out_ptr + place, rounded, mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _lay_out_queries(
     x_ptr,
     scale_ptr,
@@ -86,7 +86,7 @@ def _lay_out_queries(
     tl.store(out_scale_ptr + row, scale * factor)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def _lay_out(
     k_ptr,
     v_ptr,

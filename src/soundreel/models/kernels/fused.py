@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from soundreel.models.kernels.ahead import starting
 from soundreel.models.kernels.few_keys import attend_few
 from soundreel.models.kernels.float8_rows import FLOAT8, FLOAT8_MAX, SMALLEST_SCALE, Affine, Float8Rows, Gate
 from soundreel.models.rope import Rotary
@@ -225,8 +226,10 @@ def norm_silu(x: Tensor, gamma: Tensor, out: Tensor) -> None:
     places = x.numel() // channels
     block = triton.next_power_of_2(channels)
     rows = max(1, NORM_ELEMENTS // block)
-    grid = (triton.cdiv(places, rows),)
-    _norm_silu[grid](x, gamma, out, places, channels, channels**0.5, ROWS=rows, CHANNELS=block, num_warps=4)
+    programs = int(triton.cdiv(places, rows))
+    starting(_norm_silu, programs)(
+        x, gamma, out, places, channels, channels**0.5, ROWS=rows, CHANNELS=block, num_warps=4
+    )
 
 
 def _launch(

@@ -33,6 +33,7 @@ from soundreel.models.vae import (
     piece_spans,
 )
 from soundreel.models.vae_bands import SCALE, Span, even_spans
+from soundreel.models.vae_kernels import Part, Work, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.types import Check, go_on
 
@@ -82,6 +83,27 @@ class Room:
         )
 
 
+def rank_spans(height: int, ranks: int) -> list[Span]:
+    """The latents' rows of each rank; none for those that are too many."""
+    spans = even_spans(height, min(ranks, height))
+    return spans + [(height, height)] * (ranks - len(spans))
+
+
+def rank_works(height: int, width: int, ranks: int, rank: int, bands: int) -> dict[Part, Work]:
+    """What a rank's share of latents of h × w is, of each part that it has any of.
+
+    Args:
+        bands: that one device would go through; a rank goes through its share of them, equally many on all.
+    """
+    spans = rank_spans(height, ranks)
+    own = spans[rank]
+    if own[0] == own[1]:
+        return {}
+    share = min(-(-bands // ranks), *(end - first for first, end in spans if first < end))
+    works = {part: Work(part, height, width, own, share) for part in (Part.DECODE, Part.ENCODE)}
+    return works | ({} if rank else {Part.MEANS: Work(Part.MEANS, height, width, (0, height))})
+
+
 class RowParallel:
     """Computes what `decode` and `encode` of `models.vae` compute, rows of the pictures divided among `ranks`.
 
@@ -119,22 +141,22 @@ class RowParallel:
         Returns:
             None on the first rank, too, where a rank's memory ran out.
         """
-        spans = self._spans(latents.shape[2])
-        own, share = spans[self._ranks.rank], self._share(bands, spans)
-        lines = slice(SCALE * own[0], SCALE * own[1])
+        share = self._works(latents.shape[2], latents.shape[3], bands).get(Part.DECODE)
 
         def work() -> Tensor:
-            if own[0] < own[1]:
+            if share is not None:
+                lines = slice(SCALE * share.rows[0], SCALE * share.rows[1])
+                get_ready(self._network, share)
                 decode(
                     self._network,
                     latents,
                     keep,
                     step,
-                    share,
+                    share.bands,
                     check=check,
                     pictures=room.pictures[:, lines] if len(room.pictures) else None,
                     only_pictures=not room.pixels.shape[1],
-                    rows=own,
+                    rows=share.rows,
                     pixels=room.pixels[:, :, lines],
                 )
             return room.pixels
@@ -158,18 +180,19 @@ class RowParallel:
         Returns:
             None on the first rank, too, where a rank's memory ran out.
         """
-        _, frames, height, _ = shape
-        spans, pieces = self._spans(height // SCALE), piece_spans(latent_frames(frames), step)
-        own, share = spans[self._ranks.rank], self._share(bands, spans)
-        take = _Arriving(pixels, shape, pieces * share, self._ranks, self._network.quant_conv.weight)
+        _, frames, height, width = shape
+        pieces, works = piece_spans(latent_frames(frames), step), self._works(height // SCALE, width // SCALE, bands)
+        share = works.get(Part.ENCODE)
+        passes = self._works(height // SCALE, width // SCALE, bands, rank=0)[Part.ENCODE].bands
+        take = _Arriving(pixels, shape, pieces * passes, self._ranks, self._network.quant_conv.weight)
 
         def work() -> Tensor:
-            if own[0] == own[1]:
+            if share is None:
                 take.let_pass()
                 return torch.empty(0, device=self._device, dtype=self._dtype)
-            return torch.cat(
-                list(encoded_rows(self._network, take, frames, height, own, step, share, check=check)), dim=2
-            )
+            get_ready(self._network, *works.values())
+            rows = encoded_rows(self._network, take, frames, height, share.rows, step, share.bands, check=check)
+            return torch.cat(list(rows), dim=2)
 
         self._ranks.place.enter("features of the pictures")
         features = self._tried(work, take.let_pass)
@@ -179,6 +202,7 @@ class RowParallel:
         if not self._is_first:
             self._send(features)
             return None
+        spans = rank_spans(height // SCALE, self._ranks.size)
         shapes = [(*features.shape[:3], end - first, features.shape[4]) for first, end in spans]
         parts = [features, *self._receive(shapes[1:], self._dtype)]
         whole = (joined_rows([part[:, :, first:end] for part in parts if part.numel()]) for first, end in pieces)
@@ -188,15 +212,9 @@ class RowParallel:
     def _is_first(self) -> bool:
         return self._ranks.rank == 0
 
-    def _spans(self, height: int) -> list[Span]:
-        """The rows of each rank; none for those that are too many."""
-        spans = even_spans(height, min(self._ranks.size, height))
-        return spans + [(height, height)] * (self._ranks.size - len(spans))
-
-    def _share(self, bands: int, spans: Sequence[Span]) -> int:
-        """Bands that each rank goes through, equally many on all."""
-        rows = min(end - first for first, end in spans if first < end)
-        return min(-(-bands // self._ranks.size), rows)
+    def _works(self, height: int, width: int, bands: int, rank: int | None = None) -> dict[Part, Work]:
+        """This rank's, or another one's."""
+        return rank_works(height, width, self._ranks.size, self._ranks.rank if rank is None else rank, bands)
 
     def _tried(self, work: Callable[[], Tensor], give_up: Callable[[], object] = lambda: None) -> Tensor | None:
         """What `work` makes; None on all ranks where the memory of one of them did not hold it."""
