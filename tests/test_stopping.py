@@ -74,6 +74,36 @@ def test_a_signal_is_heard_where_it_can_be_raised_nowhere(
     assert (done.code, done.out, done.err) == (130, "", "soundreel: cancelled\n")
 
 
+LOST = """if True:
+    import os, signal, threading, time
+    from soundreel.cli.signals import stopped_by_signals
+    start = threading.Thread.start
+    def slowly(thread):
+        start(thread)
+        time.sleep(0.1)
+    threading.Thread.start = slowly
+    class Falls:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+    with stopped_by_signals():
+        try:
+            Falls()
+            time.sleep(3600)
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("tidied up", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("hung", flush=True)
+"""
+
+
+def test_a_signal_that_is_lost_while_the_machine_is_busy_comes_again_and_counts_once() -> None:
+    done = finish(start(program=("-c", LOST)))
+    assert (done.code, done.out.splitlines(), done.err) == (130, ["stopped", "tidied up"], "")
+
+
 MADE_ANOTHER = """if True:
     import os, signal
     from soundreel.cli.guard import guard

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 AGAIN_SECONDS: Final = 0.005
-"""After which a lost `KeyboardInterrupt` is raised once more; lost again, it comes again."""
+"""After which a lost `KeyboardInterrupt` is raised once more."""
 
 
 class _Stop:
@@ -33,14 +34,17 @@ class _Stop:
     def __init__(self) -> None:
         self.number = 0  # of the signal that came last; 0: none has
         self._count = 0
-        self._is_lost = False
+        self._is_lost = self._is_losing = self._is_repeated = False
 
     def hear(self, number: int, frame: FrameType | None) -> None:
         """A signal has come, or is repeated because it was lost."""
         self.number = number
-        if self._is_lost:
+        is_repeated, self._is_repeated = self._is_repeated, False
+        if self._is_lost and not self._is_losing:
             self._is_lost = False
             signal.default_int_handler(number, frame)
+        if self._is_lost or is_repeated:
+            return
         self._count += 1
         if self._count > PATIENCE:
             os._exit(Cancelled.exit_code)
@@ -52,10 +56,30 @@ class _Stop:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(lost)
             return
-        again = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, [self.number or signal.SIGINT])
-        again.daemon = True
-        self._is_lost = True
-        again.start()
+        self._is_lost = self._is_losing = True
+        threading.Thread(target=self._repeat, daemon=True).start()
+        self._is_losing = False
+
+    def give_up(self) -> None:
+        """Nothing comes again from now on."""
+        self._is_lost = False
+
+    def _repeat(self) -> None:
+        """Until it is raised where it can be."""
+        while True:
+            time.sleep(AGAIN_SECONDS)
+            if not self._is_lost:
+                return
+            self._is_repeated = True
+            _send(signal.Signals(self.number or signal.SIGINT))
+
+
+def _send(number: signal.Signals) -> None:
+    """Send a signal to the main thread, so that it waits for nothing any more where the system lets it."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 _stop = _Stop()
@@ -77,6 +101,7 @@ def stopped_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        _stop.give_up()
         sys.unraisablehook, sys.excepthook = hooks
         _stop = _Stop()
         for number, handler in before.items():
