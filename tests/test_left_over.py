@@ -63,6 +63,17 @@ def test_a_killed_interpolation_is_taken_away_by_the_next(video: Path, capsys: p
     assert left_beside(video) == set()
 
 
+@pytest.mark.parametrize("where", ["TemporaryDirectory.__init__", "TemporaryDirectory.cleanup"])
+def test_ctrl_c_while_it_is_made_or_removed_leaves_nothing(video: Path, tmp_path: Path, where: str) -> None:
+    program = (str(Path(__file__).with_name("moments.py")), str(tmp_path / "marks"), str(signal.SIGINT.value), where)
+    done = finish(start("join", video, video, "-o", tmp_path / "b.mp4", program=program))
+    is_there = where.endswith("cleanup")
+    said = f"the video is there: {tmp_path / 'b.mp4'}" if is_there else "nothing was saved"
+    assert (done.code, done.err.splitlines()[-1]) == (130, f"soundreel: cancelled, {said}")
+    assert left_beside(video) == set()
+    assert (tmp_path / "b.mp4").exists() == is_there
+
+
 @pytest.mark.parametrize("words", [("join", "VIDEO", "VIDEO"), ("clean", "FOLDER")])
 def test_what_is_dead_goes_and_what_is_alive_stays(
     video: Path, live: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]

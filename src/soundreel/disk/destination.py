@@ -71,21 +71,26 @@ class Destination:
         """
         remove_left_over(self.folder)
         try:
-            work = tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.folder)
+            with ExitStack() as stack:
+                with uninterrupted():  # else it is made, and nobody knows of it yet
+                    work = self._make_folder()
+                    stack.callback(_remove, work)
+                with suppress(NoLocksError):
+                    stack.enter_context(locked(Path(work.name)))
+                if self.asked is not None:
+                    stack.enter_context(claimed(self.asked))
+                yield Path(work.name)
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"the video is there: {self._made[0]}" if self._made else "nothing was saved")
+            raise
+
+    def _make_folder(self) -> tempfile.TemporaryDirectory[str]:
+        try:
+            return tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.folder)
         except OSError as error:
             raise InputError(
                 f"cannot write into {str(self.folder)!r} ({error.strerror}): choose another folder with --output"
             ) from error
-        try:
-            with work as name, ExitStack() as stack:
-                with suppress(NoLocksError):
-                    stack.enter_context(locked(Path(name)))
-                if self.asked is not None:
-                    stack.enter_context(claimed(self.asked))
-                yield Path(name)
-        except KeyboardInterrupt as stop:
-            stop.add_note(f"the video is there: {self._made[0]}" if self._made else "nothing was saved")
-            raise
 
     def publish(self, finished: Path, stem: str, ending: str) -> Path:
         """Move a finished video to its name, or to a new one of this stem and ending; returns the name.
@@ -100,6 +105,11 @@ class Destination:
             path = publish(finished, self.asked or self.folder / name, replace=self.asked is not None)
             self._made.append(path)
         return path
+
+
+def _remove(work: tempfile.TemporaryDirectory[str]) -> None:
+    with uninterrupted():  # else half of it stays
+        work.cleanup()
 
 
 def remove_left_over(folder: Path) -> None:
