@@ -19,8 +19,8 @@ from soundreel.cli.options import draw_seed, parse_size
 from soundreel.cli.streams import say
 from soundreel.errors import EngineError, InputError
 from soundreel.media.image import load_plain_image
-from soundreel.planning import size_for_area
 from soundreel.request import AvAlign, ClipSplit, Compute, Guide, Output, Parallel, RefFit, Request, Sampling, Window
+from soundreel.video_size import size_for_area
 
 TASK = "s2v-14B"
 

@@ -3,9 +3,9 @@
     python moments.py MARKS SIGNAL WHEN WORDS …    runs `soundreel WORDS …`
 
 The process sends itself SIGNAL WHEN a module is imported that is named so, when as many calls of functions were made in
-all its threads, or at the worst moment, `lock`: where it begins to wait for a thread and has acquired the lock of the
-event that the thread is to set. Calls count once all is imported. At each call that begins a stage, its count and the
-stage are written to the file MARKS.
+all its threads, when a function is first called that is named so, or at the worst moment, `lock`: where it begins to
+wait for a thread and has acquired the lock of the event that the thread is to set. Calls count once all is imported. At
+each call that begins a stage, its count and the stage are written to the file MARKS.
 """
 
 import os
@@ -100,13 +100,24 @@ def at_a_lock(stop: Callable[[], None]) -> Callable[[FrameType, str, Any], None]
     return hear
 
 
+def at_a_call(stop: Callable[[], None], name: str) -> Callable[[FrameType, str, Any], None]:
+    """A profile function that stops once, where a function begins."""
+
+    def hear(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_qualname == name:
+            sys.setprofile(None)
+            stop()
+
+    return hear
+
+
 def in_futures(code: CodeType) -> bool:
     """Whether it is the function that waits for threads of a pool."""
     return code.co_qualname == "wait" and Path(code.co_filename).parts[-2:] == ("futures", "_base.py")
 
 
 def main(place: str, number: str, when: str, *words: str) -> None:
-    """Run the command; `when` is a module, `lock`, or counts with commas between them."""
+    """Run the command; `when` is a module, a function, `lock`, or counts with commas between them."""
 
     def stop() -> None:
         os.kill(os.getpid(), int(number))
@@ -122,6 +133,9 @@ def main(place: str, number: str, when: str, *words: str) -> None:
         __import__(f"soundreel.engines.{engine}")
     if when == "lock":
         sys.setprofile(at_a_lock(stop))
+        runpy.run_module("soundreel", run_name="__main__", alter_sys=True)
+    if not when[0].isdecimal():
+        sys.setprofile(at_a_call(stop, when))
         runpy.run_module("soundreel", run_name="__main__", alter_sys=True)
     with Path(place).open("a", buffering=1) as marks:
         hear = counting(stop, set(map(int, when.split(","))), marks)

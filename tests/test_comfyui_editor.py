@@ -3,6 +3,7 @@
 import json
 import wave
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,25 @@ class TestTags:
         graph = json.loads(tags["prompt"])
         assert graph == server.prompts[0].graph
         assert by_title(to_graph(json.loads(tags["workflow"]), described(server))).keys() == by_title(graph).keys()
+
+    def test_of_shots_all_graphs_are_one_with_what_they_share_once(
+        self, server: ContractServer, ask: Ask, tmp_path: Path, cover: Path
+    ) -> None:
+        cuts = {"frames": 48, "infer_frames": 16, "cuts": (1.0, 2.0), "ref_image": cover}
+        result = generate(ask(**cuts, output=tmp_path / "out.mp4"))
+        tags = probe_video(result.path).metadata
+        graph, chains = json.loads(tags["prompt"]), [prompt.graph for prompt in server.prompts]
+        assert len(chains) == 3
+        for kind, count in {"UNETLoader": 1, "VAELoader": 1, "LoadImage": 1, "SaveVideo": 3}.items():
+            assert len(nodes(graph, kind)) == count, kind
+        seeds = [[sampler["seed"] for sampler in nodes(one, "KSampler")] for one in (graph, *chains)]
+        assert sorted(seeds[0]) == sorted(chain.from_iterable(seeds[1:]))
+        opened = json.loads(tags["workflow"])
+        assert by_title(to_graph(opened, described(server))).keys() == by_title(graph).keys()
+        titles = [group["title"] for group in opened["groups"]]
+        assert (*titles[:2], titles[-1]) == ("Models", "Sound, pictures and words", "Video")
+        assert titles[2:-1] == sorted(title for title in titles if title.startswith("Shot "))
+        assert {title[:6] for title in titles[2:-1]} == {"Shot 1", "Shot 2", "Shot 3"}
 
     def test_also_when_it_is_printed_again(self, server: ContractServer, ask: Ask, tmp_path: Path) -> None:
         request, kept = ask(frames=20, output=tmp_path / "out.mp4"), WorkOptions(keep_work=True)

@@ -4,11 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from comfyui_renders import CAPTURES, NEVER, VERSIONS, CrashError, Serve, crash_at, labels, nodes, plan
+from comfyui_renders import NEVER, VERSIONS, CrashError, Serve, crash_at, labels, nodes, plan
 from comfyui_server import ContractServer, Odd, read_label
 from command import REPO, SMALL, finish, run_here, start
 from soundreel.engines.comfyui import ComfyUIEngine, downloads, events, patience, watch
@@ -314,34 +313,6 @@ class TestReconnected:
         labels(ask(frames=100), scratch, told.append)
         steps = [(p.clip, p.step, p.done, p.total) for p in told if p.stage is Stage.RENDER and p.step]
         assert steps == [(1, 1, 1, 4), (1, 2, 2, 4), (2, 1, 3, 4), (2, 2, 4, 4)]
-
-
-@pytest.mark.skipif(not CAPTURES.is_dir(), reason="../shared/comfyui is not here")
-@pytest.mark.parametrize(("version", "name"), [("0.33.0", "run_2chunks_033"), ("0.3.64", "run_2chunks_0364")])
-class TestTraces:
-    """What real servers sent, sent again."""
-
-    @pytest.fixture
-    def trace(self, name: str) -> dict[str, Any]:
-        whole: dict[str, Any] = json.loads((CAPTURES / f"{name}.json").read_text(encoding="utf-8"))
-        return whole
-
-    def test_a_render_follows_it(
-        self, serve: Serve, ask: Ask, scratch: Path, cover: Path, version: str, trace: dict[str, Any]
-    ) -> None:
-        graph = next(call["json"]["prompt"] for call in trace["http"] if call["req"] == "POST /prompt")
-        path = scratch / "graph.json"
-        path.write_text(json.dumps(graph), encoding="utf-8")
-        messages = [message for _, message in trace["ws"] if isinstance(message, dict) and "data" in message]
-        server = serve(version, trace=messages)
-        told: list[Progress] = []
-        length = 100 if len(nodes(graph, "KSampler")) > 1 else 60
-        shown = labels(ask(urls=(server.url,), workflow=path, frames=length, ref_image=cover), scratch, told.append)
-        assert shown == list(range(shown[0], shown[0] + length))
-        steps = [(p.clip, p.clips, p.step, p.steps) for p in told if p.stage is Stage.RENDER and p.step]
-        assert steps == sorted(set(steps)), "every step once, in order"
-        assert {(clip, step) for clip, _, step, _ in steps} >= {(2, 1), (2, 2)}
-        assert {steps for _, _, _, steps in steps} == {2}
 
 
 class TestSeveralServers:

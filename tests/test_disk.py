@@ -103,6 +103,23 @@ class TestWriting:
         assert (tmp_path / "a.txt").read_text() == "before"
         assert files_below(tmp_path) == ["a.txt"]
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+    def test_what_is_no_file_is_never_replaced(self, tmp_path: Path) -> None:
+        """Else one who may do anything would make a file of /dev/null."""
+        pipe, video = tmp_path / "pipe", tmp_path / "video"
+        os.mkfifo(pipe)
+        (link := tmp_path / "link").symlink_to(pipe)
+        video.write_text("a video")
+        for path in (pipe, link):
+            says = f"cannot write '{path.name}' in folder .*: a folder, pipe or device has this name"
+            with pytest.raises(MediaError, match=says):
+                write_text(path, "text")
+            with pytest.raises(MediaError, match=says):
+                publish(video, path, replace=True)
+        assert pipe.is_fifo()
+        assert link.is_symlink()
+        assert files_below(tmp_path) == ["link", "pipe", "video"]
+
     def test_a_reader_finds_whole_files_while_a_process_writes_and_is_killed(self, tmp_path: Path) -> None:
         path = tmp_path / "a.json"
         program = f"""if True:

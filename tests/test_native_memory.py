@@ -178,6 +178,26 @@ def test_what_was_begun_where_there_was_room_may_not_fit_here(monkeypatch: pytes
         choose_memory(weights, asked, planned.request, CPU, roomy)
 
 
+def test_of_two_processes_on_one_gpu_the_second_plans_with_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the driver counts: what another process has is not free, what this one has in reserve is."""
+    card, gpu = 80 * GB, torch.device("cuda")
+    of_others = of_this = 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (card - of_others - of_this, card))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: of_this)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
+    planned = full_plan(width=832, height=1216)
+    weights, asked = full_weights(), full_demand(planned)
+    first = choose_memory(weights, asked, planned.request, gpu)
+    of_this = 20 * GB
+    assert choose_memory(weights, asked, planned.request, gpu) == first
+    of_this, of_others = 0, first.peak_bytes
+    second = choose_memory(weights, asked, planned.request, gpu)
+    assert second.peak_bytes <= card - first.peak_bytes < first.peak_bytes
+    of_others = 79 * GB
+    with pytest.raises(EngineError, match=r"1\.0 GB free"):
+        choose_memory(weights, asked, planned.request, gpu)
+
+
 @pytest.mark.parametrize("mode", SMALL)
 def test_memory_grows_with_the_picture_and_the_clip(mode: Memory) -> None:
     asked = [full_demand(full_plan(width=w, height=h, infer_frames=n, frames=221)) for w, h, n in

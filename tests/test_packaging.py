@@ -53,6 +53,16 @@ class TestLinks:
         links = LINK.findall(text_of(REPO / "README.md"))
         assert {"CONTRIBUTING.md", "docs/images/with_ref.jpg", "docs/native.md#on-a-gpu"} <= set(links)
 
+    def test_readme_says_what_each_extra_is_for(self) -> None:
+        extras = set(PYPROJECT["project"]["optional-dependencies"]) - {"dev"}
+        table = (
+            (REPO / "README.md")
+            .read_text(encoding="utf-8")
+            .partition("| `pip install '.[…]'` |")[2]
+            .partition("\n\n")[0]
+        )
+        assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == extras
+
     def test_on_pypi_every_link_of_the_readme_leads_to_the_projects_home(self) -> None:
         readme = (REPO / "README.md").read_text(encoding="utf-8")
         before, after = LINK.findall(readme), LINK.findall(on_pypi(readme))

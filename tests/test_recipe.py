@@ -236,8 +236,8 @@ def test_no_wrong_value_in_a_recipe_is_a_bug(
         recipe = json.loads(json.dumps(good))
         reduce(operator.getitem, place[:-1], recipe)[place[-1]] = wrong
         told = dataclasses.replace(found, metadata={"soundreel": json.dumps(recipe)})
-        for module in ("soundreel.cli.video_report", "soundreel.render.recipe"):
-            monkeypatch.setattr(f"{module}.probe_video", lambda _, told=told: told)
+        monkeypatch.setattr("soundreel.cli.video_report.probe_video", lambda _, told=told: told)
+        monkeypatch.setattr("soundreel.render.recipe.read_metadata", lambda _, told=told: told.metadata)
         for reading in read:
             with suppress(SoundreelError):
                 reading()

@@ -107,8 +107,12 @@ def test_while_it_renders_what_is_there_can_be_played_and_seen(
     assert server.frames(job["id"]) == whole
     assert 0 < len(frames) < len(whole)
     assert frames == whole[: len(frames)]
-    small = Image.open(io.BytesIO(server.client.get(server.get(job["id"])["links"]["thumbnail"]).content))
+    links = server.get(job["id"])["links"]
+    small = Image.open(io.BytesIO(server.client.get(links["thumbnail"]).content))
     assert (small.format, small.size) == ("JPEG", (128, 128))
+    row = Image.open(io.BytesIO(server.client.get(links["spritesheet"]).content))
+    assert row.format == "JPEG"
+    assert row.width > 7 * row.height
 
 
 def test_a_cancelled_job_stops_and_goes_on_when_retried(server: Server, sound: str, whole: list[bytes]) -> None:
@@ -251,6 +255,35 @@ def test_what_cannot_be_is_refused_with_its_field(
     error = refused(server.client.post("/v1/videos", json={"audio": sound, **fields}), 400)
     assert (error["code"], error["field"], error["param"]) == ("invalid_request", field, field)
     assert says in error["message"]
+
+
+def test_a_video_longer_than_its_sound_says_so_from_the_start(server: Server, sound: str) -> None:
+    job = server.create(sound, **{"window.frames": 160})
+    assert job["plan"]["silence_seconds"] == pytest.approx(0.8)
+    assert job["notes"] == ["the sound ends at 9.20 s, the video at 10.00 s: 0.80 s of silence follow"]
+    assert server.ended(job["id"])["notes"] == job["notes"]
+    assert server.create(sound, **{"window.frames": 35})["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"window.frames": 60_000}, "window.frames"), ({"seconds": "3700"}, "window.duration")],
+)
+def test_a_video_longer_than_the_server_takes_is_refused(
+    server: Server, sound: str, fields: dict[str, Any], field: str
+) -> None:
+    error = refused(server.client.post("/v1/videos", json={"audio": sound, **fields}), 400)
+    assert error["field"] == field
+    assert "expected at most 3600" in error["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
+def test_a_body_of_another_kind_is_refused_with_those_that_are_taken(server: Server, kind: str) -> None:
+    answer = server.client.post("/v1/videos", content=b"prompt=rain", headers={"Content-Type": kind})
+    message = refused(answer, 415)["message"]
+    assert kind in message
+    assert "application/json" in message
+    assert "boundary" in message
 
 
 def test_a_job_that_fails_is_told_with_its_reason_and_names_no_path(server: Server, tune: Path) -> None:

@@ -167,6 +167,24 @@ def upload(name: str, size: int = 10) -> Upload:
 # asking twice, and for too much
 
 
+def test_jobs_expire_after_their_end_and_no_others(database: Database) -> None:
+    now = [1000.0]
+    queue = Queue(database, clock=lambda: now[0])
+    old, retried, running, young = (add(queue) for _ in range(4))
+    for job in (old, retried, running):
+        assert take(queue).id == job.id
+    queue.succeed(old.id, {})
+    queue.fail(retried.id, Failure(code="x", message="x"))
+    queue.retry(retried.id)
+    now[0] += 60
+    queue.cancel(young.id)
+    assert queue.expire(60.5) == []
+    assert queue.expire(60) == [old.id]
+    assert queue.find(old.id) is None
+    assert queue.deleted() == [old.id]
+    assert all(queue.find(job.id) is not None for job in (retried, running, young))
+
+
 def test_a_key_gives_the_same_job_and_is_no_other_requests(queue: Queue) -> None:
     first, is_new = queue.add(new(idempotency_key="k", digest="d"), Limits())
     again, is_new_again = queue.add(new(idempotency_key="k", digest="d"), Limits(jobs=0))

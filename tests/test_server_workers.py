@@ -56,6 +56,19 @@ def test_after_a_while_without_work_a_worker_ends_and_the_next_job_starts_it(tun
         assert server.get(server.client.get("/v1/videos").json()["data"][0]["id"])["attempts"] == 1
 
 
+def test_what_has_ended_is_kept_as_long_as_was_said(tune: Path, tmp_path: Path) -> None:
+    with Server(tmp_path / "data") as server:
+        assert server.ended(server.create(server.upload(tune))["id"])["expires_at"] is None
+    with Server(tmp_path / "data", "--keep", "30d") as server:
+        (job,) = good(server.client.get("/v1/videos"))["data"]
+        assert job["expires_at"] - job["ended_at"] == 30 * 24 * 3600
+        assert server.get(job["id"])["expires_at"] == job["expires_at"]
+    with Server(tmp_path / "data", "--keep", "0.1s") as server:
+        wait_for(lambda: good(server.client.get("/v1/videos"))["data"] == [])
+        wait_for(lambda: not (server.data / "jobs" / job["id"]).exists())
+        wait_for(lambda: good(server.client.get("/v1/files"))["data"] == [])
+
+
 def test_a_job_is_stopped_whose_worker_has_not_begun_it(tune: Path, tmp_path: Path) -> None:
     with Server(tmp_path / "data") as server:
         job = server.create(server.upload(tune), **LONG_JOB)["id"]
@@ -64,7 +77,9 @@ def test_a_job_is_stopped_whose_worker_has_not_begun_it(tune: Path, tmp_path: Pa
         assert server.ended(job)["state"] == "cancelled"
 
 
-@pytest.mark.parametrize("options", [("--engine", "comfyui"), ("--gpus", "0,0"), ("--gpus", "x"), ("--idle", "soon")])
+@pytest.mark.parametrize(
+    "options", [("--engine", "comfyui"), ("--gpus", "0,0"), ("--gpus", "x"), ("--idle", "soon"), ("--keep", "x")]
+)
 def test_options_that_cannot_be(tmp_path: Path, options: tuple[str, ...]) -> None:
     server = Server(tmp_path / "data", "--engine", "native", *options)
     with pytest.raises(AssertionError, match="^soundreel: --"):

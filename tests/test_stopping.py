@@ -64,6 +64,64 @@ def test_a_stop_while_a_library_is_imported_ends_with_its_exit_code(tmp_path: Pa
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["_MediaFile.seek", "SoundreelGroup.parse_args"])
+def test_a_signal_is_heard_where_it_can_be_raised_nowhere(
+    tune: Path, tmp_path: Path, where: str, stop: signal.Signals
+) -> None:
+    """PyAV calls the first and goes on without its exception; typer takes what is raised in the second for its own."""
+    program = (str(Path(__file__).with_name("moments.py")), str(tmp_path / "marks"), str(stop.value), where)
+    done = finish(start("info", tune, program=program))
+    assert (done.code, done.out, done.err) == (130, "", "soundreel: cancelled\n")
+
+
+LOST = """if True:
+    import os, signal, threading, time
+    from soundreel.cli.signals import stopped_by_signals
+    start = threading.Thread.start
+    def slowly(thread):
+        start(thread)
+        time.sleep(0.1)
+    threading.Thread.start = slowly
+    class Falls:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+    with stopped_by_signals():
+        try:
+            Falls()
+            time.sleep(3600)
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("tidied up", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("hung", flush=True)
+"""
+
+
+def test_a_signal_that_is_lost_while_the_machine_is_busy_comes_again_and_counts_once() -> None:
+    done = finish(start(program=("-c", LOST)))
+    assert (done.code, done.out.splitlines(), done.err) == (130, ["stopped", "tidied up"], "")
+
+
+MADE_ANOTHER = """if True:
+    import os, signal
+    from soundreel.cli.guard import guard
+    def command():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+    guard(command)
+"""
+
+
+def test_a_stop_that_a_library_makes_another_error_of_is_one() -> None:
+    done = finish(start(program=("-c", MADE_ANOTHER)))
+    assert (done.code, done.err) == (130, "soundreel: cancelled\n")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_heard_while_frames_are_made_and_encoded(tune: Path, tmp_path: Path, stop: signal.Signals) -> None:
     process = start("generate", tune, *SLOW, "--frames", "77", "-o", tmp_path / "a.mp4", "--progress", "json")
     wait_for(process, Stage.INTERPOLATE)

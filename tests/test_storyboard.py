@@ -400,7 +400,7 @@ def test_what_is_written_is_read_back(write: Write, tmp_path: Path, cover: Path,
 
 
 def test_storyboard_video_storyboard(
-    write: Write, tmp_path: Path, cover: Path, capsys: pytest.CaptureFixture[str]
+    write: Write, tmp_path: Path, cover: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own.png").write_bytes(cover.read_bytes())
     own = 'seed = 3\nref_image = "own.png"\ndrive = "tune.flac"'
@@ -408,7 +408,9 @@ def test_storyboard_video_storyboard(
     video, again = tmp_path / "song.mp4", tmp_path / "again.toml"
     made = run_here(capsys, board, "--engine", "draft", "--height", "64", "-o", video)
     assert made.code == 0, made.err
-    assert run_here(capsys, "storyboard", video, "-o", again).code == 0
+    with monkeypatch.context() as patch:
+        patch.delattr("soundreel.media.video.scan_packets")  # its recipe is in its header, however long it is
+        assert run_here(capsys, "storyboard", video, "-o", again).code == 0
     first, second = request_of(board), request_of(again)
     assert second.shots == first.shots
     assert (second.prompt, second.seed, second.sampling, second.height) == (first.prompt, 7, first.sampling, 64)

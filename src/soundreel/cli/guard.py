@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from soundreel.cli.address_space import prepare_for_limit
-from soundreel.cli.signals import forget_interrupt, stopped_by_signals
+from soundreel.cli.signals import forget_interrupt, is_stopped, stopped_by_signals
 from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE, open_streams, say, what_was_lost
 from soundreel.cli.system_errors import in_words
 from soundreel.errors import Cancelled, SoundreelError
@@ -33,8 +33,9 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
-        """An error of ours with its notes, a Ctrl-C, or what nobody foresaw."""
-        said = cancelled(error) if isinstance(error, KeyboardInterrupt) else error
+        """An error of ours with its notes, a Ctrl-C and what came of it, or what nobody foresaw."""
+        is_stop = isinstance(error, KeyboardInterrupt) or (is_stopped() and not isinstance(error, Cancelled))
+        said = cancelled(error) if is_stop else error
         if isinstance(said, Exception) and DEBUG_VARIABLE not in os.environ:
             said = in_words(said)
         if isinstance(said, SoundreelError):
@@ -43,7 +44,7 @@ class Failure:
         return cls(message=f"{type(said).__name__}: {said} (a bug; --verbose shows where)", exit_code=BUG_EXIT_CODE)
 
 
-def cancelled(stop: KeyboardInterrupt) -> Cancelled:
+def cancelled(stop: BaseException) -> Cancelled:
     """What is said of a command that was stopped; notes tell what it has left."""
     return Cancelled(", ".join(["cancelled", *getattr(stop, "__notes__", ())]))
 

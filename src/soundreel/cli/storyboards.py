@@ -12,7 +12,7 @@ from soundreel.disk.durable import make_folder, write_text
 from soundreel.disk.outputs import Inputs, is_folder
 from soundreel.errors import InputError
 from soundreel.media.audio import probe_sound
-from soundreel.media.video import has_pictures, probe_video
+from soundreel.media.video import has_pictures, read_metadata
 from soundreel.render.recipe import RECIPE_KEY, read_recipe, request_fields
 from soundreel.request import STORYBOARD_ENDINGS, Request, ShotRequest, Window, files_read
 from soundreel.storyboard import propose, storyboard_text
@@ -115,7 +115,7 @@ def with_shots_of_cuts(request: Request) -> Request:
 
 def _is_finished(video: StrPath) -> bool:
     """Whether a file is a video with a recipe."""
-    return has_pictures(video) and RECIPE_KEY in probe_video(video).metadata
+    return has_pictures(video) and RECIPE_KEY in read_metadata(video)
 
 
 def _of_video(video: StrPath) -> Request | None:

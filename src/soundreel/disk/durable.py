@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -90,6 +91,7 @@ def _write(
     temporary = path.with_name(f"{path.name[:_NAME_LETTERS]}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         with reporting(path, needed_bytes=needed_bytes, error=error, cure=cure):
+            _check_replaced(path)
             fill(temporary)
             rename(temporary, path)
     except BaseException:
@@ -125,6 +127,16 @@ def make_folder(path: Path, *, error: type[SoundreelError] = MediaError, cure: s
 # names
 
 
+def _check_replaced(path: Path) -> None:
+    """Raise `OSError` where a file would take the place of something that is none, as of /dev/null.
+
+    A link is followed: /dev/stdout is one, to a pipe.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(errno.EEXIST, "a folder, pipe or device has this name")
+
+
 def rename_durably(temporary: Path, path: Path) -> None:
     """Give a file its name, in place of what had it before; both its content and its name are on the disk."""
     sync(temporary)
@@ -154,6 +166,7 @@ def publish(finished: Path, path: Path, *, replace: bool) -> Path:
     """
     with uninterrupted(), reporting(path):
         if replace:
+            _check_replaced(path)
             rename_durably(finished, path)
             return path
         sync(finished)

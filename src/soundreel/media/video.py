@@ -297,6 +297,18 @@ def probe_video(path: StrPath) -> VideoInfo:
         )
 
 
+def read_metadata(path: StrPath) -> dict[str, str]:
+    """What the header of a video file says of it; quick, whatever its length: no packet is read.
+
+    Raises:
+        InputError: there is no such file, or it may not be read.
+        MediaError: not a video.
+    """
+    with opened(path) as container:
+        video_stream(container)
+        return dict(container.metadata)
+
+
 def has_pictures(path: StrPath) -> bool:
     """Whether a file holds pictures other than a cover, so that it is a video.
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, BinaryIO, Final
 
 from soundreel.errors import Cancelled
@@ -166,7 +166,12 @@ def _stop_on_signals(stop: CancelFlag) -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(lost)
 
-    sys.unraisablehook = lose
+    def print_others(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """PyAV prints it where it is raised in a file's method."""
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+
+    sys.unraisablehook, sys.excepthook = lose, print_others
     for number in STOPS:
         signal.signal(number, hear)
     if hasattr(signal, "pthread_sigmask"):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from soundreel.disk.destination import remove_left_over
 from soundreel.disk.locks import locked
 from soundreel.disk.outputs import remove_dead_claims
 from soundreel.errors import InputError
@@ -15,6 +16,7 @@ from soundreel.render.stored_renders import (
     bytes_below,
     existing,
     find_work_folders,
+    folders_looked_into,
     folders_of_work_folders,
     stored_renders,
 )
@@ -50,6 +52,8 @@ def clean(
 ) -> list[Cleaned]:
     """Remove the work folders in `folder` and the folders in it, oldest first; never one that a process holds.
 
+    What killed processes have left there without a render goes, too.
+
     Args:
         unfinished: those of renders that are not finished, too.
         older_than: only those that were last written to at least so long ago.
@@ -69,6 +73,8 @@ def clean(
     if not dry_run:
         for place in folders_of_work_folders(root):
             remove_dead_claims(place)
+        for place in folders_looked_into(root):
+            remove_left_over(place)
     return cleaned
 
 

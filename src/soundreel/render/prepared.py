@@ -25,6 +25,7 @@ from soundreel.request.fields import Role
 from soundreel.storyboard.reading import noted_digest
 from soundreel.types import Check, Clip, Plan, go_on
 from soundreel.units import MODEL_FPS, StrPath
+from soundreel.wording.durations import silence_follows
 
 INTERPOLATED_FPS: Final = 2 * MODEL_FPS
 """Frames per second with interpolation, where no rate is asked for."""
@@ -277,11 +278,7 @@ def _interpolation_notes(request: Request, interpolation: Interpolation) -> Iter
 def _sound_notes(planned: Plan, sound: SoundInfo, check: Check) -> Iterator[str]:
     if sound.truncated:
         yield f"the sound file is cut off: only {sound.seconds:.2f} s of it can be decoded"
-    if planned.silence_seconds * MODEL_FPS >= 1:
-        yield (
-            f"the sound ends at {planned.audio_seconds:.2f} s, the video at {planned.seconds:.2f} s: "
-            f"{planned.silence_seconds:.2f} s of silence follow"
-        )
+    yield from silence_follows(planned.seconds, planned.silence_seconds)
     window = planned.request.window
     yield from _window_notes(planned, sound)
     yield from _channel_notes(sound)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from soundreel.engines.base import DECODED, ENCODED, OTHERWISE
 from soundreel.errors import InputError, SoundreelError
 from soundreel.media.image import cover, load_image
-from soundreel.media.video import probe_video
+from soundreel.media.video import read_metadata
 from soundreel.render.colour import measure
 from soundreel.render.fingerprint import SHOTS, folder_digest
 from soundreel.render.named_places import places_in
@@ -142,7 +142,7 @@ def read_recipe(video: StrPath) -> dict[str, Any]:
         MediaError: it is no video.
     """
     name = os.fspath(video)
-    metadata = probe_video(video).metadata
+    metadata = read_metadata(video)
     recipe = parse_recipe(metadata, name)
     if recipe is None and JOIN_KEY in metadata:
         raise InputError(

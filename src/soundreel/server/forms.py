@@ -60,7 +60,13 @@ async def read_form(request: Request, uploads: Uploads, limits: Limits) -> Form:
         return await _read_multipart(request, options[b"boundary"], uploads, limits)
     if kind in {b"application/json", b""}:
         return Form(fields=await read_json_body(request), is_json=True)
-    raise RefusedError(415, "unsupported_media_type", "expected application/json or multipart/form-data")
+    given = kind.decode(errors="replace")[:80]
+    raise RefusedError(
+        415,
+        "unsupported_media_type",
+        f"Content-Type is {given!r}: expected application/json, or multipart/form-data with its boundary, which alone "
+        "carries files (curl -F)",
+    )
 
 
 async def read_json_body(request: Request) -> dict[str, Any]:

@@ -4,12 +4,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from queue import SimpleQueue
 from typing import Any, Final, NoReturn
 
 from soundreel.errors import MediaError, SoundreelError
-from soundreel.render.child_process import ChildProcess, Pipe, how_it_ended, run
+from soundreel.render.child_process import ChildProcess, Pipe, end_soon, how_it_ended, run
 from soundreel.units import GIB
 
 MEMORY_BYTES: Final = 4 * GIB
@@ -98,12 +100,21 @@ def main() -> None:
 
 
 def _serve(pipe: Pipe) -> NoReturn:
-    """Answer until the server is gone."""
+    """Answer until the server is gone, also in the middle of a question: nobody waits for its answer then."""
+    questions: SimpleQueue[Question] = SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, questions), daemon=True).start()
     while True:
-        question = pipe.hear()
+        question = questions.get()
         if question.is_limited:
             _limit_memory()
         pipe.say(_answer(getattr(import_module(question.module), question.name), question.arguments))
+
+
+def _listen(pipe: Pipe, questions: SimpleQueue[Question]) -> None:
+    with suppress(EOFError):
+        while True:
+            questions.put(pipe.hear())
+    end_soon()
 
 
 def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:

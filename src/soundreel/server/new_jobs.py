@@ -53,6 +53,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "frames": plan.frames,
         "fps": MODEL_FPS,
         "seconds": plan.seconds,
+        "silence_seconds": plan.silence_seconds,
         "clips": len(plan.clips),
         "shots": [
             {

@@ -39,6 +39,7 @@ def answer_schemas() -> Schema:
                 "frames": COUNT,
                 "fps": COUNT,
                 "seconds": NUMBER,
+                "silence_seconds": NUMBER | {"description": "Of them, after the end of the sound."},
                 "clips": COUNT,
                 "shots": several(
                     record(
@@ -205,7 +206,7 @@ def _video() -> Schema:
             "started_at": maybe(TIME),
             "completed_at": maybe(TIME),
             "ended_at": maybe(TIME),
-            "expires_at": maybe(TIME),
+            "expires_at": maybe(TIME) | {"description": "When the server removes it; null: it runs, or is kept."},
             "prompt": maybe(TEXT),
             "seconds": TEXT,
             "size": TEXT,

@@ -89,7 +89,7 @@ def _of_jobs() -> Schema:
 
 
 def _of_one_job() -> Schema:
-    variants = ["video", "partial", "thumbnail"]
+    variants = ["video", "partial", "thumbnail", "spritesheet"]
     return {
         "/v1/videos/{id}": {
             "parameters": [VIDEO],
@@ -106,7 +106,8 @@ def _of_one_job() -> Schema:
                 parameters=[
                     in_query(
                         "variant",
-                        "`partial`: what there is so far, playable; `thumbnail`: a small JPEG.",
+                        "`partial`: what there is so far, playable; `thumbnail`: its first picture, a small JPEG; "
+                        "`spritesheet`: pictures from its beginning to its end in a row, a JPEG.",
                         {"type": "string", "enum": variants, "default": "video"},
                     ),
                     NUMBER,

@@ -321,6 +321,16 @@ class Queue:
             self._note(db, job, "deleted")
             return found
 
+    def expire(self, keep_seconds: float) -> list[str]:
+        """Delete jobs that ended so many seconds ago; returns their ids."""
+        with self._database.writing() as db:
+            rows = db.execute(
+                "UPDATE jobs SET is_deleted = 1, idempotency_key = NULL WHERE ended_at <= ? AND NOT is_deleted "
+                "RETURNING id",
+                (self._clock() - keep_seconds,),
+            ).fetchall()
+            return [row["id"] for row in rows]
+
     def forget(self, job: str) -> list[str]:
         """Remove a deleted job that no process has, with its events; returns uploads that nobody reads any more."""
         with self._database.writing() as db:

@@ -93,6 +93,7 @@ class Settings:
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
     limits: Limits = Limits()
+    keep_seconds: float | None = None  # after its end a job is removed; None: never
     idle_seconds: float = 600.0  # after which a worker's networks are unloaded
     headers: tuple[str, ...] = ()  # for ComfyUI servers behind a proxy
 

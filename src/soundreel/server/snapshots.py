@@ -15,8 +15,8 @@ MOST_KEPT: Final = 512
 class Snapshots:
     """The bytes of `GET /v1/videos/{id}`, which every event has, too. For the event loop alone."""
 
-    def __init__(self, queue: Queue, hub: Hub) -> None:
-        self._queue, self._hub = queue, hub
+    def __init__(self, queue: Queue, hub: Hub, keep_seconds: float | None) -> None:
+        self._queue, self._hub, self._keep_seconds = queue, hub, keep_seconds
         self._kept: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
 
     def of(self, job: str) -> bytes | None:
@@ -28,7 +28,8 @@ class Snapshots:
         found = self._queue.find(job)
         if found is None:
             return None
-        body = as_bytes(views.video(found, self._hub.live(job), self._queue.position(found)))
+        position = self._queue.position(found)
+        body = as_bytes(views.video(found, self._hub.live(job), position, keep_seconds=self._keep_seconds))
         if found.state is not State.QUEUED:  # its position changes with other jobs
             self._kept[job] = version, body
             self._kept.move_to_end(job)

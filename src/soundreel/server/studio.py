@@ -20,6 +20,7 @@ from soundreel.server.errors import PathHider, RefusedError
 from soundreel.server.forms import check_room
 from soundreel.server.helper import PLAN_SECONDS, Helper
 from soundreel.server.jobs import Job, State, Upload
+from soundreel.server.pictures import SPRITESHEET, picture_of
 from soundreel.server.queue import Queue
 from soundreel.server.ranges import send_file
 from soundreel.server.settings import Settings
@@ -107,14 +108,9 @@ class Studio:
 
     async def sheet(self, request: Request) -> Response:
         """Small pictures of a finished video in a row, from its beginning to its end."""
-        place = await run_in_threadpool(self._sheet, self._finished(request))
+        folder = self._settings.job_folder(self._finished(request).id)
+        place = await run_in_threadpool(picture_of, folder, SPRITESHEET, self._reader)
         return await send_file(request, place, "image/jpeg")
-
-    def _sheet(self, job: Job) -> Path:
-        place = self._settings.job_folder(job.id) / "sheet.jpg"
-        if not place.exists():
-            self._reader.ask("contact_sheet", str(self._video(job)), str(place), seconds=PLAN_SECONDS)
-        return place
 
     def _finished(self, request: Request) -> Job:
         job = self._queue.job(request.path_params["id"])

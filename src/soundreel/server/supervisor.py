@@ -6,7 +6,6 @@ what has become of a job is in the queue before the worker gets the next one.
 
 import logging
 import os
-import shutil
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from soundreel.disk.processes import is_running
 from soundreel.render.child_process import ChildProcess, how_it_ended
 from soundreel.render.shot_jobs import Job as Share
 from soundreel.server.errors import PathHider, RefusedError, failure_of
+from soundreel.server.housekeeping import Housekeeping
 from soundreel.server.jobs import Job, Lease
 from soundreel.server.live import Hub
 from soundreel.server.messages import (
@@ -87,6 +87,7 @@ class Supervisor:
     ) -> None:
         self._settings, self._queue, self._uploads, self._hub, self._hide = settings, queue, uploads, hub, hide
         self._clock = clock
+        self._housekeeping = Housekeeping(settings, queue, uploads, hub)
         self._workers = {spec.name: Working(spec=spec) for spec in settings.workers}
         self._inbox: SimpleQueue[tuple[str, int, object]] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -132,12 +133,7 @@ class Supervisor:
                 assert lease is not None
                 _end(lease)
             self._queue.give_back(job.id, why="the server was ended")
-        for job_id in self._queue.deleted():
-            self._remove(job_id)
-        for folder in (self._settings.data / "jobs").glob("video_*"):
-            if not self._queue.knows(folder.name):  # made for a job that was never added
-                shutil.rmtree(folder, ignore_errors=True)
-        self._uploads.sweep()
+        self._housekeeping.begin()
 
     # the loop
 
@@ -160,8 +156,7 @@ class Supervisor:
                 self._hear(*self._inbox.get_nowait())
         for worker in self._workers.values():
             self._look_after(worker)
-        for job in self._queue.deleted():
-            self._remove(job)
+        self._housekeeping.go_on()
 
     def _hear(self, name: str, number: int, message: object) -> None:
         worker = self._workers.get(name)
@@ -348,15 +343,6 @@ class Supervisor:
                         worker.outcome()
                     else:
                         self._queue.give_back(worker.job.id, why="the server was stopped")
-
-    def _remove(self, job: str) -> None:
-        """Remove all of a deleted job that no process has any more."""
-        folder = self._settings.job_folder(job)
-        uploads = self._queue.forget(job)
-        shutil.rmtree(folder, ignore_errors=True)
-        for upload in uploads:
-            with suppress(RefusedError):
-                self._uploads.remove(upload)
 
 
 def _is_about(word: Word, job: Job | None) -> bool:

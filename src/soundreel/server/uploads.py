@@ -165,11 +165,14 @@ class Uploads:
         self._table.delete(upload)
         shutil.rmtree(self._folder / upload, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Remove what is left of uploads that were broken off, or that nobody has read for a day."""
+    def remove_unread(self) -> None:
+        """Remove uploads that nobody has read for a day."""
         for upload in self._table.unread(time.time() - UNREAD_SECONDS):
             with suppress(RefusedError):
                 self.remove(upload)
+
+    def remove_broken(self) -> None:
+        """Remove what a server before has left of uploads that were broken off; none may be arriving."""
         for place in self._folder.iterdir():
             if place.name.startswith(ARRIVING):
                 place.unlink(missing_ok=True)

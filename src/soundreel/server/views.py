@@ -7,6 +7,7 @@ from typing import Any, Final
 from soundreel.server.jobs import Job, State, Upload
 from soundreel.server.live import Live
 from soundreel.server.settings import Catalogue
+from soundreel.wording.durations import silence_follows
 
 STATUS: Final[Mapping[State, str]] = {
     State.QUEUED: "queued",
@@ -21,11 +22,18 @@ PROGRESS_FIELDS: Final = (
 )  # fmt: skip
 
 
-def video(job: Job, live: Live | None = None, position: int | None = None) -> dict[str, Any]:
-    """A job as answers tell of it, whole: whoever has this needs nothing that was told before."""
+def video(
+    job: Job, live: Live | None = None, position: int | None = None, *, keep_seconds: float | None = None
+) -> dict[str, Any]:
+    """A job as answers tell of it, whole: whoever has this needs nothing that was told before.
+
+    Args:
+        keep_seconds: after its end; None: for ever.
+    """
     width, height = job.fields.get("width", 480), job.fields.get("height", 832)
     begun = {} if live is None else live.begun
     result = job.result or {}
+    plan: dict[str, Any] = {"silence_seconds": 0.0, **(result.get("plan") or begun.get("plan") or job.plan)}
     return {
         "id": job.id,
         "object": "video",
@@ -41,7 +49,7 @@ def video(job: Job, live: Live | None = None, position: int | None = None) -> di
         "started_at": _whole(job.started_at),
         "completed_at": _whole(job.ended_at) if job.state is State.SUCCEEDED else None,
         "ended_at": _whole(job.ended_at),
-        "expires_at": None,
+        "expires_at": None if keep_seconds is None or job.ended_at is None else int(job.ended_at + keep_seconds),
         "prompt": job.fields.get("prompt"),
         "seconds": f"{job.seconds:g}",
         "size": f"{width}x{height}",
@@ -49,8 +57,10 @@ def video(job: Job, live: Live | None = None, position: int | None = None) -> di
         "error": None if job.failure is None else job.failure.data,
         "engine": result.get("engine") or begun.get("engine") or job.engine,
         "request": {"fields": dict(job.fields), "files": dict(job.files), **job.names},
-        "plan": dict(result.get("plan") or begun.get("plan") or job.plan),
-        "notes": list(result.get("notes") or begun.get("notes") or ()),
+        "plan": plan,
+        "notes": list(
+            result.get("notes") or begun.get("notes") or silence_follows(plan["seconds"], plan["silence_seconds"])
+        ),
         "live": None if live is None else _live(live),
         "result": None
         if job.result is None
@@ -95,6 +105,7 @@ def _links(job: Job, live: Live | None) -> dict[str, str]:
     if job.state is State.SUCCEEDED:
         links["content"] = f"{here}/content"
         links["thumbnail"] = f"{here}/content?variant=thumbnail"
+        links["spritesheet"] = f"{here}/content?variant=spritesheet"
     if live is not None and live.partial:
         links["partial"] = f"{here}/content?variant=partial&number={live.partial}"
     if live is not None and live.preview:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from soundreel.units import MODEL_FPS
+
 _ROUGH_STEPS: Final = ((10, 0.1), (60, 1), (600, 10), (3600, 60))
 """Seconds below which an estimate is rounded to a step of so many; from an hour on to ten minutes."""
 
@@ -31,6 +33,15 @@ def clock(seconds: float) -> str:
 def exactly(seconds: float, digits: int = 3) -> str:
     """`4.812 s`; from a minute on with the clock as well: `213.000 s (3:33)`."""
     return f"{seconds:.{digits}f} s" + (f" ({clock(seconds)})" if seconds >= 60 else "")
+
+
+def silence_follows(seconds: float, silence: float) -> list[str]:
+    """What is said of a video whose last `silence` seconds come after its sound's end: nothing of less than a frame."""
+    if silence * MODEL_FPS < 1:
+        return []
+    return [
+        f"the sound ends at {seconds - silence:.2f} s, the video at {seconds:.2f} s: {silence:.2f} s of silence follow"
+    ]
 
 
 def rough(seconds: float) -> float:

@@ -89,6 +89,10 @@ def settings_of(  # noqa: PLR0913, PLR0917 - options, as typer reads them
     idle: Annotated[
         str, option("--idle", panel=LIMITS, help="After which networks are unloaded (default 10m).", metavar="<time>")
     ] = "10m",
+    keep: Annotated[
+        str | None,
+        option("--keep", panel=LIMITS, help="Videos, after their end, as 30d (default: for ever).", metavar="<time>"),
+    ] = None,
     max_jobs: Annotated[int, option("--max-jobs", panel=LIMITS, help="That wait (default 10000).")] = 10_000,
     max_upload: Annotated[
         str, option("--max-upload", panel=LIMITS, help="Size of one file (default 2gb).", metavar="<size>")
@@ -135,7 +139,8 @@ def settings_of(  # noqa: PLR0913, PLR0917 - options, as typer reads them
         catalogue=offer.catalogue(),
         workers=offer.workers(),
         headers=tuple(header or ()),
-        idle_seconds=_seconds(idle),
+        idle_seconds=_seconds("--idle", idle),
+        keep_seconds=None if keep is None else _seconds("--keep", keep),
         limits=Limits(
             jobs=max_jobs,
             upload_bytes=_bytes("--max-upload", max_upload),
@@ -219,12 +224,12 @@ def _make_token(place: Path) -> None:
     say(f"a new token was written into {place}")
 
 
-def _seconds(text: str) -> float:
-    """`10m`, `30s`, `2h` or seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip().lower())
+def _seconds(option: str, text: str) -> float:
+    """`10m`, `30s`, `2h`, `7d` or seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
     if found is None:
-        raise InputError(f"--idle is {text!r}: expected a time as 10m, 30s or 2h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+        raise InputError(f"{option} is {text!r}: expected a time as 10m, 30s, 2h or 7d")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def _bytes(option: str, text: str) -> int:

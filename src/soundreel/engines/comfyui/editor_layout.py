@@ -1,7 +1,7 @@
 """A graph as a workflow file of ComfyUI's editor: laid out from left to right, a group for each chunk, seeds fixed."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ WIDGET_PIXELS: Final = 28
 TEXT_PIXELS: Final = 140
 
 _CHUNK: Final = re.compile(r"(?:chunk|sample|join|pose|pose_file)_(\d+)$")
+_OF_SHOT: Final = re.compile(r"shot_(\d+)_(.+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class _Node:
     def sockets(self) -> dict[str, Spec]:
         """The inputs that are links, and those that are linked instead of typed in."""
         given = all_inputs(self.described)
-        return {name: spec for name, spec in given.items() if not is_widget(spec) or _is_link(self.inputs.get(name))}
+        return {name: spec for name, spec in given.items() if not is_widget(spec) or is_link(self.inputs.get(name))}
 
     @property
     def widgets(self) -> list[Any]:
@@ -52,7 +53,7 @@ class _Node:
             if name == CONTROL:
                 return "fixed"
             given = self.inputs.get(name)
-            return default_of(spec) if given is None or _is_link(given) else given
+            return default_of(spec) if given is None or is_link(given) else given
 
         return [value for _, value in widget_values(all_inputs(self.described), pick)]
 
@@ -81,12 +82,18 @@ def to_editor(graph: Graph, nodes: NodeClasses) -> dict[str, Any]:
     sections: dict[str, list[_Node]] = {}
     for node in placed.values():
         sections.setdefault(_section(node), []).append(node)
+    entering: dict[int, dict[int, int]] = {}  # by node: links by the socket that they lead to
+    leaving: dict[int, list[tuple[int, int]]] = {}  # by node: the output, and a link from there
+    for link, origin, out, target, slot, _ in links:
+        entering.setdefault(target, {})[slot] = link
+        leaving.setdefault(origin, []).append((out, link))
     drawn, groups = [], []
     for column, title in enumerate(sorted(sections, key=_section_order)):
         top = TITLE_PIXELS
         left = column * COLUMN_PIXELS
         for node in sections[title]:
-            drawn.append(_drawn(node, links, (left, top)))
+            ends = entering.get(node.number, {}), leaving.get(node.number, [])
+            drawn.append(_drawn(node, *ends, (left, top)))
             top += node.height + 2 * MARGIN_PIXELS
         bounds = [left - MARGIN_PIXELS, 0, NODE_PIXELS + 2 * MARGIN_PIXELS, top]
         groups.append({"id": column + 1, "title": title, "bounding": bounds, "color": "#3f789e", "flags": {}})
@@ -107,7 +114,7 @@ def _links(placed: Mapping[str, _Node]) -> list[list[Any]]:
         (placed[node.inputs[name][0]], node.inputs[name][1], node, slot)
         for node in placed.values()
         for slot, name in enumerate(node.sockets)
-        if _is_link(node.inputs.get(name)) and node.inputs[name][0] in placed
+        if is_link(node.inputs.get(name)) and node.inputs[name][0] in placed
     ]
     return [
         [number, origin.number, out, node.number, slot, origin.described["output"][out]]
@@ -115,9 +122,9 @@ def _links(placed: Mapping[str, _Node]) -> list[list[Any]]:
     ]
 
 
-def _drawn(node: _Node, links: list[list[Any]], place: tuple[int, int]) -> dict[str, Any]:
-    entering = {target_slot: link for link, _, _, target, target_slot, _ in links if target == node.number}
-    leaving = [(slot, link) for link, origin, slot, *_ in links if origin == node.number]
+def _drawn(
+    node: _Node, entering: Mapping[int, int], leaving: Sequence[tuple[int, int]], place: tuple[int, int]
+) -> dict[str, Any]:
     outputs = node.described["output"]
     names = node.described.get("output_name") or outputs
     return {
@@ -144,19 +151,20 @@ def _drawn(node: _Node, links: list[list[Any]], place: tuple[int, int]) -> dict[
 
 
 def _section(node: _Node) -> str:
-    chunk = _CHUNK.match(node.node_id)
+    of_shot = _OF_SHOT.match(node.node_id)
+    chunk = _CHUNK.match(node.node_id if of_shot is None else of_shot[2])
     if chunk is not None:
-        return f"Chunk {chunk[1]}"
+        return f"Chunk {chunk[1]}" if of_shot is None else f"Shot {of_shot[1]}, chunk {chunk[1]}"
     if node.kind in MODELS:
         return "Models"
     return "Sound, pictures and words" if node.kind in INPUTS else "Video"
 
 
-def _section_order(title: str) -> tuple[int, int]:
-    if title.startswith("Chunk "):
-        return 2, int(title.removeprefix("Chunk "))
-    return {"Models": 0, "Video": 3}.get(title, 1), 0
+def _section_order(title: str) -> tuple[int, ...]:
+    numbers = [int(number) for number in re.findall(r"\d+", title)]
+    return (2, *numbers) if numbers else ({"Models": 0, "Video": 3}.get(title, 1),)
 
 
-def _is_link(value: object) -> bool:
+def is_link(value: object) -> bool:
+    """Whether an input is the output of another node."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)

@@ -19,7 +19,7 @@ from soundreel.engines.comfyui.pictures import clips_of
 from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.servers import ReadyServer, open_server
-from soundreel.engines.comfyui.tags import read_tags
+from soundreel.engines.comfyui.tags import chain_folder, read_tags, write_chains
 from soundreel.engines.comfyui.user_graph import read_workflow
 from soundreel.engines.shot_poses import missing_poses
 from soundreel.errors import EngineError, InputError, WeightsError
@@ -82,7 +82,7 @@ class ComfyUIEngine(PrintsNothing):
         return Estimate(seconds=None, memory_bytes=None)
 
     def file_tags(self, scratch: Path) -> Mapping[str, str]:
-        """The graph, so that ComfyUI opens it when the video is dropped into it; none of a render with cuts."""
+        """The graph, so that ComfyUI opens it when the video is dropped into it; of several chains all as one."""
         return read_tags(scratch)
 
     def kept_bytes(self, plan: Plan) -> KeptBytes:
@@ -92,8 +92,10 @@ class ComfyUIEngine(PrintsNothing):
     def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
         """Yield the clips from `start` on; those of a chain once all of it is rendered and downloaded."""
         plan = dataclasses.replace(prepared.plan, request=prepared.placement)
+        if len(plan.chains) > 1:
+            write_chains(start.scratch, len(plan.chains))
         for chain in plan.chains[plan.chain_of(plan.clips[start.index]).index :]:
-            scratch = start.scratch / f"chain_{chain.index + 1:05d}" if len(plan.chains) > 1 else start.scratch
+            scratch = chain_folder(start.scratch, chain.index) if len(plan.chains) > 1 else start.scratch
             scratch.mkdir(parents=True, exist_ok=True)
             hear = _chain_report(report, plan, chain)
             for clip, frames in _render_chain(plan, chain, start.index, scratch, hear, check):
