@@ -3,34 +3,38 @@
 import { html, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import { ask, type PlanShot, type Video } from "./api";
+import { ask, type PlanShot, type Storyboard, type Video } from "./api";
 import { announce, Part, place } from "./base";
 import { doors } from "./doors";
+import { askBefore } from "./dialogs";
 import { draft } from "./draft";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
 import { fileName, shape } from "./queue-view";
 import { scoreFacts, weaknesses, type Recipe } from "./scores";
-import { saveText, type Storyboard } from "./storyboard-tools";
+import { saveText } from "./storyboards";
 import { bytes, clock, when } from "./words";
+
+const COMPARE = "compare/";
 
 @customElement("gallery-view")
 export class GalleryView extends Part {
   @property() declare chosen: string;
   @state() declare private marked: string[];
-  @state() declare private isComparing: boolean;
   @state() declare private recipe: Recipe | null;
   @state() declare private error: string;
   @state() declare private time: number;
+  @state() declare private isGone: boolean;
+  private seen = "";
 
   constructor() {
     super();
     this.chosen = "";
     this.marked = [];
-    this.isComparing = false;
     this.recipe = null;
     this.error = "";
     this.time = 0;
+    this.isGone = false;
     this.watch(jobs, doors);
   }
 
@@ -38,39 +42,59 @@ export class GalleryView extends Part {
     if (!changed.has("chosen")) return;
     this.recipe = null;
     this.error = "";
-    this.isComparing = false;
-    if (this.chosen) void this.loadRecipe(this.chosen);
+    this.isGone = false;
+    if (this.chosen && !this.takes.length) void this.load(this.chosen);
   }
 
   override updated(changed: PropertyValues<this>): void {
     if (changed.has("chosen") && changed.get("chosen") !== undefined) this.querySelector<HTMLElement>("h1")?.focus();
   }
 
-  private async loadRecipe(id: string): Promise<void> {
+  private async load(id: string): Promise<void> {
+    if (!jobs.find(id)) await ask<Video>("GET", `/v1/videos/${id}`).then((video) => jobs.put(video), () => (this.isGone = this.chosen === id));
     const recipe = await ask<Recipe>("GET", `/v1/videos/${id}/recipe`).catch(() => null);
     if (this.chosen === id) this.recipe = recipe;
   }
 
+  /** Ids of what is to be seen side by side. */
+  private get takes(): string[] {
+    return this.chosen.startsWith(COMPARE) ? this.chosen.slice(COMPARE.length).split("+") : [];
+  }
+
   override render(): TemplateResult {
+    if (this.takes.length) return this.sideBySide();
     const video = this.chosen ? jobs.find(this.chosen) : undefined;
+    if (video) this.seen = video.id;
     if (video?.state === "succeeded") return this.closeUp(video);
-    if (this.isComparing) return this.sideBySide();
+    if (this.chosen) return this.missing(video);
     return this.all();
+  }
+
+  private missing(video: Video | undefined): TemplateResult {
+    const says = video ? "This video is not finished." : "This video is not here any more: it was removed.";
+    return html`<p><a class="back" href="#gallery">${icon("back")}Gallery</a></p>
+      <h1 tabindex="-1" class="unseen">Gallery</h1>
+      ${video || this.isGone || this.seen === this.chosen
+        ? html`<div class="empty card"><p role="status">${says}</p>
+            ${video ? html`<a class="button primary" href="#queue">To the queue</a>` : html`<a class="button primary" href="#gallery">To the others</a>`}</div>`
+        : nothing}`;
   }
 
   private all(): TemplateResult {
     const videos = jobs.finished;
+    const marked = this.marked.filter((id) => jobs.find(id));
     if (jobs.isLoaded && !videos.length) {
       return html`<h1 tabindex="-1">Gallery</h1>
         <div class="empty card"><p>Your videos will be here.</p><a class="button primary" href="#new">Make the first one</a></div>`;
     }
     return html`<header class="row wrap"><h1 class="grow" tabindex="-1">Gallery</h1>
-        <button class="quiet" ?disabled=${this.marked.length < 2} @click=${() => (this.isComparing = true)}>
-          ${icon("compare")}${this.marked.length < 2 ? "Mark two to compare" : `Compare ${this.marked.length}`}
+        <button class="quiet" ?disabled=${marked.length < 2} @click=${() => compare(marked)}>
+          ${icon("compare")}${marked.length < 2 ? "Mark two to compare" : `Compare ${marked.length}`}
         </button></header>
       <ul class="gallery">
         ${repeat(videos, (one) => one.id, (one) => html`<li>${this.tile(one)}</li>`)}
-      </ul>`;
+      </ul>
+      ${jobs.hasOlder ? html`<button class="quiet all" @click=${() => void jobs.loadOlder()}>Show older ones</button>` : nothing}`;
   }
 
   private tile(video: Video): TemplateResult {
@@ -108,6 +132,7 @@ export class GalleryView extends Part {
           <p class="muted">${when(video.created_at)} · ${video.result ? bytes(video.result.bytes) : ""}</p>
           ${video.prompt ? html`<p class="words">${video.prompt}</p>` : nothing}
           <p class="small muted">${shape(video)}</p>
+          ${this.origin(video)}
           <div class="actions">
             <a class="button primary" href=${video.links.content!} download=${fileName(video)}>${icon("download")}Download the video</a>
             <button class="quiet" @click=${() => void this.again(video)}>${icon("again")}Again with these settings</button>
@@ -122,6 +147,13 @@ export class GalleryView extends Part {
           ${video.notes.length ? html`<ul class="notes small muted">${video.notes.map((note) => html`<li>${note}</li>`)}</ul>` : nothing}
         </div>
       </article>`;
+  }
+
+  private origin(video: Video): TemplateResult | typeof nothing {
+    const { redo } = video.request;
+    if (!redo) return nothing;
+    return html`<p class="small">${redo.shot} was drawn again.
+      ${jobs.find(redo.of) ? html`<button class="link" @click=${() => compare([redo.of, video.id])}>Compare with the video before</button>` : nothing}</p>`;
   }
 
   private timeLine(video: Video, shots: PlanShot[]): TemplateResult {
@@ -191,6 +223,7 @@ export class GalleryView extends Part {
   }
 
   private async discard(video: Video): Promise<void> {
+    if (!(await askBefore(`Remove ${jobs.title(video)}?`, "The video and its clips are deleted. This cannot be undone.", "Remove"))) return;
     try {
       await jobs.remove(video.id);
       this.marked = this.marked.filter((id) => id !== video.id);
@@ -204,8 +237,8 @@ export class GalleryView extends Part {
   // takes
 
   private sideBySide(): TemplateResult {
-    const videos = this.marked.map((id) => jobs.find(id)).filter((one) => one !== undefined);
-    return html`<p><button class="plain back" @click=${() => (this.isComparing = false)}>${icon("back")}Gallery</button></p>
+    const videos = this.takes.map((id) => jobs.find(id)).filter((one) => one !== undefined).filter((one) => one.state === "succeeded");
+    return html`<p><a class="back" href="#gallery">${icon("back")}Gallery</a></p>
       <header class="row wrap"><h1 class="grow" tabindex="-1">Side by side</h1>
         <button class="primary" @click=${this.playAll}>${icon("play")}Play together</button></header>
       <div class="takes">${videos.map(
@@ -221,4 +254,8 @@ export class GalleryView extends Part {
       void video.play();
     }
   }
+}
+
+function compare(ids: readonly string[]): void {
+  location.hash = `gallery/${COMPARE}${ids.join("+")}`;
 }

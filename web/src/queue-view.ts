@@ -5,6 +5,7 @@ import { customElement, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { Video } from "./api";
 import { announce, Part, place as css } from "./base";
+import { askBefore } from "./dialogs";
 import { draft } from "./draft";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
@@ -123,6 +124,7 @@ export class QueueView extends Part {
   }
 
   private async discard(video: Video): Promise<void> {
+    if (!(await askBefore(`Remove ${jobs.title(video)}?`, "The clips that were rendered are deleted. This cannot be undone.", "Remove"))) return;
     await this.try(video, () => jobs.remove(video.id));
   }
 

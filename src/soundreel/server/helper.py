@@ -3,7 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -33,6 +34,13 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Of an answer that comes in parts."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
 class Answer:
     """What it has returned, or raised."""
 
@@ -52,8 +60,15 @@ class Helper:
         self._process: ChildProcess | None = None
         self._lock = threading.Lock()
 
-    def ask(self, name: str, *arguments: Any, seconds: float, module: str = INSPECTION) -> Any:
-        """What a function of a module returns.
+    def ask(
+        self,
+        name: str,
+        *arguments: Any,
+        seconds: float,
+        module: str = INSPECTION,
+        on_part: Callable[[Any], None] = lambda _: None,
+    ) -> Any:
+        """What a function of a module returns; `on_part` gets what a generator yields, as soon as it is there.
 
         Raises:
             SoundreelError: what it raises; `MediaError` where it takes too much memory or time.
@@ -65,7 +80,8 @@ class Helper:
             timer.start()
             try:
                 process.say(Question(module, name, arguments, self._is_limited))
-                answer = process.hear()
+                while isinstance(answer := process.hear(), Part):
+                    on_part(answer.value)
             except EOFError:
                 self._process = None
                 is_late = not timer.is_alive()
@@ -78,6 +94,12 @@ class Helper:
         if answer.error is not None:
             raise answer.error
         return answer.value
+
+    def get_ready(self) -> None:
+        """Start the process and import what it needs, if there is none yet: the first question waits for less."""
+        if self._process is None:
+            with suppress(SoundreelError):
+                self.ask("ready", seconds=CHECK_SECONDS)
 
     def _started(self) -> ChildProcess:
         if self._process is None or self._process.code is not None:
@@ -103,12 +125,17 @@ def _serve(pipe: Pipe) -> NoReturn:
         question = pipe.hear()
         if question.is_limited:
             _limit_memory()
-        pipe.say(_answer(getattr(import_module(question.module), question.name), question.arguments))
+        pipe.say(_answer(getattr(import_module(question.module), question.name), question.arguments, pipe))
 
 
-def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], pipe: Pipe) -> Answer:
     try:
-        return Answer(value=function(*arguments))
+        value = function(*arguments)
+        if not isinstance(value, Generator):
+            return Answer(value=value)
+        for part in value:
+            pipe.say(Part(part))
+        return Answer()
     except SoundreelError as error:
         return Answer(error=error)
     except MemoryError:
