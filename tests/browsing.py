@@ -18,7 +18,7 @@ from soundreel.server.page import has_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 AXE = REPO / "web" / "node_modules" / "axe-core" / "axe.min.js"
-WAITS_MS = 30_000
+WAITS_MS = 60_000
 """Against hanging: everything here happens within a second or two on an idle machine."""
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from browsing import IS_NEEDED, Person, in_a_browser
 from command import HANGS_SECONDS, run_here, start
+from media_files import click_train, write_video
 from serving import Server, good, wait_for
 from soundreel import Request
 from soundreel.cli.commands.studio import page_address, reachable
@@ -330,6 +331,98 @@ def test_a_storyboard_of_the_page_is_that_of_a_text_editor(person: Person, tune:
         ("dawn", None, 0),
         ("", "silver hour", 4.5),
     ]
+
+
+def saves(person: Person, target: Path) -> Path:
+    with person.page.expect_download() as download:
+        person.clicks("button", "Save the storyboard")
+    download.value.save_as(target)
+    return target
+
+
+@in_a_browser
+def test_page_file_page_file_is_byte_for_byte_the_same(person: Person, tune: Path, cover: Path, tmp_path: Path) -> None:
+    dance = write_video(tmp_path / "dance.mp4", click_train(2.0, 8000), 8000)
+    person.drops(tune)
+    person.page.locator(".section").first.wait_for()
+    person.clicks("button", "Storyboard")
+    person.page.locator(".shot").nth(1).wait_for()
+    person.clicks("button", "Next shot")
+    card = person.page.locator(".shot-card")
+    card.get_by_text("More", exact=True).click()
+    for label, words in {
+        "Name": "the “dawn”", "What to see in this shot": "one line\nand\tanother, \\ \"quoted\"",
+        "What not to see": "crowds", "Seed": "123456789012345",
+    }.items():  # fmt: skip
+        card.get_by_label(label).fill(words)
+        card.get_by_label(label).press("Tab")
+    card.get_by_label("Choose a picture").set_input_files(cover)
+    card.get_by_label("Choose a video of movements").set_input_files(dance)
+    card.get_by_label("Moved by").select_option("vocals")
+    card.get_by_label("The movement goes on from the shot before").check()
+    person.waits(lambda: (shot := person.draft()["shots"][1])["picture"] and shot["pose"] and shot["drive"])
+    person.clicks("button", "Next shot")
+    card.get_by_label("Moved by").select_option("Another sound, which is not heard")
+    card.get_by_label("Choose the sound that moves it").set_input_files(tone(tmp_path / "clicks.wav", 5.0))
+    person.waits(lambda: person.draft()["shots"][2]["drive"])
+    person.page.get_by_label("What to see", exact=True).fill("golden hour")
+    person.page.get_by_label("Quality").fill("1")
+
+    first, draft = saves(person, tmp_path / "first.toml"), person.draft()
+    person.clicks("button", "Cut anew from the song")
+    person.page.get_by_label("What to see", exact=True).fill("something else")
+    person.page.get_by_label("Quality").fill("4")
+    person.page.get_by_label("Open a storyboard").set_input_files(first)
+    person.waits(lambda: person.draft()["prompt"] == "golden hour")
+    assert saves(person, tmp_path / "second.toml").read_bytes() == first.read_bytes()
+    again = person.draft()
+    for shot, before in zip(again["shots"], draft["shots"], strict=True):
+        assert {**shot, "start": round(shot["start"], 3)} == {**before, "start": round(before["start"], 3)}
+    keys = {line.partition(" = ")[0] for line in first.read_text(encoding="utf-8").splitlines() if " = " in line}
+    own = {"name", "start", "cut", "prompt", "negative", "ref_image", "pose_video", "seed", "drive"}
+    assert own <= keys
+    for ending, place in {"tune.flac": tune, "cover.png": cover}.items():
+        shutil.copy(place, tmp_path / ending)
+    by_hand = Request(**read_storyboard(first))  # the command reads it, too
+    assert by_hand.shots[1].seed == 123456789012345
+
+
+OF_A_PERSON = """
+song = "tune.flac"
+
+[defaults]
+prompt = "silver hour"
+width = 512
+height = 320
+
+[defaults.sampling]
+guide_scale = 5.5
+
+[[shot]]
+name = "dawn"
+prompt = ""
+
+[[shot]]
+start = 4.5
+section = "chorus"
+"""
+"""A size of one's own, something that the page has no field for, and a shot without any words."""
+
+
+@in_a_browser
+def test_what_the_page_has_no_field_for_stays_in_the_file(person: Person, tune: Path, tmp_path: Path) -> None:
+    shutil.copy(tune, tmp_path)
+    written = tmp_path / "written.toml"
+    written.write_text(OF_A_PERSON, encoding="utf-8")
+    person.drops(tune, written)
+    person.page.get_by_text("512 × 320").wait_for()
+    saved = saves(person, tmp_path / "saved.toml")
+    hand, page = (Request(**read_storyboard(path)).replace(storyboard=None) for path in (written, saved))
+    assert page.replace(window=hand.window) == hand
+    assert page.window.duration == 9.2
+    person.page.get_by_label("Open a storyboard").set_input_files(saved)
+    person.page.get_by_text("sampling.guide_scale 5.5").wait_for(state="attached")
+    assert saves(person, tmp_path / "again.toml").read_bytes() == saved.read_bytes()
 
 
 SILENT_SONG = {

@@ -1,6 +1,7 @@
 """The page of the studio when something is wrong: bad input, a server that goes away, other tabs, little room."""
 
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,9 @@ def test_a_render_that_fails_says_why_and_is_tried_again(browser: Any, tune: Pat
         server.kill_worker()
         failed = server.ended(job["id"])
         assert failed["state"] == "failed"
-        someone.page.get_by_text(failed["error"]["message"]).wait_for()
+        reason, _, cure = failed["error"]["message"].partition(": ")
+        someone.page.get_by_text(f"{reason[0].upper()}{reason[1:]}").wait_for()
+        assert cure == "retry tries again"
         assert someone.violations() == []
         someone.clicks("button", "Try again: tune")
         someone.page.get_by_role("link", name="Download tune").wait_for()
@@ -184,13 +187,14 @@ def test_a_sound_that_is_too_long_is_told_where_its_part_is_chosen(browser: Any,
 
 @in_a_browser
 def test_a_storyboard_is_dropped_with_what_it_names(person: Person, tune: Path, cover: Path, tmp_path: Path) -> None:
+    ballad = Path(shutil.copy(tune, tmp_path / "ballad.flac"))
     board = tmp_path / "board.toml"
-    text = 'song = "tune.flac"\n[[shot]]\nname = "dawn"\n[[shot]]\nstart = 4.5\nref_image = "cover.png"\n'
+    text = 'song = "ballad.flac"\n[[shot]]\nname = "dawn"\n[[shot]]\nstart = 4.5\nref_image = "cover.png"\n'
     board.write_text(text, encoding="utf-8")
     person.drops(board)
     told = person.page.locator("#sound-error")
-    told.get_by_text("Song is 'tune.flac', which is not on the page: drop it together with the storyboard").wait_for()
-    person.drops(board, cover, tune)
+    told.get_by_text("Song is 'ballad.flac', which is not here: drop it together with the storyboard").wait_for()
+    person.drops(board, cover, ballad)
     person.page.locator(".shot").nth(1).wait_for()
     assert [shot["name"] for shot in person.draft()["shots"]] == ["dawn", ""]
     assert person.draft()["shots"][1]["picture"]["filename"] == "cover.png"

@@ -5,6 +5,7 @@ import { customElement, property, state } from "lit/decorators.js";
 import { upload, type FileInfo } from "./api";
 import { Part } from "./base";
 import { icon } from "./icons";
+import { inWordsOfThePage } from "./words";
 
 @customElement("file-field")
 export class FileField extends Part {
@@ -61,7 +62,7 @@ export class FileField extends Part {
       this.own = this.refusal(info);
       if (!this.own) this.emit("file", info);
     } catch (error) {
-      this.own = (error as Error).message;
+      this.own = inWordsOfThePage((error as Error).message);
     } finally {
       this.share = null;
     }

@@ -122,7 +122,7 @@ export class GalleryView extends Part {
     return html`<p><a class="back" href="#gallery">${icon("back")}Gallery</a></p>
       <article class="close-up">
         <div class="stage-of">
-          <video src=${video.links.content!} controls loop playsinline preload="metadata" aria-label=${title}
+          <video src=${video.links.content!} controls loop playsinline preload="metadata" aria-label=${title} ${place({ "--ratio": String(ratio(video)) })}
             @timeupdate=${(event: Event) => (this.time = (event.target as HTMLVideoElement).currentTime)}></video>
           ${shots.length > 1 || this.recipe?.scores ? this.timeLine(video, shots) : nothing}
           <figure class="sheet"><img src="/v1/videos/${video.id}/sheet" alt="Pictures of the video from beginning to end" /></figure>
@@ -131,7 +131,7 @@ export class GalleryView extends Part {
           <h1 tabindex="-1">${title}</h1>
           <p class="muted">${when(video.created_at)} · ${video.result ? bytes(video.result.bytes) : ""}</p>
           ${video.prompt ? html`<p class="words">${video.prompt}</p>` : nothing}
-          <p class="small muted">${shape(video)}</p>
+          <p class="small muted">${shape(video)} · seed ${video.request.fields.seed ?? 0}</p>
           ${this.origin(video)}
           <div class="actions">
             <a class="button primary" href=${video.links.content!} download=${fileName(video)}>${icon("download")}Download the video</a>
@@ -175,6 +175,7 @@ export class GalleryView extends Part {
             )}</div>`
           : nothing}
       </div>
+      ${weak.length ? html`<p class="small muted">The higher, the better a part follows the sound.</p>` : nothing}
       ${facts.length
         ? html`<dl class="facts scores">${facts.map((one) => html`<div><dt>${one.name}</dt><dd>${one.value}</dd><p class="small muted">${one.says}</p></div>`)}</dl>`
         : nothing}`;
@@ -223,7 +224,7 @@ export class GalleryView extends Part {
   }
 
   private async discard(video: Video): Promise<void> {
-    if (!(await askBefore(`Remove ${jobs.title(video)}?`, "The video and its clips are deleted. This cannot be undone.", "Remove"))) return;
+    if (!(await askBefore(`Remove the video of “${jobs.title(video)}”?`, "The video and its clips are deleted. This cannot be undone.", "Remove"))) return;
     try {
       await jobs.remove(video.id);
       this.marked = this.marked.filter((id) => id !== video.id);
@@ -244,7 +245,7 @@ export class GalleryView extends Part {
       <div class="takes">${videos.map(
         (video) => html`<figure><video src=${video.links.content!} controls loop playsinline ?muted=${video !== videos[0]} preload="auto" aria-label=${jobs.title(video)}></video>
           <figcaption><p class="row"><strong class="ellipsis grow">${jobs.title(video)}</strong><a class="small" href="#gallery/${video.id}">Look closer</a></p>
-          <p class="muted small">${shape(video)}</p><p class="small muted">${video.prompt ?? ""}</p></figcaption></figure>`,
+          <p class="muted small">${shape(video)} · seed ${video.request.fields.seed ?? 0}</p><p class="small muted">${video.prompt ?? ""}</p></figcaption></figure>`,
       )}</div>`;
   }
 
@@ -254,6 +255,12 @@ export class GalleryView extends Part {
       void video.play();
     }
   }
+}
+
+/** Width to height. */
+function ratio(video: Video): number {
+  const [width = 1, height = 1] = video.size.split("x").map(Number);
+  return width / height;
 }
 
 function compare(ids: readonly string[]): void {

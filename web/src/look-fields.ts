@@ -25,6 +25,7 @@ export class LookFields extends Part {
   @property() declare ids: string; // what the ids of its fields begin with
   @property({ type: Number }) declare ratio: number;
   @property({ attribute: false }) declare errors: Record<string, string>; // by the ids of fields
+  @property({ attribute: false }) declare head: TemplateResult | typeof nothing;
   @property({ attribute: false }) declare more: TemplateResult | typeof nothing;
   @state() declare private seedError: string;
   @state() declare private isOfAFile: boolean;
@@ -36,7 +37,7 @@ export class LookFields extends Part {
     this.ids = this.seedError = "";
     this.ratio = 1;
     this.errors = {};
-    this.more = nothing;
+    this.head = this.more = nothing;
     this.isOfAFile = false;
   }
 
@@ -62,6 +63,7 @@ export class LookFields extends Part {
         @picture=${(event: CustomEvent<FileInfo | null>) => this.set({ picture: event.detail })}
       ></picture-view>
       <div class="fields">
+        ${this.head}
         <label for="${ids}prompt">${whole ? "What to see in this shot" : "What to see"}</label>
         <textarea id="${ids}prompt" rows=${whole ? 3 : 4} aria-describedby="${ids}prompt-error" aria-invalid=${!!this.error("prompt")}
           .value=${look.prompt ?? ""}

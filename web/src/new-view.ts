@@ -295,7 +295,7 @@ export class NewView extends Part {
     return html`<section class="card sound" aria-label="Sound">
       <header class="row">
         <h2 class="ellipsis grow">${sound.filename}</h2>
-        ${this.sending ? html`<progress class="thin" max="1" value=${this.sending.share} aria-label="Sent"></progress>` : nothing}
+        ${this.sending && !sound.local ? html`<progress class="thin" max="1" value=${this.sending.share} aria-label="Sent"></progress>` : nothing}
         <button class="quiet round" ?disabled=${!draft.canUndo} @click=${() => draft.undo()} aria-label="Undo" title="Undo (Ctrl+Z)">${icon("undo")}</button>
         <button class="quiet round" ?disabled=${!draft.canRedo} @click=${() => draft.redo()} aria-label="Redo" title="Redo (Ctrl+Shift+Z)">${icon("redo")}</button>
         <label class="button quiet">
@@ -312,6 +312,7 @@ export class NewView extends Part {
         .shots=${now.shots}
         .selected=${this.index}
         .hasShots=${now.mode === "storyboard"}
+        .sent=${sound.local ? Math.min(0.99, this.sending?.share ?? 0) : 1}
         @region=${(event: CustomEvent<{ start: number; stop: number }>) => this.setPart(event.detail.start, event.detail.stop)}
         @section=${(event: CustomEvent<{ start: number; stop: number }>) => this.chooseSection(event.detail)}
         @shots=${(event: CustomEvent<Shot[]>) => draft.set({ shots: event.detail })}

@@ -5,6 +5,7 @@ import { customElement, property, state } from "lit/decorators.js";
 import { upload, type FileInfo } from "./api";
 import { errorLine, Part, place } from "./base";
 import { icon } from "./icons";
+import { inWordsOfThePage } from "./words";
 
 @customElement("picture-view")
 export class PictureView extends Part {
@@ -76,7 +77,7 @@ export class PictureView extends Part {
       if (info.kind === "picture") this.emit("picture", info);
       else this.own = `${info.filename} is a ${info.kind}: expected a picture, as png, jpeg or webp.`;
     } catch (error) {
-      this.own = (error as Error).message;
+      this.own = inWordsOfThePage((error as Error).message);
     } finally {
       this.share = null;
     }

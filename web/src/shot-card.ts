@@ -45,12 +45,7 @@ export class ShotCard extends Part {
         <button class="quiet round" ?disabled=${index === 0} @click=${() => this.emit("select", index - 1)} aria-label="Shot before">${icon("back")}</button>
         <button class="quiet round next" ?disabled=${index >= shots.length - 1} @click=${() => this.emit("select", index + 1)} aria-label="Next shot">${icon("back")}</button>
       </header>
-      <div class="fields name-of">
-        <label for="shot-name">Name</label>
-        <input id="shot-name" .value=${shot.name} maxlength="60" autocomplete="off" placeholder=${shot.section || `Shot ${index + 1}`} aria-describedby="shots-error"
-          @input=${(event: Event) => this.set({ name: text(event) })} />
-      </div>
-      <look-fields .look=${shot} .whole=${draft.now} .ratio=${this.ratio} .ids=${"shot-"} .errors=${this.errors}
+      <look-fields .look=${shot} .whole=${draft.now} .ratio=${this.ratio} .ids=${"shot-"} .errors=${this.errors} .head=${this.nameField(shot)}
         @look=${(event: CustomEvent<Partial<Look>>) => this.set(event.detail)}></look-fields>
       ${errorLine("shots", this.errors.shots)}
       <div class="row wrap">
@@ -64,5 +59,11 @@ export class ShotCard extends Part {
       </div>
       <storyboard-tools .song=${this.song}></storyboard-tools>
     </section>`;
+  }
+
+  private nameField(shot: Shot): TemplateResult {
+    return html`<label for="shot-name">Name</label>
+      <input id="shot-name" .value=${shot.name} maxlength="60" autocomplete="off" placeholder=${shot.section || `Shot ${this.index + 1}`}
+        aria-describedby="shots-error" @input=${(event: Event) => this.set({ name: text(event) })} />`;
   }
 }

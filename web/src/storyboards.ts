@@ -14,9 +14,12 @@ export async function storyboardText(): Promise<string> {
   return (await ask<Storyboard>("POST", "/v1/storyboards", request)).toml;
 }
 
-/** Lay out a storyboard; it may name what is on the page, and `files` that came with it. */
+/** Lay out a storyboard. It may name `files` that came with it, what is on the page, and what the server has, in this order;
+ * two of one name are told apart by the ends of their ids. */
 export async function layStoryboard(text: string, format: "toml" | "json", files: readonly FileInfo[] = []): Promise<void> {
-  const known = Object.fromEntries([...onThePage(), ...files].map((one) => [one.filename, one.id]));
+  const known: Record<string, string> = {};
+  const kept = await ask<{ data: FileInfo[] }>("GET", "/v1/files?limit=100");
+  for (const { filename, id } of [...files, ...onThePage(), ...kept.data].reverse()) known[filename] = known[`${id.slice(-6)}_${filename}`] = id;
   const read = await ask<Storyboard>("POST", "/v1/storyboards/read", { text, format, files: known });
   draft.set(await fromRequest(read.request));
 }

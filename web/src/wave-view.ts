@@ -34,6 +34,7 @@ export class WaveView extends Part {
   @property({ attribute: false }) declare shots: Shot[];
   @property({ type: Number }) declare selected: number;
   @property({ type: Boolean }) declare hasShots: boolean;
+  @property({ type: Number }) declare sent: number; // share of the sound that is on the server
 
   @state() declare private from: number;
   @state() declare private to: number;
@@ -53,7 +54,7 @@ export class WaveView extends Part {
     super();
     this.song = this.outline = null;
     this.start = this.from = this.time = 0;
-    this.stop = this.to = 1;
+    this.stop = this.to = this.sent = 1;
     this.shots = [];
     this.selected = 0;
     this.hasShots = this.isPlaying = false;
@@ -262,7 +263,7 @@ export class WaveView extends Part {
                   </li>`,
                 )}
             </ol>`
-          : html`<p class="lane listening" role="status"><span class="spinner" aria-hidden="true"></span>Listening for beats and sections</p>`}
+          : html`<p class="lane listening" role="status"><span class="spinner" aria-hidden="true"></span>${this.doing()}</p>`}
         ${this.hasShots ? this.shotLane(shots) : nothing}
       </div>
       <div class="transport">
@@ -282,6 +283,12 @@ export class WaveView extends Part {
         </span>
       </div>
     `;
+  }
+
+  private doing(): string {
+    if (this.sent < 1) return `Sending, ${Math.floor(this.sent * 100)} %. You can go on meanwhile.`;
+    if (!this.outline?.is_whole) return "Drawing the waveform";
+    return "Listening for beats and sections";
   }
 
   private playPart(): void {

@@ -48,6 +48,7 @@ const WORDS: Record<string, string> = { "--audio-start": "the start", "--duratio
 export function inWordsOfThePage(message: string): string {
   const changed = message
     .replace(/--[a-z-]+/g, (option) => WORDS[option] ?? option)
-    .replace(/did not come with the storyboard: .*/, "is not on the page: drop it together with the storyboard");
+    .replace(": retry tries again", ". Try again goes on where it stopped.")
+    .replace(/did not come with the storyboard: .*/, "is not here: drop it together with the storyboard");
   return changed.charAt(0).toUpperCase() + changed.slice(1);
 }
