@@ -311,6 +311,10 @@ def test_every_step_is_taken_back(person: Person, tune: Path) -> None:
     assert len(person.draft()["shots"]) == len(before) + 1
     person.clicks("button", "Undo")
     assert person.draft()["shots"] == before
+    person.page.get_by_label("Quality").fill("0")
+    with person.page.expect_response("**/v1/videos") as answered:
+        person.page.keyboard.press("Control+Shift+Enter")
+    assert answered.value.json()["priority"] == 100  # before all that wait
 
 
 # other ways to see and to move

@@ -74,12 +74,15 @@ export class NewView extends Part {
     if (jobs.isOnline) this.planner.look();
   }
 
-  /** Ctrl+Z and Ctrl+Shift+Z, but for words that are typed: those the browser takes back. */
+  /** Ctrl+Enter makes the video; Ctrl+Z takes back, but for words that are typed: those the browser takes back. */
   private key = (event: KeyboardEvent): void => {
+    const key = event.key.toLowerCase();
+    if (!(event.ctrlKey || event.metaKey) || !["enter", "z", "y"].includes(key) || document.querySelector("dialog[open]")) return;
     const isTyping = (event.target as Element).matches("textarea, input:not([type=radio], [type=checkbox], [type=range])");
-    if (isTyping || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+    if (isTyping && key !== "enter") return;
     event.preventDefault();
-    if (event.shiftKey) draft.redo();
+    if (key === "enter") void this.make(event.shiftKey ? FIRST : undefined);
+    else if (key === "y" || event.shiftKey) draft.redo();
     else draft.undo();
   };
 
@@ -202,14 +205,14 @@ export class NewView extends Part {
     return { [isSeen && (shot === null || shot === this.index) ? place : "render"]: message, ...this.errors };
   }
 
-  private async make(): Promise<void> {
-    if (this.isAsking) return;
+  private async make(priority?: number): Promise<void> {
+    if (this.isAsking || !draft.now.sound) return;
     this.isAsking = true;
     try {
       await this.arriving;
       if (!draft.now.sound) return;
       this.errors = {};
-      jobs.put(await ask<Video>("POST", "/v1/videos", toRequest(draft.now)));
+      jobs.put(await ask<Video>("POST", "/v1/videos", { ...toRequest(draft.now), priority }));
       location.hash = "queue";
     } catch (error) {
       this.fail(error, "render");
@@ -428,6 +431,8 @@ export class NewView extends Part {
         : nothing}`;
   }
 }
+
+const FIRST = 100; // the largest priority
 
 const LONGEST_LOOK_MS = 1500;
 

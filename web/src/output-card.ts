@@ -59,7 +59,7 @@ export class OutputCard extends Part {
         ${errorLine("quality", this.errors.quality)}
       </div>
       ${this.facts()} ${this.engineField()} ${errorLine("render", this.errors.render)}
-      <button class="primary big" id="render" aria-describedby="render-error" ?disabled=${this.isAsking} @click=${() => this.emit("render", null)}>
+      <button class="primary big" id="render" title="Ctrl+Enter" aria-describedby="render-error" ?disabled=${this.isAsking} @click=${() => this.emit("render", null)}>
         ${this.isAsking ? html`<span class="spinner" aria-hidden="true"></span>` : nothing}Make the video
       </button>
     </section>`;
