@@ -21,8 +21,8 @@ FILE: Final = in_path("id", "Of a file.")
 LIMIT: Final = in_query("limit", "So many at most.", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20})
 FIRST: Final = in_query(
     "first",
-    "From this pair on, as soon as there is one: `is_whole` tells whether these are all. Without it the answer comes when "
-    "all are there.",
+    "From this pair on, as soon as there is one: `is_whole` tells whether these are all. Without it the answer comes "
+    "when all are there.",
     {"type": "integer", "minimum": 0, "maximum": 1_000_000},
 )
 NUMBER: Final = in_query("number", "Not read: a new one makes caches ask anew.", {"type": "integer"})
