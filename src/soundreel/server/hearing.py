@@ -54,11 +54,13 @@ class Outline:
             return _from(self._found, first, is_whole=self._is_whole)
 
     def _run(self) -> None:
-        failure = None
+        failure: SoundreelError | None = None
         try:
             self._make(self._add)
         except SoundreelError as error:
             failure = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, others wait for it
+            failure = MediaError(f"this sound cannot be read ({type(error).__name__})")
         with self._grown:
             self._failure, self._is_whole = failure, failure is None
             self._grown.notify_all()

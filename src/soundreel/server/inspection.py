@@ -105,11 +105,12 @@ def _sound(path: str) -> dict[str, Any]:
 
 
 def peaks(path: str, seconds: float, sample_rate: int) -> Iterator[dict[str, Any]]:
-    """The outline of a sound of which length and rate are known, in parts: `peaks` are pairs of lowest and highest
-    sample, -1 to 1, `per_second` of them.
+    """The outline of a sound of which length and rate are known, in parts; the first one has none of it: `peaks` are
+    pairs of lowest and highest sample, -1 to 1, `per_second` of them.
     """
     size = math.ceil(sample_rate / min(float(PEAKS_RATE), MOST_PEAKS / seconds))  # samples
     facts = {"seconds": round(seconds, 3), "per_second": sample_rate / size}
+    yield {**facts, "peaks": []}
     for block in stream_sound(path, mono=True, block_seconds=PEAKS_OF_A_PART * size / sample_rate):
         samples = block[:, 0].clip(-1, 1)
         edges = np.arange(0, len(samples), size)
