@@ -162,6 +162,7 @@ def take(browser: Any, server: Server, screens: dict[str, Screen], folder: Path)
                 prepare(person)
                 person.page.wait_for_timeout(SETTLED_MS)
                 person.page.screenshot(path=str(folder / f"{name}-{look}-{width}.png"), full_page=True)
+                person.page.unroute_all(behavior="ignoreErrors")
                 person.context.close()
 
 
