@@ -105,7 +105,7 @@ def empty(place: str) -> Screen:
 
 def video(person: Person) -> None:
     gallery(person)
-    person.page.locator(".tile a").first.click()
+    person.page.locator(".tile a").last.click()
     person.page.locator(".sheet img").evaluate("(one) => one.decode()")
 
 

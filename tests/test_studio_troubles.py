@@ -150,11 +150,17 @@ def test_what_cannot_be_meant_is_told_before_it_is_asked_for(
     person.page.get_by_label("From").fill("soon")
     person.page.get_by_label("From").press("Enter")
     person.page.locator("#part-error").get_by_text("“soon” is no time").wait_for()
+    person.page.get_by_label("From").fill("1")
+    person.page.get_by_label("From").press("Enter")
+    person.page.locator("#part-error:empty").wait_for(state="attached")
     person.page.get_by_text("More", exact=True).click()
     for nonsense in ("-1", "1.5", "lucky", "9" * 40):
         person.page.get_by_label("Seed").fill(nonsense)
         person.page.get_by_label("Seed").press("Enter")
         person.page.locator("#seed-error").get_by_text("is no seed").wait_for()
+    person.page.get_by_label("What to see", exact=True).fill("neon rain")
+    person.clicks("button", "Make the video")  # not with another seed than the one that was meant
+    assert person.page.get_by_label("Seed").evaluate("(one) => one === document.activeElement && one.value") == "9" * 40
     person.page.get_by_label("Seed").fill("7")
     person.page.get_by_label("Seed").press("Enter")
     person.page.locator("#seed-error:empty").wait_for(state="attached")

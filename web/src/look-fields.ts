@@ -1,7 +1,8 @@
 /** What to see: picture, words, and what else a video or a shot of it may have of its own. */
 
-import { html, nothing, type TemplateResult } from "lit";
+import { html, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
+import { live } from "lit/directives/live.js";
 import type { FileInfo } from "./api";
 import { errorLine, Part, text } from "./base";
 import { LOOKS } from "./quality";
@@ -27,14 +28,17 @@ export class LookFields extends Part {
   @property({ attribute: false }) declare errors: Record<string, string>; // by the ids of fields
   @property({ attribute: false }) declare head: TemplateResult | typeof nothing;
   @property({ attribute: false }) declare more: TemplateResult | typeof nothing;
-  @state() declare private seedError: string;
+  @property({ type: Number }) declare index: number; // of the shot
+  @state() declare private seedTyped: string | null; // that is no seed
   @state() declare private isOfAFile: boolean;
 
   constructor() {
     super();
     this.look = NO_LOOK;
     this.whole = null;
-    this.ids = this.seedError = "";
+    this.ids = "";
+    this.index = 0;
+    this.seedTyped = null;
     this.ratio = 1;
     this.errors = {};
     this.head = this.more = nothing;
@@ -46,7 +50,14 @@ export class LookFields extends Part {
   }
 
   private error(field: string): string {
-    return (field === "seed" && this.seedError) || this.errors[this.ids + field] || "";
+    if (field === "seed" && this.seedTyped !== null) {
+      return `“${this.seedTyped.slice(0, 30)}” is no seed: expected a whole number of at most ${MOST_SEED_DIGITS} digits.`;
+    }
+    return this.errors[this.ids + field] ?? "";
+  }
+
+  override willUpdate(changed: PropertyValues<this>): void {
+    if (changed.has("index")) [this.seedTyped, this.isOfAFile] = [null, false];
   }
 
   /** What is wrong is not folded away. */
@@ -82,7 +93,7 @@ export class LookFields extends Part {
           ${errorLine(`${ids}negative`, this.error("negative"))}
           <label for="${ids}seed">Seed <span class="muted">same seed, same video</span></label>
           <input id="${ids}seed" inputmode="numeric" autocomplete="off" aria-describedby="${ids}seed-error" aria-invalid=${!!this.error("seed")}
-            .value=${look.seed === null ? "" : String(look.seed)} placeholder=${whole ? "As the whole video" : "0"} @change=${this.setSeed} />
+            .value=${live(this.seedTyped ?? String(look.seed ?? ""))} placeholder=${whole ? "As the whole video" : "0"} @change=${this.setSeed} />
           ${errorLine(`${ids}seed`, this.error("seed"))}
           ${this.driveField()}
           <p class="label">Movements to follow</p>
@@ -127,9 +138,10 @@ export class LookFields extends Part {
 
   private setSeed(event: Event): void {
     const typed = text(event).trim();
-    const isSeed = /^\d+$/.test(typed) && typed.length <= MOST_SEED_DIGITS;
-    this.seedError = !typed || isSeed ? "" : `“${typed.slice(0, 30)}” is no seed: expected a whole number of at most ${MOST_SEED_DIGITS} digits.`;
-    if (!this.seedError) this.set({ seed: typed ? Number(typed) : null });
+    const isSeed = /^\d*$/.test(typed) && typed.length <= MOST_SEED_DIGITS;
+    this.seedTyped = isSeed ? null : typed;
+    (event.target as HTMLInputElement).setCustomValidity(this.seedTyped === null ? "" : "no seed");
+    if (isSeed) this.set({ seed: typed ? Number(typed) : null });
   }
 }
 

@@ -207,6 +207,8 @@ export class NewView extends Part {
 
   private async make(priority?: number): Promise<void> {
     if (this.isAsking || !draft.now.sound) return;
+    const wrong = this.querySelector<HTMLInputElement>("input:invalid");
+    if (wrong) return wrong.focus();
     this.isAsking = true;
     try {
       await this.arriving;
@@ -355,11 +357,11 @@ export class NewView extends Part {
 
   private type(which: "start" | "stop", input: HTMLInputElement): void {
     const time = parseClock(input.value);
+    input.setCustomValidity(Number.isNaN(time) ? "no time" : "");
     if (Number.isNaN(time)) {
       this.errors = { part: `“${input.value}” is no time: expected seconds, or as 1:23.5` };
       return;
     }
-    this.errors = {};
     const { start, stop } = draft.now;
     const [from, to] = which === "start" ? [time, Math.max(stop, time + LEAST_SECONDS)] : [start, time];
     this.setPart(from, to);
@@ -373,6 +375,8 @@ export class NewView extends Part {
   private setPart(start: number, stop: number): void {
     const from = Math.min(Math.max(0, start), Math.max(0, this.seconds - LEAST_SECONDS));
     const to = Math.min(this.seconds, Math.max(stop, from + LEAST_SECONDS));
+    this.errors = {};
+    for (const input of this.querySelectorAll<HTMLInputElement>("input.time")) input.setCustomValidity("");
     draft.set({ start: from, stop: to, shots: draft.now.mode === "storyboard" ? within(draft.now.shots, from, to) : [] });
   }
 

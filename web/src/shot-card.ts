@@ -45,7 +45,7 @@ export class ShotCard extends Part {
         <button class="quiet round" ?disabled=${index === 0} @click=${() => this.emit("select", index - 1)} aria-label="Shot before">${icon("back")}</button>
         <button class="quiet round next" ?disabled=${index >= shots.length - 1} @click=${() => this.emit("select", index + 1)} aria-label="Next shot">${icon("back")}</button>
       </header>
-      <look-fields .look=${shot} .whole=${draft.now} .ratio=${this.ratio} .ids=${"shot-"} .errors=${this.errors} .head=${this.nameField(shot)}
+      <look-fields .look=${shot} .whole=${draft.now} .ratio=${this.ratio} .ids=${"shot-"} .index=${index} .errors=${this.errors} .head=${this.nameField(shot)}
         @look=${(event: CustomEvent<Partial<Look>>) => this.set(event.detail)}></look-fields>
       ${errorLine("shots", this.errors.shots)}
       <div class="row wrap">
