@@ -271,7 +271,7 @@ def test_nothing_moves_for_who_wants_it_still(browser: Any, server: Server, tune
     someone = Person(browser, server.address, reduced_motion="reduce")
     someone.goes_to()
     someone.drops(tune)
-    someone.page.locator(".wave-waiting, .wave").first.wait_for()
+    someone.page.locator(".wave").first.wait_for()
     assert someone.page.evaluate("document.getAnimations().length") == 0
     someone.context.close()
 
