@@ -183,8 +183,16 @@ def test_a_sound_that_is_too_long_is_told_where_its_part_is_chosen(browser: Any,
         someone.page.get_by_label("to", exact=True).fill("4")
         someone.page.get_by_label("to", exact=True).press("Enter")
         someone.page.locator("#part-error:empty").wait_for(state="attached")
+        held = someone.holds("**/v1/files")
         someone.drops(write_sound(tmp_path / "large.wav", tone(40.0, 44100), 44100))
+        someone.page.get_by_role("heading", name="large.wav").wait_for()
+        someone.page.get_by_label("What to see", exact=True).fill("neon rain")  # while it is on its way
+        someone.clicks("button", "Whole song")
+        someone.waits(lambda: held)
+        held.pop().continue_()
         someone.page.locator("#sound-error").get_by_text("File is larger than 1.0 MB").wait_for()
+        someone.page.get_by_role("heading", name="tune.flac").wait_for()
+        assert (someone.draft()["start"], someone.draft()["stop"]) == (2, 4)
         someone.context.close()
 
 

@@ -83,6 +83,13 @@ class Draft extends EventTarget {
     this.become(settled(this.now));
   }
 
+  /** The sound that was on its way will not come: back to what was before it. */
+  giveUp(): void {
+    this.before = this.before.filter((one) => !one.sound?.local);
+    this.after = [];
+    this.become(this.before.pop() ?? { ...EMPTY });
+  }
+
   /** The sound is on the server no more. */
   lose(): void {
     this.before = this.after = [];

@@ -145,7 +145,7 @@ export class NewView extends Part {
       else if (info.facts.sound) this.open(info);
       return info;
     } catch (error) {
-      if (seconds) draft.undo();
+      if (seconds) draft.giveUp();
       throw error;
     } finally {
       URL.revokeObjectURL(local);
