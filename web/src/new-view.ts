@@ -2,11 +2,12 @@
 
 import { html, nothing, svg, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import { ApiError, ask, upload, type Demo, type FileInfo, type Peaks, type Song, type Video } from "./api";
+import { ask, upload, type Demo, type FileInfo, type Video } from "./api";
 import { announce, errorLine, Part } from "./base";
 import { draft, LEAST_SECONDS } from "./draft";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
+import { Listener } from "./listener";
 import { tell } from "./places";
 import { Planner } from "./planner";
 import { sizeOf } from "./quality";
@@ -27,24 +28,22 @@ export class NewView extends Part {
   @state() declare private sending: { name: string; share: number } | null;
   @state() declare private isOver: boolean;
   @state() declare private errors: Record<string, string>; // of what was done last, by where they are told
-  @state() declare private outline: Peaks | null;
-  @state() declare private song: Song | null;
   @state() declare private isAsking: boolean;
   @state() declare private selected: number;
 
   private planner = new Planner();
+  private listener = new Listener();
   private refused: unknown = null;
-  private heard = "";
   private arriving = Promise.resolve();
 
   constructor() {
     super();
     this.wish = "";
-    this.sending = this.outline = this.song = null;
+    this.sending = null;
     this.isOver = this.isAsking = false;
     this.errors = {};
     this.selected = 0;
-    this.watch(draft, jobs, this.planner);
+    this.watch(draft, jobs, this.planner, this.listener);
   }
 
   override connectedCallback(): void {
@@ -56,7 +55,7 @@ export class NewView extends Part {
     super.disconnectedCallback();
     document.removeEventListener("keydown", this.key);
     this.planner.stop();
-    this.heard = "";
+    this.listener.stop();
   }
 
   override willUpdate(changed: PropertyValues<this>): void {
@@ -70,7 +69,7 @@ export class NewView extends Part {
 
   override updated(): void {
     const { sound } = draft.now;
-    if (sound && this.heard !== sound.id) void this.listen(sound);
+    if (sound) this.listener.hear(sound);
     if (jobs.isOnline) this.planner.look();
   }
 
@@ -157,39 +156,6 @@ export class NewView extends Part {
     draft.open(sound);
   }
 
-  /** The outline as it comes, then all that is heard in the song. */
-  private async listen(sound: FileInfo): Promise<void> {
-    this.heard = sound.id;
-    this.outline = this.song = null;
-    const peaks: Peaks["peaks"] = [];
-    const isOther = () => this.heard !== sound.id;
-    if (sound.local) return;
-    try {
-      for (let isWhole = false; !isWhole; ) {
-        const part = await ask<Peaks>("GET", `/v1/files/${sound.id}/peaks?first=${peaks.length}`);
-        if (isOther()) return;
-        peaks.push(...part.peaks);
-        this.outline = { ...part, first: 0, peaks };
-        isWhole = part.is_whole;
-      }
-      const song = await ask<Song>("GET", `/v1/files/${sound.id}/analysis`);
-      if (isOther()) return;
-      this.song = song;
-      draft.suggest(song);
-      announce(`${song.sections.length} sections, ${Math.round(song.tempo_bpm)} beats a minute`);
-    } catch (error) {
-      if (isOther()) return;
-      if (error instanceof ApiError && error.status === 404) draft.lose();
-      else if (error instanceof ApiError && error.status === 0) this.listenAgain();
-      else this.fail(error, "sound");
-    }
-  }
-
-  /** Once the server is back. */
-  private listenAgain(): void {
-    jobs.addEventListener("change", () => (jobs.isOnline ? (this.heard = "") : this.listenAgain()), { once: true });
-  }
-
   private fail(error: unknown, otherwise: string): void {
     const { place, shot, message } = tell(error, otherwise);
     if (shot !== null) this.selected = shot;
@@ -199,10 +165,11 @@ export class NewView extends Part {
   /** What is said where: of what was done last, and of the plan. */
   private get told(): Record<string, string> {
     const { failure } = this.planner;
-    if (!failure) return this.errors;
+    const heard: Record<string, string> = this.listener.failure ? { sound: tell(this.listener.failure, "sound").message } : {};
+    if (!failure) return { ...heard, ...this.errors };
     const { place, shot, message } = tell(failure, "render");
     const isSeen = draft.now.mode === "storyboard" || !/^shot/.test(place);
-    return { [isSeen && (shot === null || shot === this.index) ? place : "render"]: message, ...this.errors };
+    return { [isSeen && (shot === null || shot === this.index) ? place : "render"]: message, ...heard, ...this.errors };
   }
 
   private async make(priority?: number): Promise<void> {
@@ -278,7 +245,7 @@ export class NewView extends Part {
         <div class="column">
           ${this.soundCard(sound, errors)}
           ${mode === "storyboard"
-            ? html`<shot-card .index=${this.index} .ratio=${width / height} .errors=${errors} .song=${this.song}
+            ? html`<shot-card .index=${this.index} .ratio=${width / height} .errors=${errors} .song=${this.listener.song}
                 @select=${this.select} @split=${this.split} @merge=${this.merge}></shot-card>`
             : nothing}
           <section class="card" aria-labelledby="look-title">
@@ -310,8 +277,8 @@ export class NewView extends Part {
       ${errorLine("sound", errors.sound)}
       <wave-view
         .sound=${sound}
-        .outline=${this.outline}
-        .song=${this.song}
+        .outline=${this.listener.outline}
+        .song=${this.listener.song}
         .start=${now.start}
         .stop=${now.stop}
         .shots=${now.shots}
@@ -391,7 +358,7 @@ export class NewView extends Part {
     if (mode === before) return;
     const shot = shots[this.index];
     this.selected = 0;
-    if (mode === "storyboard") draft.set({ mode, start: 0, stop: this.seconds, shots: propose(this.song, 0, this.seconds) });
+    if (mode === "storyboard") draft.set({ mode, start: 0, stop: this.seconds, shots: propose(this.listener.song, 0, this.seconds) });
     else draft.set({ mode, start: shot?.start ?? start, stop: shot ? stopOf(shots, shots.indexOf(shot), stop) : stop, shots: [] });
   }
 
