@@ -3,11 +3,15 @@
 import base64
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from command import REPO
 from soundreel.server.page import has_page
@@ -32,15 +36,27 @@ def what_is_missing() -> str | None:
 IS_NEEDED = os.environ.get("SOUNDREEL_BROWSER") == "needed"
 """As in CI: what is missing is a failure."""
 
+MISSING = what_is_missing()
+in_a_browser = pytest.mark.skipif(MISSING is not None and not IS_NEEDED, reason=str(MISSING))
+
 DROP = """
-([selector, name, data]) => {
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+([selector, files]) => {
   const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], name));
+  for (const [name, type, data] of files) {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type }));
+  }
   const target = document.querySelector(selector);
   for (const type of ["dragenter", "dragover", "drop"])
     target.dispatchEvent(new DragEvent(type, { bubbles: true, cancelable: true, dataTransfer: transfer }));
 }
+"""
+
+
+TOO_WIDE = """
+() => [...document.querySelectorAll("main *, header *")]
+  .filter((one) => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest(".unseen, .lanes, .wave"))
+  .map((one) => one.outerHTML.slice(0, 90))
 """
 
 
@@ -87,9 +103,10 @@ class Person:
         page.goto(f"{self.address}/#{place}")
         page.wait_for_selector("main h1", state="attached")
 
-    def drops(self, file: Path, *, on: str = ".new") -> None:
+    def drops(self, *files: Path, on: str = ".new") -> None:
         self.interactions += 1
-        self.page.evaluate(DROP, [on, file.name, base64.b64encode(file.read_bytes()).decode()])
+        sent = [(file.name, guess_type(file)[0] or "", base64.b64encode(file.read_bytes()).decode()) for file in files]
+        self.page.evaluate(DROP, [on, sent])
 
     def clicks(self, role: str, name: str, **more: Any) -> None:
         self.interactions += 1
@@ -98,15 +115,33 @@ class Person:
     def has_draft(self, **changes: Any) -> None:
         """The draft that the page keeps, changed, and the page opened anew."""
         self.page.evaluate(
-            "(changes) => localStorage.setItem('soundreel.draft', JSON.stringify("
-            "{...JSON.parse(localStorage.getItem('soundreel.draft') ?? '{}'), ...changes}))",
+            "(changes) => sessionStorage.setItem('soundreel.draft', JSON.stringify("
+            "{...JSON.parse(sessionStorage.getItem('soundreel.draft') ?? '{}'), ...changes}))",
             changes,
         )
         self.page.reload()
 
     def draft(self) -> dict[str, Any]:
-        kept: dict[str, Any] = self.page.evaluate("JSON.parse(localStorage.getItem('soundreel.draft'))")
+        kept: dict[str, Any] = self.page.evaluate("JSON.parse(sessionStorage.getItem('soundreel.draft'))")
         return kept
+
+    def holds(self, address: str) -> list[Any]:
+        """Requests for addresses like this one wait from now on, until they are told to go on."""
+        held: list[Any] = []
+
+        def hold(route: Any) -> None:
+            held.append(route)
+
+        self.page.route(address, hold)
+        return held
+
+    def waits(self, found: Callable[[], Any]) -> Any:
+        """What `found` returns once it is anything; the browser goes on meanwhile."""
+        end = time.monotonic() + WAITS_MS / 1000
+        while not (result := found()):
+            assert time.monotonic() < end, "nothing came"
+            self.page.wait_for_timeout(20)
+        return result
 
     def tabs_to(self, selector: str) -> None:
         """Press Tab until what has the focus matches."""
@@ -115,6 +150,11 @@ class Person:
             if self.page.evaluate("(selector) => document.activeElement?.matches(selector)", selector):
                 return
         raise AssertionError(f"Tab leads to no {selector}")
+
+    def too_wide(self, page: Any = None) -> list[str]:
+        """What sticks out of the window on the right."""
+        found: list[str] = (page or self.page).evaluate(TOO_WIDE)
+        return found
 
     def violations(self) -> list[str]:
         """What axe-core finds on the page as it is."""

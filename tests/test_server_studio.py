@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from media_files import click_train, write_sound
 from serving import Server, good, refused
+from soundreel.errors import MediaError
 from soundreel.render.recipe import read_recipe
+from soundreel.server.hearing import OnPart, Outline
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +41,34 @@ def test_the_example_is_kept_once(server: Server) -> None:
     assert first == again
     assert (first["audio"]["kind"], first["ref_image"]["kind"]) == ("sound", "picture")
     assert good(server.client.get(f"/v1/files/{first['audio']['id']}")) == first["audio"]
+
+
+def test_an_outline_comes_in_parts_that_make_the_whole(server: Server, tmp_path: Path) -> None:
+    sound = server.upload(write_sound(tmp_path / "long.wav", click_train(80.0, 8000), 8000))
+    parts: list[list[float]] = []
+    for _ in range(100):
+        part = good(server.client.get(f"/v1/files/{sound}/peaks?first={len(parts)}"))
+        assert part["first"] == len(parts)
+        parts += part["peaks"]
+        if part["is_whole"]:
+            break
+    whole = good(server.client.get(f"/v1/files/{sound}/peaks"))
+    assert whole["peaks"] == parts
+    assert (whole["first"], whole["is_whole"], len(parts)) == (0, True, 80 * whole["per_second"])
+    assert good(server.client.get(f"/v1/files/{sound}/peaks?first=10"))["peaks"] == parts[10:]
+    refused(server.client.get(f"/v1/files/{sound}/peaks?first=-1"), 400)
+
+
+@pytest.mark.parametrize("error", [MediaError("it is cut off"), ValueError("no idea")])
+def test_nobody_waits_for_an_outline_that_cannot_be_made(error: Exception) -> None:
+    def make(on_part: OnPart) -> None:
+        on_part({"peaks": [[-1.0, 1.0]]})
+        raise error
+
+    outline = Outline(make)
+    with pytest.raises(MediaError, match="it is cut off|ValueError"):
+        outline.after(1, is_whole=False)
+    assert outline.after(0, is_whole=False)["peaks"] == [[-1.0, 1.0]]
 
 
 def test_a_finished_video_gives_its_recipe_its_pictures_and_the_name_of_its_sound(

@@ -3,29 +3,30 @@
 import json
 import shutil
 import signal
-import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from browsing import IS_NEEDED, Person, chromium, what_is_missing
+from browsing import IS_NEEDED, Person, in_a_browser
 from command import HANGS_SECONDS, run_here, start
-from serving import LONG_JOB, Server, good, wait_for
+from media_files import click_train, write_video
+from serving import Server, good, wait_for
 from soundreel import Request
 from soundreel.cli.commands.studio import page_address, reachable
+from soundreel.disk.example_files import example_folder
 from soundreel.media.video import read_frames
 from soundreel.server import page as page_module
 from soundreel.server.openapi import document
 from soundreel.storyboard import read_storyboard
 
-MISSING = what_is_missing()
-in_a_browser = pytest.mark.skipif(MISSING is not None and not IS_NEEDED, reason=str(MISSING))
+pytest_plugins = ("studio_fixtures",)
 
 SMALL = {"quality": 0, "isScored": False}
+
+NO_LOOK = dict.fromkeys(("prompt", "negative", "picture", "seed", "drive", "pose"))
 
 LARGE = {"quality": 4, "smooth": True, "isScored": False}
 """Of the example song a draft takes many seconds: whoever wants to stop it can."""
@@ -34,27 +35,6 @@ LARGE = {"quality": 4, "smooth": True, "isScored": False}
 @pytest.fixture(autouse=True)
 def nothing_goes_on() -> None:
     """In place of the fixture that ends all processes after each test: server and browser are for all of them."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("studio") / "data") as running:
-        yield running
-
-
-@pytest.fixture
-def person(browser: Any, server: Server) -> Iterator[Person]:
-    someone = Person(browser, server.address)
-    someone.goes_to()
-    yield someone
-    someone.context.close()
-    assert someone.complaints == []
 
 
 def tone(path: Path, seconds: float, rate: int = 8000) -> Path:
@@ -89,28 +69,18 @@ def test_from_a_dropped_song_to_the_download_in_three_steps(person: Person, tune
 
 
 @in_a_browser
-def test_a_file_that_is_no_sound_is_told_where_it_was_dropped(person: Person, cover: Path, tmp_path: Path) -> None:
-    words = tmp_path / "song.mp3"
-    words.write_text("no music, only words")
-    person.drops(words)
-    told = person.page.locator("#sound-error")
-    told.get_by_text("no sound, picture or video").wait_for()
-    person.drops(cover)
-    told.get_by_text("is a picture without sound").wait_for()
-    assert person.page.locator("input[aria-describedby='sound-error']").count() == 1
-    person.complaints.clear()  # that the server has refused the words
-
-
-@in_a_browser
-def test_errors_stand_under_their_fields(person: Person, server: Server, tune: Path) -> None:
-    person.drops(tune)
-    person.page.locator(".facts dd").nth(1).get_by_text("MB").wait_for()
-    person.has_draft(start=20.0, stop=25.0)
-    person.page.locator("#part-error").get_by_text("The start is 20 s, but the sound is 9.200 s long").wait_for()
-    person.page.get_by_label("From").fill("soon")
-    person.page.get_by_label("From").press("Enter")
-    person.page.locator("#part-error").get_by_text("is no time").wait_for()
-    person.complaints.clear()  # that the server has refused the plan
+def test_the_demo_is_the_example_song_with_its_storyboard(person: Person) -> None:
+    person.goes_to("new/demo")
+    person.page.locator(".section").first.wait_for()
+    asked = Request(**read_storyboard(example_folder() / "song.toml"))
+    draft = person.draft()
+    assert draft["sound"]["filename"] == asked.audio.name
+    assert (draft["mode"], draft["prompt"], draft["stop"]) == ("storyboard", asked.prompt, asked.window.duration)
+    assert [(shot["name"], round(shot["start"], 3), shot["prompt"]) for shot in draft["shots"]] == [
+        (shot.name, round(float(shot.start), 3), shot.prompt) for shot in asked.shots
+    ]
+    assert [shot["picture"] and shot["picture"]["filename"] for shot in draft["shots"]] == [None, None, "cover.png"]
+    assert person.page.locator(".shot").count() == 3
 
 
 @in_a_browser
@@ -160,6 +130,7 @@ def test_what_one_tab_does_the_other_shows(person: Person, server: Server, tune:
     other.get_by_text("Cancelled.").first.wait_for()
     assert server.ended(job["id"])["state"] == "cancelled"
     other.get_by_role("button", name="Remove tune").first.click()
+    other.get_by_role("button", name="Remove", exact=True).click()
     person.page.get_by_role("button", name="Remove tune").first.wait_for(state="detached")
 
 
@@ -171,8 +142,9 @@ def test_the_keyboard_is_enough(person: Person, server: Server) -> None:
     person.page.locator(".section").first.wait_for()
     person.has_draft(**LARGE)
     person.page.locator(".section").first.wait_for()
-    person.tabs_to(".segments button[aria-pressed=false]")
-    keys.press("Enter")
+    for _ in range(2):  # to one take, and back
+        person.tabs_to(".segments button[aria-pressed=false]")
+        keys.press("Enter")
     person.page.locator(".handle").first.wait_for()
     before = person.draft()["shots"]
     person.page.locator("h2").first.evaluate("(one) => (one.tabIndex = -1, one.focus())")
@@ -199,7 +171,7 @@ def test_the_keyboard_is_enough(person: Person, server: Server) -> None:
 @in_a_browser
 def test_forty_shots_are_moved_by_dragging(person: Person, server: Server, tmp_path: Path) -> None:
     sound = good(server.client.get(f"/v1/files/{server.upload(tone(tmp_path / 'long.wav', 80))}"))
-    plain = {"name": "", "prompt": "", "picture": None, "seed": None, "cut": "hard"}
+    plain = {"name": "", "section": "", "cut": "hard", **NO_LOOK}
     starts = [2.0 * number for number in range(40)]
     shots = [{"start": start, **plain} for start in starts]
     person.has_draft(sound=sound, mode="storyboard", start=0, stop=80, shots=shots, **SMALL)
@@ -230,28 +202,53 @@ def test_a_video_again_with_its_settings_and_takes_side_by_side(
     person: Person, server: Server, tune: Path, cover: Path
 ) -> None:
     sound, picture = server.upload(tune), server.upload(cover)
+    shots = [{"name": "dawn"}, {"name": "noon", "start": 1.0}, {"name": "dusk", "start": 1.5}]
     jobs = [
-        server.create(sound, ref_image=picture, prompt=f"take {seed}", seed=seed, size="320x176", cuts=[1.0])
+        server.create(sound, ref_image=picture, prompt=f"take {seed}", seed=seed, size="320x176", shots=shots)
         for seed in (3, 4)
     ]
     for job in jobs:
         assert server.ended(job["id"])["state"] == "succeeded"
     person.goes_to("gallery")
-    for number in range(2):
-        person.page.locator(".mark input").nth(number).check()
+    for job in jobs:
+        person.page.locator(f".tile:has([href='#gallery/{job['id']}']) .mark input").check()
     person.clicks("button", "Compare 2")
     assert person.page.locator(".takes video").count() == 2
+    person.clicks("button", "Play together")
+    person.page.wait_for_function(
+        "() => [...document.querySelectorAll('.takes video')].every((one) => !one.paused && one.currentTime > 0)"
+    )
     person.goes_to(f"gallery/{jobs[0]['id']}")
     person.page.get_by_text("take 3").wait_for()
     with person.page.expect_download() as download:
         person.clicks("link", "Recipe")
     assert json.loads(Path(download.value.path()).read_text())["request"]["prompt"] == "take 3"
+    with person.page.expect_download() as download:
+        person.clicks("button", "Storyboard")
+    told = good(server.client.get(f"/v1/videos/{jobs[0]['id']}/storyboard"))["toml"]
+    assert Path(download.value.path()).read_text(encoding="utf-8") == told
     assert person.page.locator(".sheet img").evaluate("(one) => one.decode().then(() => one.naturalWidth)") > 300
     person.clicks("button", "Again with these settings")
     person.page.locator(".shot").nth(1).wait_for()
     draft = person.draft()
     assert (draft["prompt"], draft["seed"], draft["shape"], draft["picture"]["id"]) == ("take 3", 3, "16:9", picture)
-    assert [shot["start"] for shot in draft["shots"]] == [0, 1.0]
+    assert [(shot["name"], shot["start"]) for shot in draft["shots"]] == [("dawn", 0), ("noon", 1.0), ("dusk", 1.5)]
+
+
+@in_a_browser
+def test_a_shot_is_drawn_again_by_its_button_and_the_others_stay(person: Person, server: Server, tune: Path) -> None:
+    shots = [{"name": "dawn"}, {"start": 1.0}, {"name": "dusk", "start": 1.5}]
+    job = server.ended(server.create(server.upload(tune), shots=shots, **{"window.frames": 32})["id"])
+    person.goes_to(f"gallery/{job['id']}")
+    person.clicks("button", "Redo shot-2")
+    person.page.get_by_role("heading", name="Queue").wait_for()
+    again = server.ended(newest(server)["id"])
+    assert (again["remixed_from_video_id"], again["state"]) == (job["id"], "succeeded")
+    before, after = server.frames(job["id"]), server.frames(again["id"])
+    assert (before[:16], before[24:]) == (after[:16], after[24:])
+    assert before[16:24] != after[16:24]
+    person.page.locator(f".button[href='#gallery/{again['id']}']").click()
+    person.page.get_by_text("shot-2 was drawn again").wait_for()
 
 
 @in_a_browser
@@ -262,7 +259,6 @@ def test_no_part_of_the_page_shuts_anybody_out(browser: Any, server: Server, loo
         someone.goes_to(place)
         if place == "new/demo":
             someone.page.locator(".section").first.wait_for()
-            someone.clicks("button", "Storyboard")
             someone.page.locator(".shot").first.wait_for()
         assert someone.violations() == [], place
         assert someone.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{place} is too wide"
@@ -275,7 +271,7 @@ def test_nothing_moves_for_who_wants_it_still(browser: Any, server: Server, tune
     someone = Person(browser, server.address, reduced_motion="reduce")
     someone.goes_to()
     someone.drops(tune)
-    someone.page.locator(".wave-waiting, .wave").first.wait_for()
+    someone.page.locator(".wave").first.wait_for()
     assert someone.page.evaluate("document.getAnimations().length") == 0
     someone.context.close()
 
@@ -330,73 +326,151 @@ def test_a_storyboard_of_the_page_is_that_of_a_text_editor(person: Person, tune:
     edited = by_page.read_text(encoding="utf-8").replace("golden hour", "silver hour")
     by_page.write_text(edited, encoding="utf-8")
     person.page.get_by_label("Open a storyboard").set_input_files(by_page)
-    person.page.wait_for_function("() => localStorage.getItem('soundreel.draft').includes('silver hour')")
+    person.page.wait_for_function("() => sessionStorage.getItem('soundreel.draft').includes('silver hour')")
     assert [(shot["name"], shot["prompt"], shot["start"]) for shot in person.draft()["shots"]] == [
-        ("dawn", "", 0),
+        ("dawn", None, 0),
         ("", "silver hour", 4.5),
     ]
+
+
+def saves(person: Person, target: Path) -> Path:
+    with person.page.expect_download() as download:
+        person.clicks("button", "Save the storyboard")
+    download.value.save_as(target)
+    return target
+
+
+@in_a_browser
+def test_page_file_page_file_is_byte_for_byte_the_same(person: Person, tune: Path, cover: Path, tmp_path: Path) -> None:
+    dance = write_video(tmp_path / "dance.mp4", click_train(2.0, 8000), 8000)
+    person.drops(tune)
+    person.page.locator(".section").first.wait_for()
+    person.clicks("button", "Storyboard")
+    person.page.locator(".shot").nth(1).wait_for()
+    person.clicks("button", "Next shot")
+    card = person.page.locator(".shot-card")
+    card.get_by_text("More", exact=True).click()
+    for label, words in {
+        "Name": "the “dawn”", "What to see in this shot": "one line\nand\tanother, \\ \"quoted\"",
+        "What not to see": "crowds", "Seed": "123456789012345",
+    }.items():  # fmt: skip
+        card.get_by_label(label).fill(words)
+        card.get_by_label(label).press("Tab")
+    card.get_by_label("Choose a picture").set_input_files(cover)
+    card.get_by_label("Choose a video of movements").set_input_files(dance)
+    card.get_by_label("Moved by").select_option("vocals")
+    card.get_by_label("The movement goes on from the shot before").check()
+    person.waits(lambda: (shot := person.draft()["shots"][1])["picture"] and shot["pose"] and shot["drive"])
+    person.clicks("button", "Next shot")
+    card.get_by_label("Moved by").select_option("Another sound, which is not heard")
+    card.get_by_label("Choose the sound that moves it").set_input_files(tone(tmp_path / "clicks.wav", 5.0))
+    person.waits(lambda: person.draft()["shots"][2]["drive"])
+    person.page.get_by_label("What to see", exact=True).fill("golden hour")
+    person.page.get_by_label("Quality").fill("1")
+
+    first, draft = saves(person, tmp_path / "first.toml"), person.draft()
+    person.clicks("button", "Cut anew from the song")
+    person.page.get_by_label("What to see", exact=True).fill("something else")
+    person.page.get_by_label("Quality").fill("4")
+    person.page.get_by_label("Open a storyboard").set_input_files(first)
+    person.waits(lambda: person.draft()["prompt"] == "golden hour")
+    assert saves(person, tmp_path / "second.toml").read_bytes() == first.read_bytes()
+    again = person.draft()
+    for shot, before in zip(again["shots"], draft["shots"], strict=True):
+        assert {**shot, "start": round(shot["start"], 3)} == {**before, "start": round(before["start"], 3)}
+    keys = {line.partition(" = ")[0] for line in first.read_text(encoding="utf-8").splitlines() if " = " in line}
+    own = {"name", "start", "cut", "prompt", "negative", "ref_image", "pose_video", "seed", "drive"}
+    assert own <= keys
+    for ending, place in {"tune.flac": tune, "cover.png": cover}.items():
+        shutil.copy(place, tmp_path / ending)
+    by_hand = Request(**read_storyboard(first))  # the command reads it, too
+    assert by_hand.shots[1].seed == 123456789012345
+
+
+OF_A_PERSON = """
+song = "tune.flac"
+
+[defaults]
+prompt = "silver hour"
+width = 512
+height = 320
+
+[defaults.sampling]
+guide_scale = 5.5
+
+[[shot]]
+name = "dawn"
+prompt = ""
+
+[[shot]]
+start = 4.5
+section = "chorus"
+"""
+"""A size of one's own, something that the page has no field for, and a shot without any words."""
+
+
+@in_a_browser
+def test_what_the_page_has_no_field_for_stays_in_the_file(person: Person, tune: Path, tmp_path: Path) -> None:
+    shutil.copy(tune, tmp_path)
+    written = tmp_path / "written.toml"
+    written.write_text(OF_A_PERSON, encoding="utf-8")
+    person.drops(tune, written)
+    person.page.get_by_text("512 × 320").wait_for()
+    saved = saves(person, tmp_path / "saved.toml")
+    hand, page = (Request(**read_storyboard(path)).replace(storyboard=None) for path in (written, saved))
+    assert page.replace(window=hand.window) == hand
+    assert page.window.duration == 9.2
+    person.page.get_by_label("Open a storyboard").set_input_files(saved)
+    person.page.get_by_text("sampling.guide_scale 5.5").wait_for(state="attached")
+    assert saves(person, tmp_path / "again.toml").read_bytes() == saved.read_bytes()
 
 
 SILENT_SONG = {
     "seconds": 3600, "tempo_bpm": 0, "meter": None, "beats": [], "downbeats": [], "sections": [], "voice": [],
     "strongest": [],
 }  # fmt: skip
-"""What is heard in an hour is heard for minutes: that is not waited for."""
+"""What is heard in an hour is heard for half a minute: that is not waited for."""
+
+DRAWN = """
+(one) => {
+  const canvas = one.firstElementChild.shadowRoot.querySelector(".canvases canvas");
+  const column = (share) => canvas.getContext("2d").getImageData(canvas.width * share, 0, 12, canvas.height).data;
+  const height = (share) => column(share).filter((value, index) => index % 4 === 3 && value > 0).length;
+  return [height(0.01), height(0.9)];
+}
+"""
+"""Painted pixels of a waveform near its beginning, and near its end."""
 
 
 @in_a_browser
-def test_an_hour_of_sound_opens_from_its_outline(person: Person, tmp_path: Path) -> None:
+def test_an_hour_of_sound_is_laid_out_before_it_has_arrived_and_its_outline_comes_in_parts(
+    person: Person, tmp_path: Path
+) -> None:
+    sent, parts = person.holds("**/v1/files"), person.holds("**/peaks?*")
     person.page.route("**/analysis", lambda route: route.fulfill(json=SILENT_SONG))
-    asked: list[str] = []
-    person.page.on("request", lambda request: asked.append(request.url))
-    with person.page.expect_response("**/peaks") as outline:
-        person.page.set_input_files("input[type=file]", tone(tmp_path / "hour.wav", 3600, rate=2000))
+    person.page.set_input_files("input[type=file]", tone(tmp_path / "hour.wav", 3600, rate=4000))
     person.page.get_by_label("Position").get_by_text("1:00:00.0").wait_for()
-    person.page.locator(".wave").evaluate("(one) => one.firstElementChild.shadowRoot.querySelector('canvas').width")
-    assert len(outline.value.json()["peaks"]) <= 12_000
-    person.clicks("button", "Zoom in")
     person.page.get_by_label("From").fill("59:58")
     person.page.get_by_label("From").press("Enter")
+    person.clicks("button", "Zoom in")
+    person.clicks("button", "Whole sound")
+    person.waits(lambda: sent)
+    sent.pop().continue_()
+    person.waits(lambda: parts)  # it has arrived: nothing that was laid out meanwhile is lost
     assert (person.draft()["start"], person.draft()["stop"]) == (3598, 3598.5)
-
-
-@in_a_browser
-def test_a_server_that_dies_is_waited_for_and_the_render_goes_on(browser: Any, tune: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    with Server(tmp_path / "data", "--port", port) as server:
-        job = server.create(server.upload(tune), **LONG_JOB)
-        someone = Person(browser, server.address)
-        someone.goes_to("queue")
-        someone.page.locator(".job").wait_for()
-        server.stored(job["id"])
-        server.kill()
-        away = someone.page.get_by_text("The server does not answer.")
-        away.wait_for()
-        server.start()
-        away.wait_for(state="detached")
-        someone.page.get_by_role("link", name="Download tune").wait_for()
-        assert server.ended(job["id"])["attempts"] == 2
-        someone.context.close()
-
-
-@in_a_browser
-def test_a_render_that_fails_says_why_and_is_tried_again(browser: Any, tune: Path, tmp_path: Path) -> None:
-    with Server(tmp_path / "data", "--max-crashes", "1") as server:
-        someone = Person(browser, server.address)
-        someone.goes_to("queue")
-        job = server.create(server.upload(tune), **LONG_JOB)
-        server.stored(job["id"])
-        server.kill_worker()
-        failed = server.ended(job["id"])
-        assert failed["state"] == "failed"
-        someone.page.get_by_text(failed["error"]["message"]).wait_for()
-        assert someone.violations() == []
-        someone.clicks("button", "Try again: tune")
-        someone.page.get_by_role("link", name="Download tune").wait_for()
-        someone.context.close()
-        assert someone.complaints == []
+    wave = person.page.locator(".wave")
+    first = parts.pop()
+    answer = first.fetch()
+    outline = answer.json()
+    first.fulfill(json={**outline, "is_whole": False, "peaks": outline["peaks"][:240]})
+    person.waits(lambda: parts)
+    person.waits(lambda: (drawn := wave.evaluate(DRAWN))[0] > 4 * drawn[1])  # what is there is drawn
+    rest = parts.pop()
+    assert rest.request.url.endswith("first=240")
+    person.page.unroute("**/peaks?*")
+    rest.continue_()
+    person.waits(lambda: (drawn := wave.evaluate(DRAWN))[1] > drawn[0] / 2)
+    assert len(outline["peaks"]) <= 12_000
 
 
 # the command

@@ -21,11 +21,14 @@ export interface FileInfo {
   bytes: number;
   kind: "sound" | "picture" | "video";
   facts: { sound?: SoundFacts; picture?: PictureFacts };
+  local?: string; // its address in this browser, while it is on its way; it has no id yet
 }
 
 export interface Peaks {
   seconds: number;
   per_second: number;
+  first: number; // the number of the first pair
+  is_whole: boolean;
   peaks: [number, number][];
 }
 
@@ -101,7 +104,7 @@ export interface Video {
   size: string;
   error: Failure | null;
   engine: string;
-  request: { fields: Fields; files: Record<string, string> };
+  request: { fields: Fields; files: Record<string, string>; loras?: string[]; workflow?: string; redo?: { of: string; shot: string } };
   plan: { frames: number; fps: number; seconds: number; clips: number; shots: PlanShot[] };
   notes: string[];
   live: Live | null;
@@ -112,6 +115,18 @@ export interface Video {
 /** Fields of a request, in groups. */
 export interface Fields {
   [name: string]: unknown;
+}
+
+/** A request whose files are the ids of uploads, and the file that says the same. */
+export interface Storyboard {
+  request: Fields;
+  toml: string;
+}
+
+export interface Demo {
+  audio: FileInfo;
+  ref_image: FileInfo;
+  storyboard: string;
 }
 
 export interface EngineFact {
@@ -139,6 +154,7 @@ export class ApiError extends Error {
 
 export const LOGIN_NEEDED = "login-needed";
 
+const AGAIN_MS = 1000;
 const OFFLINE = "The server does not answer. Your work here is kept; it goes on when the server is back.";
 
 function refusal(status: number, body: unknown): ApiError {
@@ -166,8 +182,40 @@ export async function ask<T>(method: string, path: string, body?: unknown, signa
   return data as T;
 }
 
-/** Send a file; fetch does not tell how far it is, XMLHttpRequest does. */
-export function upload(file: File, onShare: (share: number) => void): Promise<FileInfo> {
+/** Send a file. Where the server goes away meanwhile it is waited for, and the file is sent anew. */
+export async function upload(file: File, onShare: (share: number) => void): Promise<FileInfo> {
+  window.addEventListener("beforeunload", askBefore);
+  sending += 1;
+  try {
+    for (;;) {
+      try {
+        return await sendOnce(file, onShare);
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 0)) throw error;
+        if (await isThere()) throw new ApiError(0, "broken-off", `The server broke off while ${file.name} was sent: send it again.`);
+        onShare(0);
+        while (!(await isThere())) await new Promise((done) => setTimeout(done, AGAIN_MS));
+      }
+    }
+  } finally {
+    sending -= 1;
+    if (!sending) window.removeEventListener("beforeunload", askBefore);
+  }
+}
+
+let sending = 0;
+
+/** The browser asks whether to leave while something is sent. */
+function askBefore(event: BeforeUnloadEvent): void {
+  event.preventDefault();
+}
+
+function isThere(): Promise<boolean> {
+  return fetch("/healthz").then((answer) => answer.ok, () => false);
+}
+
+/** fetch does not tell how far it is, XMLHttpRequest does. */
+function sendOnce(file: File, onShare: (share: number) => void): Promise<FileInfo> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", "/v1/files");

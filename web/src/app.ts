@@ -8,6 +8,7 @@ import { doors } from "./doors";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
 import { theme } from "./theme";
+import "./dialogs";
 import "./new-view";
 import "./queue-view";
 import "./gallery-view";
@@ -85,6 +86,7 @@ export class StudioApp extends Part {
       <main id="main" tabindex="-1">${this.content()}</main>
       <div id="announcer" class="unseen" aria-live="polite"></div>
       ${this.loginDialog()}
+      <ask-dialog></ask-dialog>
     `;
   }
 

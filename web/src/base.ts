@@ -1,7 +1,8 @@
 /** What all parts of the page share. */
 
-import { LitElement, nothing } from "lit";
+import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { Directive, directive, PartType, type AttributePart, type PartInfo } from "lit/directive.js";
+import { icon } from "./icons";
 
 /** An element in the page's own tree, so that one sheet styles all and labels reach their inputs. */
 export class Part extends LitElement {
@@ -65,4 +66,14 @@ export const place = directive(Place);
 export function announce(text: string): void {
   const region = document.getElementById("announcer");
   if (region) region.textContent = text;
+}
+
+/** What is wrong with a field, in its place; there is a place where nothing is wrong, too. */
+export function errorLine(field: string, message: string | undefined): TemplateResult {
+  return html`<p class="error" id="${field}-error" role="alert">${message ? html`${icon("warn")}<span>${message}</span>` : nothing}</p>`;
+}
+
+/** What is typed or chosen. */
+export function text(event: Event): string {
+  return (event.target as HTMLInputElement | HTMLTextAreaElement | HTMLSelectElement).value;
 }

@@ -3,34 +3,38 @@
 import { html, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import { ask, type PlanShot, type Video } from "./api";
+import { ask, type PlanShot, type Storyboard, type Video } from "./api";
 import { announce, Part, place } from "./base";
 import { doors } from "./doors";
+import { askBefore } from "./dialogs";
 import { draft } from "./draft";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
 import { fileName, shape } from "./queue-view";
 import { scoreFacts, weaknesses, type Recipe } from "./scores";
-import { saveText, type Storyboard } from "./storyboard-tools";
+import { saveText } from "./storyboards";
 import { bytes, clock, when } from "./words";
+
+const COMPARE = "compare/";
 
 @customElement("gallery-view")
 export class GalleryView extends Part {
   @property() declare chosen: string;
   @state() declare private marked: string[];
-  @state() declare private isComparing: boolean;
   @state() declare private recipe: Recipe | null;
   @state() declare private error: string;
   @state() declare private time: number;
+  @state() declare private isGone: boolean;
+  private seen = "";
 
   constructor() {
     super();
     this.chosen = "";
     this.marked = [];
-    this.isComparing = false;
     this.recipe = null;
     this.error = "";
     this.time = 0;
+    this.isGone = false;
     this.watch(jobs, doors);
   }
 
@@ -38,39 +42,59 @@ export class GalleryView extends Part {
     if (!changed.has("chosen")) return;
     this.recipe = null;
     this.error = "";
-    this.isComparing = false;
-    if (this.chosen) void this.loadRecipe(this.chosen);
+    this.isGone = false;
+    if (this.chosen && !this.takes.length) void this.load(this.chosen);
   }
 
   override updated(changed: PropertyValues<this>): void {
     if (changed.has("chosen") && changed.get("chosen") !== undefined) this.querySelector<HTMLElement>("h1")?.focus();
   }
 
-  private async loadRecipe(id: string): Promise<void> {
+  private async load(id: string): Promise<void> {
+    if (!jobs.find(id)) await ask<Video>("GET", `/v1/videos/${id}`).then((video) => jobs.put(video), () => (this.isGone = this.chosen === id));
     const recipe = await ask<Recipe>("GET", `/v1/videos/${id}/recipe`).catch(() => null);
     if (this.chosen === id) this.recipe = recipe;
   }
 
+  /** Ids of what is to be seen side by side. */
+  private get takes(): string[] {
+    return this.chosen.startsWith(COMPARE) ? this.chosen.slice(COMPARE.length).split("+") : [];
+  }
+
   override render(): TemplateResult {
+    if (this.takes.length) return this.sideBySide();
     const video = this.chosen ? jobs.find(this.chosen) : undefined;
+    if (video) this.seen = video.id;
     if (video?.state === "succeeded") return this.closeUp(video);
-    if (this.isComparing) return this.sideBySide();
+    if (this.chosen) return this.missing(video);
     return this.all();
+  }
+
+  private missing(video: Video | undefined): TemplateResult {
+    const says = video ? "This video is not finished." : "This video is not here any more: it was removed.";
+    return html`<p><a class="back" href="#gallery">${icon("back")}Gallery</a></p>
+      <h1 tabindex="-1" class="unseen">Gallery</h1>
+      ${video || this.isGone || this.seen === this.chosen
+        ? html`<div class="empty card"><p role="status">${says}</p>
+            ${video ? html`<a class="button primary" href="#queue">To the queue</a>` : html`<a class="button primary" href="#gallery">To the others</a>`}</div>`
+        : nothing}`;
   }
 
   private all(): TemplateResult {
     const videos = jobs.finished;
+    const marked = this.marked.filter((id) => jobs.find(id));
     if (jobs.isLoaded && !videos.length) {
       return html`<h1 tabindex="-1">Gallery</h1>
         <div class="empty card"><p>Your videos will be here.</p><a class="button primary" href="#new">Make the first one</a></div>`;
     }
     return html`<header class="row wrap"><h1 class="grow" tabindex="-1">Gallery</h1>
-        <button class="quiet" ?disabled=${this.marked.length < 2} @click=${() => (this.isComparing = true)}>
-          ${icon("compare")}${this.marked.length < 2 ? "Mark two to compare" : `Compare ${this.marked.length}`}
+        <button class="quiet" ?disabled=${marked.length < 2} @click=${() => compare(marked)}>
+          ${icon("compare")}${marked.length < 2 ? "Mark two to compare" : `Compare ${marked.length}`}
         </button></header>
       <ul class="gallery">
         ${repeat(videos, (one) => one.id, (one) => html`<li>${this.tile(one)}</li>`)}
-      </ul>`;
+      </ul>
+      ${jobs.hasOlder ? html`<button class="quiet all" @click=${() => void jobs.loadOlder()}>Show older ones</button>` : nothing}`;
   }
 
   private tile(video: Video): TemplateResult {
@@ -98,7 +122,7 @@ export class GalleryView extends Part {
     return html`<p><a class="back" href="#gallery">${icon("back")}Gallery</a></p>
       <article class="close-up">
         <div class="stage-of">
-          <video src=${video.links.content!} controls loop playsinline preload="metadata" aria-label=${title}
+          <video src=${video.links.content!} controls loop playsinline preload="metadata" aria-label=${title} ${place({ "--ratio": String(ratio(video)) })}
             @timeupdate=${(event: Event) => (this.time = (event.target as HTMLVideoElement).currentTime)}></video>
           ${shots.length > 1 || this.recipe?.scores ? this.timeLine(video, shots) : nothing}
           <figure class="sheet"><img src="/v1/videos/${video.id}/sheet" alt="Pictures of the video from beginning to end" /></figure>
@@ -107,7 +131,8 @@ export class GalleryView extends Part {
           <h1 tabindex="-1">${title}</h1>
           <p class="muted">${when(video.created_at)} · ${video.result ? bytes(video.result.bytes) : ""}</p>
           ${video.prompt ? html`<p class="words">${video.prompt}</p>` : nothing}
-          <p class="small muted">${shape(video)}</p>
+          <p class="small muted">${shape(video)} · seed ${video.request.fields.seed ?? 0}</p>
+          ${this.origin(video)}
           <div class="actions">
             <a class="button primary" href=${video.links.content!} download=${fileName(video)}>${icon("download")}Download the video</a>
             <button class="quiet" @click=${() => void this.again(video)}>${icon("again")}Again with these settings</button>
@@ -122,6 +147,13 @@ export class GalleryView extends Part {
           ${video.notes.length ? html`<ul class="notes small muted">${video.notes.map((note) => html`<li>${note}</li>`)}</ul>` : nothing}
         </div>
       </article>`;
+  }
+
+  private origin(video: Video): TemplateResult | typeof nothing {
+    const { redo } = video.request;
+    if (!redo) return nothing;
+    return html`<p class="small">${redo.shot} was drawn again.
+      ${jobs.find(redo.of) ? html`<button class="link" @click=${() => compare([redo.of, video.id])}>Compare with the video before</button>` : nothing}</p>`;
   }
 
   private timeLine(video: Video, shots: PlanShot[]): TemplateResult {
@@ -143,6 +175,7 @@ export class GalleryView extends Part {
             )}</div>`
           : nothing}
       </div>
+      ${weak.length ? html`<p class="small muted">The higher, the better a part follows the sound.</p>` : nothing}
       ${facts.length
         ? html`<dl class="facts scores">${facts.map((one) => html`<div><dt>${one.name}</dt><dd>${one.value}</dd><p class="small muted">${one.says}</p></div>`)}</dl>`
         : nothing}`;
@@ -191,6 +224,7 @@ export class GalleryView extends Part {
   }
 
   private async discard(video: Video): Promise<void> {
+    if (!(await askBefore(`Remove the video of “${jobs.title(video)}”?`, "The video and its clips are deleted. This cannot be undone.", "Remove"))) return;
     try {
       await jobs.remove(video.id);
       this.marked = this.marked.filter((id) => id !== video.id);
@@ -204,14 +238,14 @@ export class GalleryView extends Part {
   // takes
 
   private sideBySide(): TemplateResult {
-    const videos = this.marked.map((id) => jobs.find(id)).filter((one) => one !== undefined);
-    return html`<p><button class="plain back" @click=${() => (this.isComparing = false)}>${icon("back")}Gallery</button></p>
+    const videos = this.takes.map((id) => jobs.find(id)).filter((one) => one !== undefined).filter((one) => one.state === "succeeded");
+    return html`<p><a class="back" href="#gallery">${icon("back")}Gallery</a></p>
       <header class="row wrap"><h1 class="grow" tabindex="-1">Side by side</h1>
         <button class="primary" @click=${this.playAll}>${icon("play")}Play together</button></header>
       <div class="takes">${videos.map(
         (video) => html`<figure><video src=${video.links.content!} controls loop playsinline ?muted=${video !== videos[0]} preload="auto" aria-label=${jobs.title(video)}></video>
           <figcaption><p class="row"><strong class="ellipsis grow">${jobs.title(video)}</strong><a class="small" href="#gallery/${video.id}">Look closer</a></p>
-          <p class="muted small">${shape(video)}</p><p class="small muted">${video.prompt ?? ""}</p></figcaption></figure>`,
+          <p class="muted small">${shape(video)} · seed ${video.request.fields.seed ?? 0}</p><p class="small muted">${video.prompt ?? ""}</p></figcaption></figure>`,
       )}</div>`;
   }
 
@@ -221,4 +255,14 @@ export class GalleryView extends Part {
       void video.play();
     }
   }
+}
+
+/** Width to height. */
+function ratio(video: Video): number {
+  const [width = 1, height = 1] = video.size.split("x").map(Number);
+  return width / height;
+}
+
+function compare(ids: readonly string[]): void {
+  location.hash = `gallery/${COMPARE}${ids.join("+")}`;
 }

@@ -14,6 +14,10 @@ const PATHS = {
   picture: svg`<rect x="4" y="5" width="16" height="14" rx="2"/><path d="M4 16l4.5-4.5 4 4 2.5-2.5 5 5"/><circle cx="15.5" cy="9.5" r="1.2"/>`,
   compare: svg`<rect x="4" y="5" width="7" height="14" rx="1.5"/><rect x="13" y="5" width="7" height="14" rx="1.5"/>`,
   warn: svg`<path d="M12 4l9 16H3zM12 10v4.5M12 17.2v.1"/>`,
+  undo: svg`<path d="M9 7L4 12l5 5M4 12h10a6 6 0 0 1 6 6v1"/>`,
+  redo: svg`<path d="M15 7l5 5-5 5M20 12H10a6 6 0 0 0-6 6v1"/>`,
+  cut: svg`<circle cx="6" cy="7" r="2.5"/><circle cx="6" cy="17" r="2.5"/><path d="M8 8.5l12 8M8 15.5l12-8"/>`,
+  open: svg`<path d="M4 19V6h6l2 2.5h8V19z"/>`,
   back: svg`<path d="M15 5l-7 7 7 7"/>`,
 };
 

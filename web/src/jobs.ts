@@ -5,12 +5,18 @@ import { ask, fileInfo, type Video } from "./api";
 const AGAIN_MS = 1500;
 const MOST = 100;
 
+interface Page {
+  data: Video[];
+  has_more: boolean;
+}
+
 class Jobs extends EventTarget {
   private videos = new Map<string, Video>();
   private stream: EventSource | null = null;
   private timer = 0;
   isOnline = true;
   isLoaded = false;
+  hasOlder = false;
   names = new Map<string, string>();
 
   constructor() {
@@ -71,11 +77,25 @@ class Jobs extends EventTarget {
   }
 
   private async load(): Promise<void> {
-    const page = await ask<{ data: Video[] }>("GET", `/v1/videos?limit=${MOST}`).catch(() => null);
+    const page = await ask<Page>("GET", `/v1/videos?limit=${MOST}`).catch(() => null);
     if (!page) return;
-    this.videos = new Map(page.data.map((video) => [video.id, video]));
-    page.data.forEach((video) => this.name(video));
+    this.videos.clear();
     this.isLoaded = true;
+    this.add(page);
+  }
+
+  /** Those before the oldest one that is known. */
+  async loadOlder(): Promise<void> {
+    const oldest = this.all.at(-1);
+    if (oldest) this.add(await ask<Page>("GET", `/v1/videos?limit=${MOST}&after=${oldest.id}`));
+  }
+
+  private add(page: Page): void {
+    for (const video of page.data) {
+      this.videos.set(video.id, video);
+      this.name(video);
+    }
+    this.hasOlder = page.has_more;
     this.changed();
   }
 

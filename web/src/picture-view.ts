@@ -2,9 +2,10 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import { ApiError, upload, type FileInfo } from "./api";
-import { Part, place } from "./base";
+import { upload, type FileInfo } from "./api";
+import { errorLine, Part, place } from "./base";
 import { icon } from "./icons";
+import { inWordsOfThePage } from "./words";
 
 @customElement("picture-view")
 export class PictureView extends Part {
@@ -12,8 +13,9 @@ export class PictureView extends Part {
   @property({ type: Number }) declare ratio: number; // of the video, width to height
   @property() declare name: string;
   @property() declare hint: string;
+  @property() declare error: string; // what the server says
   @state() declare private share: number | null;
-  @state() declare private error: string;
+  @state() declare private own: string;
   @state() declare private isOver: boolean;
 
   constructor() {
@@ -23,7 +25,7 @@ export class PictureView extends Part {
     this.name = "picture";
     this.hint = "";
     this.share = null;
-    this.error = "";
+    this.error = this.own = "";
     this.isOver = false;
   }
 
@@ -50,7 +52,7 @@ export class PictureView extends Part {
         ? html`<p class="row small"><span class="muted grow ellipsis">${this.picture.filename}</span>
             <button class="quiet small" @click=${() => this.emit("picture", null)}>Remove</button></p>`
         : nothing}
-      <p class="error" id="${this.name}-error" role="alert">${this.error}</p>
+      ${errorLine(this.name, this.own || this.error)}
     `;
   }
 
@@ -68,14 +70,14 @@ export class PictureView extends Part {
 
   private async send(file: File | undefined): Promise<void> {
     if (!file) return;
-    this.error = "";
+    this.own = "";
     this.share = 0;
     try {
       const info = await upload(file, (share) => (this.share = share));
       if (info.kind === "picture") this.emit("picture", info);
-      else this.error = `${info.filename} is a ${info.kind}: expected a picture, as png, jpeg or webp.`;
+      else this.own = `${info.filename} is a ${info.kind}: expected a picture, as png, jpeg or webp.`;
     } catch (error) {
-      this.error = error instanceof ApiError ? error.message : String(error);
+      this.own = inWordsOfThePage((error as Error).message);
     } finally {
       this.share = null;
     }

@@ -32,19 +32,37 @@ export const SHAPES: readonly Shape[] = [
 
 const MULTIPLE = 16;
 
-/** Width and height of a shape at a quality, multiples of 16. */
-export function sizeOf(shape: Shape, quality: Quality): { width: number; height: number } {
-  const round = (side: number) => Math.max(MULTIPLE, Math.round(side / MULTIPLE) * MULTIPLE);
-  return { width: round(Math.sqrt(quality.area * shape.ratio)), height: round(Math.sqrt(quality.area / shape.ratio)) };
+export interface Size {
+  width: number;
+  height: number;
+  steps: number;
+  inferFrames: number;
 }
 
-/** The quality and shape that come nearest to a size and a number of steps. */
-export function nearest(width: number, height: number, steps: number): { shape: Shape; quality: number } {
+export function qualityOf(number: number): Quality {
+  return QUALITIES[number] ?? QUALITIES[2]!;
+}
+
+/** The size, in multiples of 16, and the steps of a shape at a quality. */
+export function sizeOf(shape: string, quality: number): Size {
+  const { area, steps, inferFrames } = qualityOf(quality);
+  const { ratio } = SHAPES.find((one) => one.id === shape) ?? SHAPES[0]!;
+  const round = (side: number) => Math.max(MULTIPLE, Math.round(side / MULTIPLE) * MULTIPLE);
+  return { width: round(Math.sqrt(area * ratio)), height: round(Math.sqrt(area / ratio)), steps, inferFrames };
+}
+
+/** The shape and the quality that come nearest to a size; `size` where they are not the same. */
+export function nearest(size: Size): { shape: string; quality: number; size: Size | null } {
   const far = (a: number, b: number) => Math.abs(Math.log(a / b));
-  const shape = SHAPES.reduce((best, one) => (far(one.ratio, width / height) < far(best.ratio, width / height) ? one : best));
-  const cost = (one: Quality) => far(one.area, width * height) + far(one.steps, steps);
-  const best = QUALITIES.reduce((found, one) => (cost(one) < cost(found) ? one : found));
-  return { shape, quality: QUALITIES.indexOf(best) };
+  const shape = closest(SHAPES, (one) => far(one.ratio, size.width / size.height)).id;
+  const found = closest(QUALITIES, (one) => far(one.area, size.width * size.height) + far(one.steps, size.steps));
+  const quality = QUALITIES.indexOf(found);
+  const isSame = JSON.stringify(sizeOf(shape, quality)) === JSON.stringify(size);
+  return { shape, quality, size: isSame ? null : size };
+}
+
+function closest<T>(choices: readonly T[], distance: (one: T) => number): T {
+  return choices.reduce((best, one) => (distance(one) < distance(best) ? one : best));
 }
 
 export const LOOKS: readonly { name: string; prompt: string }[] = [

@@ -5,10 +5,11 @@ import { customElement, state } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import type { Video } from "./api";
 import { announce, Part, place as css } from "./base";
+import { askBefore } from "./dialogs";
 import { draft } from "./draft";
 import { icon } from "./icons";
 import { jobs } from "./jobs";
-import { duration, many } from "./words";
+import { duration, inWordsOfThePage, many } from "./words";
 
 const STAGES: Record<string, string> = {
   load: "Preparing",
@@ -98,7 +99,7 @@ export class QueueView extends Part {
         ${words(video)}
         ${isCancelled
           ? html`<p class="muted">Cancelled. What was rendered is kept until you remove it.</p>`
-          : html`<p class="error">${icon("warn")}<span>${video.error?.message ?? "It failed."}</span></p>`}
+          : html`<p class="error">${icon("warn")}<span>${inWordsOfThePage(video.error?.message ?? "it failed")}</span></p>`}
         ${this.error(video.id)}
       </div>
     </article>`;
@@ -123,6 +124,7 @@ export class QueueView extends Part {
   }
 
   private async discard(video: Video): Promise<void> {
+    if (!(await askBefore(`Remove the video of “${jobs.title(video)}”?`, "The clips that were rendered are deleted. This cannot be undone.", "Remove"))) return;
     await this.try(video, () => jobs.remove(video.id));
   }
 

@@ -52,7 +52,7 @@ export function scoreFacts({ scores }: Recipe): ScoreFact[] {
   return [
     ...fact("On the beat", beat?.beats ?? beat?.onsets),
     ...fact("Lips", scores.lips?.correlation),
-    ...(offset === null ? [] : [{ name: "Sound", value: `${Math.round(offset)} ms`, says: offset > 0 ? "after the picture" : "beside the picture" }]),
+    ...(offset === null ? [] : [{ name: "Sound", value: `${Math.round(offset)} ms`, says: Math.round(offset) === 0 ? "with the picture" : offset > 0 ? "after the picture" : "before the picture" }]),
   ];
 }
 

@@ -2,22 +2,31 @@
 
 import type { FileInfo, Song } from "./api";
 
-export interface Shot {
-  start: number;
-  name: string;
-  prompt: string;
+/** What a video or a shot of it is to be like. null: not said; a shot is then as the whole video. */
+export interface Look {
+  prompt: string | null;
+  negative: string | null;
   picture: FileInfo | null;
   seed: number | null;
+  drive: string | FileInfo | null; // one of `DRIVES`, or a sound
+  pose: FileInfo | null;
+}
+
+export interface Shot extends Look {
+  start: number;
+  name: string;
+  section: string;
   cut: "hard" | "continue";
 }
 
+export const NO_LOOK: Look = { prompt: null, negative: null, picture: null, seed: null, drive: null, pose: null };
 export const SHORTEST = 0.5;
 const USUAL = 6; // of a shot in a song; in a short sound they are shorter
 const LEAST_USUAL = 1.8;
 const SHOTS_OF_A_SHORT_SOUND = 5;
 
 export function fromStarts(starts: readonly number[]): Shot[] {
-  return starts.map((start) => ({ start, name: "", prompt: "", picture: null, seed: null, cut: "hard" }));
+  return starts.map((start) => ({ ...NO_LOOK, start, name: "", section: "", cut: "hard" }));
 }
 
 export function stopOf(shots: readonly Shot[], index: number, end: number): number {
@@ -74,7 +83,7 @@ export function split(shots: readonly Shot[], time: number, end: number): Shot[]
   const index = shots.findLastIndex((shot) => shot.start <= time);
   const shot = shots[index];
   if (!shot || time - shot.start < SHORTEST || stopOf(shots, index, end) - time < SHORTEST) return [...shots];
-  return [...shots.slice(0, index + 1), { ...shot, start: time, name: "", cut: "hard" }, ...shots.slice(index + 1)];
+  return [...shots.slice(0, index + 1), { ...shot, start: time, name: "", section: "", cut: "hard" }, ...shots.slice(index + 1)];
 }
 
 /** The shots without the cut before one: the shot before it goes on. */

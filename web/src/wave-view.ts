@@ -18,18 +18,23 @@ const HEIGHT = 112;
 const MOST_ZOOM = 400; // pixels a second
 const LETTERS = "ABCDEFGH";
 const NUDGE_SECONDS = 0.1;
+const POINTS_A_SECOND = 20;
 const LEAST_POINTS = 1500;
+const MOST_POINTS = 12_000;
+const LONG_SECONDS = 90;
+const FLAT = 0.008; // of the height, where nothing is heard or known
 
 @customElement("wave-view")
 export class WaveView extends Part {
   @property({ attribute: false }) declare sound: FileInfo;
-  @property({ attribute: false }) declare outline: Peaks;
+  @property({ attribute: false }) declare outline: Peaks | null; // what there is of it
   @property({ attribute: false }) declare song: Song | null;
   @property({ type: Number }) declare start: number;
   @property({ type: Number }) declare stop: number;
   @property({ attribute: false }) declare shots: Shot[];
   @property({ type: Number }) declare selected: number;
   @property({ type: Boolean }) declare hasShots: boolean;
+  @property({ type: Number }) declare sent: number; // share of the sound that is on the server
 
   @state() declare private from: number;
   @state() declare private to: number;
@@ -41,14 +46,15 @@ export class WaveView extends Part {
 
   private surfer: WaveSurfer | null = null;
   private region: Region | null = null;
+  private minimap: { destroy(): void } | null = null;
   private shown = "";
   private sized = new ResizeObserver(() => this.range());
 
   constructor() {
     super();
-    this.song = null;
+    this.song = this.outline = null;
     this.start = this.from = this.time = 0;
-    this.stop = this.to = 1;
+    this.stop = this.to = this.sent = 1;
     this.shots = [];
     this.selected = 0;
     this.hasShots = this.isPlaying = false;
@@ -65,11 +71,12 @@ export class WaveView extends Part {
   }
 
   get seconds(): number {
-    return this.outline.seconds;
+    return this.sound.facts.sound?.seconds ?? 1;
   }
 
   override updated(changed: PropertyValues<this>): void {
-    if (this.sound && this.shown !== this.sound.id) this.create();
+    if (this.sound && this.shown !== key(this.sound)) this.create();
+    else if (changed.has("outline")) this.drawPeaks();
     if (changed.has("start") || changed.has("stop")) this.placeRegion();
     if (changed.has("hasShots")) this.paint();
     this.drawBeats();
@@ -77,19 +84,14 @@ export class WaveView extends Part {
 
   private create(): void {
     this.surfer?.destroy();
-    this.shown = this.sound.id;
-    const highs = smooth(this.outline.peaks.map(([, high]) => Math.max(0.004, high)));
-    const lows = smooth(this.outline.peaks.map(([low]) => Math.min(-0.004, low)));
+    this.shown = key(this.sound);
     const regions = RegionsPlugin.create();
-    const long = this.seconds > 90;
-    const common = { height: 26, barHeight: 1, waveColor: colour("wave-dim"), progressColor: colour("wave-dim") };
     this.surfer = WaveSurfer.create({
       container: this.host,
       height: HEIGHT,
-      url: `/v1/files/${this.sound.id}/content`,
-      peaks: [highs, lows],
+      url: this.sound.local ?? `/v1/files/${this.sound.id}/content`,
+      peaks: this.peaks(),
       duration: this.seconds,
-      normalize: true,
       barWidth: 2,
       barGap: 1.5,
       barRadius: 2,
@@ -102,13 +104,14 @@ export class WaveView extends Part {
         regions,
         TimelinePlugin.create({ height: 18, style: { fontSize: "11px" }, formatTimeCallback: (time) => clock(time, 0) }),
         ZoomPlugin.create({ exponentialZooming: true, maxZoom: MOST_ZOOM }),
-        ...(long ? [MinimapPlugin.create({ ...common, overlayColor: colour("minimap"), insertPosition: "beforebegin" })] : []),
       ],
     });
     const surfer = this.surfer;
     // a turning wheel scrolls the page; with Ctrl, or as a pinch, it zooms
     this.host.addEventListener("wheel", (event) => !event.ctrlKey && event.stopPropagation(), { capture: true });
     surfer.on("ready", () => {
+      this.placeMinimap();
+      this.drawPeaks();
       this.region = regions.addRegion({ start: this.start, end: this.stop, drag: true, resize: true, minLength: SHORTEST });
       this.paint();
       this.range();
@@ -123,6 +126,44 @@ export class WaveView extends Part {
     regions.on("region-updated", (region) => this.chooseRegion(region));
     this.sized.disconnect();
     this.sized.observe(this.host);
+  }
+
+  /** Highest and lowest samples from beginning to end, the loudest as 1; a flat line where they are not known yet. */
+  private peaks(): Float32Array[] {
+    const { peaks = [], per_second = 1 } = this.outline ?? {};
+    const most = peaks.reduce((found, [low, high]) => Math.max(found, -low, high), FLAT);
+    const count = Math.round(Math.min(MOST_POINTS, Math.max(LEAST_POINTS, this.seconds * POINTS_A_SECOND)));
+    const step = (this.seconds * per_second) / count;
+    const sample = (which: 0 | 1, index: number) => {
+      const at = Math.floor(index * step);
+      const here = peaks[at]?.[which] ?? 0;
+      return (here + ((peaks[at + 1]?.[which] ?? here) - here) * (index * step - at)) / most;
+    };
+    return [
+      Float32Array.from({ length: count }, (_, index) => Math.max(FLAT, sample(1, index))),
+      Float32Array.from({ length: count }, (_, index) => Math.min(-FLAT, sample(0, index))),
+    ];
+  }
+
+  /** In place: its media and its zoom stay as they are. */
+  private drawPeaks(): void {
+    const drawn = this.surfer?.getDecodedData();
+    if (!drawn) return;
+    this.peaks().forEach((values, channel) => drawn.getChannelData(channel).set(values));
+    this.surfer!.setOptions({});
+    if (this.outline?.is_whole) this.placeMinimap();
+  }
+
+  /** Of a long sound; it copies what is drawn, and is made anew when that is whole. */
+  private placeMinimap(): void {
+    if (this.seconds < LONG_SECONDS) return;
+    const dim = colour("wave-dim");
+    this.minimap?.destroy();
+    this.minimap = this.surfer!.registerPlugin(
+      MinimapPlugin.create({
+        height: 26, barHeight: 1, waveColor: dim, progressColor: dim, overlayColor: colour("minimap"), insertPosition: "beforebegin",
+      }),
+    );
   }
 
   private colours(): { waveColor: string; progressColor: string; cursorColor: string } {
@@ -222,7 +263,7 @@ export class WaveView extends Part {
                   </li>`,
                 )}
             </ol>`
-          : html`<p class="lane listening" role="status"><span class="spinner" aria-hidden="true"></span>Listening for beats and sections</p>`}
+          : html`<p class="lane listening" role="status"><span class="spinner" aria-hidden="true"></span>${this.doing()}</p>`}
         ${this.hasShots ? this.shotLane(shots) : nothing}
       </div>
       <div class="transport">
@@ -242,6 +283,12 @@ export class WaveView extends Part {
         </span>
       </div>
     `;
+  }
+
+  private doing(): string {
+    if (this.sent < 1) return `Sending, ${Math.floor(this.sent * 100)} %. You can go on meanwhile.`;
+    if (!this.outline?.is_whole) return "Drawing the waveform";
+    return "Listening for beats and sections";
   }
 
   private playPart(): void {
@@ -332,13 +379,6 @@ export class WaveView extends Part {
   }
 }
 
-/** At least `LEAST_POINTS`, those between drawn in: a short sound has fewer than there is room for. */
-function smooth(points: number[]): number[] {
-  const times = Math.ceil(LEAST_POINTS / points.length);
-  if (times < 2) return points;
-  return Array.from({ length: points.length * times }, (_, index) => {
-    const at = Math.floor(index / times);
-    const share = (index % times) / times;
-    return points[at]! * (1 - share) + (points[at + 1] ?? points[at]!) * share;
-  });
+function key(sound: FileInfo): string {
+  return sound.local ?? sound.id;
 }

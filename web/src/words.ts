@@ -40,3 +40,15 @@ export function when(unix: number): string {
   const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   return isToday ? time : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
 }
+
+/** Words of the command → those of the page. */
+const WORDS: Record<string, string> = { "--audio-start": "the start", "--duration": "the length", "--cut": "a cut", "--seed": "the seed" };
+
+/** What the server says, without what only its other clients know. */
+export function inWordsOfThePage(message: string): string {
+  const changed = message
+    .replace(/--[a-z-]+/g, (option) => WORDS[option] ?? option)
+    .replace(": retry tries again", ". Try again goes on where it stopped.")
+    .replace(/did not come with the storyboard: .*/, "is not here: drop it together with the storyboard");
+  return changed.charAt(0).toUpperCase() + changed.slice(1);
+}

@@ -15,8 +15,9 @@ from soundreel.server.answers import JSON, answer
 from soundreel.server.errors import PathHider, RefusedError, not_found
 from soundreel.server.events import stream_jobs
 from soundreel.server.forms import Form, check_room, read_form, read_json_body
+from soundreel.server.hearing import Hearing
 from soundreel.server.helper import PLAN_SECONDS, Helper
-from soundreel.server.jobs import Job, State, Upload
+from soundreel.server.jobs import Job, NewJob, State, Upload
 from soundreel.server.live import Hub
 from soundreel.server.names import UPLOADED, known_name, uploaded_field
 from soundreel.server.new_jobs import new_job
@@ -37,6 +38,9 @@ from soundreel.version import __version__
 
 DEFAULT_PAGE, MOST_PAGE = 20, 100
 
+MOST_FIRST: Final = 10**6
+"""More than there are pairs in an outline."""
+
 IDEMPOTENCY_LETTERS: Final = 255
 
 LENGTHS: Final = ("window.duration", "window.frames", "window.full")
@@ -56,12 +60,20 @@ class Api:
         self._settings, self._queue, self._uploads = settings, queue, uploads
         self._supervisor, self._hub, self._hide = supervisor, hub, hide
         self._planner = Helper(is_limited=False)
+        self._hearing = Hearing(uploads, hide)
         self._storyboards = StoryboardApi(settings, queue, uploads, hide, self._added)
         self._snapshots = Snapshots(queue, hub, settings.keep_seconds)
+
+    def get_ready(self) -> None:
+        """Somebody has opened the page: a file will come, then an outline and a plan are wanted."""
+        self._uploads.get_ready()
+        self._hearing.get_ready()
+        self._planner.get_ready()
 
     def close(self) -> None:
         """End the processes that belong to it."""
         self._planner.close()
+        self._hearing.close()
         self._storyboards.close()
 
     def routes(self) -> list[Route]:
@@ -172,14 +184,8 @@ class Api:
         kept: list[Upload] = []
         is_used = False
         try:
-            wanted, uploads = self._wanted(form, kept)
+            _, new = self._asked(form, kept, key)
             limits = self._settings.limits
-            new = new_job(wanted, self._settings.catalogue, uploads, key)
-            if new.seconds > limits.seconds:
-                raise RefusedError(
-                    400, "invalid_request", f"this video has {new.seconds:g} s: expected at most {limits.seconds:g}",
-                    field=next((name for name in LENGTHS if name in wanted.fields), LENGTHS[0]),
-                )  # fmt: skip
             check_room(self._uploads, limits)
             job, is_used = self._queue.add(new, limits)
         finally:
@@ -188,6 +194,16 @@ class Api:
                 for upload in kept:
                     self._uploads.remove(upload.id)
         return job, is_used
+
+    def _asked(self, form: Form, kept: list[Upload], key: str | None = None) -> tuple[Wanted, NewJob]:
+        """What a form asks for, as a job; `kept` gets the files that came with it."""
+        wanted, uploads = self._wanted(form, kept)
+        new, most = new_job(wanted, self._settings.catalogue, uploads, key), self._settings.limits.seconds
+        if new.seconds > most:
+            message = f"this video has {new.seconds:g} s: expected at most {most:g}"
+            field = next((name for name in LENGTHS if name in wanted.fields), LENGTHS[0])
+            raise RefusedError(400, "invalid_request", message, field=field)
+        return wanted, new
 
     def _wanted(self, form: Form, kept: list[Upload]) -> tuple[Wanted, Mapping[str, Upload]]:
         """What a form asks for; its files are kept, and added to `kept`."""
@@ -308,8 +324,7 @@ class Api:
     def _plan(self, form: Form) -> Any:
         kept: list[Upload] = []
         try:
-            wanted, uploads = self._wanted(form, kept)
-            new = new_job(wanted, self._settings.catalogue, uploads)
+            wanted, new = self._asked(form, kept)
             request = plan_request(new, self._uploads.paths(wanted.files), self._settings)
             found = self._planner.ask("plan", request, seconds=PLAN_SECONDS)
             found["notes"] = [self._hide(note) for note in found["notes"]]
@@ -360,21 +375,21 @@ class Api:
         return await send_file(request, await run_in_threadpool(self._uploads.picture, upload), "image/jpeg")
 
     async def peaks(self, request: Request) -> Response:
-        """The outline of an uploaded sound."""
-        return await self._heard(request, "peaks")
+        """The outline of an uploaded sound; with `first` what there is of it from there on, maybe not all."""
+        upload = self._uploads.find(request.path_params["id"])
+        is_whole = "first" not in request.query_params
+        first = _number(request, "first", 0, 0, MOST_FIRST)
+        found = await run_in_threadpool(self._hearing.outline, upload, first, is_whole=is_whole)
+        return answer({"file": upload.id, **found})
 
     async def analysis(self, request: Request) -> Response:
         """All that is heard in an uploaded song, with its outline."""
         upload = self._uploads.find(request.path_params["id"])
-        peaks, song = await asyncio.gather(
-            run_in_threadpool(self._uploads.heard, upload, "peaks"),
-            run_in_threadpool(self._uploads.heard, upload, "analyse"),
+        outline, song = await asyncio.gather(
+            run_in_threadpool(self._hearing.outline, upload, is_whole=True),
+            run_in_threadpool(self._hearing.analysis, upload),
         )
-        return answer({"object": "analysis", "file": upload.id, **song, "outline": peaks})
-
-    async def _heard(self, request: Request, what: str) -> Response:
-        upload = self._uploads.find(request.path_params["id"])
-        return answer({"file": upload.id, **await run_in_threadpool(self._uploads.heard, upload, what)})
+        return answer({"object": "analysis", "file": upload.id, **song, "outline": outline})
 
 
 def _by_method(doors: Mapping[str, Door]) -> Door:

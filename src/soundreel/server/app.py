@@ -73,7 +73,9 @@ def opened(settings: Settings) -> Iterator[Server]:
         api = Api(settings, queue, uploads, supervisor, hub, hide)
         studio = Studio(settings, queue, uploads, hide)
         try:
-            app = _app(settings, [*api.routes(), *studio.routes()], supervisor, hub, Errors(hide))
+            app = _app(
+                settings, [*api.routes(), *studio.routes(), *page_routes(api.get_ready)], supervisor, hub, Errors(hide)
+            )
             yield Server(settings=settings, queue=queue, hub=hub, supervisor=supervisor, app=app)
         finally:
             supervisor.stop()
@@ -111,7 +113,7 @@ def _app(settings: Settings, doors: list[Route], supervisor: Supervisor, hub: Hu
             hub.close()
 
     return Starlette(
-        routes=[*doors, *page_routes()],
+        routes=doors,
         middleware=[Middleware(Guard, token=settings.token, hosts=(settings.host, *settings.allowed_hosts))],
         exception_handlers={
             SoundreelError: errors.refused,

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -35,6 +35,13 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Of an answer that comes in parts."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
 class Answer:
     """What it has returned, or raised."""
 
@@ -54,8 +61,15 @@ class Helper:
         self._process: ChildProcess | None = None
         self._lock = threading.Lock()
 
-    def ask(self, name: str, *arguments: Any, seconds: float, module: str = INSPECTION) -> Any:
-        """What a function of a module returns.
+    def ask(
+        self,
+        name: str,
+        *arguments: Any,
+        seconds: float,
+        module: str = INSPECTION,
+        on_part: Callable[[Any], None] = lambda _: None,
+    ) -> Any:
+        """What a function of a module returns; `on_part` gets what a generator yields, as soon as it is there.
 
         Raises:
             SoundreelError: what it raises; `MediaError` where it takes too much memory or time.
@@ -67,7 +81,8 @@ class Helper:
             timer.start()
             try:
                 process.say(Question(module, name, arguments, self._is_limited))
-                answer = process.hear()
+                while isinstance(answer := process.hear(), Part):
+                    on_part(answer.value)
             except EOFError:
                 self._process = None
                 is_late = not timer.is_alive()
@@ -80,6 +95,12 @@ class Helper:
         if answer.error is not None:
             raise answer.error
         return answer.value
+
+    def get_ready(self) -> None:
+        """Start the process and import what it needs, if there is none yet: the first question waits for less."""
+        if self._process is None:
+            with suppress(SoundreelError):
+                self.ask("ready", seconds=CHECK_SECONDS)
 
     def _started(self) -> ChildProcess:
         if self._process is None or self._process.code is not None:
@@ -107,7 +128,7 @@ def _serve(pipe: Pipe) -> NoReturn:
         question = questions.get()
         if question.is_limited:
             _limit_memory()
-        pipe.say(_answer(getattr(import_module(question.module), question.name), question.arguments))
+        pipe.say(_answer(getattr(import_module(question.module), question.name), question.arguments, pipe))
 
 
 def _listen(pipe: Pipe, questions: SimpleQueue[Question]) -> None:
@@ -117,9 +138,14 @@ def _listen(pipe: Pipe, questions: SimpleQueue[Question]) -> None:
     end_soon()
 
 
-def _answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], pipe: Pipe) -> Answer:
     try:
-        return Answer(value=function(*arguments))
+        value = function(*arguments)
+        if not isinstance(value, Generator):
+            return Answer(value=value)
+        for part in value:
+            pipe.say(Part(part))
+        return Answer()
     except SoundreelError as error:
         return Answer(error=error)
     except MemoryError:

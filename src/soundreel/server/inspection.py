@@ -1,6 +1,8 @@
 """What a helper process does: checks uploads, listens to songs, plans renders. Plain data in and out."""
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +32,9 @@ PEAKS_RATE: Final = 20
 
 MOST_PEAKS: Final = 12_000
 
+PEAKS_OF_A_PART: Final = 240
+"""Of an hour, what is decoded in a tenth of a second or two."""
+
 EXCERPT_SECONDS: Final = (5, 10, 20)
 
 THUMBNAIL_PIXELS: Final = 512
@@ -37,6 +42,10 @@ THUMBNAIL_PIXELS: Final = 512
 
 SHEET_PICTURES, SHEET_HEIGHT, SHEET_GAP = 8, 160, 2
 """Of a contact sheet; pixels."""
+
+
+def ready() -> None:
+    """Nothing: who asks for it has the modules imported."""
 
 
 def check_upload(path: str) -> dict[str, Any]:
@@ -95,19 +104,18 @@ def _sound(path: str) -> dict[str, Any]:
 # what is heard
 
 
-def peaks(path: str) -> dict[str, Any]:
-    """The outline of a sound: pairs of lowest and highest sample, -1 to 1, `per_second` of them."""
-    seconds = probe_sound(path).seconds
-    rate = min(float(PEAKS_RATE), MOST_PEAKS / seconds)
-    lowest: list[float] = []
-    highest: list[float] = []
-    for block in stream_sound(path, mono=True, sample_rate=8000, block_seconds=20 / rate):
-        samples = block[:, 0]
-        edges = np.arange(0, len(samples), 8000 / rate).astype(int)
-        lowest += np.minimum.reduceat(samples, edges).tolist()
-        highest += np.maximum.reduceat(samples, edges).tolist()
-    pairs = [[round(max(-1.0, low), 3), round(min(1.0, high), 3)] for low, high in zip(lowest, highest, strict=True)]
-    return {"seconds": round(seconds, 3), "per_second": rate, "peaks": pairs}
+def peaks(path: str, seconds: float, sample_rate: int) -> Iterator[dict[str, Any]]:
+    """The outline of a sound of which length and rate are known, in parts; the first one has none of it: `peaks` are
+    pairs of lowest and highest sample, -1 to 1, `per_second` of them.
+    """
+    size = math.ceil(sample_rate / min(float(PEAKS_RATE), MOST_PEAKS / seconds))  # samples
+    facts = {"seconds": round(seconds, 3), "per_second": sample_rate / size}
+    yield {**facts, "peaks": []}
+    for block in stream_sound(path, mono=True, block_seconds=PEAKS_OF_A_PART * size / sample_rate):
+        samples = block[:, 0].clip(-1, 1)
+        edges = np.arange(0, len(samples), size)
+        pairs = np.stack([np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)], axis=1)
+        yield {**facts, "peaks": np.round(pairs.astype(float), 3).tolist()}
 
 
 def analyse(path: str) -> dict[str, Any]:

@@ -86,6 +86,8 @@ def answer_schemas() -> Schema:
                 "file": TEXT,
                 "seconds": NUMBER,
                 "per_second": NUMBER,
+                "first": COUNT | {"description": "The number of the first pair."},
+                "is_whole": TRUTH | {"description": "Whether these are the last ones."},
                 "peaks": several(several(NUMBER)) | {"description": "Lowest and highest sample, -1 to 1."},
             }
         ),
@@ -154,7 +156,7 @@ def answer_schemas() -> Schema:
                 ),
             }
         ),
-        "Demo": record({"audio": ref("File"), "ref_image": ref("File")}),
+        "Demo": record({"audio": ref("File"), "ref_image": ref("File"), "storyboard": TEXT}),
         "Recipe": {"type": "object", "description": "As it is in the video."},
         "Health": record({"status": TEXT, "version": TEXT}),
         "Login": record({"status": TEXT}),

@@ -19,6 +19,12 @@ from soundreel.server.schemas import Schema
 VIDEO: Final = in_path("id", "Of a video.")
 FILE: Final = in_path("id", "Of a file.")
 LIMIT: Final = in_query("limit", "So many at most.", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20})
+FIRST: Final = in_query(
+    "first",
+    "From this pair on, as soon as there is one: `is_whole` tells whether these are all. Without it the answer comes "
+    "when all are there.",
+    {"type": "integer", "minimum": 0, "maximum": 1_000_000},
+)
 NUMBER: Final = in_query("number", "Not read: a new one makes caches ask anew.", {"type": "integer"})
 
 JOB: Final = good("The job as it is now.", "Video")
@@ -231,7 +237,15 @@ def _of_files() -> Schema:
         },
         "/v1/files/{id}/peaks": {
             "parameters": [FILE],
-            "get": door("files", "The outline of a sound.", good("It.", "Peaks"), "400", "404", "422"),
+            "get": door(
+                "files",
+                "The outline of a sound.",
+                good("It, or what there is of it.", "Peaks"),
+                "400",
+                "404",
+                "422",
+                parameters=[FIRST],
+            ),
         },
         "/v1/files/{id}/analysis": {
             "parameters": [FILE],

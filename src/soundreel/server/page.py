@@ -1,5 +1,7 @@
 """The page: files of a bundle that is built from `web/`, and is not always there."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -39,15 +41,16 @@ def has_page() -> bool:
     return (STATIC / "index.html").is_file()
 
 
-def page_routes() -> list[Route]:
-    """The page at `/`, and its files beside it."""
-    return [Route("/", _index, methods=["GET"]), Route("/{path:path}", _file, methods=["GET"])]
+def page_routes(on_open: Callable[[], None]) -> list[Route]:
+    """The page at `/`, and its files beside it; `on_open` is called in a thread of its own when somebody opens it."""
 
+    async def index(request: Request) -> Response:
+        if not has_page():
+            return Response(NO_PAGE, media_type="text/html")
+        threading.Thread(target=on_open, daemon=True).start()
+        return await send_file(request, STATIC / "index.html", TYPES[".html"], is_final=False)
 
-async def _index(request: Request) -> Response:
-    if not has_page():
-        return Response(NO_PAGE, media_type="text/html")
-    return await send_file(request, STATIC / "index.html", TYPES[".html"], is_final=False)
+    return [Route("/", index, methods=["GET"]), Route("/{path:path}", _file, methods=["GET"])]
 
 
 async def _file(request: Request) -> Response:

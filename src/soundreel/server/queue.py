@@ -240,7 +240,8 @@ class Queue:
                 state, failure = State.CANCELLED, CANCELLED
             elif is_crash and crashes >= most_crashes:
                 state = State.FAILED
-                failure = Failure(code="worker_crashed", message=f"{why}, {crashes} times: retry tries again")
+                often = f", {crashes} times" if crashes > 1 else ""
+                failure = Failure(code="worker_crashed", message=f"{why}{often}: retry tries again")
             else:
                 state, failure = State.QUEUED, None
             db.execute(

@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,13 +158,14 @@ def _link(source: str, target: str) -> str:
     return target
 
 
-def _different_names(uploads: Any) -> dict[str, str]:
-    """Names of uploads by their ids: each as it was called, two of one name apart."""
+def _different_names(uploads: Iterable[Upload]) -> dict[str, str]:
+    """Names of uploads by their ids: each as it was called, two files of one name apart."""
     names: dict[str, str] = {}
+    taken: dict[str, str] = {}  # digests by names
     for upload in uploads:
-        assert isinstance(upload, Upload)
-        others = {name for identifier, name in names.items() if identifier != upload.id}
-        names[upload.id] = upload.name if upload.name not in others else f"{upload.id[-6:]}_{upload.name}"
+        digest = upload.facts["sha256"]
+        is_free = taken.setdefault(upload.name, digest) == digest
+        names[upload.id] = upload.name if is_free else f"{upload.id[-6:]}_{upload.name}"
     return names
 
 

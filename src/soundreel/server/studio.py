@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from soundreel.disk.digests import file_digest
-from soundreel.disk.example_files import PICTURE, SONG, example_folder
+from soundreel.disk.example_files import PICTURE, SONG, STORYBOARD, example_folder
 from soundreel.engines.base import why_not_native
 from soundreel.request import EngineName
 from soundreel.request import Request as RenderRequest
@@ -80,7 +80,7 @@ class Studio:
         return self._hide(why) if why else f"start the server with --engine {engine}, too"
 
     async def demo(self, request: Request) -> Response:
-        """The example song and its picture, as uploads; the same ones as long as they are there."""
+        """The example song and its picture, as uploads, the same ones as long as they are there; and its storyboard."""
         del request
         return answer(await run_in_threadpool(self._demo))
 
@@ -88,7 +88,8 @@ class Studio:
         check_room(self._uploads, self._settings.limits)
         folder = example_folder()
         kept = {field: self._kept(folder / name) for field, name in {"audio": SONG, "ref_image": PICTURE}.items()}
-        return {field: views.file(upload) for field, upload in kept.items()}
+        storyboard = (folder / STORYBOARD).read_text(encoding="utf-8")
+        return {**{field: views.file(upload) for field, upload in kept.items()}, "storyboard": storyboard}
 
     def _kept(self, source: Path) -> Upload:
         known = self._examples.get(source.name)

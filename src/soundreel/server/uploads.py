@@ -5,7 +5,6 @@ uploads/file_1f2e…/peaks.json     what was found in it later, where somebody h
 uploads/arriving_…                on its way in, or left by a server that was killed
 """
 
-import json
 import re
 import secrets
 import shutil
@@ -13,13 +12,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from soundreel.disk.durable import sync, write_whole
-from soundreel.disk.plain_json import read_json
-from soundreel.errors import MediaError, SoundreelError
+from soundreel.disk.durable import sync
+from soundreel.errors import SoundreelError
 from soundreel.server.errors import PathHider, RefusedError, failure_of, not_found
-from soundreel.server.helper import CHECK_SECONDS, LISTEN_SECONDS, Helper
+from soundreel.server.helper import CHECK_SECONDS, Helper
 from soundreel.server.jobs import Upload
 from soundreel.server.settings import Settings
 from soundreel.server.upload_table import UploadTable
@@ -47,12 +45,15 @@ class Uploads:
         self._settings, self._table, self._hide = settings, table, hide
         self.folder = self._folder = settings.uploads
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._checker, self._listener = Helper(), Helper()
+        self._checker = Helper()
+
+    def get_ready(self) -> None:
+        """Files will come soon."""
+        self._checker.get_ready()
 
     def close(self) -> None:
-        """End the processes that look into files."""
+        """End the process that looks into files."""
         self._checker.close()
-        self._listener.close()
 
     def new_place(self) -> Path:
         """Where a file goes while it arrives."""
@@ -125,27 +126,6 @@ class Uploads:
                 raise RefusedError(
                     400, "invalid_request", f"{upload.name!r} is a {upload.kind}: expected a {wanted[0]}", field=field
                 )
-        return found
-
-    def heard(self, upload: Upload, what: str) -> dict[str, Any]:
-        """`peaks`, or `analyse`: what is heard in a sound; kept beside it. The first time takes up to minutes.
-
-        Raises:
-            RefusedError: there is no sound in it, or it cannot be read.
-        """
-        kept = self._folder / upload.id / f"{what}.json"
-        with suppress(OSError, ValueError):
-            found: dict[str, Any] = read_json(kept)
-            return found
-        if "sound" not in upload.facts:
-            raise RefusedError(400, "invalid_request", f"{upload.name!r} is a {upload.kind}: there is nothing to hear")
-        helper = self._checker if what == "peaks" else self._listener
-        try:
-            found = helper.ask(what, str(self.path(upload)), seconds=LISTEN_SECONDS)
-        except SoundreelError as error:
-            raise RefusedError(422, "unreadable_file", self._hide(str(error))) from error
-        with suppress(MediaError):  # no room: it is found again
-            write_whole(kept, lambda new: new.write_text(json.dumps(found)))
         return found
 
     def picture(self, upload: Upload) -> Path:
