@@ -4,20 +4,22 @@ Messages are JSON `{"type", "data"}`, or binary: a big-endian uint32 event, 1 = 
 4 = uint32 length + JSON metadata + image.
 """
 
+import asyncio
 import json
 import ssl
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
 
 from soundreel.disk.durable import uninterrupted
+from soundreel.engines.comfyui.loop_thread import LoopThread
 
 RECONNECT_SECONDS: Final = 2.0
 """Shortest time between two attempts to connect."""
@@ -25,12 +27,15 @@ RECONNECT_SECONDS: Final = 2.0
 OPEN_SECONDS: Final = 5.0
 """Timeout of an attempt to connect."""
 
+CLOSE_SECONDS: Final = 1.0
+"""Longest time for which the server's goodbye is awaited."""
+
 MAX_MESSAGE_BYTES: Final = 64 * 2**20
 """Error messages may include whole inputs, previews a picture."""
 
 _IMAGE, _IMAGE_WITH_METADATA = 1, 4
 _UINT32_BYTES: Final = 4
-_CONNECTION_ERRORS: Final = (OSError, WebSocketException, InvalidHandshake, InvalidURI, TimeoutError)
+_CONNECTION_ERRORS: Final = (OSError, WebSocketException)
 _WANT_METADATA: Final = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 
 
@@ -44,15 +49,12 @@ class Event:
     picture: bytes = b""  # JPEG or PNG of a preview
 
 
-class _SteadyConnection(ClientConnection):
+class _ConnectThere(connect):
     """Follows no redirect: headers go to the server that the user named, and to no other."""
 
-    def handshake(self, *settings: Any, **named: Any) -> None:
-        """As in the base class, whose `InvalidStatus` lets `connect` look elsewhere."""
-        try:
-            super().handshake(*settings, **named)
-        except InvalidStatus as answer:
-            raise InvalidHandshake(str(answer)) from answer
+    def process_redirect(self, exc: Exception) -> Exception:
+        """Why there is no connection; the base class may return another address instead."""
+        return exc
 
 
 class EventSocket:
@@ -67,18 +69,22 @@ class EventSocket:
     ) -> None:
         self._url = _socket_url(url, client_id)
         self._headers, self._trust = dict(headers), trust
-        self._connection: ClientConnection | None = None
+        self._loop = LoopThread()
+        self._connection: ClientConnection | None = None  # set in the loop's thread only
         self.was_lost = False  # at any time so far
-        self._stack = ExitStack()
         self._tried_at = float("-inf")
 
     def __enter__(self) -> Self:
+        self._loop.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            self._loop.stop()
 
     @property
     def is_open(self) -> bool:
@@ -87,9 +93,8 @@ class EventSocket:
 
     def close(self) -> None:
         """Close the connection; the next `receive` opens another."""
-        self._connection = None
-        with suppress(*_CONNECTION_ERRORS):
-            self._stack.close()
+        with uninterrupted(), suppress(*_CONNECTION_ERRORS):
+            self._loop.run(self._disconnect())
 
     def open(self) -> None:
         """Connect, unless connected already or tried less than `RECONNECT_SECONDS` ago."""
@@ -97,20 +102,7 @@ class EventSocket:
             return
         self._tried_at = time.monotonic()
         try:
-            # no keepalive pings: a busy server may answer them minutes late
-            self._connection = self._stack.enter_context(
-                connect(
-                    self._url,
-                    additional_headers=self._headers,
-                    open_timeout=OPEN_SECONDS,
-                    close_timeout=1.0,
-                    ping_interval=None,
-                    max_size=MAX_MESSAGE_BYTES,
-                    create_connection=_SteadyConnection,
-                    ssl=self._trust,
-                )
-            )
-            self._connection.send(_WANT_METADATA)
+            self._loop.run(self._connect())
         except _CONNECTION_ERRORS:
             self.close()
 
@@ -121,15 +113,35 @@ class EventSocket:
             time.sleep(seconds)
             return None
         try:
-            with uninterrupted():  # the connection has a thread of its own
-                message = self._connection.recv(timeout=seconds)
-            return _parse(message)
+            return _parse(self._loop.run(_next_message(self._connection, seconds)))
         except TimeoutError:
             return None
         except _CONNECTION_ERRORS:
             self.close()
             self.was_lost = True
             return None
+
+    async def _connect(self) -> None:
+        self._connection = await _ConnectThere(
+            self._url,
+            additional_headers=self._headers,
+            open_timeout=OPEN_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            ping_interval=None,  # a busy server may answer pings minutes late
+            max_size=MAX_MESSAGE_BYTES,
+            ssl=self._trust,
+        )
+        await self._connection.send(_WANT_METADATA)
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+async def _next_message(connection: ClientConnection, seconds: float) -> str | bytes:
+    async with asyncio.timeout(seconds):
+        return await connection.recv()
 
 
 def _socket_url(url: str, client_id: str) -> str:
