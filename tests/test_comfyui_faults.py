@@ -11,7 +11,7 @@ import pytest
 from comfyui_renders import CAPTURES, NEVER, VERSIONS, CrashError, Serve, crash_at, labels, nodes, plan
 from comfyui_server import ContractServer, Odd, read_label
 from command import REPO, SMALL, finish, run_here, start
-from soundreel.engines.comfyui import ComfyUIEngine, downloads, events, patience, watch
+from soundreel.engines.comfyui import ComfyUIEngine, client, downloads, events, patience, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.pictures import output_files
 from soundreel.engines.comfyui.record import PromptRecord
@@ -167,6 +167,29 @@ class TestTransient:
             labels(ask(steps=4), scratch, report)
         assert labels(ask(steps=4), scratch, lambda progress: told.append(progress.what)) == list(range(9))
         assert len(server.prompts) == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_no_longer_answers_is_not_waited_for_without_end(
+    server: ContractServer, ask: Ask, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor while the prompt waits in the queue, where there is no progress to be missed."""
+    monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "BRIEF_SECONDS", NEVER)
+    server.occupy(1)
+    told: list[str] = []
+
+    def report(progress: Progress) -> None:
+        told.append(progress.what)
+        server.faults.is_silent = told[-1] == "1 before this one" or server.faults.is_silent
+
+    with pytest.raises(EngineError, match=r"has not answered for 1 s.*the same command goes on.*--timeout"):
+        labels(ask(timeout=0.6), scratch, report)
+    assert "does not answer, waiting for it" in told[-1]
+    server.faults.is_silent = False
+    server.release()
+    assert labels(ask(), scratch) == list(range(9))
+    assert len(server.prompts) == 1
 
 
 @pytest.mark.parametrize("version", VERSIONS)

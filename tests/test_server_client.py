@@ -14,6 +14,7 @@ from draft_renders import frames_of
 from serving import LONG_JOB, Server, wait_for
 from soundreel import Client, InputError, MediaError, Request, generate
 from soundreel.errors import Cancelled, EngineError, SoundreelError
+from soundreel.server import client as remote
 from soundreel.types import CancelFlag, Progress, Stage
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105 - of these tests
@@ -151,6 +152,27 @@ def test_ctrl_c_here_stops_there(server: Server, tune: Path, token_file: Path, t
     assert "the same command goes on with it" in done.err
     (job,) = server.client.get("/v1/videos?limit=1").json()["data"]
     assert server.ended(job["id"])["state"] == "cancelled"
+
+
+@pytest.mark.timeout(60)
+def test_a_stop_does_not_wait_for_a_server_that_is_silent(
+    client: Client, server: Server, tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "PARTING_SECONDS", 0.2)
+
+    def listen(progress: Progress) -> None:
+        if progress.clip:
+            server.process.send_signal(signal.SIGSTOP)  # connections are accepted, and nothing is answered
+            raise Cancelled("stop")
+
+    try:
+        with pytest.raises(Cancelled):
+            client.generate(Request(audio=tune, seed=11, output=tmp_path / "a.mp4", **LONG), listen)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    (job,) = server.client.get("/v1/videos?limit=1").json()["data"]
+    server.client.post(f"/v1/videos/{job['id']}/cancel")
+    server.ended(job["id"])
 
 
 def test_several_sounds_go_there_one_after_the_other(

@@ -39,6 +39,7 @@ class Faults:
     refuses_socket: bool = False
     drops_sockets_at_step: int | None = None
     dies_at_step: int | None = None  # as by SIGKILL; `restart` brings it back
+    is_silent: bool = False  # takes requests, and answers none
     error_answers: int = 0  # so many requests are answered 502
     drops_an_output: bool = False  # 200 with node_errors
     late_history: int = 0  # so many times a finished prompt is not in the history yet

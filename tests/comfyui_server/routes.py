@@ -81,6 +81,8 @@ class Routes:
             self.transports.add(request.transport)
         if self._header is not None and request.headers.get(self._header[0]) != self._header[1]:
             return web.Response(status=401)
+        while faults.is_silent:
+            await asyncio.sleep(0.02)
         if faults.error_answers > 0:
             faults.error_answers -= 1
             self._queue.changed()

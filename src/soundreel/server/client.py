@@ -47,6 +47,9 @@ PATIENCE_SECONDS: Final = 300.0
 
 TIMEOUT_SECONDS: Final = 60.0
 
+PARTING_SECONDS: Final = 5.0
+"""The same, and patience, for what is tidied up there: somebody may have pressed Ctrl-C, and waits."""
+
 CHUNK_BYTES: Final = 2**20
 
 T = TypeVar("T")
@@ -58,6 +61,10 @@ HERE: Final = frozenset(
 
 BY_NAME: Final = frozenset({"compute.models", "compute.loras", "server.workflow"})
 """Fields that are names of the server there, and paths elsewhere."""
+
+
+class _AwayError(EngineError):
+    """No server answers."""
 
 
 class Client:
@@ -116,8 +123,8 @@ class Client:
         try:
             job = self._follow(job, on_progress, on_start, stop)
         except (Cancelled, KeyboardInterrupt) as error:
-            with suppress(SoundreelError):
-                self._answer("POST", f"/v1/videos/{job['id']}/cancel")
+            with suppress(_AwayError):
+                self._tidy("POST", f"/v1/videos/{job['id']}/cancel")
             error.add_note(f"what was rendered is kept on {self._shown}, the same command goes on with it")
             raise
         return self._bring(request, job, stop)
@@ -271,13 +278,28 @@ class Client:
         return str(answer.json()["id"])
 
     def _forget(self, uploads: Iterable[str]) -> None:
-        for upload in uploads:
-            with suppress(SoundreelError):
-                self._answer("DELETE", f"/v1/files/{upload}")
+        with suppress(_AwayError):
+            for upload in uploads:
+                self._tidy("DELETE", f"/v1/files/{upload}")
+
+    def _tidy(self, method: str, path: str) -> None:
+        """Ask for what leaves nothing behind there; a refusal does not matter.
+
+        Raises:
+            _AwayError: the server does not answer now.
+        """
+        try:
+            self._answer(method, path, patience=PARTING_SECONDS, timeout=PARTING_SECONDS)
+        except _AwayError:
+            raise
+        except SoundreelError:
+            return
 
     # asking
 
-    def _answer(self, method: str, path: str, check: Check = go_on, **sent: Any) -> dict[str, Any]:
+    def _answer(
+        self, method: str, path: str, check: Check = go_on, *, patience: float = PATIENCE_SECONDS, **sent: Any
+    ) -> dict[str, Any]:
         """The JSON of an answer; while the server is away, it is asked again.
 
         Raises:
@@ -291,17 +313,17 @@ class Client:
             found: dict[str, Any] = answer.json()
             return found
 
-        return self._patiently(ask, check)
+        return self._patiently(ask, check, patience)
 
-    def _patiently(self, ask: Callable[[], T], check: Check) -> T:
+    def _patiently(self, ask: Callable[[], T], check: Check, patience: float = PATIENCE_SECONDS) -> T:
         """What `ask` returns; a lost connection is an error only after a while, or where nobody has ever answered."""
-        end, wait = time.monotonic() + PATIENCE_SECONDS, 0.2
+        end, wait = time.monotonic() + patience, 0.2
         while True:
             try:
                 found = ask()
             except (httpx.TransportError, BusyError) as error:
                 if not self._has_answered or time.monotonic() > end:
-                    raise EngineError(
+                    raise _AwayError(
                         f"no soundreel server answers at {self._shown} ({type(error).__name__}): is it running, and is "
                         "this its address?"
                     ) from error

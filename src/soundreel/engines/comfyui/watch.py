@@ -1,7 +1,8 @@
 """Waiting for a prompt: the WebSocket's messages are reported as progress, and queue and history are polled as well.
 
 The WebSocket may be silent, lose its connection, or be replaced by another of the same client id; polling alone then
-finds the prompt's state. Any message about the prompt counts as progress; waiting in the queue is no lack of it.
+finds the prompt's state. Any message about the prompt counts as progress; waiting in the queue is no lack of it, while
+the server answers.
 """
 
 import time
@@ -82,7 +83,7 @@ class Watch:
         self._report, self._check, self._patience, self._preview = report, check, patience_seconds, preview
         self._state: State | None = None
         now = time.monotonic()
-        self._progress_at = self._message_at = now
+        self._progress_at = self._message_at = self._answered_at = now
         self._poll_at = now
         self._has_own_message = False
         self._ending = self._has_succeeded = False
@@ -96,7 +97,7 @@ class Watch:
         Raises:
             VanishedError: the server no longer knows the prompt.
             UnreachableError: the server is unreachable for longer than `OUTAGE_SECONDS`.
-            EngineError: there is no progress for too long.
+            EngineError: there is no progress, or no answer, for too long.
             Cancelled: raised by the report or the check.
         """
         while True:
@@ -114,7 +115,7 @@ class Watch:
             self._check_patience()
 
     def _handle(self, event: Event) -> None:
-        self._message_at = time.monotonic()
+        self._message_at = self._answered_at = time.monotonic()
         ours = event.prompt_id == self._prompt_id
         if event.kind == "preview" and (ours or (event.prompt_id is None and self._state is State.RUNNING)):
             self._save_preview(event.picture)
@@ -142,12 +143,13 @@ class Watch:
         try:
             status = self._client.status(self._prompt_id)
         except BusyError:
-            self._poll_at = time.monotonic() + FALLBACK_POLL_SECONDS
+            self._on_busy()
             return None
         except UnreachableError as error:
             self._on_unreachable(error)
             return None
         self._unreachable_since = None
+        self._answered_at = time.monotonic()
         if status.state is not State.ABSENT:
             self._absent_since = None
         self._report_status(status)
@@ -165,6 +167,14 @@ class Watch:
         if status.state is State.PENDING:
             self._report(Progress(stage=Stage.QUEUE, what=f"{status.before} before this one"))
 
+    def _on_busy(self) -> None:
+        now = time.monotonic()
+        self._poll_at = now + FALLBACK_POLL_SECONDS
+        if now - self._answered_at > self._patience:
+            raise self._impatience("has not answered", self._patience)
+        if self._state is not State.RUNNING:  # else it is busy with the prompt
+            self._report_silence()
+
     def _on_unreachable(self, error: UnreachableError) -> None:
         now = time.monotonic()
         self._poll_at = now + FALLBACK_POLL_SECONDS
@@ -173,6 +183,9 @@ class Watch:
         self._unreachable_since = self._unreachable_since or now
         if now - self._unreachable_since > OUTAGE_SECONDS:
             raise error
+        self._report_silence()
+
+    def _report_silence(self) -> None:
         self._report(Progress(stage=Stage.QUEUE, what=f"{self._client.shown_url} does not answer, waiting for it"))
 
     def _on_absent(self) -> None:
@@ -199,7 +212,10 @@ class Watch:
             self._socket.close()
         patience = self._patience if self._has_own_message else self._patience * NO_MESSAGES_FACTOR
         if self._state is State.RUNNING and now - self._progress_at > patience:
-            raise EngineError(
-                f"{self._client.shown_url} shows no progress for {patience:.0f} s; it may still be working: the same "
-                "command goes on waiting for it, --timeout SECONDS allows more"
-            )
+            raise self._impatience("shows no progress", patience)
+
+    def _impatience(self, what: str, seconds: float) -> EngineError:
+        return EngineError(
+            f"{self._client.shown_url} {what} for {seconds:.0f} s; it may still be working: the same command goes on "
+            "waiting for it, --timeout SECONDS allows more"
+        )
