@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from references.store import references, stored_references
 
 # Tests run side by side, and torch's threads spin while they wait: set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Else each process that a test starts would compile the package anew, and each run all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 # how long an example takes says how busy the machine is
