@@ -55,7 +55,8 @@ def rendering(folder: Path) -> Render:
                 if progress.clip == stop_in:
                     raise Cancelled("enough")
 
-        request = native_request(**CHAIN | {"frames": 17, "seed": 0, "output": folder / "a.mp4"} | fields)
+        three = CHAIN | {"width": 32, "height": 32, "frames": 17}
+        request = native_request(**three | {"seed": 0, "output": folder / "a.mp4"} | fields)
         return generate(request, listen, work=WorkOptions(**work)), drawn
 
     return run

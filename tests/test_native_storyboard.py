@@ -23,7 +23,7 @@ from weight_files import needs_golden
 
 pytestmark = needs_golden
 
-SMALL: dict[str, Any] = {"width": 64, "height": 64, "infer_frames": 8, "steps": 1, "guide_scale": 1.0}
+SMALL: dict[str, Any] = {"width": 32, "height": 32, "infer_frames": 8, "steps": 1, "guide_scale": 1.0}
 
 
 def at(frame: int, **own: Any) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Usage(NamedTuple):
 def test_too_little_room_is_told_before_anything_begins(
     tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = ask(tune, output=tmp_path / "a.mp4")
+    request = ask(tune, width=64, height=64, output=tmp_path / "a.mp4")
     need, events = disk_need(prepare(request)).total, list[Progress]()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10 * need, 9 * need + 1, need - 1))
     with pytest.raises(MediaError) as told:
@@ -200,17 +200,20 @@ class TestNative:
         (small_disk / "filler").write_bytes(bytes(6 * MB))
         render = renders.Render(tmp_path / "video")
         with pytest.raises(MediaError, match="has 6.6 MB free, clips and latents take about 7.4 MB"):
-            render(work=WorkOptions(work_dir=small_disk / "work"))
+            render(work=WorkOptions(work_dir=small_disk / "work"), width=64, height=64)
         assert render.events == []
 
-    def command(self, renders: Any, folder: Path, work: Path, steps: int) -> list[str]:
+    def command(self, renders: Any, folder: Path, work: Path, *options: str) -> list[str]:
         sound = str(renders.NATIVE["audio"])
-        options = (*renders.AS_OPTIONS, "--steps", str(steps), "--work-dir", str(work), "--no-keep-work")
+        options = (*renders.AS_OPTIONS, "--work-dir", str(work), "--no-keep-work", *options)
         return ["generate", sound, *options, "-o", str(folder / "a.mp4"), "--progress", "json"]
 
-    def test_a_disk_that_fills_while_latents_are_written(self, renders: Any, tmp_path: Path, small_disk: Path) -> None:
+    def test_a_disk_that_fills_while_latents_are_written(
+        self, renders: Any, tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         work, filler = small_disk / "work", small_disk / "filler"
-        command = self.command(renders, tmp_path / "video", work, steps=12)
+        two_clips = ("--frames", "13", "--guide-scale", "1")
+        command = self.command(renders, tmp_path / "video", work, *two_clips, "--steps", "24")
         process = start(*command)
         for event in events_of(process):
             if (event.get("stage"), event.get("clip")) == ("render", 2):
@@ -231,21 +234,23 @@ class TestNative:
         assert {path: path.read_bytes() for path in before} == before
         assert not list(work.glob("*.tmp"))
         filler.unlink()
-        again = finish(start("resume", work, "--progress", "json"))
+        again = run_here(capsys, "resume", work, "--progress", "json")
         sampled = {e["clip"] for e in again.events if e.get("stage") == "render"}
-        assert (again.code, sampled) == (0, {2, 3})
+        assert (again.code, sampled) == (0, {2})
         unbroken = renders.Render(tmp_path / "unbroken")
-        unbroken(steps=12)
+        unbroken(frames=13, guide_scale=1.0, steps=24)
         assert renders.Render(tmp_path / "video").frames == unbroken.frames
 
-    def test_latents_that_do_not_fit_cost_nothing_that_was_there(self, renders: Any, tmp_path: Path) -> None:
+    def test_latents_that_do_not_fit_cost_nothing_that_was_there(
+        self, renders: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """As on a full disk, with a limit on the size of files: those of clip 3 are larger than those of clip 1."""
         render, limit = renders.Render(tmp_path), 60_000
         with pytest.raises(renders.StopHereError):
-            render(renders.break_at(clip=3), work=WorkOptions(work_dir=tmp_path / "work"))
+            render(renders.break_at(clip=3), work=WorkOptions(work_dir=tmp_path / "work"), width=64, height=64)
         work = tmp_path / "work"
         before = {path: path.read_bytes() for path in [*work.glob("clip_*"), *work.glob("carry_*")]}
-        command = self.command(renders, tmp_path, work, steps=1)
+        command = self.command(renders, tmp_path, work, "--steps", "1", "--size", "64x64")
         done = finish(start(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))))
         says = done.events[-1]["message"]
         assert done.code == 3
@@ -253,7 +258,7 @@ class TestNative:
         assert f"2 of 3 clips are kept, go on with: soundreel resume {work}" in says
         assert {path: path.read_bytes() for path in before} == before
         assert not list(work.glob("*.tmp"))
-        assert finish(start(*command)).code == 0
+        assert run_here(capsys, *command).code == 0
         assert files_below(tmp_path) == ["a.mp4"]
 
     @pytest.mark.parametrize(
@@ -275,7 +280,7 @@ class TestNative:
         is_sampled_again: bool,
     ) -> None:
         work = tmp_path / "work"
-        command = [*self.command(renders, tmp_path, work, steps=1), "--frames", "13", "--guide-scale", "1"]
+        command = self.command(renders, tmp_path, work, "--steps", "1", "--frames", "13", "--guide-scale", "1")
         rename = durable.rename_durably
 
         def rename_if_there_is_room(temporary: Path, path: Path) -> None:

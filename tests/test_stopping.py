@@ -34,8 +34,8 @@ from soundreel.request import Request
 from soundreel.types import CancelFlag, Check, Progress, Stage, go_on
 from soundreel.units import Frames
 
-SLOW = ("--engine", "draft", "--size", "480x832", "--interpolate", "motion", "--fps", "240")
-"""Drawn in a second, encoded in minutes."""
+SLOW = ("--engine", "draft", "--size", "240x416", "--interpolate", "motion", "--fps", "240")
+"""Drawn in a moment, encoded in half a minute."""
 
 
 def wait_for(process: "subprocess.Popen[str]", stage: Stage, clip: int = 1) -> dict[str, object]:
