@@ -28,10 +28,23 @@ def whole(tune: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return [frame.tobytes() for frame in read_frames(output)]
 
 
+IMPATIENT = """
+import sys
+from soundreel.__main__ import main
+from soundreel.server.database import Database
+
+sys.argv[0] = "soundreel"
+Database.__init__.__kwdefaults__["busy_seconds"] = 0.2
+main()
+"""
+"""A server that does not wait for who has locked its queue: here that is for longer than it would."""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One for all: it is killed and started again."""
-    with Server(tmp_path_factory.mktemp("kill") / "data", "--max-crashes", "2") as running:
+    data = tmp_path_factory.mktemp("kill") / "data"
+    with Server(data, "--max-crashes", "2", program=("-c", IMPATIENT)) as running:
         yield running
 
 
