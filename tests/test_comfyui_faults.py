@@ -1,6 +1,7 @@
 """What befalls a render on a ComfyUI server between here and there: none of it costs a second render."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -482,6 +483,25 @@ class TestAddresses:
         assert run_here(capsys, *command).code == 5
         done = run_here(capsys, *command, "--ca-file", CERTIFICATE)
         assert done.code == 0, done.err
+
+    @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "odd://127.0.0.1:9"])
+    @pytest.mark.parametrize("where", [("--engine", "comfyui", "--url"), ("--remote",)])
+    def test_a_proxy_that_cannot_be_used(
+        self,
+        tune: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        proxy: str,
+        where: tuple[str, ...],
+    ) -> None:
+        monkeypatch.setenv("ALL_PROXY", proxy)
+        if proxy.startswith("socks5"):
+            monkeypatch.setitem(sys.modules, "socksio", None)  # not installed
+        done = run_here(capsys, "generate", tune, *SMALL, *where, "http://gpu1:8188", "-o", tmp_path / "a.mp4")
+        assert done.code == 5
+        assert done.err.count("\n") == 1
+        assert "that the environment names" in done.err or "the environment names a SOCKS proxy" in done.err
 
     def test_the_seed_script_takes_headers(self, serve: Serve, tune: Path, tmp_path: Path) -> None:
         server = serve(header=("X-Key", "open sesame"), certificate=CERTIFICATE)

@@ -19,6 +19,7 @@ import httpx
 from soundreel.disk import durable
 from soundreel.disk.outputs import Inputs
 from soundreel.errors import Cancelled, EngineError, InputError, SoundreelError
+from soundreel.http_client import http_client
 from soundreel.media.files import open_file
 from soundreel.media.mux import verify
 from soundreel.render import naming
@@ -85,7 +86,7 @@ class Client:
         check_url(url)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._shown = without_password(url)
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS)
+        self._http = http_client(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS)
         self._has_answered = False
 
     def close(self) -> None:

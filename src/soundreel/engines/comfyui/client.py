@@ -20,6 +20,7 @@ from soundreel.engines.comfyui import answers
 from soundreel.engines.comfyui.answers import NodeClasses, PromptStatus, State
 from soundreel.engines.comfyui.failures import BusyError, FileGoneError, NoServerError, UnreachableError
 from soundreel.errors import EngineError, InputError
+from soundreel.http_client import http_client
 from soundreel.request import Server
 from soundreel.request.fields import without_password
 
@@ -78,7 +79,7 @@ class Client:
         self.trust = _trust(server) if parts.scheme == "https" else None
         self._is_known = is_known
         self._has_jobs = True  # until it answers as a version without them
-        self._http = httpx.Client(
+        self._http = http_client(
             base_url=urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/", query="", fragment="")),
             params=httpx.QueryParams(parts.query),
             headers=self.headers,
