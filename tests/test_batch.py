@@ -106,7 +106,7 @@ def test_whatever_is_stopped_or_killed_every_video_is_there_once_and_whole(tmp_p
     _, told = stopped.communicate(timeout=HANGS_SECONDS)
     assert stopped.returncode == 130
     assert told.splitlines()[-1].startswith("soundreel: cancelled, 0 of 4 videos are there, the same command goes on")
-    assert not [_words(pid) for pid in children if b"ray" in _words(pid)], "nothing outlives it"
+    wait_until_gone(children, b"ray")
 
     first = start(*words)
     wait_for(lambda: list(output.glob(".soundreel/*/clip_*.json")), first)
@@ -133,18 +133,18 @@ def test_whatever_is_stopped_or_killed_every_video_is_there_once_and_whole(tmp_p
     render_serially(tmp_path, rows)
     for row in rows:
         assert frames_of(output / f"{row['id']}.mp4") == frames_of(tmp_path / f"{row['id']}.mp4"), row["id"]
-    wait_until_gone(children)
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    """Nothing that renders or starts what renders outlives its driver; Ray's agents end later by themselves."""
-    end = time.monotonic() + HANGS_SECONDS
-    while any(b"ray::Worker" in _words(pid) or b"raylet/raylet" in _words(pid) for pid in pids):
-        assert time.monotonic() < end, [(pid, _words(pid)) for pid in pids]
-        time.sleep(0.1)
-    for pid in pids:
+    wait_until_gone(children, b"ray::Worker", b"raylet/raylet")  # Ray's agents of a killed driver end later
+    for pid in children:
         if b"ray" in _words(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+def wait_until_gone(pids: list[int], *words: bytes) -> None:
+    """None of these processes whose command lines have one of the words outlives its driver by long."""
+    end = time.monotonic() + HANGS_SECONDS
+    while left := [_words(pid) for pid in pids if any(word in _words(pid) for word in words)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
 
 
 def _words(pid: int) -> bytes:
