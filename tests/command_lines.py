@@ -154,6 +154,11 @@ WORDS: Final[Mapping[str, Sequence[str]]] = {
 }
 """Values that fit, or nearly so, by parameter."""
 
+SERVERS: Final = frozenset({("serve",), ("studio",)})
+"""Commands that go on until somebody ends them, unless what they are told last is `REFUSED`."""
+
+REFUSED: Final = ("--idle", "never")
+
 NOT_DRAWN: Final = frozenset({"calibrate", "engine", "server__urls"})
 """The first measures the machine for a minute, the others are drawn together."""
 
@@ -203,7 +208,7 @@ def command_lines(draw: st.DrawFn, closed_url: str) -> CommandLine:
     chosen = [(option, draw(values(option))) for option in draw(st.lists(st.sampled_from(options), max_size=7))]
     spelled = [word for option, value in chosen for word in draw(_spelled(option, value))]
     odd = [draw(st.sampled_from(("--bogus", "--", "-x", "--help", "extra")))] if draw(_RARELY) else []
-    rest = [*_base(draw, command, closed_url), *spelled, *odd]
+    rest = [*_base(draw, command, closed_url), *spelled, *(REFUSED if command in SERVERS else ()), *odd]
     named = [value for _, value in places]
     words = [*command, *named, *rest] if draw(st.booleans()) else [*command, *rest, *named]
     return CommandLine(words=tuple(words), given=(*places, *((option.name, value) for option, value in chosen)))
