@@ -3,9 +3,14 @@
 import subprocess
 import sys
 
+import pytest
+
 from command import HANGS_SECONDS
 from serving import wait_for
 from soundreel.disk.processes import start_of
+from soundreel.errors import MediaError
+from soundreel.server import helper as helpers
+from soundreel.server.helper import Helper
 
 ASKS = """
 import threading, time
@@ -27,3 +32,13 @@ def test_it_ends_in_the_middle_of_a_question_when_who_asked_is_killed() -> None:
         asking.kill()
         asking.wait(HANGS_SECONDS)
     wait_for(lambda: start_of(helper) is None)
+
+
+def test_once_it_is_closed_none_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is opened while the server ends has its helpers get ready."""
+    helper = Helper()
+    helper.close()
+    monkeypatch.setattr(helpers, "ChildProcess", None)
+    helper.get_ready()
+    with pytest.raises(MediaError, match="the server ends"):
+        helper.ask("ready", seconds=1)

@@ -95,6 +95,11 @@ class ChildProcess:
         self.dismiss()
         return code
 
+    def close(self) -> None:
+        """Let go of what it may still have said, once it has ended."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
 
 def how_it_ended(code: int) -> str:
     """What is said of an exit code."""

@@ -59,7 +59,9 @@ class Helper:
     def __init__(self, *, is_limited: bool = True) -> None:
         self._is_limited = is_limited
         self._process: ChildProcess | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while it answers
+        self._starting = threading.Lock()
+        self._is_closed = False
 
     def ask(
         self,
@@ -75,7 +77,7 @@ class Helper:
             SoundreelError: what it raises; `MediaError` where it takes too much memory or time.
         """
         with self._lock:
-            process = self._started()
+            process = self._there()
             timer = threading.Timer(seconds, process.kill)
             timer.daemon = True
             timer.start()
@@ -102,17 +104,22 @@ class Helper:
             with suppress(SoundreelError):
                 self.ask("ready", seconds=CHECK_SECONDS)
 
-    def _started(self) -> ChildProcess:
-        if self._process is None or self._process.code is not None:
-            self._process = ChildProcess("soundreel.server.helper", is_apart=True)
-        return self._process
+    def _there(self) -> ChildProcess:
+        with self._starting:
+            if self._is_closed:
+                raise MediaError("this file cannot be opened here: the server ends")
+            if self._process is None or self._process.code is not None:
+                self._process = ChildProcess("soundreel.server.helper", is_apart=True)
+            return self._process
 
     def close(self) -> None:
-        """End the process."""
-        process = self._process
+        """End the process; none is started any more, whoever asks."""
+        with self._starting:
+            self._is_closed, process = True, self._process
         if process is not None:
             process.dismiss()
             process.wait(1.0)
+            process.close()
 
 
 def main() -> None:
