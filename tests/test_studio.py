@@ -213,6 +213,7 @@ def test_a_video_again_with_its_settings_and_takes_side_by_side(
     for job in jobs:
         person.page.locator(f".tile:has([href='#gallery/{job['id']}']) .mark input").check()
     person.clicks("button", "Compare 2")
+    person.page.locator(".takes video").nth(1).wait_for()
     assert person.page.locator(".takes video").count() == 2
     person.clicks("button", "Play together")
     person.page.wait_for_function(

@@ -357,6 +357,26 @@ def test_a_dialog_is_left_by_keyboard_and_the_focus_goes_back(person: Person, se
 
 
 @in_a_browser
+def test_a_question_that_follows_at_once_is_answered_by_itself(person: Person) -> None:
+    """A browser tells of a dialog's closing a moment later: the next question may be there by then."""
+    answers = person.page.evaluate(
+        """async () => {
+          const asking = document.querySelector("ask-dialog"), dialog = () => asking.querySelector("dialog");
+          const is_open = async () => { while (!dialog().open) await Promise.resolve(); };
+          const first = asking.ask("One?", "", "Yes");
+          await is_open();
+          dialog().close("");
+          const second = asking.ask("Two?", "", "Yes");
+          await is_open();
+          await new Promise((go_on) => setTimeout(go_on)); // the closing of the first is told of
+          dialog().close("yes");
+          return [await first, await second];
+        }"""
+    )
+    assert answers == [False, True]
+
+
+@in_a_browser
 @pytest.mark.parametrize("width", [320, 160])
 def test_nothing_is_cut_off_where_there_is_little_room(browser: Any, server: Server, tune: Path, width: int) -> None:
     """320 pixels, and those at 200 %."""
