@@ -12,8 +12,8 @@ from soundreel.engines.comfyui.graph import LARGEST_BATCH, GraphBuilder, Link, S
 from soundreel.engines.comfyui.input_files import heard_seconds
 from soundreel.errors import InputError
 from soundreel.planning import chain_plan, plan
-from soundreel.presets import DEFAULT_NEGATIVE_PROMPT
 from soundreel.request import EngineName, Request, Sampling, Server, ShotRequest, Solver, Window
+from soundreel.request.presets import DEFAULT_NEGATIVE_PROMPT
 from soundreel.types import Chain, Plan
 from soundreel.units import MODEL_FPS
 

@@ -20,7 +20,7 @@ from soundreel.cli.streams import say
 from soundreel.errors import EngineError, InputError
 from soundreel.media.image import load_plain_image
 from soundreel.request import AvAlign, ClipSplit, Compute, Guide, Output, Parallel, RefFit, Request, Sampling, Window
-from soundreel.video_size import size_for_area
+from soundreel.request.video_size import size_for_area
 
 TASK = "s2v-14B"
 

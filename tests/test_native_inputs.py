@@ -22,7 +22,7 @@ from soundreel.engines.native.inputs import (
 from soundreel.errors import Cancelled, InputError, MediaError
 from soundreel.media.pose import PoseMatch, missing_pose_seconds, pose_frame_indices
 from soundreel.media.video import SegmentWriter
-from soundreel.video_size import size_for_area
+from soundreel.request.video_size import size_for_area
 
 GREY_STEP = 4
 """Frame k of a test video is grey of level 8 + 4·k: far enough apart to survive H.264 at crf 0."""

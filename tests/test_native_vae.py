@@ -29,8 +29,8 @@ from soundreel.models.vae_bands import decoder_rows
 from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import Starts
-from soundreel.presets import preset
 from soundreel.request import VaePrecision
+from soundreel.request.presets import preset
 from soundreel.types import Check
 
 LIMIT = 1e-5

@@ -13,8 +13,8 @@ import pytest
 from command import REPO, SMALL, run_here
 from media_files import write_sound
 from soundreel.planning import plan
-from soundreel.presets import DEFAULT_FRAMES, DEFAULT_PROMPT, MOODS, PRESETS, preset
 from soundreel.request import Request, Sampling
+from soundreel.request.presets import DEFAULT_FRAMES, DEFAULT_PROMPT, MOODS, PRESETS, preset
 
 Planned = Callable[..., dict[str, Any]]
 

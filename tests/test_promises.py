@@ -20,9 +20,9 @@ from soundreel.cli.streams import LOST_OUTPUT_EXIT_CODE
 from soundreel.errors import INSTALL_NATIVE, SoundreelError
 from soundreel.media.video import probe_video
 from soundreel.planning import count_tokens, plan
-from soundreel.presets import DEFAULT_FRAMES, PRESETS
 from soundreel.render.recipe import RECIPE_KEY
 from soundreel.request import Request, Server
+from soundreel.request.presets import DEFAULT_FRAMES, PRESETS
 from soundreel.units import LEAD_IN_FRAMES
 
 PROMISES = REPO / "docs" / "promises.md"

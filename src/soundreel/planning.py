@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from soundreel.errors import InputError
-from soundreel.presets import DEFAULT_FRAMES
 from soundreel.request import ClipSplit, Cut, Request, ShotRequest, Window
+from soundreel.request.presets import DEFAULT_FRAMES
 from soundreel.types import Chain, Clip, Plan, Shot
 from soundreel.units import FRAMES_PER_LATENT, LEAD_IN_FRAMES, MAX_CLIPS, MODEL_FPS, SIZE_MULTIPLE, VAE_STRIDE
 from soundreel.wording.durations import exactly

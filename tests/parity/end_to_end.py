@@ -23,7 +23,7 @@ from soundreel.media.audio import probe_sound
 from soundreel.media.image import probe_image
 from soundreel.planning import plan
 from soundreel.request import AvAlign, ClipSplit, RefFit, Request, Solver
-from soundreel.video_size import size_for_area
+from soundreel.request.video_size import size_for_area
 
 LIMIT = 1e-4
 VIDEO_LIMIT = 1e-3

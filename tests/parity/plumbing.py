@@ -13,8 +13,8 @@ from soundreel.engines.native.inputs import (
     fit_reference,
 )
 from soundreel.media.pose import PoseMatch, pose_frame_indices
+from soundreel.request.video_size import size_for_area
 from soundreel.sampling import Solver, sample, shifted_schedule
-from soundreel.video_size import size_for_area
 
 SOLVER_LIMIT = 1e-6
 SIGMA_LIMIT = 1e-6

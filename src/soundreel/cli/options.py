@@ -15,9 +15,9 @@ from soundreel.cli.display import Style
 from soundreel.cli.seeds import SEEDS, listed, named_by_seed
 from soundreel.cli.streams import say
 from soundreel.errors import InputError
-from soundreel.presets import MOODS, PRESETS, mood, preset
 from soundreel.request import PICTURE, WHAT, EngineName, Request, Server, grouped, is_storyboard, members
 from soundreel.request.fields import Field, Role, Seconds, fields_of, without_password
+from soundreel.request.presets import MOODS, PRESETS, mood, preset
 
 AUDIO: Final = Annotated[
     str | None,

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, get_args, get_origin
 
-from soundreel.presets import MOODS, PRESETS
 from soundreel.request.fields import Field, Seconds
+from soundreel.request.presets import MOODS, PRESETS
 from soundreel.server.names import (
     FIELDS,
     MOST_PRIORITY,

@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 from soundreel.disk.plain_json import parse_json
 from soundreel.errors import InputError
-from soundreel.presets import mood, preset
 from soundreel.request import FLAT_NAMES, Request, ShotRequest
 from soundreel.request.fields import fields_of, to_data
+from soundreel.request.presets import mood, preset
 from soundreel.server.names import (
     FIELDS,
     GROUPS,

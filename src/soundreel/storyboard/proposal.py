@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from soundreel.analysis import Role, Section, Song, VoiceSource
-from soundreel.presets import DEFAULT_PROMPT
 from soundreel.request import Request, ShotRequest
+from soundreel.request.presets import DEFAULT_PROMPT
 from soundreel.storyboard.lyrics import Line, lines_between
 from soundreel.storyboard.writing import Remarks
 from soundreel.wording.durations import clock

@@ -16,8 +16,8 @@ from typing import Any, Final
 from soundreel.engines.comfyui.client import Graph
 from soundreel.engines.comfyui.inventory import ModelNames
 from soundreel.errors import InputError
-from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, default_shift
 from soundreel.request import Request, Solver
+from soundreel.request.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, default_shift
 from soundreel.types import Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT, MODEL_FPS
 

@@ -27,8 +27,8 @@ from soundreel.media.video import probe_video
 from soundreel.models.attention import Kernel, choose_kernel
 from soundreel.models.devices import pick_device
 from soundreel.models.transformer import WanS2VTransformer3DModel
-from soundreel.presets import TURBO_SIGMAS, default_shift
 from soundreel.request import AvAlign, Precision, Request, VaePrecision
+from soundreel.request.presets import TURBO_SIGMAS, default_shift
 from soundreel.sampling import Schedule, explicit_schedule, shifted_schedule
 from soundreel.types import Plan
 from soundreel.weights.catalog import Component

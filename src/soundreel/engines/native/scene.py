@@ -23,8 +23,8 @@ from soundreel.engines.native.sound import SoundEncoder, lead_in_shift
 from soundreel.engines.native.sound_store import Columns, cached_features, features_key
 from soundreel.engines.shot_poses import pose_runs
 from soundreel.media.image import cover, load_image, load_plain_image
-from soundreel.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from soundreel.request import RefFit, Request
+from soundreel.request.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from soundreel.types import Check, Plan, Shot, go_on
 from soundreel.units import StrPath
 from soundreel.weights.catalog import Component
