@@ -2,20 +2,16 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import { upload, type FileInfo } from "./api";
-import { errorLine, Part, place } from "./base";
+import type { FileInfo } from "./api";
+import { errorLine, place } from "./base";
 import { icon } from "./icons";
-import { inWordsOfThePage } from "./words";
+import { Receiver } from "./receiver";
 
 @customElement("picture-view")
-export class PictureView extends Part {
+export class PictureView extends Receiver {
   @property({ attribute: false }) declare picture: FileInfo | null;
   @property({ type: Number }) declare ratio: number; // of the video, width to height
-  @property() declare name: string;
   @property() declare hint: string;
-  @property() declare error: string; // what the server says
-  @state() declare private share: number | null;
-  @state() declare private own: string;
   @state() declare private isOver: boolean;
 
   constructor() {
@@ -24,8 +20,6 @@ export class PictureView extends Part {
     this.ratio = 1;
     this.name = "picture";
     this.hint = "";
-    this.share = null;
-    this.error = this.own = "";
     this.isOver = false;
   }
 
@@ -56,31 +50,15 @@ export class PictureView extends Part {
     `;
   }
 
-  private drop(event: DragEvent): void {
-    event.preventDefault();
-    event.stopPropagation();
+  protected override drop(event: DragEvent): void {
     this.isOver = false;
-    void this.send(event.dataTransfer?.files[0]);
+    super.drop(event);
   }
 
-  private choose(event: Event): void {
-    const input = event.target as HTMLInputElement;
-    void this.send(input.files?.[0]).then(() => (input.value = ""));
-  }
-
-  private async send(file: File | undefined): Promise<void> {
-    if (!file) return;
-    this.own = "";
-    this.share = 0;
-    try {
-      const info = await upload(file, (share) => (this.share = share));
-      if (info.kind === "picture") this.emit("picture", info);
-      else this.own = `${info.filename} is a ${info.kind}: expected a picture, as png, jpeg or webp.`;
-    } catch (error) {
-      this.own = inWordsOfThePage((error as Error).message);
-    } finally {
-      this.share = null;
-    }
+  protected override take(info: FileInfo): string {
+    if (info.kind !== "picture") return `${info.filename} is a ${info.kind}: expected a picture, as png, jpeg or webp.`;
+    this.emit("picture", info);
+    return "";
   }
 }
 
