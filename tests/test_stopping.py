@@ -74,6 +74,14 @@ def test_a_signal_is_heard_where_it_can_be_raised_nowhere(
     assert (done.code, done.out, done.err) == (130, "", "soundreel: cancelled\n")
 
 
+MORE = """
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("tidied up", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("hung", flush=True)
+"""
+"""What follows a first signal: the second lets a process tidy up, the third ends it."""
+
 LOST = """if True:
     import os, signal, threading, time
     from soundreel.cli.signals import stopped_by_signals
@@ -92,15 +100,11 @@ LOST = """if True:
             time.sleep(3600)
         except KeyboardInterrupt:
             print("stopped", flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        print("tidied up", flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        print("hung", flush=True)
 """
 
 
 def test_a_signal_that_is_lost_while_the_machine_is_busy_comes_again_and_counts_once() -> None:
-    done = finish(start(program=("-c", LOST)))
+    done = finish(start(program=("-c", LOST + MORE)))
     assert (done.code, done.out.splitlines(), done.err) == (130, ["stopped", "tidied up"], "")
 
 
@@ -154,15 +158,11 @@ HEARD = """if True:
             print("went on", flush=True)
         except KeyboardInterrupt:
             print("stopped", flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        print("tidied up", flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
-        print("hung", flush=True)
 """
 
 
 def test_a_second_signal_lets_it_tidy_up_and_a_third_one_ends_it() -> None:
-    done = finish(start(program=("-c", HEARD)))
+    done = finish(start(program=("-c", HEARD + MORE)))
     assert (done.code, done.out.splitlines(), done.err) == (130, ["stopped", "tidied up"], "")
 
 
