@@ -1,9 +1,9 @@
-"""What the VAE does between two clips, its rows on one GPU and divided, and where the time of the divided one goes.
+"""What the VAE does between two clips, on one GPU and divided, and where the time of the divided one goes.
 
 Each line of where it goes rules something out. Of a decode, on every rank:
 
-- alone, nothing kept: its rows' arithmetic, halos included, while nobody else computes. What is more than the share of
-  one GPU's is small pictures: programs that do not fill the GPU, kernels that wait for Python.
+- alone, nothing kept: its window's arithmetic, halos included, while nobody else computes. What is more than the share
+  of one GPU's is small pictures: programs that do not fill the GPU, kernels that wait for Python.
 - all at once, nothing kept: what is more is what ranks take from each other: cores for Python, the power of the host.
 - kept in memory of its own, in the room that all share, and in a new room: what is more is copies to the host, memory
   that all share, and memory that is written for the first time, as each clip's is.
@@ -32,11 +32,11 @@ from soundreel.engines.native.shared_work import share_of_cores
 from soundreel.engines.native.vae import chosen_by_shape
 from soundreel.models import vae_stages
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
-from soundreel.models.parallel import rows as rows_module
+from soundreel.models.parallel import pictures as pictures_module
+from soundreel.models.parallel.pictures import PictureParallel, RoomSize, rank_windows
 from soundreel.models.parallel.ranks import Ranks
-from soundreel.models.parallel.rows import RoomSize, RowParallel, rank_spans
-from soundreel.models.vae import LATENT_STEP, DecodedRows, decode, encode, encoded_rows, latent_frames
-from soundreel.models.vae_bands import SCALE
+from soundreel.models.vae import LATENT_STEP, DecodedRows, decode, encode, encoded_window, latent_frames
+from soundreel.models.vae_bands import SCALE, Window
 from soundreel.models.vae_network import WanVae
 from soundreel.request import VaePrecision
 from soundreel.units import FRAMES_PER_LATENT
@@ -44,19 +44,19 @@ from soundreel.units import FRAMES_PER_LATENT
 REPEAT = 3
 
 PARTS: Final[Mapping[str, tuple[tuple[Any, str], ...]]] = {
-    "latents or pieces come": ((Ranks, "from_first"), (rows_module._Arriving, "_next")),
+    "latents or pieces come": ((Ranks, "from_first"), (pictures_module._Arriving, "_next")),
     "whole pictures at latent size": ((vae_stages.DecoderBase, "__call__"), (vae_stages.EncoderTop, "__call__")),
-    "the rows' stages": ((vae_stages.DecoderStages, "__call__"), (vae_stages.EncoderStages, "__call__")),
+    "the window's stages": ((vae_stages.DecoderStages, "__call__"), (vae_stages.EncoderStages, "__call__")),
     "pixels leave the GPU": ((DecodedRows, "_send"),),
     "into host memory": ((DecodedRows, "finish"),),
-    "features to the first": ((RowParallel, "_send"), (RowParallel, "_receive")),
+    "features to the first": ((PictureParallel, "_send"), (PictureParallel, "_receive")),
     "waiting for the others": ((Ranks, "all_gather"),),
 }
 """Methods, by what is told of them. One that is called within another counts for itself alone."""
 
 
 def measure_pictures(bench: Bench, size: str) -> None:
-    """A later clip's decode and the encode of the frames before it, their rows on one GPU and divided."""
+    """A later clip's decode and the encode of the frames before it, on one GPU and divided."""
     tiny = bench.options.tiny
     height, width = map(int, size.split("x"))
     network = build_vae(bench.device, vae_dtype(VaePrecision.AUTO, bench.device), tiny=tiny)
@@ -68,7 +68,7 @@ def measure_pictures(bench: Bench, size: str) -> None:
     pixels = torch.rand(3, 5 if tiny else MOTION_FRAMES, height, width) * 2 - 1
     pictures = torch.empty(kept, height, width, 3, dtype=torch.uint8)
     room = bench.room(RoomSize(kept, kept, height, width))
-    rows = RowParallel(network, bench.guidance.everyone)
+    shared = PictureParallel(network, bench.guidance.everyone)
     is_first = bench.rank == 0
 
     def apart(made: Tensor | None) -> list[Tensor]:
@@ -77,11 +77,11 @@ def measure_pictures(bench: Bench, size: str) -> None:
     works: dict[str, tuple[Work, Work]] = {
         "decode": (
             lambda: [decode(network, latents, kept, pictures=pictures)],
-            lambda: apart(rows.decode(latents, kept, LATENT_STEP, 1, room, pictures=pictures if is_first else None)),
+            lambda: apart(shared.decode(latents, kept, LATENT_STEP, 1, room, pictures=pictures if is_first else None)),
         ),
         "encode": (
             lambda: [encode(network, pixels)],
-            lambda: apart(rows.encode(pixels if is_first else None, (3, *pixels.shape[1:]), LATENT_STEP, 1)),
+            lambda: apart(shared.encode(pixels if is_first else None, (3, *pixels.shape[1:]), LATENT_STEP, 1)),
         ),
     }
     sums = [0.0, 0.0]
@@ -105,41 +105,45 @@ def measure_pictures(bench: Bench, size: str) -> None:
 def where_a_decode_goes(bench: Bench, network: WanVae, latents: Tensor, kept: int, whole: Work) -> None:
     """On every rank, in seconds."""
     height, width = (SCALE * side for side in latents.shape[2:])
-    own = rank_spans(latents.shape[2], bench.guidance.everyone.size)[bench.rank]
-    lines = slice(SCALE * own[0], SCALE * own[1])
+    own = rank_windows(latents.shape[2], latents.shape[3], bench.guidance.everyone.size)[bench.rank]
+    (lines, columns), sides = own.scaled(SCALE).slices(), own.scaled(SCALE).shape
     size = RoomSize(kept, kept, height, width)
     shared, new = bench.room(size, "used"), iter([bench.room(size, f"new {number}") for number in range(REPEAT)])
-    rows = partial(decode, network, latents, kept, rows=own) if own[0] < own[1] else _nothing
-    made = torch.empty(3, kept, lines.stop - lines.start, width), torch.empty(kept, lines.stop - lines.start, width, 3)
-    pixels, pictures = made[0], made[1].to(torch.uint8)
+    part = _nothing if own.is_empty else partial(decode, network, latents, kept, window=own)
+    pixels, pictures = torch.empty(3, kept, *sides), torch.empty(kept, *sides, 3, dtype=torch.uint8)
 
     def into_a_room(room: Any) -> list[Tensor]:
-        return [rows(pixels=room.pixels[:, :, lines], pictures=room.pictures[:, lines])]
+        return [part(pixels=room.pixels[:, :, lines, columns], pictures=room.pictures[:, lines, columns])]
 
     name = f"decode {height}x{width}"
     told = _Told(bench, name)
-    told.alone("alone, nothing kept", lambda: [rows(only_pictures=True)])
-    told.all("all at once, nothing kept", lambda: [rows(only_pictures=True)])
-    told.all("kept in memory of its own", lambda: [rows(pixels=pixels, pictures=pictures)])
+    told.alone("alone, nothing kept", lambda: [part(only_pictures=True)])
+    told.all("all at once, nothing kept", lambda: [part(only_pictures=True)])
+    told.all("kept in memory of its own", lambda: [part(pixels=pixels, pictures=pictures)])
     told.all("in the room that all share", lambda: into_a_room(shared))
     told.all("in a new room", lambda: into_a_room(next(new)))
     told.all("the whole call", whole)
-    told.launches("all at once, nothing kept", lambda: [rows(only_pictures=True)])
+    told.launches("all at once, nothing kept", lambda: [part(only_pictures=True)])
     told.parts(whole)
 
 
 def where_an_encode_goes(bench: Bench, network: WanVae, pixels: Tensor, whole: Work) -> None:
     """Likewise; `pixels` [3, T, H, W] are on the host."""
     _, frames, height, width = pixels.shape
-    own, weight = rank_spans(height // SCALE, bench.guidance.everyone.size)[bench.rank], network.quant_conv.weight
+    own = rank_windows(height // SCALE, width // SCALE, bench.guidance.everyone.size)[bench.rank]
+    weight = network.quant_conv.weight
     there = pixels[None].to(weight.device, weight.dtype)
 
-    def rows(take: Callable[[slice, slice], Tensor]) -> list[Tensor]:
-        return list(encoded_rows(network, take, frames, height, own)) if own[0] < own[1] else []
+    def part() -> list[Tensor]:
+        return [] if own.is_empty else list(encoded_window(network, take, (frames, height, width), own))
+
+    def take(times: slice, window: Window) -> Tensor:
+        rows, columns = window.slices()
+        return there[:, :, times, rows, columns]
 
     told = _Told(bench, f"encode {height}x{width}, {latent_frames(frames)} latent frames")
-    told.alone("alone, pixels there", lambda: rows(lambda times, lines: there[:, :, times, lines]))
-    told.all("all at once, pixels there", lambda: rows(lambda times, lines: there[:, :, times, lines]))
+    told.alone("alone, pixels there", part)
+    told.all("all at once, pixels there", part)
     told.all("the whole call", whole)
     told.parts(whole)
 
@@ -184,10 +188,8 @@ class _Told:
 @contextmanager
 def timed(bench: Bench) -> Iterator[dict[str, float]]:
     """Seconds of each of `PARTS` within, the GPU waited for before and after each, without those of parts within it."""
-    seconds, running = (
-        defaultdict[str, float](float),
-        list[float](),
-    )  # of the parts that are under way, those of the parts within
+    seconds = defaultdict[str, float](float)
+    running = list[float]()  # of the parts that are under way, those of the parts within
 
     def measured(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
@@ -219,5 +221,5 @@ def _cores(bench: Bench) -> AbstractContextManager[None]:
 
 
 def _nothing(**_: Any) -> Tensor:
-    """Of a rank without rows."""
+    """Of a rank without a window."""
     return torch.empty(0)

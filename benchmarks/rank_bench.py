@@ -14,8 +14,8 @@ from torch import Tensor
 
 from soundreel.engines.native.device import wait
 from soundreel.engines.native.shared_work import shared_memory
+from soundreel.models.parallel.pictures import Room, RoomSize
 from soundreel.models.parallel.ranks import Mesh
-from soundreel.models.parallel.rows import Room, RoomSize
 
 Work = Callable[[], list[Tensor]]
 

@@ -23,9 +23,9 @@ from soundreel.engines.native.vae_memory import Sizes, decode_bytes_on_a_cpu
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
 from soundreel.models import vae_stages
-from soundreel.models.parallel.rows import rank_works
+from soundreel.models.parallel.pictures import rank_works
 from soundreel.models.vae import OnPiece, decode, encode
-from soundreel.models.vae_bands import decoder_rows
+from soundreel.models.vae_bands import Window, decoder_areas, whole
 from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import Starts
@@ -155,26 +155,32 @@ def test_encoded_in_bands_without_a_seam(exact: AutoencoderKLWan, frames: int, s
     assert far_off(encode(exact, pixels, step, bands), encode(exact, pixels, step)) < SEAM_LIMIT
 
 
-def test_bands_compute_no_more_rows_than_they_must(tiny: AutoencoderKLWan) -> None:
-    """A band of the decoder's stages begins with exactly the rows that can change it."""
-    z = latents(1, rows=37, columns=2)
-    base = vae_stages.DecoderBase(tiny)(z[None])
-    first, end = (rows := decoder_rows(37, (16, 18)))[0].computed
-    assert 0 < first < 16
-    assert 18 < end < 37
+def test_a_window_takes_no_more_than_can_change_it(tiny: AutoencoderKLWan) -> None:
+    """The decoder's stages begin with exactly the features that a window depends on."""
+    height, width = 37, 36
+    base = vae_stages.DecoderBase(tiny)(latents(1, rows=height, columns=width)[None])
+    every, (first_area, *_, last) = whole(height, width), decoder_areas(height, width, Window((16, 18), (17, 18)))
+    (top, bottom), (left, right) = given = first_area.computed
+    assert 0 < top < 16
+    assert 18 < bottom < height
+    assert 0 < left < 17
+    assert 18 < right < width
 
-    def band(x: Tensor) -> Tensor:
-        whole = vae_stages.DecoderStages(tiny, Starts.of(1, 1), decoder_rows(37, (0, 37)))(x, 0)[0]
-        assert whole is not None
-        return whole[:, :, :, rows[-1].kept[0] : rows[-1].kept[1]]
+    def window(x: Tensor) -> Tensor:
+        stages = vae_stages.DecoderStages(tiny, Starts.of(1, 1), decoder_areas(height, width, every), every)
+        pixels, _ = stages(x, 0)
+        assert pixels is not None
+        rows, columns = last.kept.slices()
+        return pixels[:, :, :, rows, columns]
 
-    outside = base.clone()
-    outside[:, :, :, :first] = outside[:, :, :, end:] = 0
-    assert torch.equal(band(outside), band(base))
-    for row in (first, end - 1):
+    rows, columns = given.slices()
+    outside = torch.zeros_like(base)
+    outside[:, :, :, rows, columns] = base[:, :, :, rows, columns]
+    assert torch.equal(window(outside), window(base))
+    for row, column in ((top, 17), (bottom - 1, 17), (17, left), (17, right - 1)):
         inside = base.clone()
-        inside[:, :, :, row] += 50
-        assert not torch.equal(band(inside), band(base))
+        inside[:, :, :, row, column] += 50
+        assert not torch.equal(window(inside), window(base))
 
 
 @pytest.mark.parametrize("bands", [1, 3])

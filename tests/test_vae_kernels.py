@@ -27,11 +27,11 @@ from soundreel.models import vae_kernels
 from soundreel.models.frame_packing import MOTION_FRAMES, MOTION_LATENTS
 from soundreel.models.kernels import dispatch
 from soundreel.models.kernels.convolution_layers import ANY_KIND, HOPPER_KIND, Specialization
-from soundreel.models.parallel import rows
+from soundreel.models.parallel import pictures as parallel_pictures
+from soundreel.models.parallel.pictures import PictureParallel, Room, rank_windows, rank_works
 from soundreel.models.parallel.ranks import Place, Ranks
-from soundreel.models.parallel.rows import Room, RowParallel, rank_works
 from soundreel.models.vae import LATENT_STEP, decode, encode
-from soundreel.models.vae_bands import SCALE
+from soundreel.models.vae_bands import SCALE, Window
 from soundreel.models.vae_kernels import Norm, Outline, Part, Work, launches
 from soundreel.models.vae_network import WanVae
 from soundreel.weights.load import WithoutInitialValues
@@ -48,7 +48,7 @@ def network() -> WanVae:
     with torch.device("meta"), WithoutInitialValues():
         made = WanVae().to(DTYPE).requires_grad_(requires_grad=False)
     for half in (made.encoder, made.decoder):
-        half.mid_block.attentions = torch.nn.ModuleList([torch.nn.Identity()])
+        half.mid_block.attentions = torch.nn.ModuleList([vae_kernels.NoAttention()])
     return made
 
 
@@ -81,7 +81,7 @@ def compiled(network: WanVae, kind: tuple[int, int], works: list[Work]) -> set[S
 
 def pictures_of_a_rank(network: WanVae, ranks: Ranks, height: int, width: int, bands: int) -> None:
     """A first clip, a later one and what it continues, as `SharedVae` and a worker do them."""
-    parallel, like = RowParallel(network, ranks), network.quant_conv.weight
+    parallel, like = PictureParallel(network, ranks), network.quant_conv.weight
     for frames, keep in ((1 + CLIP, 4 * CLIP - 3), (MOTION_LATENTS + CLIP, 4 * CLIP)):
         room = Room(
             like.new_empty(3, keep, height, width, dtype=torch.float32),
@@ -133,11 +133,11 @@ def test_so_does_one_device(network: WanVae, bands: int, kind: tuple[int, int]) 
     assert launched(kind, work) == compiled(network, kind, works)
 
 
-def test_a_band_needs_kernels_that_whole_pictures_do_not(network: WanVae) -> None:
+def test_a_window_needs_kernels_that_whole_pictures_do_not(network: WanVae) -> None:
     """As benchmarks/notes.md says."""
     whole = compiled(network, HOPPER_KIND, list(rank_works(60, 104, 1, 0, 1).values()))
     assert len(whole) == 31
-    for count, kernels, new in ((2, (32, 32), (12, 13)), (4, (35, 33, 33, 31), (12, 11, 11, 16))):
+    for count, kernels, new in ((2, (32, 30), (4, 4)), (4, (34, 30, 34, 32), (5, 11, 14, 12))):
         of_ranks = [
             compiled(network, HOPPER_KIND, list(rank_works(60, 104, count, k, 1).values())) for k in range(count)
         ]
@@ -151,7 +151,8 @@ def test_nothing_is_imported_that_takes_seconds() -> None:
         "import sys, torch; from soundreel.models.vae_kernels import *\n"
         "from soundreel.models.vae_network import WanVae; from soundreel.weights.load import WithoutInitialValues\n"
         "with torch.device('meta'), WithoutInitialValues(): network = WanVae()\n"
-        "for part in Part: launches(network, torch.bfloat16, Work(part, 60, 104, (15, 30), 2), (9, 0))\n"
+        "for part in Part:\n"
+        "    launches(network, torch.bfloat16, Work(part, 60, 104, Window((15, 30), (0, 52)), 2), (9, 0))\n"
         "print('torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -164,7 +165,7 @@ class TestWarmUp:
     @pytest.fixture
     def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[Work]:
         found: list[Work] = []
-        for module in (rows, engine_vae):
+        for module in (parallel_pictures, engine_vae):
             monkeypatch.setattr(module, "get_ready", lambda _, *works: found.extend(works))
         return found
 
@@ -186,18 +187,18 @@ class TestWarmUp:
     def test_a_reference_is_encoded_whole_and_first(self) -> None:
         placement: Any = SimpleNamespace(memory=SimpleNamespace(vae_bands=1), team=SimpleNamespace(size=2))
         works = works_of(Pictures(480, 832, has_reference=True, are_encoded=True), placement, 0)
-        assert [(work.part, work.rows) for work in works] == [
-            (Part.ENCODE, (0, 60)),
-            (Part.MEANS, (0, 60)),
-            (Part.DECODE, (0, 30)),
-            (Part.ENCODE, (0, 30)),
-            (Part.MEANS, (0, 60)),
+        assert [(work.part, work.window) for work in works] == [
+            (Part.ENCODE, None),
+            (Part.MEANS, None),
+            (Part.DECODE, Window((0, 60), (0, 52))),
+            (Part.ENCODE, Window((0, 60), (0, 52))),
+            (Part.MEANS, None),
         ]
         works = works_of(Pictures(480, 832, has_reference=True, are_encoded=False), placement, 1)
-        assert [(work.part, work.rows) for work in works] == [(Part.DECODE, (30, 60))]
+        assert [(work.part, work.window) for work in works] == [(Part.DECODE, Window((0, 60), (52, 104)))]
 
     @needs_golden
-    def test_each_process_compiles_for_its_own_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_process_compiles_for_its_own_window(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """As if there were two GPUs."""
         compiled_for: list[tuple[Any, ...]] = []
         monkeypatch.setattr(warm_up, "_proofs", lambda *_, **__: iter(()))
@@ -215,7 +216,7 @@ class TestWarmUp:
             compiled_for.clear()
             assert set(where) == {device}
             assert set(dtypes) == {placement.vae_dtype}
-            assert {work.rows for work in works if work.part is Part.DECODE} == {((0, 4), (4, 8))[rank]}
+            assert {work.window for work in works if work.part is Part.DECODE} == {rank_windows(8, 8, 2)[rank]}
             assert len(set(outlines)) == 1
 
 
@@ -236,7 +237,7 @@ def test_a_kind_of_work_is_compiled_once(network: WanVae, monkeypatch: pytest.Mo
         monkeypatch.setattr(dispatch, name, lambda *_: True)
     monkeypatch.setattr(dispatch, "kernel_errors", lambda: (RuntimeError,))
     monkeypatch.setattr(torch.cuda, "device", nothing)
-    work = Work(Part.DECODE, 30, 20, (0, 15))
+    work = Work(Part.DECODE, 30, 20, Window((0, 15), (0, 20)))
     for _ in range(2):
         vae_kernels.compile_ahead(Outline.of(network), torch.device("cuda", 0), DTYPE, work)
     assert found.count(1) > 10

@@ -24,7 +24,7 @@ from soundreel.models.kernels import ahead, checks, convolution, float8_attentio
 from soundreel.models.kernels.convolution_layers import Geometry, Specialization, choose_tiling
 from soundreel.models.kernels.float8_shares import Means
 from soundreel.models.kernels.projected import Projected
-from soundreel.models.parallel.rows import rank_works
+from soundreel.models.parallel.pictures import rank_works
 from soundreel.models.parallel.shares import head_spans
 from soundreel.models.rope import Rotary
 from soundreel.models.vae_network import WanVae

@@ -7,7 +7,8 @@ decoded video are wanted, each stage computes only the frames that influence the
 
 Where memory is short, the stages larger than the latents go through bands of rows, one band's whole video after the
 other's: each stage computes only the rows that reach into the band (`models.vae_bands`), so that bands meet without a
-seam. The middle block attends to whole pictures, which are small there.
+seam. The middle block attends to whole pictures, which are small there. A window of the pictures is made in the same
+way.
 
 Pixels are float32 in host memory, and are on the device a piece at a time.
 
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from soundreel.models.vae_bands import SCALE, Span, decoder_rows, encoder_rows, even_spans
+from soundreel.models.vae_bands import SCALE, Span, Window, decoder_areas, encoder_areas, even_spans, whole
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import (
     DecoderBase,
@@ -59,7 +60,7 @@ def decode(  # noqa: PLR0913 - what is decoded, how it is cut, who hears of it, 
     on_piece: OnPiece = _say_nothing,
     pictures: Tensor | None = None,
     only_pictures: bool = False,
-    rows: Span | None = None,
+    window: Window | None = None,
     pixels: Tensor | None = None,
 ) -> Tensor:
     """Pixels [3, T', H, W] of latents [c, F, h, w]: the last `keep` frames, or all 1 + 4(F − 1).
@@ -71,25 +72,30 @@ def decode(  # noqa: PLR0913 - what is decoded, how it is cut, who hears of it, 
         on_piece: hears how far it is.
         pictures: gets the same frames as uint8 [T', H, W, 3], made of them on the device.
         only_pictures: nothing else is wanted; there are no frames in what is returned.
-        rows: the latents' rows whose pictures are made, H being theirs; None: all.
+        window: of the latents, that part of the pictures is made; None: all.
         pixels: what is returned, wherever it is; None: host memory of its own.
     """
     latent_frames, height, width = latents.shape[1:]
     kept = kept_frames(latent_frames, keep)
     frames = 1 + 4 * (latent_frames - 1)
     starts = Starts.of(frames, kept)
-    top, end_row = (0, height) if rows is None else rows
-    base = DecoderBase(network)
+    given = whole(height, width)
+    if window is None:
+        base, window = DecoderBase(network), given
+    else:
+        given = decoder_areas(height, width, window)[0].computed
+        base = DecoderBase(network, given)
+    count, columns = window.shape
     spans = list(_pieces(starts.latent, latent_frames, step))
     pieces: Iterable[Tensor] = (base(latents[None, :, first:end]) for first, end in heard(spans, check))
-    bands = min(bands, end_row - top)
+    bands = min(bands, count)
     if bands > 1:
         pieces = list(pieces)
     if pixels is None or only_pictures:
-        pixels = torch.empty(3, 0 if only_pictures else kept, SCALE * (end_row - top), SCALE * width)
+        pixels = torch.empty(3, 0 if only_pictures else kept, SCALE * count, SCALE * columns)
     done = _counted(on_piece, bands * len(spans))
-    for band in even_spans(end_row - top, bands):
-        stages = DecoderStages(network, starts, decoder_rows(height, (top + band[0], top + band[1])))
+    for band in even_spans(count, bands):
+        stages = DecoderStages(network, starts, decoder_areas(height, width, window.band(band)), given)
         lines = slice(SCALE * band[0], SCALE * band[1])
         target = DecodedRows(
             frames - kept,
@@ -197,51 +203,53 @@ def encode(
     """
     weight = network.quant_conv.weight
 
-    def piece(frames: slice, lines: slice) -> Tensor:
-        return pixels[None, :, frames, lines].to(weight.device, weight.dtype)
+    def piece(frames: slice, window: Window) -> Tensor:
+        lines, columns = window.slices()
+        return pixels[None, :, frames, lines, columns].to(weight.device, weight.dtype)
 
-    _, frames, height, _ = pixels.shape
-    whole = 0, height // SCALE
-    return means(
-        network, encoded_rows(network, piece, frames, height, whole, step, bands, check=check, on_piece=on_piece)
+    _, frames, height, width = pixels.shape
+    every = whole(height // SCALE, width // SCALE)
+    features = encoded_window(
+        network, piece, (frames, height, width), every, step, bands, check=check, on_piece=on_piece
     )
+    return means(network, features)
 
 
-TakePiece: TypeAlias = Callable[[slice, slice], Tensor]
-"""Pixels [1, 3, t, lines, W] of these frames and lines, where the network is."""
+TakePiece: TypeAlias = Callable[[slice, Window], Tensor]
+"""Pixels [1, 3, t, H, W] of these frames and this window, where the network is."""
 
 
-def encoded_rows(  # noqa: PLR0913 - what `encode` takes, and which rows
+def encoded_window(
     network: WanVae,
     take: TakePiece,
-    frames: int,
-    height: int,
-    rows: Span,
+    shape: tuple[int, int, int],
+    window: Window,
     step: int = LATENT_STEP,
     bands: int = 1,
     *,
     check: Check = go_on,
     on_piece: OnPiece = _say_nothing,
 ) -> Iterator[Tensor]:
-    """Features of the latents' `rows` of a video of T frames of H lines: [1, C, t, rows, w] of each piece.
+    """Features of a window of the latents, of a video of `shape` [T, H, W]: [1, C, t, rows, columns] of each piece.
 
-    `means` makes latents of those of all rows. `take` is asked for the pieces in order, for each band anew.
+    `means` makes latents of those of whole pictures. `take` is asked for the pieces in order, for each band anew.
     """
+    frames, height, width = shape
     spans = piece_spans(latent_frames(frames), step)
-    bands = min(bands, rows[1] - rows[0])
+    bands = min(bands, window.shape[0])
     done = _counted(on_piece, bands * len(spans))
 
-    def stages(band: Span) -> Iterator[Tensor]:
-        stage_rows = encoder_rows(height, band, encoder_reaches(network))
-        encoder, lines = EncoderStages(network, stage_rows), slice(*stage_rows[0].computed)
+    def stages(part: Window) -> Iterator[Tensor]:
+        areas = encoder_areas(height, width, part, encoder_reaches(network))
+        encoder = EncoderStages(network, areas)
         for first, end in heard(spans, check):
-            yield encoder(take(slice(max(0, 4 * first - 3), 4 * end - 3), lines), first)
+            yield encoder(take(slice(max(0, 4 * first - 3), 4 * end - 3), areas[0].computed), first)
             done()
 
     if bands == 1:
-        yield from stages(rows)
+        yield from stages(window)
         return
-    cut = [(rows[0] + first, rows[0] + end) for first, end in even_spans(rows[1] - rows[0], bands)]
+    cut = [window.band(band) for band in even_spans(window.shape[0], bands)]
     for parts in zip(*[list(stages(band)) for band in cut], strict=True):
         yield joined_rows(parts)
 

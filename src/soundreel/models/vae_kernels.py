@@ -1,7 +1,7 @@
 """Which kernels the VAE launches for pictures of a size, known without a GPU, and compiled before they are launched.
 
 By itself Triton compiles a kernel when it is first launched, one after the other. How a convolution is cut into
-programs goes by the rows and columns of its pictures, so that each band of rows may need kernels of its own. Here the
+programs goes by the rows and columns of its pictures, so that each band or window may need kernels of its own. Here the
 network is run on the meta device, where nothing is computed, and what it would launch is compiled, several kernels at
 once. Nothing but the pictures' sizes decides: neither how many frames there are, nor how many come at once.
 
@@ -23,18 +23,18 @@ from torch.overrides import TorchFunctionMode
 from soundreel.models.kernels import dispatch
 from soundreel.models.kernels.convolution_layers import Convolutions, Geometry, Specialization, Tiling, choose_tiling
 from soundreel.models.kernels.once import once
-from soundreel.models.vae import LATENT_STEP, decode, encoded_rows, means
-from soundreel.models.vae_bands import SCALE, Span
+from soundreel.models.vae import LATENT_STEP, decode, encoded_window, means
+from soundreel.models.vae_bands import SCALE, Window, whole
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import channels_last, encoded_channels
 from soundreel.units import FRAMES_PER_LATENT
 
 
 class Part(StrEnum):
-    """Of what the VAE does, each computed by itself where rows are divided."""
+    """Of what the VAE does, each computed by itself where pictures are divided."""
 
     DECODE = "decode"
-    ENCODE = "encode"  # rows of pictures, down to features as large as the latents
+    ENCODE = "encode"  # pictures, down to features as large as the latents
     MEANS = "means"  # latents, from features of whole pictures
 
 
@@ -44,7 +44,7 @@ class Work(NamedTuple):
     part: Part
     height: int  # h, of whole pictures
     width: int  # w
-    rows: Span  # of the latents' rows, those that are made
+    window: Window | None = None  # of the latents, what is made of them; None: all
     bands: int = 1  # one after the other
 
 
@@ -154,14 +154,15 @@ def _run(network: WanVae, work: Work) -> None:
     frames, like = 1 + LATENT_STEP, network.quant_conv.weight
     if work.part is Part.DECODE:
         latents = like.new_empty(network.config["z_dim"], frames, work.height, work.width)
-        decode(network, latents, bands=work.bands, only_pictures=True, rows=work.rows)
+        decode(network, latents, bands=work.bands, only_pictures=True, window=work.window)
     elif work.part is Part.ENCODE:
 
-        def take(times: slice, lines: slice) -> Tensor:
-            return like.new_empty(1, 3, times.stop - times.start, lines.stop - lines.start, SCALE * work.width)
+        def take(times: slice, window: Window) -> Tensor:
+            return like.new_empty(1, 3, times.stop - times.start, *window.shape)
 
-        pictures = 1 + FRAMES_PER_LATENT * (frames - 1)
-        for _ in encoded_rows(network, take, pictures, SCALE * work.height, work.rows, bands=work.bands):
+        pictures = 1 + FRAMES_PER_LATENT * (frames - 1), SCALE * work.height, SCALE * work.width
+        window = work.window or whole(work.height, work.width)
+        for _ in encoded_window(network, take, pictures, window, bands=work.bands):
             pass
     else:
         channels = encoded_channels(network)
@@ -177,5 +178,16 @@ def _on_meta(network: WanVae, dtype: torch.dtype) -> WanVae:
     }
     made = deepcopy(network, memo)
     for half in (made.encoder, made.decoder):
-        half.mid_block.attentions = nn.ModuleList([nn.Identity()])
+        half.mid_block.attentions = nn.ModuleList([NoAttention()])
     return made
+
+
+class NoAttention(nn.Module):
+    """In place of attention, whose kernels are a library's."""
+
+    def forward(self, x: Tensor, window: Window | None = None) -> Tensor:
+        """Of the shape that attention would make."""
+        if window is None:
+            return x
+        rows, columns = window.slices()
+        return x[:, :, :, rows, columns]

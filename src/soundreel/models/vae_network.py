@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soundreel.models.vae_bands import Window
+
 RESIDUAL_BLOCKS = 2
 """In a stage of the encoder; a stage of the decoder has one more."""
 
@@ -121,17 +123,28 @@ class AttentionBlock(nn.Module):
         self.to_qkv = nn.Conv2d(width, 3 * width, 1)
         self.proj = nn.Conv2d(width, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[1, C, t, H, W] → the same shape."""
+    def forward(self, x: Tensor, window: Window | None = None) -> Tensor:
+        """[1, C, t, H, W] → the same shape, or that of a window, whose places alone attend to all.
+
+        What is projected has the shape of whole pictures either way: what a library makes of it may depend on that.
+        """
         _, channels, frames, height, width = x.shape
         pictures = x.permute(0, 2, 1, 3, 4).reshape(frames, channels, height, width)
         made: Tensor = self.to_qkv(self.norm(pictures))
-        rows = made.reshape(frames, 1, 3 * channels, -1).permute(0, 1, 3, 2).contiguous()
-        query, key, value = rows.chunk(3, dim=-1)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        mixed = mixed.squeeze(1).permute(0, 2, 1).reshape(frames, channels, height, width)
+        places = made.reshape(frames, 1, 3 * channels, -1).permute(0, 1, 3, 2).contiguous()
+        query, key, value = places.chunk(3, dim=-1)
+        if window is None:
+            mixed = functional.scaled_dot_product_attention(query, key, value)
+            mixed = mixed.squeeze(1).permute(0, 2, 1).reshape(frames, channels, height, width)
+        else:
+            rows, columns = window.slices()
+            asking = query.view(frames, 1, height, width, channels)[:, :, rows, columns].flatten(2, 3)
+            attended = functional.scaled_dot_product_attention(asking, key, value)
+            mixed = torch.zeros_like(pictures)
+            mixed[:, :, rows, columns] = attended.squeeze(1).permute(0, 2, 1).view(frames, channels, *window.shape)
         projected: Tensor = self.proj(mixed)
-        return projected.view(1, frames, channels, height, width).permute(0, 2, 1, 3, 4) + x
+        attended_to = projected.view(1, frames, channels, height, width).permute(0, 2, 1, 3, 4) + x
+        return attended_to if window is None else attended_to[:, :, :, rows, columns]
 
 
 class _Middle(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from soundreel.models.kernels.dispatch import convolutions, operations
-from soundreel.models.vae_bands import Rows, Span
+from soundreel.models.vae_bands import MIDDLE_REACH, Area, Window
 from soundreel.models.vae_network import CausalConv3d, Resample, ResidualBlock, RmsNorm, WanVae
 
 FULL_LOOK_BACK = 14
@@ -93,44 +93,59 @@ class _Pieces:
             x = self.convolve(block.conv_shortcut, x)
         return _convolved(block.conv2, joined, x)
 
-    def middle(self, block: Any, x: Tensor) -> Tensor:
-        """The middle block: residual blocks with attention between them."""
-        first, *others = block.resnets
-        x = self.residual(first, x)
-        for attention, resnet in zip(block.attentions, others, strict=True):
-            x = self.residual(resnet, x if attention is None else _attend(attention, x))
-        return x
+    def middle(self, block: Any, x: Tensor, window: Window | None = None) -> Tensor:
+        """The middle block: a residual block, attention, and another one.
+
+        Args:
+            x: of whole pictures, to which all pixels attend.
+            window: what is made of them; None: all.
+        """
+        before, after = block.resnets
+        (attention,) = block.attentions
+        x = self.residual(before, x)
+        if window is None:
+            return self.residual(after, _attend(attention, x))
+        attending = window.widened(MIDDLE_REACH, (x.shape[3], x.shape[4]))
+        return _cut(self.residual(after, _attend(attention, x, attending)), attending, window)
 
 
 class DecoderBase(_Pieces):
-    """From latents to the middle block: whole pictures, as large as the latents."""
+    """From latents to the middle block: pictures as large as the latents.
 
-    def __init__(self, network: WanVae) -> None:
+    Args:
+        window: of the features that are made; None: all.
+    """
+
+    def __init__(self, network: WanVae, window: Window | None = None) -> None:
         super().__init__()
-        self._network, self._decoder = network, network.decoder
+        self._network, self._decoder, self._window = network, network.decoder, window
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Features of a piece [1, c, t, h, w]."""
         x = self.convolve(self._network.post_quant_conv, channels_last(latents))
-        return self.middle(self._decoder.mid_block, self.convolve(self._decoder.conv_in, x))
+        return self.middle(self._decoder.mid_block, self.convolve(self._decoder.conv_in, x), self._window)
 
 
 class DecoderStages(_Pieces):
-    """From the middle block's features to pixels, in one band of rows."""
+    """From the middle block's features to pixels, of one window.
 
-    def __init__(self, network: WanVae, starts: Starts, rows: Sequence[Rows]) -> None:
+    Args:
+        given: the window whose features it is given.
+    """
+
+    def __init__(self, network: WanVae, starts: Starts, areas: Sequence[Area], given: Window) -> None:
         super().__init__()
-        self._decoder, self._starts, self._rows = network.decoder, starts, rows
+        self._decoder, self._starts, self._areas, self._given = network.decoder, starts, areas, given
 
     def __call__(self, x: Tensor, first: int) -> tuple[Tensor | None, int]:
         """Pixels of a piece that begins at latent frame `first`, if any are wanted, and the index of the first one."""
         starts, decoder, at = self._starts, self._decoder, first
         blocks: list[Any] = list(decoder.up_blocks)
         *growing, full = blocks
-        *growing_rows, full_rows = self._rows
-        x = _cut(x, 0, growing_rows[0].computed)
+        *growing_areas, full_area = self._areas
+        x = _cut(x, self._given, growing_areas[0].computed)
         begins = starts.half_rate, starts.half_size, starts.full
-        for block, rows, start in zip(growing, growing_rows, begins, strict=True):
+        for block, area, start in zip(growing, growing_areas, begins, strict=True):
             upsampler = block.upsamplers[0]
             for resnet in block.resnets:
                 x = self.residual(resnet, x)
@@ -139,12 +154,12 @@ class DecoderStages(_Pieces):
             x, at = _from(x, at, start)
             if x.shape[2] == 0:
                 return None, at
-            x = _enlarge(upsampler, _cut(x, rows.computed[0], rows.kept))
-            x = _cut(x, 2 * rows.kept[0], rows.made)
+            x = _enlarge(upsampler, _cut(x, area.computed, area.kept))
+            x = _cut(x, area.kept.scaled(2), area.made)
         for resnet in full.resnets:
             x = self.residual(resnet, x)
         x = self.convolve(decoder.conv_out, x, decoder.norm_out)
-        return _cut(x, full_rows.computed[0], full_rows.kept), at
+        return _cut(x, full_area.computed, full_area.kept), at
 
     def _double(self, resample: Resample, x: Tensor, at: int) -> tuple[Tensor, int]:
         """Double the frames, except the video's first one; also returns the index of the first frame."""
@@ -155,21 +170,21 @@ class DecoderStages(_Pieces):
 
 
 class EncoderStages(_Pieces):
-    """From pixels to features as large as the latents, in one band of rows."""
+    """From pixels to features as large as the latents, of one window."""
 
-    def __init__(self, network: WanVae, rows: Sequence[Rows]) -> None:
+    def __init__(self, network: WanVae, areas: Sequence[Area]) -> None:
         super().__init__()
-        self._network, self._rows = network, rows
+        self._network, self._areas = network, areas
 
     def __call__(self, pixels: Tensor, first: int) -> Tensor:
-        """Features of a piece that begins at latent frame `first`: of the rows that the first stage begins with."""
+        """Features of a piece that begins at latent frame `first`: of the pixels that the first stage begins with."""
         x = self.convolve(self._network.encoder.conv_in, channels_last(pixels))
         stages, _ = _encoder_parts(self._network)
-        for (*blocks, resample), rows in zip(stages, self._rows, strict=True):
+        for (*blocks, resample), area in zip(stages, self._areas, strict=True):
             for block in blocks:
                 x = self.residual(block, x)
-            x = _reduce(resample, _cut(x, rows.computed[0], rows.kept))
-            x = self._halve(resample, _cut(x, rows.kept[0] // 2, rows.made), first)
+            x = _reduce(resample, _cut(x, area.computed, area.kept))
+            x = self._halve(resample, _cut(x, area.kept.halved(), area.made), first)
         return x
 
     def _halve(self, resample: Resample, x: Tensor, first: int) -> Tensor:
@@ -228,10 +243,12 @@ def _convolved(conv: CausalConv3d, joined: Tensor, residual: Tensor | None = Non
     return made
 
 
-def _cut(x: Tensor, first: int, span: Span) -> Tensor:
-    """The rows of a span, of features that begin at row `first`."""
-    rows = slice(span[0] - first, span[1] - first)
-    return x if rows == slice(0, x.shape[3]) else channels_last(x[:, :, :, rows])
+def _cut(x: Tensor, given: Window, window: Window) -> Tensor:
+    """The features of a window, of those of another one that it lies in."""
+    if window == given:
+        return x
+    rows, columns = window.within(given)
+    return channels_last(x[:, :, :, rows, columns])
 
 
 def _from(x: Tensor, at: int, start: int) -> tuple[Tensor, int]:
@@ -254,9 +271,9 @@ def _reduce(resample: Resample, x: Tensor) -> Tensor:
     return made
 
 
-def _attend(attention: nn.Module, x: Tensor) -> Tensor:
+def _attend(attention: nn.Module, x: Tensor, *window: Window) -> Tensor:
     """Within each frame, one after the other: what a library makes of a frame may depend on how many come with it."""
-    return channels_last(torch.cat([attention(frame) for frame in torch.split(x, 1, dim=2)], dim=2))
+    return channels_last(torch.cat([attention(frame, *window) for frame in torch.split(x, 1, dim=2)], dim=2))
 
 
 def _layout(x: Tensor) -> torch.memory_format:

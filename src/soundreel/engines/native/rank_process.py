@@ -32,8 +32,8 @@ from soundreel.engines.native.vae import Vae, chosen_by_shape
 from soundreel.engines.native.warm_up import Pictures, WarmUp
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import is_out_of_memory
+from soundreel.models.parallel.pictures import PictureParallel, Room, RoomSize
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError, connect
-from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -271,17 +271,17 @@ class _Worker:
     def _make_rows(self, command: Decode | Encode) -> None:
         assert self._mesh is not None
         assert self._vae is not None
-        rows = RowParallel(self._vae.network, self._mesh.everyone)
+        shared = PictureParallel(self._vae.network, self._mesh.everyone)
         with chosen_by_shape():
             if isinstance(command, Decode):
                 assert command.room is not None
                 room = Room.mapped(command.room, command.size)
                 os.close(command.room)
                 latents = self._take_over("decoding", command.shape, self._vae.dtype)
-                rows.decode(latents, command.keep, command.step, command.bands, room)
+                shared.decode(latents, command.keep, command.step, command.bands, room)
             else:
                 self._mesh.everyone.place.begin("encoding")
-                rows.encode(None, command.shape, command.step, command.bands)
+                shared.encode(None, command.shape, command.step, command.bands)
 
     def _take_over(self, stage: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Latents, from the first rank."""

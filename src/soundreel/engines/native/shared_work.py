@@ -14,7 +14,7 @@ from soundreel.engines.native.prepared import Placement
 from soundreel.engines.native.rank_process import INPUT, Begin, Decode, Encode, Forget, Pass, pack
 from soundreel.engines.native.vae import Vae
 from soundreel.engines.native.workers import Crew
-from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
+from soundreel.models.parallel.pictures import PictureParallel, Room, RoomSize
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import kept_frames
 from soundreel.models.vae_bands import SCALE
@@ -101,8 +101,8 @@ class SharedVae:
             self._crew.tell(Decode(tuple(moments.shape), keep, step, bands, size), descriptor)
             everyone.place.enter(INPUT)
             everyone.from_first(moments)
-            rows = RowParallel(self._vae.network, everyone)
-            return rows.decode(moments, keep, step, bands, room, self._vae.check, pictures)
+            shared = PictureParallel(self._vae.network, everyone)
+            return shared.decode(moments, keep, step, bands, room, self._vae.check, pictures)
 
     def encode(self, pixels: Tensor, step: int, bands: int) -> Tensor | None:
         """The mean [c, F, h, w] of pixels [3, T, H, W]; None where a memory ran out."""
@@ -110,8 +110,8 @@ class SharedVae:
         shape = (3, frames, height, width)
         with self._crew.step("encoding"), share_of_cores(self._crew.mesh.everyone.size):
             self._crew.tell(Encode(shape, step, bands))
-            rows = RowParallel(self._vae.network, self._crew.mesh.everyone)
-            return rows.encode(pixels, shape, step, bands, self._vae.check)
+            shared = PictureParallel(self._vae.network, self._crew.mesh.everyone)
+            return shared.encode(pixels, shape, step, bands, self._vae.check)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from soundreel.engines.native.network import LoadedNetwork
 from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_on_a_cpu, encode_bytes_on_a_cpu
 from soundreel.errors import EngineError
 from soundreel.models.devices import is_out_of_memory
-from soundreel.models.parallel.rows import rank_works
+from soundreel.models.parallel.pictures import rank_works
 from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
 from soundreel.models.vae_bands import SCALE
 from soundreel.models.vae_kernels import Part, get_ready

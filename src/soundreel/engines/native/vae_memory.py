@@ -12,7 +12,7 @@ the whole pictures made at latent size waits, or is made: 384 channels.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from soundreel.models.vae_bands import SCALE, Rows, decoder_rows, encoder_rows, even_spans
+from soundreel.models.vae_bands import SCALE, Extent, decoder_extents, encoder_extents, even_spans
 from soundreel.units import FRAMES_PER_LATENT
 
 CHANNELS = 96, 192, 384, 384
@@ -54,7 +54,7 @@ def decode_bytes(sizes: Sizes, step: int, bands: int = 1) -> int:
     height = sizes.height // SCALE
     waiting = height if bands > 1 else 0
     return max(
-        _bytes(sizes, step, decoder_rows(height, band)[::-1], DECODER_REMEMBERS, MIDDLE_DECODER_REMEMBERS, waiting)
+        _bytes(sizes, step, decoder_extents(height, band)[::-1], DECODER_REMEMBERS, MIDDLE_DECODER_REMEMBERS, waiting)
         for band in even_spans(height, min(bands, height))
     )
 
@@ -66,7 +66,7 @@ def encode_bytes(sizes: Sizes, step: int, bands: int = 1) -> int:
         _bytes(
             sizes,
             step,
-            encoder_rows(sizes.height, band, ENCODER_REACHES),
+            encoder_extents(sizes.height, band, ENCODER_REACHES),
             ENCODER_REMEMBERS,
             middle,
             waiting=band[1] if bands > 1 else 0,
@@ -86,7 +86,7 @@ def decode_bytes_on_a_cpu(sizes: Sizes, bands: int = 1) -> int:
     return CPU_FACTOR * decode_bytes(sizes, 1, bands) + pixels
 
 
-def _bytes(sizes: Sizes, step: int, rows: Sequence[Rows], remembers: Sequence[int], middle: int, waiting: int) -> int:
+def _bytes(sizes: Sizes, step: int, rows: Sequence[Extent], remembers: Sequence[int], middle: int, waiting: int) -> int:
     """While a band goes through the stages, and so many rows of whole pictures at latent size wait."""
     latent_width = sizes.width // SCALE
     computed = [end - first for first, end in (stage.computed for stage in rows)]

@@ -1,4 +1,4 @@
-"""A VAE whose rows are divided among processes makes what one process makes, whatever the counts."""
+"""A VAE whose pictures are divided among processes makes what one process makes, whatever the counts."""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, distributed
 
 from several_ranks import run_ranks
-from soundreel.models.parallel import rows
+from soundreel.models.parallel import pictures as parallel_pictures
+from soundreel.models.parallel.pictures import PictureParallel, Room, RoomSize, rank_windows
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError
-from soundreel.models.parallel.rows import Room, RoomSize, RowParallel
 from soundreel.models.vae import decode, encode
+from soundreel.models.vae_bands import whole
 from soundreel.models.vae_network import WanVae
 
 LIMIT = 1e-5
@@ -54,7 +55,7 @@ def decoded(mesh: Mesh, folder: Path, latents: Any, keep: int | None, step: int,
     frames, height, width = latents.shape[1:]
     kept = keep or 1 + 4 * (frames - 1)
     is_first, size = mesh.everyone.rank == 0, RoomSize(kept, kept, 8 * height, 8 * width)
-    parallel = RowParallel(network(), mesh.everyone)
+    parallel = PictureParallel(network(), mesh.everyone)
 
     def made(size: RoomSize) -> Any:
         room, pictures = room_of(folder, size), None
@@ -76,20 +77,21 @@ def decoded(mesh: Mesh, folder: Path, latents: Any, keep: int | None, step: int,
 
 
 @pytest.mark.parametrize(
-    ("ranks", "rows", "keep", "step", "bands"),
+    ("ranks", "size", "keep", "step", "bands"),
     [
-        pytest.param(2, 6, None, 2, 1, marks=pytest.mark.long),
-        (3, 7, 6, 2, 1),  # rows and ranks are odd
-        (4, 9, 9, 1, 1),
-        (2, 7, 6, 2, 4),  # each rank goes through bands of its own
-        pytest.param(3, 2, None, 2, 1, marks=pytest.mark.long),  # a rank has none
+        pytest.param(2, (6, 3), None, 2, 1, marks=pytest.mark.long),
+        (3, (3, 7), 6, 2, 1),  # columns and ranks are odd
+        (4, (6, 7), 9, 1, 1),  # two by two
+        (2, (7, 3), 6, 2, 4),  # each rank goes through bands of its own
+        pytest.param(4, (5, 6), 6, 2, 6, marks=pytest.mark.long),
+        pytest.param(3, (2, 1), None, 2, 1, marks=pytest.mark.long),  # a rank has none
     ],
 )
 @torch.inference_mode()
 def test_decoded_as_by_one_process(
-    tmp_path: Path, ranks: int, rows: int, keep: int | None, step: int, bands: int
+    tmp_path: Path, ranks: int, size: tuple[int, int], keep: int | None, step: int, bands: int
 ) -> None:
-    latents = draw(4, 3, rows, 3)
+    latents = draw(4, 3, *size)
     expected = decode(network(), latents, keep, step)
     shown = torch.zeros(*expected.shape[1:], 3, dtype=torch.uint8)
     decode(network(), latents, keep, step, pictures=shown)
@@ -103,23 +105,25 @@ def test_decoded_as_by_one_process(
 
 def encoded(mesh: Mesh, pixels: Any, step: int, bands: int) -> Any:
     given = torch.from_numpy(pixels) if mesh.everyone.rank == 0 else None
-    mean = RowParallel(network(), mesh.everyone).encode(given, pixels.shape, step, bands)
+    mean = PictureParallel(network(), mesh.everyone).encode(given, pixels.shape, step, bands)
     return None if mean is None else mean.numpy()
 
 
 @pytest.mark.parametrize(
-    ("ranks", "height", "frames", "step", "bands"),
+    ("ranks", "size", "frames", "step", "bands"),
     [
-        (4, 74, 5, 2, 1),
-        (2, 56, 9, 2, 4),
-        pytest.param(2, 48, 9, 2, 1, marks=pytest.mark.long),
-        pytest.param(3, 56, 10, 1, 1, marks=pytest.mark.long),
-        pytest.param(3, 16, 5, 2, 1, marks=pytest.mark.long),
+        (4, (48, 58), 5, 2, 1),  # two by two
+        (2, (56, 24), 9, 2, 4),
+        pytest.param(2, (24, 48), 9, 2, 1, marks=pytest.mark.long),
+        pytest.param(3, (56, 24), 10, 1, 1, marks=pytest.mark.long),
+        pytest.param(3, (16, 8), 5, 2, 1, marks=pytest.mark.long),  # a rank has none
     ],
 )
 @torch.inference_mode()
-def test_encoded_as_by_one_process(tmp_path: Path, ranks: int, height: int, frames: int, step: int, bands: int) -> None:
-    pixels = draw(3, frames, height, 24)
+def test_encoded_as_by_one_process(
+    tmp_path: Path, ranks: int, size: tuple[int, int], frames: int, step: int, bands: int
+) -> None:
+    pixels = draw(3, frames, *size)
     expected = encode(network(), pixels, step)
     mean, *others = run_ranks(tmp_path, 1, ranks, encoded, pixels.numpy(), step, bands)
     assert others == [None] * (ranks - 1)
@@ -133,15 +137,15 @@ def short_of_memory(mesh: Mesh, folder: Path, rank: int, pixels: Any, latents: A
         raise FULL
 
     def full_after_a_piece(_network: Any, take: Any, *_: Any, **__: Any) -> Any:
-        yield take(slice(0, 1), slice(None))
+        yield take(slice(0, 1), whole(48, 16))
         raise FULL
 
     room = room_of(folder, RoomSize(4, 4, 48, 16))
-    parallel, given = RowParallel(network(), mesh.everyone), pixels if mesh.everyone.rank == 0 else None
+    parallel, given = PictureParallel(network(), mesh.everyone), pixels if mesh.everyone.rank == 0 else None
     with pytest.MonkeyPatch.context() as patch:
         if mesh.everyone.rank == rank:
-            patch.setattr(rows, "decode", full)
-            patch.setattr(rows, "encoded_rows", full_after_a_piece)
+            patch.setattr(parallel_pictures, "decode", full)
+            patch.setattr(parallel_pictures, "encoded_window", full_after_a_piece)
         made = parallel.decode(latents, 4, 2, 1, room), parallel.encode(given, tuple(pixels.shape), 1, 1)
     again = parallel.decode(latents, 4, 2, 1, room), parallel.encode(given, tuple(pixels.shape), 1, 1)
     return [one is None for one in (*made, *again)]
@@ -154,6 +158,28 @@ def test_all_give_up_where_one_has_no_memory(tmp_path: Path, rank: int) -> None:
     assert others == [[True] * 4] * 2
 
 
+@pytest.mark.parametrize(
+    ("size", "ranks", "shapes"),
+    [
+        ((60, 104), 2, [(60, 52)] * 2),
+        ((60, 104), 4, [(30, 52)] * 4),
+        ((104, 60), 3, [(34, 60), (35, 60), (35, 60)]),
+        ((104, 152), 6, [(52, 50), (52, 51), (52, 51)] * 2),
+        ((1, 2), 3, [(1, 1)] * 2),
+    ],
+)
+def test_windows_lie_where_the_edges_between_them_are_short(
+    size: tuple[int, int], ranks: int, shapes: list[tuple[int, int]]
+) -> None:
+    windows = rank_windows(*size, ranks)
+    assert [window.shape for window in windows if not window.is_empty] == shapes
+    assert len(windows) == ranks
+    covered = torch.zeros(size, dtype=torch.int)
+    for window in windows:
+        covered[window.slices()] += 1
+    assert bool((covered == 1).all())
+
+
 def left_alone(mesh: Mesh, folder: Path) -> Any:
     """What the first rank says when the second one goes."""
     if mesh.everyone.rank == 1:
@@ -162,7 +188,7 @@ def left_alone(mesh: Mesh, folder: Path) -> Any:
     mesh.everyone.place.begin("decoding clip 3")
     with pytest.raises(NoAnswerError) as caught:
         room = room_of(folder, RoomSize(5, 5, 48, 16))
-        RowParallel(network(), mesh.everyone).decode(draw(4, 2, 6, 2), None, 2, 1, room)
+        PictureParallel(network(), mesh.everyone).decode(draw(4, 2, 6, 2), None, 2, 1, room)
     return (str(caught.value),)
 
 

@@ -1,13 +1,13 @@
-"""A VAE whose pictures are divided among ranks: the single-device network, a band of rows on each.
+"""A VAE whose pictures are divided among ranks: the single-device network, a window of the pictures on each.
 
-What a band's convolutions read of the rows around it, its halo, every rank computes itself: no rank waits for another
-between the first layer and the last. That is a tenth more arithmetic for two ranks at 480×832, four tenths for four;
-and a rank's rows are those of one device, as bands of rows are that one device takes one after the other
-(`models.vae_bands`). The middle block, which attends to whole pictures as small as the latents, is computed by every
-rank of a decoder, and for an encoder by the first rank alone.
+What a window's convolutions read around it, its halo, every rank computes itself: no rank waits for another between the
+first layer and the last. Windows lie on a grid with as little halo as the number of ranks allows. A rank's pixels are
+those of one device, as are the bands of rows that one device takes one after the other (`models.vae_bands`). The layers
+before the decoder's middle block, which attends to whole pictures, are computed by every rank, as small as the latents
+are; those after the encoder's stages by the first rank alone.
 
-The first rank has what goes in, and gets what comes out; decoded rows every rank writes into host memory that all have.
-Where the memory of any rank runs out, all give up together.
+The first rank has what goes in, and gets what comes out; decoded pixels every rank writes into host memory that all
+have. Where the memory of any rank runs out, all give up together.
 
 Legend: R ranks, T frames, H × W pixels, F latent frames, h × w their size, C channels of features.
 """
@@ -24,20 +24,18 @@ from torch import Tensor
 
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Ranks
-from soundreel.models.vae import (
-    decode,
-    encoded_rows,
-    joined_rows,
-    latent_frames,
-    means,
-    piece_spans,
-)
-from soundreel.models.vae_bands import SCALE, Span, even_spans
+from soundreel.models.vae import decode, encoded_window, latent_frames, means, piece_spans
+from soundreel.models.vae_bands import SCALE, Span, Window, even_spans, whole
 from soundreel.models.vae_kernels import Part, Work, get_ready
 from soundreel.models.vae_network import WanVae
+from soundreel.models.vae_stages import channels_last
 from soundreel.types import Check, go_on
 
 CHANNELS = 3
+
+TOP_STEPS = 4
+"""Times as many latent frames at once as in the encoder's stages: after these the first rank is alone, and pictures are
+so small that a few do not fill a GPU."""
 
 Shape: TypeAlias = tuple[int, int, int, int]
 
@@ -67,7 +65,7 @@ class RoomSize(NamedTuple):
 
 @dataclass(frozen=True)
 class Room:
-    """Host memory of all ranks, into which each writes its rows of the pictures."""
+    """Host memory of all ranks, into which each writes its window of the pictures."""
 
     pixels: Tensor  # float32 [3, T', H, W], or of no frames
     pictures: Tensor  # uint8 [T', H, W, 3], likewise
@@ -83,10 +81,20 @@ class Room:
         )
 
 
-def rank_spans(height: int, ranks: int) -> list[Span]:
-    """The latents' rows of each rank; none for those that are too many."""
-    spans = even_spans(height, min(ranks, height))
-    return spans + [(height, height)] * (ranks - len(spans))
+def rank_windows(height: int, width: int, ranks: int) -> list[Window]:
+    """The window of each rank, of latents of h × w; an empty one for those that are too many.
+
+    Windows lie row by row on the grid that has the shortest edges between them, where there is one for all ranks.
+    """
+    grids = (
+        (down, count // down)
+        for count in range(ranks, 0, -1)
+        for down in sorted(range(1, count + 1), key=lambda down: (down - 1) * width + (count // down - 1) * height)
+        if count % down == 0 and down <= height and count // down <= width
+    )
+    down, across = next(grids)
+    windows = [Window(rows, columns) for rows in even_spans(height, down) for columns in even_spans(width, across)]
+    return windows + [Window((height, height), (0, 0))] * (ranks - len(windows))
 
 
 def rank_works(height: int, width: int, ranks: int, rank: int, bands: int) -> dict[Part, Work]:
@@ -95,23 +103,24 @@ def rank_works(height: int, width: int, ranks: int, rank: int, bands: int) -> di
     Args:
         bands: that one device would go through; a rank goes through its share of them, equally many on all.
     """
-    spans = rank_spans(height, ranks)
-    own = spans[rank]
-    if own[0] == own[1]:
+    windows = rank_windows(height, width, ranks)
+    own = windows[rank]
+    if own.is_empty:
         return {}
-    share = min(-(-bands // ranks), *(end - first for first, end in spans if first < end))
-    works = {part: Work(part, height, width, own, share) for part in (Part.DECODE, Part.ENCODE)}
-    return works | ({} if rank else {Part.MEANS: Work(Part.MEANS, height, width, (0, height))})
+    share = min(-(-bands // ranks), *(window.shape[0] for window in windows if not window.is_empty))
+    part = None if own == whole(height, width) else own
+    works = {kind: Work(kind, height, width, part, share) for kind in (Part.DECODE, Part.ENCODE)}
+    return works | ({} if rank else {Part.MEANS: Work(Part.MEANS, height, width)})
 
 
-class RowParallel:
-    """Computes what `decode` and `encode` of `models.vae` compute, rows of the pictures divided among `ranks`.
+class PictureParallel:
+    """Computes what `decode` and `encode` of `models.vae` compute, the pictures divided among `ranks`.
 
     Every rank has to make the same calls.
 
     Args:
         network: the same weights on all ranks.
-        ranks: those beyond h, the rows of the latents, have nothing to do.
+        ranks: those for whom latents of h × w have no window have nothing to do.
     """
 
     def __init__(self, network: WanVae, ranks: Ranks) -> None:
@@ -145,7 +154,8 @@ class RowParallel:
 
         def work() -> Tensor:
             if share is not None:
-                lines = slice(SCALE * share.rows[0], SCALE * share.rows[1])
+                window = share.window or whole(*latents.shape[2:])
+                lines, columns = window.scaled(SCALE).slices()
                 get_ready(self._network, share)
                 decode(
                     self._network,
@@ -154,10 +164,10 @@ class RowParallel:
                     step,
                     share.bands,
                     check=check,
-                    pictures=room.pictures[:, lines] if len(room.pictures) else None,
+                    pictures=room.pictures[:, lines, columns] if len(room.pictures) else None,
                     only_pictures=not room.pixels.shape[1],
-                    rows=share.rows,
-                    pixels=room.pixels[:, :, lines],
+                    window=window,
+                    pixels=room.pixels[:, :, lines, columns],
                 )
             return room.pixels
 
@@ -181,9 +191,10 @@ class RowParallel:
             None on the first rank, too, where a rank's memory ran out.
         """
         _, frames, height, width = shape
-        pieces, works = piece_spans(latent_frames(frames), step), self._works(height // SCALE, width // SCALE, bands)
+        size = height // SCALE, width // SCALE
+        pieces, works = piece_spans(latent_frames(frames), step), self._works(*size, bands)
         share = works.get(Part.ENCODE)
-        passes = self._works(height // SCALE, width // SCALE, bands, rank=0)[Part.ENCODE].bands
+        passes = self._works(*size, bands, rank=0)[Part.ENCODE].bands
         take = _Arriving(pixels, shape, pieces * passes, self._ranks, self._network.quant_conv.weight)
 
         def work() -> Tensor:
@@ -191,22 +202,30 @@ class RowParallel:
                 take.let_pass()
                 return torch.empty(0, device=self._device, dtype=self._dtype)
             get_ready(self._network, *works.values())
-            rows = encoded_rows(self._network, take, frames, height, share.rows, step, share.bands, check=check)
-            return torch.cat(list(rows), dim=2)
+            window = share.window or whole(*size)
+            made = encoded_window(self._network, take, shape[1:], window, step, share.bands, check=check)
+            return torch.cat(list(made), dim=2)
 
         self._ranks.place.enter("features of the pictures")
         features = self._tried(work, take.let_pass)
         if features is None:
             return None
-        self._ranks.place.enter("the features' rows")
+        self._ranks.place.enter("the others' features")
         if not self._is_first:
             self._send(features)
             return None
-        spans = rank_spans(height // SCALE, self._ranks.size)
-        shapes = [(*features.shape[:3], end - first, features.shape[4]) for first, end in spans]
-        parts = [features, *self._receive(shapes[1:], self._dtype)]
-        whole = (joined_rows([part[:, :, first:end] for part in parts if part.numel()]) for first, end in pieces)
-        return self._or_none(lambda: means(self._network, whole))
+        windows = rank_windows(*size, self._ranks.size)
+        parts = [features, *self._receive([(*features.shape[:3], *one.shape) for one in windows[1:]], self._dtype)]
+        longer = piece_spans(latent_frames(frames), TOP_STEPS * step)
+
+        def joined(piece: Span) -> Tensor:
+            made = channels_last(features.new_empty(*features.shape[:2], piece[1] - piece[0], *size))
+            for part, window in zip(parts, windows, strict=True):
+                rows, columns = window.slices()
+                made[:, :, :, rows, columns] = part[:, :, slice(*piece)]
+            return made
+
+        return self._or_none(lambda: means(self._network, map(joined, longer)))
 
     @property
     def _is_first(self) -> bool:
@@ -262,9 +281,10 @@ class _Arriving:
         most = max(frames.stop - frames.start for frames in self._left)
         self._room = like.new_empty(3 * most * shape[2] * shape[3])  # once: none is missing midway
 
-    def __call__(self, frames: slice, lines: slice) -> Tensor:
-        """The next piece, [1, 3, t, lines, W]."""
-        return self._next(frames)[None, :, :, lines]
+    def __call__(self, frames: slice, window: Window) -> Tensor:
+        """The window's part of the next piece, [1, 3, t, rows, columns]."""
+        rows, columns = window.slices()
+        return self._next(frames)[None, :, :, rows, columns]
 
     def let_pass(self) -> None:
         """Let the others have those that are left."""
