@@ -94,8 +94,10 @@ def generate(
     """
     stop = CancelFlag() if cancel is None else cancel
     timer = ProgressTimer(on_progress, stop)
-    kept = kept or KeptProcesses()
-    with nullcontext(engines) if engines is not None else Engines() as opened:
+    with (
+        nullcontext(kept) if kept is not None else KeptProcesses() as kept,
+        nullcontext(engines) if engines is not None else Engines() as opened,
+    ):
         with Beginning(opened.open, timer, reads=not work.only_print) as choose:
             render = prepare(request, work, stop.check, choose, kept)
         if render.division.is_divided:

@@ -1,7 +1,8 @@
 """Processes that render shots, one job after the other: a session keeps them from one render to the next.
 
 What they have loaded stays loaded, on their own devices. They end with the session, at once; one that has ended
-meanwhile is replaced by a new one.
+meanwhile is replaced by a new one. A GPU takes a second or more to give the memory of a process back: those that are
+not kept end while the video is finished.
 """
 
 import signal
@@ -12,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TypeAlias
+from types import TracebackType
+from typing import Self, TypeAlias
 
 from soundreel.engines.base import Elsewhere
 from soundreel.render.child_process import STOP_SECONDS, STOPS, ChildProcess
@@ -89,7 +91,7 @@ class ShotProcess:
 
 
 class KeptProcesses:
-    """Those that have nothing to do.
+    """Those that have nothing to do. A context manager: leaving it ends them.
 
     Args:
         stay: more renders follow; else each process ends with its job.
@@ -98,6 +100,15 @@ class KeptProcesses:
     def __init__(self, *, stay: bool = False) -> None:
         self.stay = stay
         self._idle: list[ShotProcess] = []
+        self._leaving: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def going_on(self, wanted: Iterable[tuple[str, ...]]) -> Elsewhere:
         """End those that have none of the `wanted` devices for them, and return what the others hold."""
@@ -115,6 +126,7 @@ class KeptProcesses:
 
     def take(self, devices: tuple[str, ...]) -> ShotProcess:
         """One for these devices: one that is there, or a new one."""
+        self._wait()  # for the memory of others
         for process in self._idle:
             if process.devices == devices:
                 self._idle.remove(process)
@@ -125,15 +137,27 @@ class KeptProcesses:
         return ShotProcess(devices)
 
     def put_back(self, processes: Sequence[ShotProcess]) -> None:
-        """Keep those that find their render done, for which they may have to look, and end the others."""
+        """Keep those that find their render done, for which they may have to look, and let the others end."""
         done = [process for process in processes if self.stay and process.is_there]
         self._idle += done
-        end([process for process in processes if process not in done], at_once=True)
+        others = [process for process in processes if process not in done]
+        for process in others:
+            process.kill()
+        self._wait()
+        self._leaving = threading.Thread(target=end, args=[others], name="shot processes leave")
+        self._leaving.start()
 
     def close(self) -> None:
-        """End all of them: nothing is in their hands."""
+        """End all of them, nothing is in their hands, and wait for those that are about to."""
         idle, self._idle = self._idle, []
         end(idle, at_once=True)
+        self._wait()
+
+    def _wait(self) -> None:
+        """For those that are about to end."""
+        if self._leaving is not None:
+            self._leaving.join()
+            self._leaving = None
 
 
 def end(processes: Iterable[ShotProcess], *, at_once: bool = False) -> None:
