@@ -95,14 +95,14 @@ def generate(
     stop = CancelFlag() if cancel is None else cancel
     timer = ProgressTimer(on_progress, stop)
     with (
-        nullcontext(kept) if kept is not None else KeptProcesses() as kept,
+        nullcontext(kept) if kept is not None else KeptProcesses() as processes,
         nullcontext(engines) if engines is not None else Engines() as opened,
     ):
         with Beginning(opened.open, timer, reads=not work.only_print) as choose:
-            render = prepare(request, work, stop.check, choose, kept)
+            render = prepare(request, work, stop.check, choose, processes)
         if render.division.is_divided:
             opened.let_go()  # the devices are other processes'
-        return _generate(render, work, timer, stop, on_start, kept)
+        return _generate(render, work, timer, stop, on_start, processes)
 
 
 def _generate(

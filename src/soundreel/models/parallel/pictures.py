@@ -33,6 +33,9 @@ from soundreel.types import Check, go_on
 
 CHANNELS = 3
 
+FILLED = 0.75
+"""Of as many pixels at once as whole pictures would have, what a window has: with its halo it takes no more memory."""
+
 TOP_STEPS = 4
 """Times as many latent frames at once as in the encoder's stages: after these the first rank is alone, and pictures are
 so small that a few do not fill a GPU."""
@@ -113,6 +116,11 @@ def rank_works(height: int, width: int, ranks: int, rank: int, bands: int) -> di
     return works | ({} if rank else {Part.MEANS: Work(Part.MEANS, height, width)})
 
 
+def longer(step: int, ranks: int) -> int:
+    """Latent frames at once of a window, where whole pictures have `step`: with as few, GPUs would wait for Python."""
+    return max(step, int(FILLED * step * ranks))
+
+
 class PictureParallel:
     """Computes what `decode` and `encode` of `models.vae` compute, the pictures divided among `ranks`.
 
@@ -161,7 +169,7 @@ class PictureParallel:
                     self._network,
                     latents,
                     keep,
-                    step,
+                    longer(step, self._ranks.size),
                     share.bands,
                     check=check,
                     pictures=room.pictures[:, lines, columns] if len(room.pictures) else None,
