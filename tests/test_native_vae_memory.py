@@ -105,17 +105,17 @@ def test_a_decode_holds_what_is_said(network: AutoencoderKLWan, width: int, heig
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("ranks", [2, 3, 4, 8])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.long), 4])
 @pytest.mark.parametrize(("width", "height"), [(832, 480), pytest.param(832, 1216, marks=pytest.mark.long)])
 def test_a_window_of_several_ranks_holds_no_more(width: int, height: int, ranks: int) -> None:
     """Though it has more latent frames at once."""
     with torch.device("meta"):
         network = WanVae().eval().requires_grad_(requires_grad=False).to(torch.bfloat16)
     latents = torch.empty(16, 39, height // 8, width // 8, device="meta", dtype=torch.bfloat16)
-    for window in set(rank_windows(height // 8, width // 8, ranks)):
-        with Live(latents) as live:
-            decode(network, latents, 80, longer(2, ranks), window=window)
-        assert live.most < decode_bytes(Sizes(height=height, width=width, latents=39, bytes_each=2), 2)
+    window = rank_windows(height // 8, width // 8, ranks)[ranks // 2]
+    with Live(latents) as live:
+        decode(network, latents, 80, longer(2, ranks), window=window)
+    assert live.most < decode_bytes(Sizes(height=height, width=width, latents=39, bytes_each=2), 2)
 
 
 @torch.inference_mode()

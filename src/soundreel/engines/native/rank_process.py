@@ -133,7 +133,7 @@ class Decode:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode a share of the rows of pictures, pieces of which are broadcast next."""
+    """Encode a window of pictures, pieces of which are broadcast next."""
 
     shape: tuple[int, int, int, int]
     step: int
@@ -230,7 +230,9 @@ class _Worker:
         seat = self._seat
         if seat.device.type == "cuda":
             torch.cuda.set_device(seat.device)
-        torch.set_num_threads(max(1, torch.get_num_threads() // seat.team.size))  # rows reach the host at the same time
+        torch.set_num_threads(
+            max(1, torch.get_num_threads() // seat.team.size)
+        )  # pictures reach the host at the same time
         self._voice.say(STARTED)
         self._inbox.get()  # all have started
         self._mesh = meet(seat, TCPStore(LOOPBACK, seat.port, is_master=False))
@@ -250,7 +252,7 @@ class _Worker:
             elif isinstance(command, Pass):
                 self._pass(command, self._denoiser)
             elif isinstance(command, Decode | Encode):
-                self._make_rows(command)
+                self._make_pictures(command)
             else:
                 self._denoiser.forget()
 
@@ -268,7 +270,7 @@ class _Worker:
         latents = self._take_over(command.stage, command.shape, torch.float32)
         denoiser(latents, torch.from_numpy(command.timestep).to(self._seat.device), command.count)
 
-    def _make_rows(self, command: Decode | Encode) -> None:
+    def _make_pictures(self, command: Decode | Encode) -> None:
         assert self._mesh is not None
         assert self._vae is not None
         shared = PictureParallel(self._vae.network, self._mesh.everyone)

@@ -1,7 +1,7 @@
 """Kernels are proven, and on a machine's first render compiled, in threads: while a plan is made and weights are read.
 
 What is decided by them waits for their proof, and so does what computes with them; two threads that ask for the same
-compile it once. On several devices each process does so for its own: the rows of the pictures that it will make.
+compile it once. On several devices each process does so for its own: the window of the pictures that it will make.
 """
 
 from collections.abc import Callable, Iterator, Sequence
