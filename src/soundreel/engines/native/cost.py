@@ -36,8 +36,8 @@ ENCODE_FLOPS = 2.7e12, 8.07e12
 
 DECODE_FLOPS = 4.0e12, 13.55e12
 
-FULL_SHARE, HALF_SIZE_SHARE, HALF_RATE_SHARE, LATENT_SHARE = 0.43, 0.40, 0.11, 0.06
-"""Of a decode's operations, by the stage of the decoder."""
+STAGE_SHARES = LATENT_SHARE, HALF_RATE_SHARE, HALF_SIZE_SHARE, FULL_SHARE = 0.06, 0.11, 0.40, 0.43
+"""Of a decode's operations, by the stage of the decoder, from the latents' size up."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from soundreel.engines.native.cost import PassCost, Share, Speeds, pass_seconds
+from soundreel.engines.native.cost import STAGE_SHARES, PassCost, Share, Speeds, pass_seconds
 from soundreel.engines.native.links import Links
+from soundreel.models.parallel.pictures import rank_windows
+from soundreel.models.vae_bands import Window, decoder_areas
 
 BF16_BYTES, FLOAT8_BYTES = 2, 1
 
@@ -25,10 +27,12 @@ PROJECTION = 0.085
 """Of a block's products: keys, or queries. Values travel behind both, keys behind queries; in float8, which begins with
 means of values and keys, both travel behind queries."""
 
-ENCODE: Final[Mapping[int, float]] = {1: 1.0, 2: 0.70, 4: 0.60}
-DECODE: Final[Mapping[int, float]] = {1: 1.0, 2: 0.81, 4: 1.0}
-"""Of the seconds of one device, by the number of those that have rows: measured on H200 at 480×832 and by no means what
-the arithmetic of their rows would be. Of another number it is what the next smaller one was measured to take."""
+WHOLE_ENCODE, WHOLE_DECODE = 0.1, 0.05
+"""Of the seconds of one device, what is done for whole pictures: by the first rank alone after the encoder's stages, by
+every rank before the decoder's middle block."""
+
+USUAL_LATENTS: Final = 60, 104
+"""Of pictures of 480×832, for whose windows shares are computed: larger ones have less halo."""
 
 
 def share_of(sizes: Mapping[str, Any], *, guidance: int, tokens: int, links: Links, float8_attention: bool) -> Share:
@@ -39,8 +43,8 @@ def share_of(sizes: Mapping[str, Any], *, guidance: int, tokens: int, links: Lin
         one_pass=partial(
             shared_pass_seconds, sizes=sizes, ranks=tokens, links=links, float8_attention=float8_attention
         ),
-        encode=rows_share(ENCODE, ranks),
-        decode=rows_share(DECODE, ranks),
+        encode=pictures_share(ranks, WHOLE_ENCODE),
+        decode=pictures_share(ranks, WHOLE_DECODE),
     )
 
 
@@ -76,6 +80,22 @@ def _waited(own: PassCost, speeds: Speeds, sent: float, *, is_float8: bool) -> f
     return sent * (width + BF16_BYTES) + max(0.0, sent * 2 * width - hides)
 
 
-def rows_share(measured: Mapping[int, float], ranks: int) -> float:
-    """Of `ENCODE` or `DECODE`, for so many ranks."""
-    return measured[max(count for count in measured if count <= ranks)]
+def pictures_share(ranks: int, of_whole: float) -> float:
+    """Of one device's seconds, what an encode or a decode takes on so many ranks.
+
+    Args:
+        of_whole: what is not divided.
+    """
+    windows = rank_windows(*USUAL_LATENTS, ranks)
+    return of_whole + (1 - of_whole) * max(map(_window_share, windows))
+
+
+def _window_share(window: Window) -> float:
+    """Of a decode's operations in its stages, those of a window and its halo."""
+    height, width = USUAL_LATENTS
+    done = 0.0
+    for share, area in zip(STAGE_SHARES, decoder_areas(height, width, window), strict=True):
+        rows, columns = area.computed.shape
+        done += share * rows * columns / (height * width)
+        height, width = 2 * height, 2 * width
+    return done
