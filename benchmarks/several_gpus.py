@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
+from multiprocessing.process import BaseProcess
 from typing import Any
 from unittest import mock
 
@@ -49,6 +50,9 @@ SECONDS_PER_PIXEL = 0.9e-4
 
 RESERVED_SECONDS = 60.0
 """For what comes after a further size of a mode that is not the last."""
+
+ENDING_SECONDS = 20.0
+"""That a process may take to end."""
 
 
 class SilentRanks(Ranks):
@@ -292,6 +296,27 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
     os._exit(0)
 
 
+def all_end_well(processes: Sequence[BaseProcess], ends: float) -> bool:
+    """Wait until all have ended with status 0; False as soon as one ends otherwise, or when the time is over."""
+    left = list(processes)
+    while left:
+        happened = wait_for_any([one.sentinel for one in left], max(0.0, ends - time.monotonic()))
+        ended = [one for one in left if one.sentinel in happened]
+        if not ended or any(exit_status(one) != 0 for one in ended):
+            return False
+        left = [one for one in left if one not in ended]
+    return True
+
+
+def exit_status(process: BaseProcess) -> int | None:
+    """Of a process whose sentinel has come, which it does before the status: seconds before, where a GPU is given back.
+    None: it does not come to its end."""
+    until = time.monotonic() + ENDING_SECONDS
+    while process.exitcode is None and time.monotonic() < until:
+        time.sleep(0.02)
+    return process.exitcode
+
+
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -323,16 +348,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.gpus} × {name}, torch {torch.__version__}", flush=True)
     for one in processes:
         one.start()
-    left = list(processes)
-    while left:
-        ended = wait_for_any([one.sentinel for one in left], max(0.0, ends - time.monotonic()))
-        left = [one for one in left if one.sentinel not in ended]
-        if not ended or any(one.exitcode for one in processes if one not in left):
-            break
+    is_done = all_end_well(processes, ends)
     for one in processes:
         one.kill()
         one.join()
-    if left:
+    if not is_done:
         print(f"broken off after {options.limit - (ends - time.monotonic()):.0f} s", flush=True)
         sys.exit(1)
 
