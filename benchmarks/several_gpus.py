@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
 import torch
@@ -56,12 +56,17 @@ ENDING_SECONDS = 20.0
 
 
 class SilentRanks(Ranks):
-    """Ranks that exchange nothing: what a rank would send takes the place of what it would get."""
+    """Ranks that exchange nothing: what a rank would get are numbers that it has sent once."""
 
-    def all_to_all(self, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
-        """At once; as many elements as would come."""
-        del counts
-        return lambda: send.view(-1)[: sum(received)]
+    _filled: ClassVar[set[int]] = set()  # addresses, which come again
+
+    def all_to_all_into(self, arrived: Tensor, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
+        """At once."""
+        del counts, received
+        if arrived.data_ptr() not in self._filled:
+            arrived.copy_(send.view(-1)[: arrived.numel()])
+            self._filled.add(arrived.data_ptr())
+        return lambda: arrived
 
 
 @dataclass(frozen=True)
