@@ -1,11 +1,13 @@
 """What several GPUs of one host gain over one, step by step, and where the rest goes.
 
-    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--tiny]
+    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--exchanges]
+        [--pictures] [--tiny]
 
 A process for each is started, with the whole random full-size transformer, made on its GPU: the same on all. For each
 mode and size: a guided step on one GPU, the same with a branch of guidance on half of them each, with the tokens
-of both passes divided, and a pass without guidance with its tokens divided. `--pictures`: what the VAE does between two
-clips, its rows divided, and where its time goes (`pictures_apart`). Every figure is printed as soon as it is known.
+of both passes divided, and a pass without guidance with its tokens divided. `--exchanges`: the same with parts of what
+happens around attention left out (`exchanges_apart`). `--pictures`: what the VAE does between two clips, its rows
+divided, and where its time goes (`pictures_apart`). Every figure is printed as soon as it is known.
 Nothing hangs: after `--limit` seconds, or when one process ends, all are ended; what would not be done in time is left
 out.
 
@@ -31,6 +33,7 @@ import torch
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from benchmarks.exchanges_apart import measure_exchanges
 from benchmarks.gpu import MODES, TINY, Mode, build, draw_inputs, mode_of, relative
 from benchmarks.pictures_apart import measure_pictures
 from benchmarks.rank_bench import Bench, Work
@@ -50,6 +53,9 @@ SECONDS_PER_PIXEL = 0.9e-4
 
 RESERVED_SECONDS = 60.0
 """For what comes after a further size of a mode that is not the last."""
+
+EXCHANGES_SECONDS = 60.0
+"""Of `--exchanges` in a mode, roughly."""
 
 ENDING_SECONDS = 20.0
 """That a process may take to end."""
@@ -116,10 +122,8 @@ class Case:
             single, _ = bench.alone(f"{self.name} pass", self.work(one, 1), self.repeat)
             say(f"{self.name}: a pass on one GPU {single:.3f} s; {self.launches(one, 1)}")
 
-        split = self.denoiser(bench.guidance)
         how = "guidance apart" if bench.options.gpus == 2 else f"guidance × {bench.options.gpus // 2} of tokens"
-        self.work(split, 2, bench.guidance)()
-        taken, made = bench.together(self.work(split, 2, bench.guidance), self.repeat)
+        taken, made = self.divided(bench.guidance, 2)
         error = max(map(relative, made, expected)) if expected else 0.0
         say(f"{self.name}: {how} {taken:.3f} s per step, {step / taken:.3f} ×; error {error:.2e}")
 
@@ -133,6 +137,14 @@ class Case:
             both, _ = bench.together(self.work(shared, 2, bench.tokens), self.repeat)
             say(f"{self.name}: tokens of a guided step {both:.3f} s, {step / both:.3f} ×")
             self.where_the_rest_goes(single, taken)
+            if bench.options.exchanges:
+                measure_exchanges(bench, self.name, self.divided, (single, step), expected)
+
+    def divided(self, mesh: Mesh, count: int) -> tuple[float, list[Tensor]]:
+        """Seconds and results of a step of `count` branches, divided as `mesh` says."""
+        work = self.work(self.denoiser(mesh, count), count, mesh)
+        work()
+        return self.bench.together(work, self.repeat)
 
     def warm_up(self, denoiser: Denoiser) -> None:
         """Compile and choose kernels, on each GPU by itself."""
@@ -258,6 +270,8 @@ def measure_size(bench: Bench, model: WanS2VTransformer3DModel, mode: Mode, size
     needed = SECONDS_PER_PIXEL * height * width * (1.0 if is_first else 0.6)
     if not is_first and mode.name != bench.options.modes[-1]:
         needed += RESERVED_SECONDS
+    if is_first and bench.options.exchanges:
+        needed += EXCHANGES_SECONDS
     needed = 0.0 if bench.options.tiny else needed
     if not bench.agree(f"{name}?", lambda: time.monotonic() + needed < bench.ends):
         bench.say(f"{name}: left out, there is no time for it")
@@ -314,8 +328,8 @@ def all_end_well(processes: Sequence[BaseProcess], ends: float) -> bool:
 
 
 def exit_status(process: BaseProcess) -> int | None:
-    """Of a process whose sentinel has come, which it does before the status: seconds before, where a GPU is given back.
-    None: it does not come to its end."""
+    """Of a process whose sentinel has come, which it does before the status: how long depends on what the system takes
+    back from it. None: it does not come to its end."""
     until = time.monotonic() + ENDING_SECONDS
     while process.exitcode is None and time.monotonic() < until:
         time.sleep(0.02)
@@ -327,6 +341,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=2, choices=[2, 4, 8])
     parser.add_argument("--sizes", nargs="+", default=None)
+    parser.add_argument("--exchanges", action="store_true", help="with parts of what is around attention left out, too")
     parser.add_argument("--pictures", action="store_true", help="the VAE's, too")
     parser.add_argument("--modes", nargs="*", default=USUAL_MODES, choices=[mode.name for mode in MODES])
     parser.add_argument("--repeat", type=int, default=2)
