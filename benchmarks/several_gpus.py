@@ -1,11 +1,13 @@
 """What several GPUs of one host gain over one, step by step, and where the rest goes.
 
-    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures] [--tiny]
+    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--exchanges]
+        [--pictures] [--tiny]
 
 A process for each is started, with the whole random full-size transformer, made on its GPU: the same on all. For each
 mode and size: a guided step on one GPU, the same with a branch of guidance on half of them each, with the tokens
-of both passes divided, and a pass without guidance with its tokens divided. `--pictures`: what the VAE does between two
-clips, its rows divided, and where its time goes (`pictures_apart`). Every figure is printed as soon as it is known.
+of both passes divided, and a pass without guidance with its tokens divided. `--exchanges`: the same with parts of what
+happens around attention left out (`exchanges_apart`). `--pictures`: what the VAE does between two clips, its rows
+divided, and where its time goes (`pictures_apart`). Every figure is printed as soon as it is known.
 Nothing hangs: after `--limit` seconds, or when one process ends, all are ended; what would not be done in time is left
 out.
 
@@ -23,13 +25,15 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, ClassVar
 from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from benchmarks.exchanges_apart import measure_exchanges
 from benchmarks.gpu import MODES, TINY, Mode, build, draw_inputs, mode_of, relative
 from benchmarks.pictures_apart import measure_pictures
 from benchmarks.rank_bench import Bench, Work
@@ -50,14 +54,25 @@ SECONDS_PER_PIXEL = 0.9e-4
 RESERVED_SECONDS = 60.0
 """For what comes after a further size of a mode that is not the last."""
 
+EXCHANGES_SECONDS = 60.0
+"""Of `--exchanges` in a mode, roughly."""
+
+ENDING_SECONDS = 20.0
+"""That a process may take to end."""
+
 
 class SilentRanks(Ranks):
-    """Ranks that exchange nothing: what a rank would send takes the place of what it would get."""
+    """Ranks that exchange nothing: what a rank would get are numbers that it has sent once."""
 
-    def all_to_all(self, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
-        """At once; as many elements as would come."""
-        del counts
-        return lambda: send.view(-1)[: sum(received)]
+    _filled: ClassVar[set[int]] = set()  # addresses, which come again
+
+    def all_to_all_into(self, arrived: Tensor, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
+        """At once."""
+        del counts, received
+        if arrived.data_ptr() not in self._filled:
+            arrived.copy_(send.view(-1)[: arrived.numel()])
+            self._filled.add(arrived.data_ptr())
+        return lambda: arrived
 
 
 @dataclass(frozen=True)
@@ -107,10 +122,8 @@ class Case:
             single, _ = bench.alone(f"{self.name} pass", self.work(one, 1), self.repeat)
             say(f"{self.name}: a pass on one GPU {single:.3f} s; {self.launches(one, 1)}")
 
-        split = self.denoiser(bench.guidance)
         how = "guidance apart" if bench.options.gpus == 2 else f"guidance × {bench.options.gpus // 2} of tokens"
-        self.work(split, 2, bench.guidance)()
-        taken, made = bench.together(self.work(split, 2, bench.guidance), self.repeat)
+        taken, made = self.divided(bench.guidance, 2)
         error = max(map(relative, made, expected)) if expected else 0.0
         say(f"{self.name}: {how} {taken:.3f} s per step, {step / taken:.3f} ×; error {error:.2e}")
 
@@ -124,6 +137,14 @@ class Case:
             both, _ = bench.together(self.work(shared, 2, bench.tokens), self.repeat)
             say(f"{self.name}: tokens of a guided step {both:.3f} s, {step / both:.3f} ×")
             self.where_the_rest_goes(single, taken)
+            if bench.options.exchanges:
+                measure_exchanges(bench, self.name, self.divided, (single, step), expected)
+
+    def divided(self, mesh: Mesh, count: int) -> tuple[float, list[Tensor]]:
+        """Seconds and results of a step of `count` branches, divided as `mesh` says."""
+        work = self.work(self.denoiser(mesh, count), count, mesh)
+        work()
+        return self.bench.together(work, self.repeat)
 
     def warm_up(self, denoiser: Denoiser) -> None:
         """Compile and choose kernels, on each GPU by itself."""
@@ -249,6 +270,8 @@ def measure_size(bench: Bench, model: WanS2VTransformer3DModel, mode: Mode, size
     needed = SECONDS_PER_PIXEL * height * width * (1.0 if is_first else 0.6)
     if not is_first and mode.name != bench.options.modes[-1]:
         needed += RESERVED_SECONDS
+    if is_first and bench.options.exchanges:
+        needed += EXCHANGES_SECONDS
     needed = 0.0 if bench.options.tiny else needed
     if not bench.agree(f"{name}?", lambda: time.monotonic() + needed < bench.ends):
         bench.say(f"{name}: left out, there is no time for it")
@@ -292,11 +315,33 @@ def process(rank: int, options: argparse.Namespace, port: int, ends: float) -> N
     os._exit(0)
 
 
+def all_end_well(processes: Sequence[BaseProcess], ends: float) -> bool:
+    """Wait until all have ended with status 0; False as soon as one ends otherwise, or when the time is over."""
+    left = list(processes)
+    while left:
+        happened = wait_for_any([one.sentinel for one in left], max(0.0, ends - time.monotonic()))
+        ended = [one for one in left if one.sentinel in happened]
+        if not ended or any(exit_status(one) != 0 for one in ended):
+            return False
+        left = [one for one in left if one not in ended]
+    return True
+
+
+def exit_status(process: BaseProcess) -> int | None:
+    """Of a process whose sentinel has come, which it does before the status: how long depends on what the system takes
+    back from it. None: it does not come to its end."""
+    until = time.monotonic() + ENDING_SECONDS
+    while process.exitcode is None and time.monotonic() < until:
+        time.sleep(0.02)
+    return process.exitcode
+
+
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=2, choices=[2, 4, 8])
     parser.add_argument("--sizes", nargs="+", default=None)
+    parser.add_argument("--exchanges", action="store_true", help="with parts of what is around attention left out, too")
     parser.add_argument("--pictures", action="store_true", help="the VAE's, too")
     parser.add_argument("--modes", nargs="*", default=USUAL_MODES, choices=[mode.name for mode in MODES])
     parser.add_argument("--repeat", type=int, default=2)
@@ -323,16 +368,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{options.gpus} × {name}, torch {torch.__version__}", flush=True)
     for one in processes:
         one.start()
-    left = list(processes)
-    while left:
-        ended = wait_for_any([one.sentinel for one in left], max(0.0, ends - time.monotonic()))
-        left = [one for one in left if one.sentinel not in ended]
-        if not ended or any(one.exitcode for one in processes if one not in left):
-            break
+    is_done = all_end_well(processes, ends)
     for one in processes:
         one.kill()
         one.join()
-    if left:
+    if not is_done:
         print(f"broken off after {options.limit - (ends - time.monotonic()):.0f} s", flush=True)
         sys.exit(1)
 

@@ -1,7 +1,9 @@
 """Benchmarks of the native engine run on sizes that a CPU has time for: their tables are whole."""
 
+import multiprocessing
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,14 @@ pytest.importorskip("torch", reason="the packages of soundreel[native] are not h
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
 from benchmarks import commands, computed_gpus, floors, full_size, gpu, gpu_memory, lossy_modes, several_gpus
+from benchmarks.exchanges_apart import VARIANTS
 
 from command import REPO
 from soundreel.engines.native.links import NVLINK
 from weight_files import GOLDEN, needs_golden
 
 SECOND_RENDER = "second render in one process → first step done"
+HANGS_SECONDS = 60
 
 
 def test_every_mode_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,17 +67,50 @@ def test_a_command_is_followed_by_its_events(tmp_path: Path) -> None:
 
 
 def test_two_processes_are_compared_with_one_and_end(capfd: pytest.CaptureFixture[str]) -> None:
-    several_gpus.main(["--tiny", "--device", "cpu", "--repeat", "1", "--modes", "exact", "--pictures"])
+    several_gpus.main(["--tiny", "--device", "cpu", "--repeat", "1", "--modes", "exact", "--exchanges", "--pictures"])
     told = capfd.readouterr().out
     for how in ("guidance apart", "tokens alone"):
         found = re.search(rf"exact 64x64: {how} \S+ s per \w+, \S+ ×; error (\S+)$", told, re.MULTILINE)
         assert found is not None
         assert float(found[1]) < 1e-5
     assert "communication that nothing hides" in told
+    for variant in VARIANTS:
+        found = re.search(rf"exact 64x64: {variant.name}: tokens alone \S+ s, \S+ ×, error (\S+)$", told, re.MULTILINE)
+        assert found is not None
+        assert float(found[1]) < 1e-5
     assert re.search(r"pictures 64x64: decode and encode \S+ ×$", told, re.MULTILINE)
     for part in ("alone, nothing kept", "in a new room", "the rows' stages", "waiting for the others"):
         assert re.search(rf"pictures decode 64x64: .*{part}: [\d.]+, [\d.]+ s$", told, re.MULTILINE), part
     assert told.rstrip().endswith("done")
+
+
+ENDS: dict[str, tuple[str, bool]] = {
+    "with status 1, which comes late": ("import os, time; os.closerange(3, 256); time.sleep(1); os._exit(1)", False),
+    "well, and its status comes late": ("import os, time; os.closerange(3, 256); time.sleep(1); os._exit(0)", True),
+    "with an error": ("raise FileNotFoundError", False),
+}
+"""A process that closes what it had open, as the system does for it while a GPU is given back, has ended for those who
+wait for its sentinel."""
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_process_that_ends_ends_all_however_late_its_status_comes(how: str) -> None:
+    code, is_well = ENDS[how]
+    context = multiprocessing.get_context("spawn")
+    waits = "import signal; signal.pause()"  # as one that waits for a message of the one that ended
+    processes = [
+        context.Process(target=exec, args=(each,), daemon=True) for each in (code, "pass" if is_well else waits)
+    ]
+    begun = time.monotonic()
+    for one in processes:
+        one.start()
+    try:
+        assert several_gpus.all_end_well(processes, begun + HANGS_SECONDS) == is_well
+        assert time.monotonic() < begun + HANGS_SECONDS, "it was not the limit that ended it"
+    finally:
+        for one in processes:
+            one.kill()
+            one.join()
 
 
 @pytest.mark.parametrize("float8", [False, True])
