@@ -79,7 +79,7 @@ def test_two_processes_are_compared_with_one_and_end(capfd: pytest.CaptureFixtur
         assert found is not None
         assert float(found[1]) < 1e-5
     assert re.search(r"pictures 64x64: decode and encode \S+ ×$", told, re.MULTILINE)
-    for part in ("alone, nothing kept", "in a new room", "the rows' stages", "waiting for the others"):
+    for part in ("alone, nothing kept", "in a new room", "the window's stages", "waiting for the others"):
         assert re.search(rf"pictures decode 64x64: .*{part}: [\d.]+, [\d.]+ s$", told, re.MULTILINE), part
     assert told.rstrip().endswith("done")
 
