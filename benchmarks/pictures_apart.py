@@ -36,7 +36,7 @@ from soundreel.models.parallel import pictures as pictures_module
 from soundreel.models.parallel.pictures import PictureParallel, RoomSize, rank_windows
 from soundreel.models.parallel.ranks import Ranks
 from soundreel.models.vae import LATENT_STEP, DecodedRows, decode, encode, encoded_window, latent_frames
-from soundreel.models.vae_bands import SCALE, Window
+from soundreel.models.vae_areas import SCALE, Window
 from soundreel.models.vae_network import WanVae
 from soundreel.request import VaePrecision
 from soundreel.units import FRAMES_PER_LATENT

@@ -25,7 +25,7 @@ from soundreel.models import vae as vae_model
 from soundreel.models import vae_stages
 from soundreel.models.parallel.pictures import rank_works
 from soundreel.models.vae import OnPiece, decode, encode
-from soundreel.models.vae_bands import Window, decoder_areas, whole
+from soundreel.models.vae_areas import Window, decoder_areas, whole
 from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import Starts

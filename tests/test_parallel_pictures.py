@@ -15,7 +15,7 @@ from soundreel.models.parallel import pictures as parallel_pictures
 from soundreel.models.parallel.pictures import PictureParallel, Room, RoomSize, rank_windows
 from soundreel.models.parallel.ranks import Mesh, NoAnswerError
 from soundreel.models.vae import decode, encode
-from soundreel.models.vae_bands import whole
+from soundreel.models.vae_areas import whole
 from soundreel.models.vae_network import WanVae
 
 LIMIT = 1e-5

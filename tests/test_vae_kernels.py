@@ -31,7 +31,7 @@ from soundreel.models.parallel import pictures as parallel_pictures
 from soundreel.models.parallel.pictures import PictureParallel, Room, rank_windows, rank_works
 from soundreel.models.parallel.ranks import Place, Ranks
 from soundreel.models.vae import LATENT_STEP, decode, encode
-from soundreel.models.vae_bands import SCALE, Window
+from soundreel.models.vae_areas import SCALE, Window
 from soundreel.models.vae_kernels import Norm, Outline, Part, Work, launches
 from soundreel.models.vae_network import WanVae
 from soundreel.weights.load import WithoutInitialValues

@@ -6,7 +6,7 @@ own convolutions not by a bit, for attention, a library's, sees one frame at a t
 decoded video are wanted, each stage computes only the frames that influence them.
 
 Where memory is short, the stages larger than the latents go through bands of rows, one band's whole video after the
-other's: each stage computes only the rows that reach into the band (`models.vae_bands`), so that bands meet without a
+other's: each stage computes only the rows that reach into the band (`models.vae_areas`), so that bands meet without a
 seam. The middle block attends to whole pictures, which are small there. A window of the pictures is made in the same
 way.
 
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from soundreel.models.vae_bands import SCALE, Span, Window, decoder_areas, encoder_areas, even_spans, whole
+from soundreel.models.vae_areas import SCALE, Span, Window, decoder_areas, encoder_areas, even_spans, whole
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import (
     DecoderBase,

@@ -24,7 +24,7 @@ from soundreel.models.kernels import dispatch
 from soundreel.models.kernels.convolution_layers import Convolutions, Geometry, Specialization, Tiling, choose_tiling
 from soundreel.models.kernels.once import once
 from soundreel.models.vae import LATENT_STEP, decode, encoded_window, means
-from soundreel.models.vae_bands import SCALE, Window, whole
+from soundreel.models.vae_areas import SCALE, Window, whole
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import channels_last, encoded_channels
 from soundreel.units import FRAMES_PER_LATENT

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soundreel.models.vae_bands import Window
+from soundreel.models.vae_areas import Window
 
 RESIDUAL_BLOCKS = 2
 """In a stage of the encoder; a stage of the decoder has one more."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from soundreel.models.kernels.dispatch import convolutions, operations
-from soundreel.models.vae_bands import MIDDLE_REACH, Area, Window
+from soundreel.models.vae_areas import MIDDLE_REACH, Area, Window
 from soundreel.models.vae_network import CausalConv3d, Resample, ResidualBlock, RmsNorm, WanVae
 
 FULL_LOOK_BACK = 14

@@ -12,7 +12,7 @@ from typing import Any, Final
 from soundreel.engines.native.cost import STAGE_SHARES, PassCost, Share, Speeds, pass_seconds
 from soundreel.engines.native.links import Links
 from soundreel.models.parallel.pictures import rank_windows
-from soundreel.models.vae_bands import Window, decoder_areas
+from soundreel.models.vae_areas import Window, decoder_areas
 
 BF16_BYTES, FLOAT8_BYTES = 2, 1
 

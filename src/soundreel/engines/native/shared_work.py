@@ -17,7 +17,7 @@ from soundreel.engines.native.workers import Crew
 from soundreel.models.parallel.pictures import PictureParallel, Room, RoomSize
 from soundreel.models.transformer import WanS2VTransformer3DModel
 from soundreel.models.vae import kept_frames
-from soundreel.models.vae_bands import SCALE
+from soundreel.models.vae_areas import SCALE
 
 
 class SharedDenoiser:

@@ -21,7 +21,7 @@ from soundreel.errors import EngineError
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.pictures import rank_works
 from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
-from soundreel.models.vae_bands import SCALE
+from soundreel.models.vae_areas import SCALE
 from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.types import Check, go_on

@@ -12,7 +12,7 @@ the whole pictures made at latent size waits, or is made: 384 channels.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from soundreel.models.vae_bands import SCALE, Extent, decoder_extents, encoder_extents, even_spans
+from soundreel.models.vae_areas import SCALE, Extent, decoder_extents, encoder_extents, even_spans
 from soundreel.units import FRAMES_PER_LATENT
 
 CHANNELS = 96, 192, 384, 384

@@ -22,7 +22,7 @@ from soundreel.models.devices import pick_device
 from soundreel.models.kernels.compile_cache import tell_children
 from soundreel.models.kernels.dispatch import is_convolved, is_fused, is_travelling
 from soundreel.models.parallel.pictures import rank_works
-from soundreel.models.vae_bands import SCALE
+from soundreel.models.vae_areas import SCALE
 from soundreel.models.vae_kernels import Outline, Part, Work, compile_ahead
 from soundreel.models.vae_network import WanVae
 from soundreel.request import Attention, Request

@@ -2,7 +2,7 @@
 
 What a window's convolutions read around it, its halo, every rank computes itself: no rank waits for another between the
 first layer and the last. Windows lie on a grid with as little halo as the number of ranks allows. A rank's pixels are
-those of one device, as are the bands of rows that one device takes one after the other (`models.vae_bands`). The layers
+those of one device, as are the bands of rows that one device takes one after the other (`models.vae_areas`). The layers
 before the decoder's middle block, which attends to whole pictures, are computed by every rank, as small as the latents
 are; those after the encoder's stages by the first rank alone.
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.ranks import Ranks
 from soundreel.models.vae import decode, encoded_window, latent_frames, means, piece_spans
-from soundreel.models.vae_bands import SCALE, Span, Window, even_spans, whole
+from soundreel.models.vae_areas import SCALE, Span, Window, even_spans, whole
 from soundreel.models.vae_kernels import Part, Work, get_ready
 from soundreel.models.vae_network import WanVae
 from soundreel.models.vae_stages import channels_last
