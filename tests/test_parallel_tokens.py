@@ -16,7 +16,7 @@ from several_ranks import run_ranks
 from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.errors import InputError
 from soundreel.models.attention import Kernel, SelfAttention, attend
-from soundreel.models.parallel import exchange
+from soundreel.models.parallel import exchange, tokens
 from soundreel.models.parallel.ranks import Arrival, Mesh, NoAnswerError, Place, Ranks, connect
 from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, own_tokens_first, to_strip
 from soundreel.models.parallel.tokens import TokenParallel
@@ -68,28 +68,30 @@ def velocities(model: Any, size: tuple[int, int, int], *, has_motion: bool, has_
     return torch.stack(model.forward_branches(latents, torch.tensor(701), branches)).numpy()
 
 
-def shared_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool]) -> Any:
-    return velocities(TokenParallel(build(heads), mesh.tokens), size, **given)
+def shared_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool], even: int) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "EVEN_ON", {"cpu": even})
+        return velocities(TokenParallel(build(heads), mesh.tokens), size, **given)
 
 
 @pytest.mark.parametrize(
-    ("ranks", "heads", "size", "has_motion", "has_pose"),
+    ("ranks", "heads", "size", "has_motion", "has_pose", "even"),
     [
-        (2, 2, (2, 4, 4), False, False),  # all divides evenly
-        (2, 3, (3, 10, 6), True, True),  # 15 tokens per frame, uneven heads
-        (3, 8, (2, 10, 12), True, False),
-        (4, 8, (3, 6, 6), True, True),  # 9 tokens per frame: the last rank has padding alone
-        (6, 7, (1, 10, 14), True, False),
-        (7, 7, (2, 4, 10), False, True),
+        (2, 2, (2, 4, 4), False, False, 1),  # all divides evenly
+        (2, 3, (3, 10, 6), True, True, 1),  # 15 tokens per frame, uneven heads
+        (3, 8, (2, 10, 12), True, False, 8),  # as on GPUs
+        (4, 8, (3, 6, 6), True, True, 1),  # 9 tokens per frame: the last rank has padding alone
+        (6, 7, (1, 10, 14), True, False, 1),
+        (7, 7, (2, 4, 10), False, True, 8),
     ],
 )
 @torch.inference_mode()
 def test_velocities_are_those_of_one_process(
-    tmp_path: Path, ranks: int, heads: int, size: tuple[int, int, int], has_motion: bool, has_pose: bool
+    tmp_path: Path, ranks: int, heads: int, size: tuple[int, int, int], has_motion: bool, has_pose: bool, even: int
 ) -> None:
     given = {"has_motion": has_motion, "has_pose": has_pose}
     expected = velocities(build(heads), size, **given)
-    made = run_ranks(tmp_path, 1, ranks, shared_velocities, heads, size, given)
+    made = run_ranks(tmp_path, 1, ranks, shared_velocities, heads, size, given, even)
     for velocity in made:
         assert np.linalg.norm(velocity - expected) < LIMIT * np.linalg.norm(expected)
         assert velocity.tobytes() == made[0].tobytes(), "every rank has the same"
@@ -275,8 +277,10 @@ def test_heads_are_spread_as_evenly_as_they_can_be(heads: int, ranks: int) -> No
 
 
 @pytest.mark.parametrize(("ranks", "tokens", "clean"), [(1, 9, 4), (2, 9, 4), (4, 9, 5), (3, 12, 0), (5, 3, 2)])
-def test_every_token_is_attended_to_once(ranks: int, tokens: int, clean: int) -> None:
-    shares = TokenShares(ranks=ranks, frames=3, frame_tokens=tokens, clean=clean)
+@pytest.mark.parametrize("even", [1, 8])
+def test_every_token_is_attended_to_once(ranks: int, tokens: int, clean: int, even: int) -> None:
+    shares = TokenShares(ranks=ranks, frames=3, frame_tokens=tokens, clean=clean, even=even)
+    assert (3 * shares.own_frame_tokens + shares.own_clean) % even == 0
     of_each = [torch.cat([shares.of_noise(rank), 3 * tokens + shares.of_clean(rank)]) for rank in range(ranks)]
     for rank in range(ranks):
         others = of_each[:rank] + of_each[rank + 1 :]
@@ -287,7 +291,7 @@ def test_every_token_is_attended_to_once(ranks: int, tokens: int, clean: int) ->
 @pytest.mark.parametrize("rank", range(4))
 def test_padding_at_the_end_alone_costs_no_copy(rank: int) -> None:
     """The usual case: frames divide evenly, the clean tokens do not."""
-    shares = TokenShares(ranks=4, frames=20, frame_tokens=1560, clean=3874)
+    shares = TokenShares(ranks=4, frames=20, frame_tokens=1560, clean=3874, even=8)
     assert shares.attended(rank) == slice(0, 20 * 1560 + 3874)
 
 

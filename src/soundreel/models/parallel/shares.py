@@ -3,12 +3,13 @@
 Every rank has the same stretch of every latent frame, and a stretch of the clean tokens: all have equally many of each.
 What follows a token's frame (audio injection, its own keys and its own norm) then needs no other rank. Where a frame or
 the clean tokens do not divide evenly, the last ranks get padding: copies of the last token, which nothing attends to.
+Clean tokens are padded so that a rank's tokens are a multiple of `even`, too.
 
 A stretch of every frame is to the network what latents of one row of patches are, a *strip*: its forward pass computes
 on a strip as on any latents, since positions are in the conditioning.
 
-Legend: R ranks, F latent frames, G tokens per latent frame, g = ⌈G/R⌉ of them on a rank, C clean tokens, c = ⌈C/R⌉ of
-them on a rank, h × w latent size, p × q latents per token, D model width, H heads.
+Legend: R ranks, F latent frames, G tokens per latent frame, g = ⌈G/R⌉ of them on a rank, C clean tokens, c of them on a
+rank, h × w latent size, p × q latents per token, D model width, H heads.
 """
 
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ class TokenShares:
     frames: int  # F
     frame_tokens: int  # G
     clean: int  # C
+    even: int = 1
 
     @property
     def own_frame_tokens(self) -> int:
@@ -57,8 +59,9 @@ class TokenShares:
 
     @property
     def own_clean(self) -> int:
-        """c."""
-        return -(-self.clean // self.ranks)
+        """c: the first from ⌈C/R⌉ on that makes F·g + c a multiple of `even`."""
+        least = -(-self.clean // self.ranks)
+        return least + -(self.frames * self.own_frame_tokens + least) % self.even
 
     def in_frame(self, rank: int, device: torch.device | None = None) -> Tensor:
         """Which tokens of every frame a rank has, [g]."""
