@@ -494,11 +494,11 @@ DRAWN = """
 
 
 @in_a_browser
-def test_an_hour_of_sound_is_laid_out_before_it_has_arrived_and_its_outline_comes_in_parts(
+def test_an_hour_of_sound_is_laid_out_before_it_has_arrived_and_what_is_heard_comes_in_parts(
     person: Person, tmp_path: Path
 ) -> None:
     sent, parts = person.holds("**/v1/files"), person.holds("**/peaks?*")
-    person.page.route("**/analysis", lambda route: route.fulfill(json=SILENT_SONG))
+    listening, found = person.holds("**/analysis/progress*"), person.holds("**/analysis")
     person.page.set_input_files("input[type=file]", tone(tmp_path / "hour.wav", 3600, rate=4000))
     person.page.get_by_label("Position").get_by_text("1:00:00.0").wait_for()
     person.page.get_by_label("From").fill("59:58")
@@ -522,6 +522,19 @@ def test_an_hour_of_sound_is_laid_out_before_it_has_arrived_and_its_outline_come
     rest.continue_()
     person.waits(lambda: (drawn := wave.evaluate(DRAWN))[1] > drawn[0] / 2)
     assert len(outline["peaks"]) <= 12_000
+    for heard, after, says in [
+        (0, "", "Listening for beats and sections, 0 %"),
+        (1551, "?after=36", "Listening for beats and sections, 43 %"),
+        (3600, "?after=1587", "Finding beats and sections in what was heard"),
+    ]:
+        person.waits(lambda: listening)
+        asked = listening.pop()
+        assert asked.request.url.endswith(f"/analysis/progress{after}")
+        asked.fulfill(json={"file": "", "heard": heard, "seconds": 3600})
+        person.page.get_by_text(says).wait_for()
+    person.waits(lambda: found)
+    found.pop().fulfill(json=SILENT_SONG)
+    person.page.get_by_text("Finding beats and sections").wait_for(state="detached")
 
 
 # the command

@@ -53,6 +53,12 @@ export interface Song {
   strongest: { start: number; duration: number }[];
 }
 
+/** How much of a song has been listened to, in seconds. */
+export interface Heard {
+  heard: number;
+  seconds: number;
+}
+
 export interface PlanShot {
   index: number;
   name?: string;

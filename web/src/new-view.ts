@@ -278,6 +278,7 @@ export class NewView extends Part {
       <wave-view
         .sound=${sound}
         .outline=${this.listener.outline}
+        .heard=${this.listener.share}
         .song=${this.listener.song}
         .start=${now.start}
         .stop=${now.stop}

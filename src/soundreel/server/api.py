@@ -41,6 +41,9 @@ DEFAULT_PAGE, MOST_PAGE = 20, 100
 MOST_FIRST: Final = 10**6
 """More than there are pairs in an outline."""
 
+MOST_AFTER: Final = 10**6
+"""Seconds: more than there are in a sound."""
+
 IDEMPOTENCY_LETTERS: Final = 255
 
 LENGTHS: Final = ("window.duration", "window.frames", "window.full")
@@ -107,6 +110,7 @@ class Api:
             ("GET", "/v1/files/{id}/picture", self.picture),
             ("GET", "/v1/files/{id}/peaks", self.peaks),
             ("GET", "/v1/files/{id}/analysis", self.analysis),
+            ("GET", "/v1/files/{id}/analysis/progress", self.analysis_progress),
         ]
         doors: dict[str, dict[str, Door]] = {}
         for method, path, door in table:
@@ -390,6 +394,13 @@ class Api:
             run_in_threadpool(self._hearing.analysis, upload),
         )
         return answer({"object": "analysis", "file": upload.id, **song, "outline": outline})
+
+    async def analysis_progress(self, request: Request) -> Response:
+        """How much of an uploaded song has been listened to; with `after` once it is more than so many seconds."""
+        upload = self._uploads.find(request.path_params["id"])
+        after = _number(request, "after", 0, 0, MOST_AFTER) if "after" in request.query_params else -1
+        heard = await run_in_threadpool(self._hearing.heard_seconds, upload, after)
+        return answer({"file": upload.id, "heard": heard, "seconds": upload.facts["sound"]["seconds"]})
 
 
 def _by_method(doors: Mapping[str, Door]) -> Door:
