@@ -15,6 +15,9 @@ from soundreel.render.recipe import read_recipe
 from soundreel.server.growing import Growing
 from soundreel.server.inspection import analyse
 
+LONG_SEED = 2**53 + 1
+"""The first that a number in a browser rounds: it is sent as text."""
+
 
 @pytest.fixture(autouse=True)
 def nothing_goes_on() -> None:
@@ -93,10 +96,10 @@ def test_nobody_waits_for_what_cannot_be_made(error: Exception) -> None:
 def test_a_finished_video_gives_its_recipe_its_pictures_and_the_name_of_its_sound(
     server: Server, tune: Path, tmp_path: Path
 ) -> None:
-    job = server.create(server.upload(tune), seed=5)["id"]
+    job = server.create(server.upload(tune), seed=f"{LONG_SEED}")["id"]
     server.ended(job)
     recipe = good(server.client.get(f"/v1/videos/{job}/recipe"))
-    assert recipe["request"]["seed"] == 5
+    assert recipe["request"]["seed"] == LONG_SEED
     assert str(server.data) not in json.dumps(recipe)
     sheet = Image.open(io.BytesIO(server.client.get(f"/v1/videos/{job}/sheet").content))
     assert sheet.height == 160

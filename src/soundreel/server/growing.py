@@ -1,4 +1,4 @@
-"""What is made once, in a thread of its own, and followed by whoever wants it while it grows."""
+"""What is made of a sound once, in a thread of its own, and followed by whoever wants it while it grows."""
 
 import threading
 from collections.abc import Callable

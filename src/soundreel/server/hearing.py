@@ -81,8 +81,9 @@ class Hearing:
         return found
 
     def heard_seconds(self, upload: Upload, after: int) -> float:
-        """How much of a song has been listened to, once that is more than `after` seconds, or all; it begins where
-        nobody listens yet. Errors as in `outline`.
+        """How much of a song has been listened to, once that is more than `after` seconds, or all.
+
+        It is listened to from now on, where it is not yet. Errors as in `outline`.
         """
         seconds: float = upload.facts.get("sound", {}).get("seconds", 0.0)
         if self._kept(upload, "analyse") is not None:
