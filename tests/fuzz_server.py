@@ -47,7 +47,7 @@ class Doors:
         answer = self._ask("POST", "/v1/files", form("file", mutate_bytes(pick(chance, self._files), chance)), KIND)
         if answer.status_code == 200:
             upload = answer.json()["id"]
-            for what in ("peaks", "analysis", "picture", "content"):
+            for what in ("peaks", "analysis", "analysis/progress", "picture", "content"):
                 self._ask("GET", f"/v1/files/{upload}/{what}")
             self._ask("DELETE", f"/v1/files/{upload}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from command import run_here
+from command import files_below, run_here
 from conftest import EXAMPLES
 from soundreel.batch import cluster
 from soundreel.batch.actors import VERSIONS, About, look
@@ -334,9 +334,14 @@ class TestNodes:
 def test_a_cluster_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str], address: str) -> None:
     pytest.importorskip("ray", reason="the packages of soundreel[batch] are not here")
     path = write(folder, {"id": "a", "audio": "tune.flac", "engine": "draft"})
-    done = run_here(capsys, "batch", path, "--output-dir", folder / "out", "--address", address)
+    before = files_below(folder)
+    done = run_here(capsys, "batch", path, "--output-dir", folder / "new" / "out", "--address", address)
     assert (done.code, f"{address!r}" in done.err, "no Ray cluster" in done.err) == (5, True, True)
-    assert not list((folder / "out").rglob("*"))
+    assert files_below(folder) == before
+    (folder / "mine").mkdir()
+    run_here(capsys, "batch", path, "--output-dir", folder / "mine", "--address", address)
+    assert files_below(folder / "mine") == []
+    assert (folder / "mine").is_dir()
 
 
 class TestConnecting:

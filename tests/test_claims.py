@@ -16,6 +16,9 @@ from soundreel.render.claims import PATIENCE_SECONDS, Claim, Claimant, ClaimLost
 
 SHOTS = 60
 
+UNREADABLE = [b"", bytes(80), b'{"host": "elsew', b"[1]", b'{"host": 1, "pid": 2, "beats": 3}']
+"""What a claim may hold whose process was killed, or whose machine went off."""
+
 RACE = """if True:
     import sys
     from pathlib import Path
@@ -161,6 +164,24 @@ def test_only_what_the_dead_have_left_is_removed(tmp_path: Path) -> None:
     assert claim.is_held()
 
 
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_what_was_left_half_made_is_removed(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "claim_00001_000.json").write_bytes(content)
+    Claims(tmp_path).remove_those_of_the_dead()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_file_is_taken_over_in_the_end(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "claim_00001_000.json").mkdir()
+    claims = Claims(tmp_path, clock)
+    claims.remove_those_of_the_dead()
+    assert claims.take(0) is None
+    clock.now += 1.1 * PATIENCE_SECONDS
+    with take(claims):
+        pass
+
+
 # other hosts, and clocks
 
 
@@ -180,7 +201,7 @@ def test_another_host_is_waited_for_as_long_as_it_is_heard_of_whatever_its_clock
     assert claims.take(0) is not None
 
 
-@pytest.mark.parametrize("content", [b"", b'{"host": "elsew', b"[1]", b'{"host": 1, "pid": 2, "beats": 3}'])
+@pytest.mark.parametrize("content", UNREADABLE)
 def test_a_claim_that_nobody_can_read_is_somebody_s_for_a_while(tmp_path: Path, content: bytes) -> None:
     clock = Clock()
     (tmp_path / "claim_00001_000.json").write_bytes(content)

@@ -1,7 +1,9 @@
 """What befalls a render on a ComfyUI server between here and there: none of it costs a second render."""
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from comfyui_renders import NEVER, VERSIONS, CrashError, Serve, crash_at, labels, nodes, plan
 from comfyui_server import ContractServer, Odd, read_label
 from command import REPO, SMALL, finish, run_here, start
+from serving import wait_for
 from soundreel.engines.comfyui import ComfyUIEngine, client, downloads, events, patience, watch
 from soundreel.engines.comfyui.export import export_workflow
 from soundreel.engines.comfyui.pictures import output_files
@@ -190,6 +193,47 @@ def test_a_server_that_no_longer_answers_is_not_waited_for_without_end(
     server.release()
     assert labels(ask(), scratch) == list(range(9))
     assert len(server.prompts) == 1
+
+
+@pytest.mark.timeout(50)  # less than a server has for an answer
+@pytest.mark.parametrize(("version", "presses", "queued"), [("0.33.0", 1, 2), ("0.33.0", 2, 2), ("0.3.64", 1, 1)])
+def test_ctrl_c_does_not_wait_for_a_server_that_is_silent(
+    serve: Serve,
+    tune: Path,
+    tmp_path: Path,
+    version: str,
+    presses: int,
+    queued: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second one changes nothing. The same command goes on, also where the server stops the prompt when it awakes."""
+    monkeypatch.setattr(client, "PARTING_SECONDS", 0.5)
+    server, is_reached, may_go_on = serve(version), threading.Event(), threading.Event()
+    server.holds[2] = lambda: is_reached.set() or may_go_on.is_set()
+    there = ("--engine", "comfyui", "--url", server.url)
+    command = ("generate", tune, *SMALL, "--frames", "9", *there, "-o", tmp_path / "a.mp4")
+
+    def press() -> None:
+        is_reached.wait(NEVER)
+        server.faults.is_silent = True
+        for _ in range(presses):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            wait_for(lambda: any(asked.endswith("/cancel") for asked in server.requests))
+
+    pressing = threading.Thread(target=press)
+    pressing.start()
+    stopped = run_here(capsys, *command)
+    pressing.join()
+    assert stopped.code == 130
+    assert "cancelled" in stopped.err
+    server.faults.is_silent = False
+    if version == "0.33.0":
+        server.wait_for(lambda: server.prompts[0].interrupted)
+    may_go_on.set()
+    done = run_here(capsys, *command)
+    assert done.code == 0, done.err
+    assert len(server.prompts) == queued
 
 
 @pytest.mark.parametrize("version", VERSIONS)

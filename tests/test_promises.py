@@ -26,6 +26,9 @@ from soundreel.request.presets import DEFAULT_FRAMES, PRESETS
 from soundreel.units import LEAD_IN_FRAMES
 
 PROMISES = REPO / "docs" / "promises.md"
+MOST_LETTERS = 128
+"""Of a line that is none of a table."""
+
 PAGES = [REPO / "README.md", REPO / "CONTRIBUTING.md", *sorted(REPO.glob("docs/*.md"))]
 NAMED_TEST = re.compile(r"`(tests/\w+\.py)::([\w:]+)`")
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -111,6 +114,12 @@ def test_every_header_in_the_pages_is_understood() -> None:
     headers = [header for page in PAGES for header in re.findall(r'--header "([^"]+)"', text_of(page))]
     assert headers
     assert Server(headers=tuple(headers)).headers == tuple(headers)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_line_of_a_page_is_no_longer_than_a_screen(page: Path) -> None:
+    lines = text_of(page).splitlines()
+    assert [line for line in lines if len(line) > MOST_LETTERS and not line.startswith("|")] == []
 
 
 def test_there_are_commands_in_the_pages() -> None:

@@ -15,7 +15,9 @@ from serving import LONG_JOB, Server, wait_for
 from soundreel import Client, InputError, MediaError, Request, generate
 from soundreel.errors import Cancelled, EngineError, SoundreelError
 from soundreel.server import client as remote
+from soundreel.server import patience
 from soundreel.types import CancelFlag, Progress, Stage
+from thin_line import Clock, ThinLine
 
 TOKEN = "a-token-of-many-letters"  # noqa: S105 - of these tests
 
@@ -173,6 +175,45 @@ def test_a_stop_does_not_wait_for_a_server_that_is_silent(
     (job,) = server.client.get("/v1/videos?limit=1").json()["data"]
     server.client.post(f"/v1/videos/{job['id']}/cancel")
     server.ended(job["id"])
+
+
+def test_a_download_may_take_longer_than_patience_as_long_as_it_moves(
+    server: Server, tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "time", clock := Clock())
+    request = Request(audio=tune, frames=9, width=64, height=64, output=tmp_path / "a.mp4")
+    a_break = 0.9 * remote.PATIENCE_SECONDS
+    with ThinLine(server.address, clock, piece=8000, seconds=a_break) as line, Client(line.address, TOKEN) as client:
+        made = client.generate(request)
+    assert line.breaks > 1
+    assert frames_of(made.path) == frames_of(generate(request.replace(output=tmp_path / "b.mp4", engine="draft")).path)
+
+
+def test_a_download_that_stands_still_ends_in_one_line(
+    server: Server,
+    tune: Path,
+    token_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(patience, "time", clock := Clock())
+    with ThinLine(server.address, clock, piece=8000, whole=8000, seconds=100) as line:
+        there = ("--remote", line.address, "--token-file", token_file)
+        done = run_here(capsys, tune, *SMALL, "--frames", "9", "-o", tmp_path / "a.mp4", *there)
+    assert done.code == 5
+    assert done.err.splitlines()[-1].startswith(f"soundreel: no soundreel server answers at {line.address}")
+    assert clock.now >= remote.PATIENCE_SECONDS
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_sent_anew_moves_only_beyond_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "time", clock := Clock())
+    waiting = patience.Patience(300)
+    for position in (1000, 2000, 500, 2000):
+        clock.now += 200
+        waiting.move(position)
+    assert waiting.is_over
 
 
 def test_several_sounds_go_there_one_after_the_other(

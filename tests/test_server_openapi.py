@@ -74,6 +74,7 @@ def test_what_is_answered_is_as_the_document_says(server: Server, tune: Path, co
     holds("FileList", "/v1/files")
     holds("Peaks", f"/v1/files/{sound}/peaks")
     holds("Analysis", f"/v1/files/{sound}/analysis")
+    holds("Heard", f"/v1/files/{sound}/analysis/progress")
     holds("Models", "/v1/models")
     holds("Status", "/v1/status")
     holds("Health", "/healthz")

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,11 @@ from media_files import click_train, write_sound
 from serving import Server, good, refused
 from soundreel.errors import MediaError
 from soundreel.render.recipe import read_recipe
-from soundreel.server.hearing import OnPart, Outline
+from soundreel.server.growing import Growing
+from soundreel.server.inspection import analyse
+
+LONG_SEED = 2**53 + 1
+"""The first that a number in a browser rounds: it is sent as text."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,25 +63,43 @@ def test_an_outline_comes_in_parts_that_make_the_whole(server: Server, tmp_path:
     refused(server.client.get(f"/v1/files/{sound}/peaks?first=-1"), 400)
 
 
+def test_it_is_told_how_much_of_a_song_has_been_listened_to(server: Server, cover: Path, tmp_path: Path) -> None:
+    song, told = write_sound(tmp_path / "beats.wav", click_train(80.0, 8000), 8000), []
+    analyse(str(song), tell=told.append)
+    assert told == [{"heard": second} for second in range(1, 81)]
+    sound = server.upload(song)
+    asking = f"/v1/files/{sound}/analysis/progress"
+    heard = [good(server.client.get(asking))["heard"]]
+    while heard[-1] < 80:
+        told = good(server.client.get(f"{asking}?after={heard[-1]:.0f}"))
+        assert (told["file"], told["seconds"]) == (sound, 80)
+        heard.append(told["heard"])
+    assert heard == sorted(set(heard))
+    assert good(server.client.get(f"/v1/files/{sound}/analysis"))["seconds"] == 80
+    assert good(server.client.get(f"{asking}?after=80"))["heard"] == 80
+    refused(server.client.get(f"{asking}?after=-1"), 400)
+    refused(server.client.get(f"/v1/files/{server.upload(cover)}/analysis/progress"), 400)
+
+
 @pytest.mark.parametrize("error", [MediaError("it is cut off"), ValueError("no idea")])
-def test_nobody_waits_for_an_outline_that_cannot_be_made(error: Exception) -> None:
-    def make(on_part: OnPart) -> None:
-        on_part({"peaks": [[-1.0, 1.0]]})
+def test_nobody_waits_for_what_cannot_be_made(error: Exception) -> None:
+    def make(grow: Callable[[int], None]) -> int:
+        grow(1)
         raise error
 
-    outline = Outline(make)
+    growing = Growing(0, make)
     with pytest.raises(MediaError, match="it is cut off|ValueError"):
-        outline.after(1, is_whole=False)
-    assert outline.after(0, is_whole=False)["peaks"] == [[-1.0, 1.0]]
+        growing.once(lambda found: found > 1)
+    assert growing.once(lambda found: found > 0) == (1, False)
 
 
 def test_a_finished_video_gives_its_recipe_its_pictures_and_the_name_of_its_sound(
     server: Server, tune: Path, tmp_path: Path
 ) -> None:
-    job = server.create(server.upload(tune), seed=5)["id"]
+    job = server.create(server.upload(tune), seed=f"{LONG_SEED}")["id"]
     server.ended(job)
     recipe = good(server.client.get(f"/v1/videos/{job}/recipe"))
-    assert recipe["request"]["seed"] == 5
+    assert recipe["request"]["seed"] == LONG_SEED
     assert str(server.data) not in json.dumps(recipe)
     sheet = Image.open(io.BytesIO(server.client.get(f"/v1/videos/{job}/sheet").content))
     assert sheet.height == 160

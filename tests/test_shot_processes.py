@@ -383,6 +383,20 @@ def test_a_clip_of_a_process_that_was_killed_before_it_could_say_so_is_found_whe
     assert frames_of(tmp_path / "a.mp4") == unbroken
 
 
+def test_claims_of_processes_that_were_killed_while_they_made_them_are_nobody_s(
+    tune: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rendered(capsys, tune, tmp_path, *DRAFT, "--gpus", "2")
+    before = frames_of(tmp_path / "a.mp4")
+    for left in work_folder(tmp_path).glob("clip_0000[456]_*"):  # those of the second shot
+        left.unlink()
+    for shot in (1, 2, 3):
+        (work_folder(tmp_path) / f"claim_{shot:05d}_000.json").touch()
+    rendered(capsys, tune, tmp_path, *DRAFT, "--gpus", "2")
+    assert frames_of(tmp_path / "a.mp4") == before
+    assert not list(tmp_path.rglob("claim_*"))
+
+
 def test_when_all_are_killed_one_message_says_so_and_the_command_goes_on(
     under_way: UnderWay, tune: Path, tmp_path: Path, unbroken: list[bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -232,8 +232,58 @@ def test_a_video_again_with_its_settings_and_takes_side_by_side(
     person.clicks("button", "Again with these settings")
     person.page.locator(".shot").nth(1).wait_for()
     draft = person.draft()
-    assert (draft["prompt"], draft["seed"], draft["shape"], draft["picture"]["id"]) == ("take 3", 3, "16:9", picture)
+    assert (draft["prompt"], draft["seed"], draft["shape"], draft["picture"]["id"]) == ("take 3", "3", "16:9", picture)
     assert [(shot["name"], shot["start"]) for shot in draft["shots"]] == [("dawn", 0), ("noon", 1.0), ("dusk", 1.5)]
+
+
+@in_a_browser
+def test_a_seed_keeps_its_digits_from_the_page_to_the_recipe_and_back(
+    person: Person, server: Server, tune: Path
+) -> None:
+    """More than a number in a browser has: 2⁵³ + 1 is the first that it rounds."""
+    whole, own = "18446744073709551557", str(2**53 + 1)
+    person.drops(tune)
+    person.page.locator(".section").first.wait_for()
+    plain = {**NO_LOOK, "section": "", "cut": "hard"}
+    shots = [{**plain, "start": 0, "name": "dawn"}, {**plain, "start": 1, "name": "noon"}]
+    person.has_draft(mode="storyboard", start=0, stop=2, shots=shots, **SMALL)
+    person.page.locator("details:has(#seed) > summary").click()
+    person.page.locator("#seed").fill(whole)
+    person.page.locator("#seed").press("Tab")
+    person.clicks("button", "Next shot")
+    card = person.page.locator(".shot-card")
+    card.get_by_text("More", exact=True).click()
+    card.get_by_label("Seed").fill(own)
+    card.get_by_label("Seed").press("Tab")
+
+    def makes() -> dict[str, Any]:
+        with person.page.expect_response("**/v1/videos") as answer:
+            person.clicks("button", "Make the video")
+        return server.ended(answer.value.json()["id"])
+
+    def asked(job: str) -> tuple[str, str]:
+        recipe = good(server.client.get(f"/v1/videos/{job}/recipe"))["request"]
+        return str(recipe["seed"]), str(recipe["shots"][1]["seed"])
+
+    job = makes()
+    assert asked(job["id"]) == (whole, own)
+    person.goes_to(f"gallery/{job['id']}")
+    person.page.get_by_text(f"seed {whole}").wait_for()
+    person.clicks("button", "Again with these settings")
+    person.page.locator(".shot").nth(1).wait_for()
+    draft = person.draft()
+    assert (draft["seed"], draft["shots"][1]["seed"]) == (whole, own)
+    person.page.get_by_label("What to see", exact=True).fill("neon rain")
+    again = makes()
+    assert asked(again["id"]) == (whole, own)
+    person.goes_to(f"gallery/{again['id']}")
+    person.clicks("button", "Redo dawn")
+    person.page.get_by_role("heading", name="Queue").wait_for()
+    redone = server.ended(newest(server)["id"])
+    person.page.locator(f".button[href='#gallery/{redone['id']}']").wait_for()
+    assert asked(redone["id"]) == (whole, own)
+    clips = good(server.client.get(f"/v1/videos/{redone['id']}/recipe"))["plan"]["clips"]
+    assert str(clips[1]["seed"]) == own
 
 
 @in_a_browser
@@ -353,7 +403,7 @@ def test_page_file_page_file_is_byte_for_byte_the_same(person: Person, tune: Pat
     card.get_by_text("More", exact=True).click()
     for label, words in {
         "Name": "the “dawn”", "What to see in this shot": "one line\nand\tanother, \\ \"quoted\"",
-        "What not to see": "crowds", "Seed": "123456789012345",
+        "What not to see": "crowds", "Seed": "12345678901234567890",
     }.items():  # fmt: skip
         card.get_by_label(label).fill(words)
         card.get_by_label(label).press("Tab")
@@ -385,7 +435,7 @@ def test_page_file_page_file_is_byte_for_byte_the_same(person: Person, tune: Pat
     for ending, place in {"tune.flac": tune, "cover.png": cover}.items():
         shutil.copy(place, tmp_path / ending)
     by_hand = Request(**read_storyboard(first))  # the command reads it, too
-    assert by_hand.shots[1].seed == 123456789012345
+    assert by_hand.shots[1].seed == 12345678901234567890
 
 
 OF_A_PERSON = """
@@ -444,11 +494,11 @@ DRAWN = """
 
 
 @in_a_browser
-def test_an_hour_of_sound_is_laid_out_before_it_has_arrived_and_its_outline_comes_in_parts(
+def test_an_hour_of_sound_is_laid_out_before_it_has_arrived_and_what_is_heard_comes_in_parts(
     person: Person, tmp_path: Path
 ) -> None:
     sent, parts = person.holds("**/v1/files"), person.holds("**/peaks?*")
-    person.page.route("**/analysis", lambda route: route.fulfill(json=SILENT_SONG))
+    listening, found = person.holds("**/analysis/progress*"), person.holds("**/analysis")
     person.page.set_input_files("input[type=file]", tone(tmp_path / "hour.wav", 3600, rate=4000))
     person.page.get_by_label("Position").get_by_text("1:00:00.0").wait_for()
     person.page.get_by_label("From").fill("59:58")
@@ -472,6 +522,19 @@ def test_an_hour_of_sound_is_laid_out_before_it_has_arrived_and_its_outline_come
     rest.continue_()
     person.waits(lambda: (drawn := wave.evaluate(DRAWN))[1] > drawn[0] / 2)
     assert len(outline["peaks"]) <= 12_000
+    for heard, after, says in [
+        (0, "", "Listening for beats and sections, 0 %"),
+        (1551, "?after=36", "Listening for beats and sections, 43 %"),
+        (3600, "?after=1587", "Finding beats and sections in what was heard"),
+    ]:
+        person.waits(lambda: listening)
+        asked = listening.pop()
+        assert asked.request.url.endswith(f"/analysis/progress{after}")
+        asked.fulfill(json={"file": "", "heard": heard, "seconds": 3600})
+        person.page.get_by_text(says).wait_for()
+    person.waits(lambda: found)
+    found.pop().fulfill(json=SILENT_SONG)
+    person.page.get_by_text("Finding beats and sections").wait_for(state="detached")
 
 
 # the command

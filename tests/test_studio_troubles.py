@@ -164,7 +164,7 @@ def test_what_cannot_be_meant_is_told_before_it_is_asked_for(
     person.page.get_by_label("Seed").fill("7")
     person.page.get_by_label("Seed").press("Enter")
     person.page.locator("#seed-error:empty").wait_for(state="attached")
-    assert person.draft()["seed"] == 7
+    assert person.draft()["seed"] == "7"
     person.page.get_by_label("Choose a video of movements").set_input_files(tune)
     person.page.locator("#pose-error").get_by_text("is a sound: expected a video").wait_for()
     person.complaints.clear()  # that the server has refused the words

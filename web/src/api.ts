@@ -1,5 +1,7 @@
 /** What the server is asked, and what it answers: shapes of docs/api.md. */
 
+import { parseJson } from "./json";
+
 export interface Failure {
   code: string;
   message: string;
@@ -49,6 +51,12 @@ export interface Song {
   sections: Section[];
   voice: [number, number][];
   strongest: { start: number; duration: number }[];
+}
+
+/** How much of a song has been listened to, in seconds. */
+export interface Heard {
+  heard: number;
+  seconds: number;
 }
 
 export interface PlanShot {
@@ -177,7 +185,7 @@ export async function ask<T>(method: string, path: string, body?: unknown, signa
     if (signal?.aborted) throw error;
     throw new ApiError(0, "offline", OFFLINE);
   }
-  const data: unknown = await answer.json().catch(() => null);
+  const data: unknown = await answer.text().then(parseJson).catch(() => null);
   if (!answer.ok) throw refusal(answer.status, data);
   return data as T;
 }

@@ -1,6 +1,7 @@
 /** All jobs of the server, kept up to date by its events; the same in every tab. */
 
 import { ask, fileInfo, type Video } from "./api";
+import { parseJson } from "./json";
 
 const AGAIN_MS = 1500;
 const MOST = 100;
@@ -56,7 +57,7 @@ class Jobs extends EventTarget {
       this.isOnline = true;
       void this.load();
     });
-    stream.addEventListener("video", (event) => this.put(JSON.parse((event as MessageEvent<string>).data) as Video));
+    stream.addEventListener("video", (event) => this.put(parseJson<Video>((event as MessageEvent<string>).data)));
     stream.addEventListener("deleted", (event) => {
       this.videos.delete((JSON.parse((event as MessageEvent<string>).data) as { id: string }).id);
       this.changed();

@@ -1,12 +1,13 @@
 /** What is heard in the sound: its outline as it comes, then beats and sections. */
 
-import { ApiError, ask, type FileInfo, type Peaks, type Song } from "./api";
+import { ApiError, ask, type FileInfo, type Heard, type Peaks, type Song } from "./api";
 import { announce } from "./base";
 import { draft } from "./draft";
 import { jobs } from "./jobs";
 
 export class Listener extends EventTarget {
   outline: Peaks | null = null;
+  share = 0; // that has been listened to for its beats and sections
   song: Song | null = null;
   failure: unknown = null;
   private heard = "";
@@ -16,6 +17,7 @@ export class Listener extends EventTarget {
     if (this.heard === sound.id) return;
     this.heard = sound.id;
     this.outline = this.song = this.failure = null;
+    this.share = 0;
     this.changed();
     if (!sound.local) void this.listen(sound.id);
   }
@@ -36,6 +38,7 @@ export class Listener extends EventTarget {
         this.changed();
         isWhole = part.is_whole;
       }
+      await this.follow(id, isOther);
       const song = await ask<Song>("GET", `/v1/files/${id}/analysis`);
       if (isOther()) return;
       this.song = song;
@@ -48,6 +51,18 @@ export class Listener extends EventTarget {
       else this.failure = error;
     }
     this.changed();
+  }
+
+  /** Until all of it has been listened to; it is asked about at each hundredth. */
+  private async follow(id: string, isOther: () => boolean): Promise<void> {
+    let after = "";
+    while (this.share < 1 && !isOther()) {
+      const { heard, seconds } = await ask<Heard>("GET", `/v1/files/${id}/analysis/progress${after}`);
+      if (isOther()) return;
+      this.share = heard / seconds;
+      this.changed();
+      after = `?after=${Math.min(Math.floor(heard + seconds / 100), Math.ceil(seconds) - 1)}`;
+    }
   }
 
   /** Once the server is back. */

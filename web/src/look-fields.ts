@@ -17,7 +17,7 @@ const DRIVES: readonly { word: string; name: string }[] = [
 ];
 const FOLDED = ["negative", "seed", "drive", "pose"] as const;
 const OF_A_FILE = "file";
-const MOST_SEED_DIGITS = 15;
+const MOST_SEED_DIGITS = 20; // of 2⁶⁴, after which seeds begin anew
 
 @customElement("look-fields")
 export class LookFields extends Part {
@@ -93,7 +93,7 @@ export class LookFields extends Part {
           ${errorLine(`${ids}negative`, this.error("negative"))}
           <label for="${ids}seed">Seed <span class="muted">same seed, same video</span></label>
           <input id="${ids}seed" inputmode="numeric" autocomplete="off" aria-describedby="${ids}seed-error" aria-invalid=${!!this.error("seed")}
-            .value=${live(this.seedTyped ?? String(look.seed ?? ""))} placeholder=${whole ? "As the whole video" : "0"} @change=${this.setSeed} />
+            .value=${live(this.seedTyped ?? look.seed ?? "")} placeholder=${whole ? "As the whole video" : "0"} @input=${this.setSeed} />
           ${errorLine(`${ids}seed`, this.error("seed"))}
           ${this.driveField()}
           <p class="label">Movements to follow</p>
@@ -141,7 +141,7 @@ export class LookFields extends Part {
     const isSeed = /^\d*$/.test(typed) && typed.length <= MOST_SEED_DIGITS;
     this.seedTyped = isSeed ? null : typed;
     (event.target as HTMLInputElement).setCustomValidity(this.seedTyped === null ? "" : "no seed");
-    if (isSeed) this.set({ seed: typed ? Number(typed) : null });
+    if (isSeed) this.set({ seed: typed.replace(/^0+(?=\d)/, "") || null });
   }
 }
 

@@ -2,7 +2,8 @@
 
 import { html, nothing, svg, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import { ask, upload, type Demo, type FileInfo, type Video } from "./api";
+import { ask, type FileInfo, type Video } from "./api";
+import { Arrivals } from "./arrivals";
 import { announce, errorLine, Part } from "./base";
 import { draft, LEAST_SECONDS } from "./draft";
 import { icon } from "./icons";
@@ -13,7 +14,6 @@ import { Planner } from "./planner";
 import { sizeOf } from "./quality";
 import { toRequest, type Mode } from "./requests";
 import { merged, propose, split, stopOf, within, type Look, type Shot } from "./shots";
-import { isStoryboard, layStoryboard, openStoryboard } from "./storyboards";
 import { clock, many, parseClock } from "./words";
 import "./look-fields";
 import "./output-card";
@@ -25,7 +25,6 @@ const SOUNDS = "audio/*,video/*,.flac,.opus,.m4a,.aiff,.mka";
 @customElement("new-view")
 export class NewView extends Part {
   @property() declare wish: string;
-  @state() declare private sending: { name: string; share: number } | null;
   @state() declare private isOver: boolean;
   @state() declare private errors: Record<string, string>; // of what was done last, by where they are told
   @state() declare private isAsking: boolean;
@@ -33,17 +32,16 @@ export class NewView extends Part {
 
   private planner = new Planner();
   private listener = new Listener();
+  private arrivals = new Arrivals();
   private refused: unknown = null;
-  private arriving = Promise.resolve();
 
   constructor() {
     super();
     this.wish = "";
-    this.sending = null;
     this.isOver = this.isAsking = false;
     this.errors = {};
     this.selected = 0;
-    this.watch(draft, jobs, this.planner, this.listener);
+    this.watch(draft, jobs, this.planner, this.listener, this.arrivals);
   }
 
   override connectedCallback(): void {
@@ -90,70 +88,13 @@ export class NewView extends Part {
   private async demo(): Promise<void> {
     history.replaceState(null, "", "#new");
     this.errors = {};
-    this.sending = { name: "the example", share: 0 };
-    try {
-      const { audio, ref_image, storyboard } = await ask<Demo>("POST", "/v1/demo");
-      await layStoryboard(storyboard, "toml", [audio, ref_image]);
-      this.selected = 0;
-      announce("The example song is laid out");
-    } catch (error) {
-      this.fail(error, "sound");
-    } finally {
-      this.sending = null;
-    }
-  }
-
-  /** A song, a picture, a storyboard, or several of them together: a storyboard may name what comes with it. */
-  private take(given: Iterable<File>): Promise<void> {
-    return (this.arriving = this.arriving.then(() => this.takeNow(given)));
-  }
-
-  private async takeNow(given: Iterable<File>): Promise<void> {
-    const files = [...given];
-    const others = files.filter((file) => !isStoryboard(file));
-    this.errors = {};
-    try {
-      const sent: FileInfo[] = [];
-      for (const file of others) sent.push(await this.send(file));
-      const sound = sent.find((info) => info.facts.sound);
-      const picture = sent.find((info) => info.kind === "picture");
-      if (picture && draft.now.sound) draft.set({ picture });
-      else if (picture) throw new Error(`${picture.filename} is a picture without sound: drop a song, or a video with sound.`);
-      else if (others.length && !sound) throw new Error(`${others[0]!.name} has no sound: drop a song, or a video with sound.`);
-      for (const file of files.filter(isStoryboard)) {
-        await openStoryboard(file, sent);
-        announce("The storyboard is laid out");
-      }
-    } catch (error) {
-      this.fail(error, "sound");
-    } finally {
-      this.sending = null;
-    }
-  }
-
-  /** A sound is laid out while it is on its way, as long as this browser says it is. */
-  private async send(file: File): Promise<FileInfo> {
-    this.sending = { name: file.name, share: 0 };
-    announce(`Sending ${file.name}`);
-    const local = URL.createObjectURL(file);
-    const seconds = await localSeconds(file, local);
-    if (seconds) this.open({ id: "", filename: file.name, bytes: file.size, kind: "sound", facts: { sound: { seconds } }, local });
-    try {
-      const info = await upload(file, (share) => (this.sending = { name: file.name, share }));
-      if (seconds) draft.arrive(info);
-      else if (info.facts.sound) this.open(info);
-      return info;
-    } catch (error) {
-      if (seconds) draft.giveUp();
-      throw error;
-    } finally {
-      URL.revokeObjectURL(local);
-    }
-  }
-
-  private open(sound: FileInfo): void {
+    await this.arrivals.demo().catch((error) => this.fail(error, "sound"));
     this.selected = 0;
-    draft.open(sound);
+  }
+
+  private take(given: Iterable<File>): Promise<void> {
+    this.errors = {};
+    return this.arrivals.take(given).catch((error) => this.fail(error, "sound"));
   }
 
   private fail(error: unknown, otherwise: string): void {
@@ -178,7 +119,7 @@ export class NewView extends Part {
     if (wrong) return wrong.focus();
     this.isAsking = true;
     try {
-      await this.arriving;
+      await this.arrivals.settled;
       if (!draft.now.sound) return;
       this.errors = {};
       jobs.put(await ask<Video>("POST", "/v1/videos", { ...toRequest(draft.now), priority }));
@@ -211,6 +152,7 @@ export class NewView extends Part {
   }
 
   private welcome(): TemplateResult {
+    const { sending } = this.arrivals;
     return html`<section class="welcome">
       <h1>A video that moves with your song</h1>
       <p class="lead muted">Drop a song. Choose a part, add a picture and a few words, and watch it come.</p>
@@ -219,8 +161,8 @@ export class NewView extends Part {
         <svg class="drop-wave" viewBox="0 0 240 56" aria-hidden="true">
           ${DROP_BARS.map((height, index) => svgBar(index, height))}
         </svg>
-        ${this.sending
-          ? html`<strong>Opening ${this.sending.name}</strong><progress max="1" value=${this.sending.share || nothing} aria-label="Sent"></progress>`
+        ${sending
+          ? html`<strong>Opening ${sending.name}</strong><progress max="1" value=${sending.share || nothing} aria-label="Sent"></progress>`
           : html`<strong>Drop a song here, or choose one</strong><span class="muted">mp3, wav, flac, m4a, ogg, or a video with sound</span>`}
       </label>
       ${errorLine("sound", this.errors.sound)}
@@ -263,11 +205,12 @@ export class NewView extends Part {
   }
 
   private soundCard(sound: FileInfo, errors: Record<string, string>): TemplateResult {
-    const now = draft.now;
+    const { now } = draft;
+    const { sending } = this.arrivals;
     return html`<section class="card sound" aria-label="Sound">
       <header class="row">
         <h2 class="ellipsis grow">${sound.filename}</h2>
-        ${this.sending && !sound.local ? html`<progress class="thin" max="1" value=${this.sending.share} aria-label="Sent"></progress>` : nothing}
+        ${sending && !sound.local ? html`<progress class="thin" max="1" value=${sending.share} aria-label="Sent"></progress>` : nothing}
         <button class="quiet round" ?disabled=${!draft.canUndo} @click=${() => draft.undo()} aria-label="Undo" title="Undo (Ctrl+Z)">${icon("undo")}</button>
         <button class="quiet round" ?disabled=${!draft.canRedo} @click=${() => draft.redo()} aria-label="Redo" title="Redo (Ctrl+Shift+Z)">${icon("redo")}</button>
         <label class="button quiet">
@@ -278,13 +221,14 @@ export class NewView extends Part {
       <wave-view
         .sound=${sound}
         .outline=${this.listener.outline}
+        .heard=${this.listener.share}
         .song=${this.listener.song}
         .start=${now.start}
         .stop=${now.stop}
         .shots=${now.shots}
         .selected=${this.index}
         .hasShots=${now.mode === "storyboard"}
-        .sent=${sound.local ? Math.min(0.99, this.sending?.share ?? 0) : 1}
+        .sent=${sound.local ? Math.min(0.99, sending?.share ?? 0) : 1}
         @region=${(event: CustomEvent<{ start: number; stop: number }>) => this.setPart(event.detail.start, event.detail.stop)}
         @section=${(event: CustomEvent<{ start: number; stop: number }>) => this.chooseSection(event.detail)}
         @shots=${(event: CustomEvent<Shot[]>) => draft.set({ shots: event.detail })}
@@ -404,22 +348,6 @@ export class NewView extends Part {
 }
 
 const FIRST = 100; // the largest priority
-
-const LONGEST_LOOK_MS = 1500;
-
-/** The length of a sound, where this browser plays it; else 0. */
-function localSeconds(file: File, address: string): Promise<number> {
-  if (!/^(audio|video)/.test(file.type)) return Promise.resolve(0);
-  return new Promise((resolve) => {
-    const player = new Audio();
-    const done = () => resolve(Number.isFinite(player.duration) ? player.duration : 0);
-    player.addEventListener("loadedmetadata", done);
-    player.addEventListener("error", done);
-    setTimeout(done, LONGEST_LOOK_MS);
-    player.preload = "metadata";
-    player.src = address;
-  });
-}
 
 const DROP_BARS = [10, 18, 14, 26, 38, 30, 20, 34, 48, 40, 28, 18, 30, 44, 52, 42, 30, 22, 34, 46, 36, 24, 16, 28, 36, 24, 14, 20, 12, 8];
 

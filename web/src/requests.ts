@@ -144,7 +144,7 @@ async function lookOf(value: (name: string) => unknown, which: 0 | 1): Promise<L
   for (const key of Object.keys(NAMES) as (keyof Look)[]) {
     const given = value(NAMES[key][which]) ?? null;
     const isFile = FILES.includes(key) && typeof given === "string" && given.startsWith("file_");
-    found[key] = isFile ? await file(given) : given;
+    found[key] = isFile ? await file(given) : key === "seed" && given !== null ? String(given) : given;
   }
   return found as unknown as Look;
 }

@@ -7,7 +7,7 @@ export interface Look {
   prompt: string | null;
   negative: string | null;
   picture: FileInfo | null;
-  seed: number | null;
+  seed: string | null; // its digits: a number here would lose those after the fifteenth
   drive: string | FileInfo | null; // one of `DRIVES`, or a sound
   pose: FileInfo | null;
 }

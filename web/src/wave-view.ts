@@ -35,6 +35,7 @@ export class WaveView extends Part {
   @property({ type: Number }) declare selected: number;
   @property({ type: Boolean }) declare hasShots: boolean;
   @property({ type: Number }) declare sent: number; // share of the sound that is on the server
+  @property({ type: Number }) declare heard: number; // share of it that has been listened to
 
   @state() declare private from: number;
   @state() declare private to: number;
@@ -55,6 +56,7 @@ export class WaveView extends Part {
     this.song = this.outline = null;
     this.start = this.from = this.time = 0;
     this.stop = this.to = this.sent = 1;
+    this.heard = 0;
     this.shots = [];
     this.selected = 0;
     this.hasShots = this.isPlaying = false;
@@ -288,7 +290,8 @@ export class WaveView extends Part {
   private doing(): string {
     if (this.sent < 1) return `Sending, ${Math.floor(this.sent * 100)} %. You can go on meanwhile.`;
     if (!this.outline?.is_whole) return "Drawing the waveform";
-    return "Listening for beats and sections";
+    if (this.heard < 1) return `Listening for beats and sections, ${Math.floor(this.heard * 100)} %`;
+    return "Finding beats and sections in what was heard";
   }
 
   private playPart(): void {

@@ -105,13 +105,16 @@ class Claims:
         return claim
 
     def remove_those_of_the_dead(self) -> None:
-        """Remove what processes of this host have left that are no more."""
+        """Remove what processes of this host have left that are no more, and what nobody can read.
+
+        That is of a process that was killed, or a machine that went off, while the file was made. Should somebody make
+        it at this very moment, they find that they do not have it, and take another.
+        """
         for path in self._folder.glob("claim_*.json"):
             content = _read(path) if re.fullmatch(CLAIM_PATTERN, path.name) else None
-            claimant = None if content is None else read_claimant(content)
-            is_of_here = claimant is not None and claimant.host == this_host()
-            if claimant is not None and is_of_here and is_running(claimant.pid, claimant.started) is False:
-                path.unlink(missing_ok=True)
+            if content is not None and _is_of_nobody(read_claimant(content)):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def _is_over(self, path: Path) -> bool:
         """Whether the process of a claim has ended."""
@@ -186,6 +189,13 @@ class Claim:
             self.beat()
 
 
+def _is_of_nobody(claimant: Claimant | None) -> bool:
+    """Whether a claim names no process, or one of this host that has ended."""
+    if claimant is None:
+        return True
+    return claimant.host == this_host() and is_running(claimant.pid, claimant.started) is False
+
+
 def _path(folder: Path, chain: int, number: int) -> Path:
     return folder / f"claim_{chain + 1:05d}_{number:03d}.json"
 
@@ -197,9 +207,12 @@ def _numbers(folder: Path, chain: int) -> list[int]:
 
 
 def _read(path: Path) -> bytes | None:
+    """What a claim says, nothing where it cannot be read; None where it is gone."""
     try:
         handle = os.open(path, os.O_RDONLY | NO_LINKS | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(handle, "rb") as file:
             return file.read(MOST_BYTES)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:
+        return b""

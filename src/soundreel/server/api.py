@@ -1,6 +1,5 @@
 """The doors: each reads a request, asks queue, uploads or helpers, and answers."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -14,8 +13,8 @@ from soundreel.server import views
 from soundreel.server.answers import JSON, answer
 from soundreel.server.errors import PathHider, RefusedError, not_found
 from soundreel.server.events import stream_jobs
+from soundreel.server.file_api import FileApi
 from soundreel.server.forms import Form, check_room, read_form, read_json_body
-from soundreel.server.hearing import Hearing
 from soundreel.server.helper import PLAN_SECONDS, Helper
 from soundreel.server.jobs import Job, NewJob, State, Upload
 from soundreel.server.live import Hub
@@ -24,6 +23,7 @@ from soundreel.server.new_jobs import new_job
 from soundreel.server.openapi import document
 from soundreel.server.pictures import DRAWN_BY, picture_of
 from soundreel.server.placement import plan_request
+from soundreel.server.query import choice, page_size
 from soundreel.server.queue import Queue
 from soundreel.server.ranges import send_file
 from soundreel.server.security import COOKIE, is_token
@@ -35,11 +35,6 @@ from soundreel.server.uploads import Uploads
 from soundreel.server.wire import Wanted, read_wanted, text_values
 from soundreel.server.worker import PARTIAL, PREVIEW, VIDEO
 from soundreel.version import __version__
-
-DEFAULT_PAGE, MOST_PAGE = 20, 100
-
-MOST_FIRST: Final = 10**6
-"""More than there are pairs in an outline."""
 
 IDEMPOTENCY_LETTERS: Final = 255
 
@@ -60,20 +55,20 @@ class Api:
         self._settings, self._queue, self._uploads = settings, queue, uploads
         self._supervisor, self._hub, self._hide = supervisor, hub, hide
         self._planner = Helper(is_limited=False)
-        self._hearing = Hearing(uploads, hide)
+        self._files = FileApi(settings, uploads, hide)
         self._storyboards = StoryboardApi(settings, queue, uploads, hide, self._added)
         self._snapshots = Snapshots(queue, hub, settings.keep_seconds)
 
     def get_ready(self) -> None:
         """Somebody has opened the page: a file will come, then an outline and a plan are wanted."""
         self._uploads.get_ready()
-        self._hearing.get_ready()
+        self._files.get_ready()
         self._planner.get_ready()
 
     def close(self) -> None:
         """End the processes that belong to it."""
         self._planner.close()
-        self._hearing.close()
+        self._files.close()
         self._storyboards.close()
 
     def routes(self) -> list[Route]:
@@ -99,14 +94,15 @@ class Api:
             ("POST", "/v1/storyboards/read", self._storyboards.read),
             ("GET", "/v1/events", self.all_events),
             ("POST", "/v1/plan", self.plan),
-            ("POST", "/v1/files", self.upload),
-            ("GET", "/v1/files", self.files),
-            ("GET", "/v1/files/{id}", self.file),
-            ("DELETE", "/v1/files/{id}", self.delete_file),
-            ("GET", "/v1/files/{id}/content", self.file_content),
-            ("GET", "/v1/files/{id}/picture", self.picture),
-            ("GET", "/v1/files/{id}/peaks", self.peaks),
-            ("GET", "/v1/files/{id}/analysis", self.analysis),
+            ("POST", "/v1/files", self._files.upload),
+            ("GET", "/v1/files", self._files.list),
+            ("GET", "/v1/files/{id}", self._files.show),
+            ("DELETE", "/v1/files/{id}", self._files.delete),
+            ("GET", "/v1/files/{id}/content", self._files.content),
+            ("GET", "/v1/files/{id}/picture", self._files.picture),
+            ("GET", "/v1/files/{id}/peaks", self._files.peaks),
+            ("GET", "/v1/files/{id}/analysis", self._files.analysis),
+            ("GET", "/v1/files/{id}/analysis/progress", self._files.analysis_progress),
         ]
         doors: dict[str, dict[str, Door]] = {}
         for method, path, door in table:
@@ -227,15 +223,15 @@ class Api:
 
     async def list(self, request: Request) -> Response:
         """A page of jobs."""
-        limit = _number(request, "limit", DEFAULT_PAGE, 1, MOST_PAGE)
-        order = _choice(request, "order", ("desc", "asc"))
+        limit = page_size(request)
+        order = choice(request, "order", ("desc", "asc"))
         state = request.query_params.get("state")
         found = await run_in_threadpool(
             self._queue.page,
             after=request.query_params.get("after"),
             limit=limit + 1,
             newest_first=order == "desc",
-            state=None if state is None else State(_choice(request, "state", tuple(map(str, State)))),
+            state=None if state is None else State(choice(request, "state", tuple(map(str, State)))),
         )
         shown = found[:limit]
         positions = await run_in_threadpool(self._queue.positions, shown)
@@ -279,7 +275,7 @@ class Api:
     async def content(self, request: Request) -> Response:
         """The video, what there is of it so far, its first picture, or pictures from its beginning to its end."""
         job = self._queue.job(request.path_params["id"])
-        variant = _choice(request, "variant", VARIANTS)
+        variant = choice(request, "variant", VARIANTS)
         folder = self._settings.job_folder(job.id)
         if variant == "partial" and job.state is not State.SUCCEEDED:
             return await send_file(request, folder / PARTIAL, "video/mp4", is_final=False)
@@ -334,63 +330,6 @@ class Api:
             for upload in kept:
                 self._uploads.remove(upload.id)
 
-    # files
-
-    async def upload(self, request: Request) -> Response:
-        """Keep a file, for any number of requests."""
-        form = await read_form(request, self._uploads, self._settings.limits)
-        try:
-            if set(form.files) != {"file"} or not set(form.fields) <= {"purpose"}:
-                raise InputError("expected a form with one file, called `file`", field="file")
-            file = form.files["file"]
-            kept = await run_in_threadpool(self._uploads.keep, file.path, file.name, file.sha256)
-        finally:
-            form.discard()
-        return answer(views.file(kept))
-
-    async def files(self, request: Request) -> Response:
-        """The newest uploads."""
-        limit = _number(request, "limit", DEFAULT_PAGE, 1, MOST_PAGE)
-        found = await run_in_threadpool(self._uploads.newest, limit=limit + 1)
-        return answer(views.listed(list(map(views.file, found[:limit])), has_more=len(found) > limit))
-
-    async def file(self, request: Request) -> Response:
-        """An upload."""
-        return answer(views.file(self._uploads.find(request.path_params["id"])))
-
-    async def delete_file(self, request: Request) -> Response:
-        """Remove an upload that no job reads."""
-        identifier = request.path_params["id"]
-        await run_in_threadpool(self._uploads.remove, identifier)
-        return answer({"id": identifier, "object": "file", "deleted": True})
-
-    async def file_content(self, request: Request) -> Response:
-        """An upload's bytes; a browser that asks for more than a sound or picture gets them as a download."""
-        upload = self._uploads.find(request.path_params["id"])
-        return await send_file(request, self._uploads.path(upload), "application/octet-stream")
-
-    async def picture(self, request: Request) -> Response:
-        """A small JPEG of an uploaded picture."""
-        upload = self._uploads.find(request.path_params["id"])
-        return await send_file(request, await run_in_threadpool(self._uploads.picture, upload), "image/jpeg")
-
-    async def peaks(self, request: Request) -> Response:
-        """The outline of an uploaded sound; with `first` what there is of it from there on, maybe not all."""
-        upload = self._uploads.find(request.path_params["id"])
-        is_whole = "first" not in request.query_params
-        first = _number(request, "first", 0, 0, MOST_FIRST)
-        found = await run_in_threadpool(self._hearing.outline, upload, first, is_whole=is_whole)
-        return answer({"file": upload.id, **found})
-
-    async def analysis(self, request: Request) -> Response:
-        """All that is heard in an uploaded song, with its outline."""
-        upload = self._uploads.find(request.path_params["id"])
-        outline, song = await asyncio.gather(
-            run_in_threadpool(self._hearing.outline, upload, is_whole=True),
-            run_in_threadpool(self._hearing.analysis, upload),
-        )
-        return answer({"object": "analysis", "file": upload.id, **song, "outline": outline})
-
 
 def _by_method(doors: Mapping[str, Door]) -> Door:
     """One door for a path: who comes by another method is told of all of them."""
@@ -399,17 +338,3 @@ def _by_method(doors: Mapping[str, Door]) -> Door:
         return await doors["GET" if request.method == "HEAD" else request.method](request)
 
     return enter
-
-
-def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
-        raise InputError(f"{name} is {text[:40]!r}: expected {least} to {most}", field=name)
-    return int(text)
-
-
-def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str:
-    text = request.query_params.get(name, choices[0])
-    if text not in choices:
-        raise InputError(f"{name} is {text[:40]!r}: expected {', '.join(choices)}", field=name)
-    return text

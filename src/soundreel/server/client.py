@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, TypeVar
+from typing import Any, BinaryIO, Final, Self, TypeVar, cast
 
 import httpx
 
@@ -35,6 +35,7 @@ from soundreel.request import (
 from soundreel.request.checks import check_url
 from soundreel.request.fields import fields_of, without_password
 from soundreel.server.names import FIELDS, SHOT_FIELDS, SHOT_FILES, SHOTS, UPLOADED, is_word
+from soundreel.server.patience import FileOnItsWay, Patience
 from soundreel.server.remote_jobs import BusyError, error_of, made_error, plan_of, progress_of
 from soundreel.server.wire import public_fields
 from soundreel.types import CancelFlag, Check, Report, Result, go_on
@@ -44,7 +45,8 @@ POLL_SECONDS: Final = 0.5
 """Between two looks at a job."""
 
 PATIENCE_SECONDS: Final = 300.0
-"""That a server may be away, as while it is started again, before this side gives up. The job waits for it there."""
+"""That a server may be away, as while it is started again, before this side gives up. The job waits for it there. What
+is sent or brought may take longer, as long as it moves."""
 
 TIMEOUT_SECONDS: Final = 60.0
 
@@ -209,10 +211,11 @@ class Client:
 
     def _download(self, path: str, target: Path, size: int, stop: CancelFlag) -> None:
         """Bring a file here; where the connection breaks off, the rest of it."""
+        patience = Patience(PATIENCE_SECONDS)
         with durable.reporting(target, needed_bytes=size), target.open("wb") as file:
-            self._patiently(lambda: self._download_rest(path, file, stop), stop.check)
+            self._patiently(lambda: self._download_rest(path, file, stop, patience), stop.check, patience)
 
-    def _download_rest(self, path: str, file: BinaryIO, stop: CancelFlag) -> None:
+    def _download_rest(self, path: str, file: BinaryIO, stop: CancelFlag, patience: Patience) -> None:
         headers = {"Range": f"bytes={file.tell()}-"} if file.tell() else {}
         with self._http.stream("GET", path, headers=headers) as answer:
             if answer.status_code not in {200, 206}:
@@ -221,9 +224,10 @@ class Client:
             if answer.status_code == 200:
                 file.seek(0)
                 file.truncate()
-            for chunk in answer.iter_bytes(CHUNK_BYTES):
+            for received in answer.iter_bytes():  # as it comes: what is gathered first would be lost with the line
                 stop.check()
-                file.write(chunk)
+                file.write(received)
+                patience.move(file.tell())
 
     # what is sent
 
@@ -262,7 +266,8 @@ class Client:
             place = os.fspath(path)
             try:
                 if place not in sent:
-                    sent[place] = self._patiently(partial(self._send_file, place), check)
+                    patience = Patience(PATIENCE_SECONDS)
+                    sent[place] = self._patiently(partial(self._send_file, place, patience), check, patience)
             except BaseException as error:
                 self._forget(sent.values())
                 if isinstance(error, SoundreelError):
@@ -271,9 +276,10 @@ class Client:
             uploads[name] = sent[place]
         return uploads
 
-    def _send_file(self, path: StrPath) -> str:
+    def _send_file(self, path: StrPath, patience: Patience) -> str:
         with open_file(path, "file") as file:
-            answer = self._http.post("/v1/files", files={"file": (Path(path).name, file)})
+            sent = cast("BinaryIO", FileOnItsWay(file, patience))  # as much of one as is asked of it
+            answer = self._http.post("/v1/files", files={"file": (Path(path).name, sent)})
         if answer.status_code != 200:
             raise error_of(answer)
         return str(answer.json()["id"])
@@ -314,16 +320,15 @@ class Client:
             found: dict[str, Any] = answer.json()
             return found
 
-        return self._patiently(ask, check, patience)
+        return self._patiently(ask, check, Patience(patience))
 
-    def _patiently(self, ask: Callable[[], T], check: Check, patience: float = PATIENCE_SECONDS) -> T:
+    def _patiently(self, ask: Callable[[], T], check: Check, patience: Patience) -> T:
         """What `ask` returns; a lost connection is an error only after a while, or where nobody has ever answered."""
-        end, wait = time.monotonic() + patience, 0.2
         while True:
             try:
                 found = ask()
             except (httpx.TransportError, BusyError) as error:
-                if not self._has_answered or time.monotonic() > end:
+                if not self._has_answered or patience.is_over:
                     raise _AwayError(
                         f"no soundreel server answers at {self._shown} ({type(error).__name__}): is it running, and is "
                         "this its address?"
@@ -331,10 +336,9 @@ class Client:
             else:
                 self._has_answered = True
                 return found
-            for _ in range(round(wait / 0.1)):
+            for _ in range(round(patience.pause() / 0.1)):
                 check()
                 time.sleep(0.1)
-            wait = min(5.0, 2 * wait)
 
 
 def _resumes(work: WorkOptions) -> bool:

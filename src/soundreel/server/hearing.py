@@ -14,61 +14,12 @@ from soundreel.disk.durable import write_whole
 from soundreel.disk.plain_json import read_json
 from soundreel.errors import MediaError, SoundreelError
 from soundreel.server.errors import PathHider, RefusedError
+from soundreel.server.growing import Growing
 from soundreel.server.helper import LISTEN_SECONDS, Helper
 from soundreel.server.jobs import Upload
 from soundreel.server.uploads import Uploads
 
-OnPart = Callable[[dict[str, Any]], None]
-
-
-class Outline:
-    """The outline of one sound: made in a thread of its own, followed by others.
-
-    Args:
-        make: calls what it is given with each part as `inspection.peaks` yields them.
-    """
-
-    def __init__(self, make: Callable[[OnPart], None]) -> None:
-        self._make = make
-        self._grown = threading.Condition()
-        self._found: dict[str, Any] = {"peaks": []}
-        self._is_whole = False
-        self._failure: SoundreelError | None = None
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def after(self, first: int, *, is_whole: bool) -> dict[str, Any]:
-        """What there is of it, once there are more than `first` pairs, or all of them.
-
-        Raises:
-            SoundreelError: the sound cannot be read to its end.
-        """
-
-        def is_enough() -> bool:
-            return self._is_whole or (not is_whole and len(self._found["peaks"]) > first)
-
-        with self._grown:
-            self._grown.wait_for(lambda: self._failure is not None or is_enough())
-            if not is_enough():
-                assert self._failure is not None
-                raise self._failure
-            return _from(self._found, first, is_whole=self._is_whole)
-
-    def _run(self) -> None:
-        failure: SoundreelError | None = None
-        try:
-            self._make(self._add)
-        except SoundreelError as error:
-            failure = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, others wait for it
-            failure = MediaError(f"this sound cannot be read ({type(error).__name__})")
-        with self._grown:
-            self._failure, self._is_whole = failure, failure is None
-            self._grown.notify_all()
-
-    def _add(self, part: dict[str, Any]) -> None:
-        with self._grown:
-            self._found = {**part, "peaks": self._found["peaks"] + part["peaks"]}
-            self._grown.notify_all()
+Grow = Callable[[dict[str, Any]], None]
 
 
 def _from(found: dict[str, Any], first: int, *, is_whole: bool) -> dict[str, Any]:
@@ -81,7 +32,7 @@ class Hearing:
     def __init__(self, uploads: Uploads, hide: PathHider) -> None:
         self._uploads, self._hide = uploads, hide
         self._outliner, self._listener = Helper(), Helper()
-        self._outlines: dict[str, Outline] = {}  # those that are being made, by their uploads
+        self._making: dict[tuple[str, str], Growing[dict[str, Any]]] = {}  # by what it is, and its upload
         self._lock = threading.Lock()
 
     def get_ready(self) -> None:
@@ -102,36 +53,71 @@ class Hearing:
         kept = self._kept(upload, "peaks")
         if kept is not None:
             return _from(kept, first, is_whole=True)
-        with self._lock:
-            making = self._outlines.get(upload.id)
-            if making is None:
-                making = self._outlines[upload.id] = Outline(lambda on_part: self._outline(upload, on_part))
+        making = self._made(upload, "peaks", {"peaks": []}, self._outline)
         with self._readable():
-            return making.after(first, is_whole=is_whole)
+            found, is_all = making.once(lambda found: not is_whole and len(found["peaks"]) > first)
+        return _from(found, first, is_whole=is_all)
 
-    def _outline(self, upload: Upload, on_part: OnPart) -> None:
-        sound, parts = upload.facts["sound"], []
+    def _outline(self, upload: Upload, grow: Grow) -> dict[str, Any]:
+        sound = upload.facts["sound"]
+        found: dict[str, Any] = {"peaks": []}
 
-        def keep(part: dict[str, Any]) -> None:
-            parts.append(part)
-            on_part(part)
+        def add(part: dict[str, Any]) -> None:
+            nonlocal found
+            found = {**part, "peaks": found["peaks"] + part["peaks"]}
+            grow(found)
 
-        try:
-            path, length, rate = str(self._uploads.path(upload)), sound["seconds"], sound["sample_rate"]
-            self._outliner.ask("peaks", path, length, rate, seconds=LISTEN_SECONDS, on_part=keep)
-            self._keep(upload, "peaks", {**parts[0], "peaks": [pair for part in parts for pair in part["peaks"]]})
-        finally:
-            with self._lock:
-                del self._outlines[upload.id]
+        path, length, rate = str(self._uploads.path(upload)), sound["seconds"], sound["sample_rate"]
+        self._outliner.ask("peaks", path, length, rate, seconds=LISTEN_SECONDS, on_part=add)
+        return found
 
     def analysis(self, upload: Upload) -> dict[str, Any]:
         """All that is heard in a song; the first time takes up to minutes. Errors as in `outline`."""
-        found = self._kept(upload, "analyse")
-        if found is None:
-            with self._readable():
-                found = self._listener.ask("analyse", str(self._uploads.path(upload)), seconds=LISTEN_SECONDS)
-            self._keep(upload, "analyse", found)
+        kept = self._kept(upload, "analyse")
+        if kept is not None:
+            return kept
+        with self._readable():
+            found, _ = self._listening(upload).once(lambda _: False)
         return found
+
+    def heard_seconds(self, upload: Upload, after: int) -> float:
+        """How much of a song has been listened to, once that is more than `after` seconds, or all.
+
+        It is listened to from now on, where it is not yet. Errors as in `outline`.
+        """
+        seconds: float = upload.facts.get("sound", {}).get("seconds", 0.0)
+        if self._kept(upload, "analyse") is not None:
+            return seconds
+        with self._readable():
+            found, is_all = self._listening(upload).once(lambda found: found["heard"] > after)
+        return seconds if is_all else min(found["heard"], seconds)
+
+    def _listening(self, upload: Upload) -> Growing[dict[str, Any]]:
+        return self._made(upload, "analyse", {"heard": 0}, self._analyse)
+
+    def _analyse(self, upload: Upload, grow: Grow) -> dict[str, Any]:
+        path = str(self._uploads.path(upload))
+        song: dict[str, Any] = self._listener.ask("analyse", path, seconds=LISTEN_SECONDS, on_part=grow)
+        return song
+
+    def _made(
+        self, upload: Upload, what: str, begin: dict[str, Any], make: Callable[[Upload, Grow], dict[str, Any]]
+    ) -> Growing[dict[str, Any]]:
+        """What is made of an upload, once for all who want it now; it is kept in the end."""
+
+        def keep(grow: Grow) -> dict[str, Any]:
+            try:
+                found = make(upload, grow)
+                self._keep(upload, what, found)
+            finally:
+                with self._lock:
+                    del self._making[what, upload.id]
+            return found
+
+        with self._lock:
+            if (what, upload.id) not in self._making:
+                self._making[what, upload.id] = Growing(begin, keep)
+            return self._making[what, upload.id]
 
     def _kept(self, upload: Upload, what: str) -> dict[str, Any] | None:
         if "sound" not in upload.facts:

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -32,11 +32,12 @@ class Question:
     name: str
     arguments: tuple[Any, ...]
     is_limited: bool
+    tells: bool  # it gets `tell`, which it calls with what is to be known before it has ended
 
 
 @dataclass(frozen=True)
 class Part:
-    """Of an answer that comes in parts."""
+    """What is told before the answer."""
 
     value: Any
 
@@ -69,9 +70,9 @@ class Helper:
         *arguments: Any,
         seconds: float,
         module: str = INSPECTION,
-        on_part: Callable[[Any], None] = lambda _: None,
+        on_part: Callable[[Any], None] | None = None,
     ) -> Any:
-        """What a function of a module returns; `on_part` gets what a generator yields, as soon as it is there.
+        """What a function of a module returns; with `on_part` the function gets `tell`, by which it calls that.
 
         Raises:
             SoundreelError: what it raises; `MediaError` where it takes too much memory or time.
@@ -82,8 +83,9 @@ class Helper:
             timer.daemon = True
             timer.start()
             try:
-                process.say(Question(module, name, arguments, self._is_limited))
+                process.say(Question(module, name, arguments, self._is_limited, tells=on_part is not None))
                 while isinstance(answer := process.hear(), Part):
+                    assert on_part is not None
                     on_part(answer.value)
             except EOFError:
                 self._process = None
@@ -135,7 +137,7 @@ def _serve(pipe: Pipe) -> NoReturn:
         question = questions.get()
         if question.is_limited:
             _limit_memory()
-        pipe.say(_answer(getattr(import_module(question.module), question.name), question.arguments, pipe))
+        pipe.say(_answer(question, pipe))
 
 
 def _listen(pipe: Pipe, questions: SimpleQueue[Question]) -> None:
@@ -145,14 +147,11 @@ def _listen(pipe: Pipe, questions: SimpleQueue[Question]) -> None:
     end_soon()
 
 
-def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], pipe: Pipe) -> Answer:
+def _answer(question: Question, pipe: Pipe) -> Answer:
+    function = getattr(import_module(question.module), question.name)
+    tell = {"tell": lambda part: pipe.say(Part(part))} if question.tells else {}
     try:
-        value = function(*arguments)
-        if not isinstance(value, Generator):
-            return Answer(value=value)
-        for part in value:
-            pipe.say(Part(part))
-        return Answer()
+        return Answer(value=function(*question.arguments, **tell))
     except SoundreelError as error:
         return Answer(error=error)
     except MemoryError:

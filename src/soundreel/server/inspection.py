@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,23 +105,30 @@ def _sound(path: str) -> dict[str, Any]:
 # what is heard
 
 
-def peaks(path: str, seconds: float, sample_rate: int) -> Iterator[dict[str, Any]]:
-    """The outline of a sound of which length and rate are known, in parts; the first one has none of it: `peaks` are
-    pairs of lowest and highest sample, -1 to 1, `per_second` of them.
+Tell = Callable[[dict[str, Any]], None]
+
+
+def peaks(path: str, seconds: float, sample_rate: int, *, tell: Tell) -> None:
+    """Tell the outline of a sound of which length and rate are known, in parts; the first one has none of it: `peaks`
+    are pairs of lowest and highest sample, -1 to 1, `per_second` of them.
     """
     size = math.ceil(sample_rate / min(float(PEAKS_RATE), MOST_PEAKS / seconds))  # samples
     facts = {"seconds": round(seconds, 3), "per_second": sample_rate / size}
-    yield {**facts, "peaks": []}
+    tell({**facts, "peaks": []})
     for block in stream_sound(path, mono=True, block_seconds=PEAKS_OF_A_PART * size / sample_rate):
         samples = block[:, 0].clip(-1, 1)
         edges = np.arange(0, len(samples), size)
         pairs = np.stack([np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)], axis=1)
-        yield {**facts, "peaks": np.round(pairs.astype(float), 3).tolist()}
+        tell({**facts, "peaks": np.round(pairs.astype(float), 3).tolist()})
 
 
-def analyse(path: str) -> dict[str, Any]:
-    """What is heard in a song: tempo, beats, bars, sections, voice, energy, and its strongest parts."""
-    return song_facts(hear(path))
+def analyse(path: str, *, tell: Tell) -> dict[str, Any]:
+    """What is heard in a song: tempo, beats, bars, sections, voice, energy, and its strongest parts.
+
+    Each second is told as it is listened to; what is to be found in all of them takes a while then.
+    """
+    seconds = count(1)
+    return song_facts(hear(path, check=lambda: tell({"heard": next(seconds)})))
 
 
 def song_facts(song: Song) -> dict[str, Any]:

@@ -91,6 +91,13 @@ def answer_schemas() -> Schema:
                 "peaks": several(several(NUMBER)) | {"description": "Lowest and highest sample, -1 to 1."},
             }
         ),
+        "Heard": record(
+            {
+                "file": TEXT,
+                "heard": NUMBER | {"description": "Seconds that have been listened to."},
+                "seconds": NUMBER | {"description": "Of the sound."},
+            }
+        ),
         "Analysis": record(
             {
                 "object": {"const": "analysis"},

@@ -25,6 +25,11 @@ FIRST: Final = in_query(
     "when all are there.",
     {"type": "integer", "minimum": 0, "maximum": 1_000_000},
 )
+AFTER_SECONDS: Final = in_query(
+    "after",
+    "The answer comes once more than so many seconds have been listened to, or all.",
+    {"type": "integer", "minimum": 0, "maximum": 1_000_000},
+)
 NUMBER: Final = in_query("number", "Not read: a new one makes caches ask anew.", {"type": "integer"})
 
 JOB: Final = good("The job as it is now.", "Video")
@@ -254,6 +259,16 @@ def _of_files() -> Schema:
                 "Beats, sections, voice and outline of a song; the first time takes a while.",
                 good("What is heard.", "Analysis"),
                 *("400", "404", "422"),
+            ),
+        },
+        "/v1/files/{id}/analysis/progress": {
+            "parameters": [FILE],
+            "get": door(
+                "files",
+                "How much of a song has been listened to for its analysis, which begins if it has not.",
+                good("So much.", "Heard"),
+                *("400", "404", "422"),
+                parameters=[AFTER_SECONDS],
             ),
         },
     }

@@ -21,6 +21,8 @@ from soundreel.server.names import (
 )
 from soundreel.server.schemas import Schema, closed
 
+SEED: Final[Schema] = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": r"^-?\d+$"}]}
+
 SCALARS: Final[Mapping[Any, str]] = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
@@ -98,10 +100,12 @@ def _words() -> Schema:
 
 def _field(field: Field) -> Schema:
     declared, default = field.option, field.default
-    schema = _typed(field)
+    schema = SEED if field.leaf == "seed" else _typed(field)
     if type(None) in get_args(field.hint):
         schema = {"anyOf": [schema, {"type": "null"}]}
     text = f"{declared.help}." + (f" By default {declared.default_says}." if declared.default_says else "")
+    if field.leaf == "seed":
+        text += " As text it keeps its digits where numbers have 15, as in JavaScript."
     if default is not dataclasses.MISSING and default is not None:
         schema["default"] = list(default) if isinstance(default, tuple) else default
     return schema | {"description": text}

@@ -1,7 +1,7 @@
 """`soundreel batch`: its options become a batch, and what comes of it is shown."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -157,6 +157,18 @@ def removed_in_the_end(folder: Path) -> Iterator[None]:
         remove_work(folder)
 
 
+@contextmanager
+def none_left_empty(folder: Path) -> Iterator[None]:
+    """A folder that is made meanwhile, and those above it, are removed in the end where nothing is in them."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    finally:
+        for place in made:  # the innermost first
+            with suppress(OSError):  # something is in it, or it was not made
+                place.rmdir()
+
+
 def run(  # noqa: PLR0913
     rows: Any,
     totals: "Totals",
@@ -178,7 +190,7 @@ def run(  # noqa: PLR0913
     ray = cluster.import_ray(address)
     own = cluster.own_folder(output)
     alone = locked(own, what=f"a batch into {str(output)!r}", cure="name another --output-dir", below=output)
-    with alone, removed_in_the_end(own), Results(output) as results:
+    with none_left_empty(output), alone, removed_in_the_end(own), Results(output) as results:
         if not rows.left():
             shown.begin(totals, [])
             return 0

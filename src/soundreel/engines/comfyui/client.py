@@ -6,6 +6,7 @@ again. Once a server has shown that it is one, an answer that no ComfyUI gives c
 
 import re
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from soundreel.request.fields import without_password
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 60.0
 """Read timeout: a server that is loading a model answers late."""
+
+PARTING_SECONDS: Final = 3.0
+"""The same for all that takes a prompt from a server."""
 
 DEFAULT_UPLOAD_BYTES: Final = 100 * 2**20
 """Largest request of a server that does not state its limit."""
@@ -157,14 +161,23 @@ class Client:
         return len(queue.running) + len(queue.pending)
 
     def cancel(self, prompt_id: str) -> None:
-        """Remove a prompt from the queue, or interrupt it if it runs; other prompts are not affected."""
-        response = self._send("POST", f"api/jobs/{prompt_id}/cancel", allowed=(404, 405))
+        """Remove a prompt from the queue, or interrupt it if it runs; other prompts are not affected.
+
+        Who cancels has done with the server, and may have pressed Ctrl-C: a silent one is not waited for.
+        """
+        ends_at = time.monotonic() + PARTING_SECONDS
+
+        def ask(path: str, **content: Any) -> httpx.Response:
+            left = max(0.0, ends_at - time.monotonic())
+            return self._send("POST", path, timeout=left, **content)
+
+        response = ask(f"api/jobs/{prompt_id}/cancel", allowed=(404, 405))
         if response.is_success:
             with suppress(ValueError):
                 answers.is_cancelled(response.json())
                 return
-        self._send("POST", "queue", json={"delete": [prompt_id]})
-        self._send("POST", "interrupt", json={"prompt_id": prompt_id})
+        ask("queue", json={"delete": [prompt_id]})
+        ask("interrupt", json={"prompt_id": prompt_id})
 
     def download_rest(self, file: ServerFile, part: Path, on_bytes: OnBytes) -> None:
         """Download what `part` lacks of a file, or all of it from a server that knows no ranges.
@@ -276,7 +289,7 @@ class Client:
                 f"no ComfyUI server answers at {self.shown_url} ({_in_words(error)}): {HOW_TO_START}"
             ) from error
         except httpx.ReadTimeout as error:
-            raise BusyError(f"{self.shown_url} has not answered for {ANSWER_SECONDS:.0f} s") from error
+            raise BusyError(f"{self.shown_url} has not answered in time") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise UnreachableError(f"the connection to {self.shown_url} failed: {_in_words(error)}") from error
 

@@ -12,7 +12,7 @@ from soundreel.engines.comfyui.client import Graph, ServerFile
 from soundreel.engines.comfyui.downloads import BrokenFilesError, download_whole
 from soundreel.engines.comfyui.events import EventSocket
 from soundreel.engines.comfyui.failures import FileGoneError, UnreachableError
-from soundreel.engines.comfyui.outcome import check_outcome
+from soundreel.engines.comfyui.outcome import check_outcome, was_interrupted
 from soundreel.engines.comfyui.patience import Patience
 from soundreel.engines.comfyui.pictures import Pictures, check_count, output_files
 from soundreel.engines.comfyui.prompt import Prompt
@@ -21,7 +21,7 @@ from soundreel.engines.comfyui.saved_files import saved_files
 from soundreel.engines.comfyui.servers import ReadyServer
 from soundreel.engines.comfyui.tags import write_tags
 from soundreel.engines.comfyui.watch import VanishedError, Watch
-from soundreel.errors import Cancelled, EngineError, InputError
+from soundreel.errors import Cancelled, EngineError, InputError, MediaError
 from soundreel.types import Check, Plan, Progress, Report, Stage, go_on
 
 BASE_PATIENCE_SECONDS: Final = 600.0
@@ -115,10 +115,19 @@ class PromptExecution:
         self._patience.bear(send)
 
     def _cancel(self, record: PromptRecord) -> None:
-        """Take the prompt from the server, and forget it; if the server does not answer, a later process finds it."""
-        with suppress(EngineError):
+        """Take the prompt from the server, and forget it; if the server does not answer, a later process finds it.
+
+        A server that was busy may stop it later.
+        """
+        try:
             Patience.brief().bear(lambda: self._client.cancel(record.prompt_id))
             PromptRecord.forget(self._scratch)
+        except EngineError:
+            kept = PromptRecord.read(self._scratch)
+            if kept is None:
+                return
+            with suppress(MediaError):  # a full disk does not matter now
+                replace(kept, is_given_up=True).write(self._scratch)
 
     def _upload(self) -> dict[str, str]:
         """Upload the input files; returns our names → the server's."""
@@ -151,8 +160,10 @@ class PromptExecution:
             raise EngineError(f"{lost}, {why}. The same command queues it anew") from lost
         if isinstance(lost, FileGoneError):
             why = "its file is gone"
+        elif lost.restarted:
+            why = "the server was restarted"
         else:
-            why = "the server was restarted" if lost.restarted else "the server no longer knows of it"
+            why = "it was stopped there, as asked" if record.is_given_up else "the server no longer knows of it"
         self._report_queue(f"{why}: queued once more")
         return replace(PromptRecord.new(record.url, record.graph_hash), queued_again=True)
 
@@ -168,6 +179,10 @@ class PromptExecution:
             patience_seconds=patience_seconds(self._prompt.plan),
             preview=self._scratch / "preview" if self._prompt.plan.request.output.preview else None,
         ).wait()
+        if record.is_given_up and was_interrupted(entry):
+            raise VanishedError(
+                f"{self._client.shown_url} has stopped it, as asked", restarted=False, is_explained=True
+            )
         with self._discarding_on_failure():
             check_outcome(entry, graph)
         return entry

@@ -12,6 +12,12 @@ OUT_OF_MEMORY: Final = ("outofmemory", "out of memory", "allocation on device")
 LESS_MEMORY: Final = "the server ran out of memory: lower --width and --height, then --infer-frames or --frames"
 
 
+def was_interrupted(entry: Mapping[str, Any]) -> bool:
+    """Whether somebody stopped the prompt of this history entry."""
+    status = entry.get("status")
+    return isinstance(status, Mapping) and "execution_interrupted" in _messages(status.get("messages"))
+
+
 def check_outcome(entry: Mapping[str, Any], graph: Graph) -> None:
     """Raise `EngineError` unless the prompt of this history entry succeeded."""
     status = entry.get("status")

@@ -24,6 +24,7 @@ class PromptRecord:
     queued_again: bool = False  # it replaces a prompt that the server lost
     found: bool = False  # an earlier process queued it
     is_fetched: bool = False  # all pictures are downloaded
+    is_given_up: bool = False  # the server was asked to stop it, and did not answer: it may do so late
 
     @classmethod
     def new(cls, url: str, graph_hash: str) -> Self:
