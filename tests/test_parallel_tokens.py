@@ -68,7 +68,7 @@ def velocities(model: Any, size: tuple[int, int, int], *, has_motion: bool, has_
     return torch.stack(model.forward_branches(latents, torch.tensor(701), branches)).numpy()
 
 
-def shared_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool], even: int) -> Any:
+def shared_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool], even: int = 1) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "EVEN_ON", {"cpu": even})
         return velocities(TokenParallel(build(heads), mesh.tokens), size, **given)

@@ -15,7 +15,6 @@ from soundreel.models.parallel.ranks import Ranks
 from soundreel.models.parallel.shares import TokenShares, from_strips, to_strip
 from soundreel.models.transformer import WanS2VTransformer3DModel
 
-
 EVEN_ON: Final[Mapping[str, int]] = {"cuda": 8}
 """By the kind of device, what the number of a rank's tokens is a multiple of. cuBLAS has faster products with a bias
 then: on an H200 707 TFLOP/s for 17,544 tokens and 640 for 17,537, half of a clip of 80 frames at 480×832."""
