@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -136,15 +136,24 @@ class KeptProcesses:
                 return self.take(devices)
         return ShotProcess(devices)
 
-    def put_back(self, processes: Sequence[ShotProcess]) -> None:
-        """Keep those that find their render done, for which they may have to look, and let the others end."""
+    def put_back(self, processes: Sequence[ShotProcess], then: Callable[[], object]) -> None:
+        """Keep those that find their render done, for which they may have to look, and let the others end.
+
+        Args:
+            then: called when they have ended, in a thread.
+        """
         done = [process for process in processes if self.stay and process.is_there]
         self._idle += done
         others = [process for process in processes if process not in done]
         for process in others:
             process.kill()
         self._wait()
-        self._leaving = threading.Thread(target=end, args=[others], name="shot processes leave")
+
+        def leave() -> None:
+            end(others)
+            then()
+
+        self._leaving = threading.Thread(target=leave, name="shot processes leave")
         self._leaving.start()
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ end by themselves.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, Self
@@ -51,7 +51,8 @@ def render_shots(
     jobs = _jobs(work, options, stay=kept.stay)[:unfinished]
     progress = SharedProgress(plan, clips.missing(), report)
     report(Progress(stage=Stage.LOAD, what=f"{len(jobs)} processes"))
-    processes = ShotProcesses(jobs, work.render.division.processes, kept)
+    claims = Claims(work.folder)
+    processes = ShotProcesses(jobs, work.render.division.processes, kept, claims.remove_those_of_the_dead)
 
     def see(indices: Iterable[int]) -> None:
         """Clips that are on the disk by now."""
@@ -73,7 +74,7 @@ def render_shots(
                     see(clips.missing())  # what one has stored that was killed before it could say so
     finally:
         clips.look_again([plan.clips[index] for index in clips.missing()])  # what was stored last, and not told of
-        Claims(work.folder).remove_those_of_the_dead()
+        claims.remove_those_of_the_dead()
     return processes.notes
 
 
@@ -101,10 +102,17 @@ class ShotProcesses:
         jobs: one for each.
         devices: of each.
         kept: where they come from, and go.
+        then: called when those have ended that are not kept, in a thread.
     """
 
-    def __init__(self, jobs: Sequence[Job], devices: Sequence[Sequence[str]], kept: KeptProcesses) -> None:
-        self._jobs, self._devices, self._kept = jobs, devices, kept
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        devices: Sequence[Sequence[str]],
+        kept: KeptProcesses,
+        then: Callable[[], object],
+    ) -> None:
+        self._jobs, self._devices, self._kept, self._then = jobs, devices, kept, then
         self._processes: list[ShotProcess] = []
         self._messages: Messages = SimpleQueue()
         self._running: set[int] = set()
@@ -160,7 +168,7 @@ class ShotProcesses:
     ) -> None:
         with uninterrupted():
             if kind is None:
-                self._kept.put_back(self._processes)
+                self._kept.put_back(self._processes, self._then)
             else:
                 end(self._processes)
 
