@@ -1,13 +1,12 @@
 """What several GPUs of one host gain over one, step by step, and where the rest goes.
 
-    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--exchanges]
-        [--pictures] [--tiny]
+    python -m benchmarks.several_gpus [--gpus 2] [--sizes 480x832 832x1216] [--modes exact fp8] [--pictures]
+        [--tiny]
 
 A process for each is started, with the whole random full-size transformer, made on its GPU: the same on all. For each
 mode and size: a guided step on one GPU, the same with a branch of guidance on half of them each, with the tokens
-of both passes divided, and a pass without guidance with its tokens divided. `--exchanges`: the same with parts of what
-happens around attention left out (`exchanges_apart`). `--pictures`: what the VAE does between two clips, its rows
-divided, and where its time goes (`pictures_apart`). Every figure is printed as soon as it is known.
+of both passes divided, and a pass without guidance with its tokens divided. `--pictures`: what the VAE does between two
+clips, its pictures divided, and where its time goes (`pictures_apart`). Every figure is printed as soon as it is known.
 Nothing hangs: after `--limit` seconds, or when one process ends, all are ended; what would not be done in time is left
 out.
 
@@ -26,14 +25,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.process import BaseProcess
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from benchmarks.exchanges_apart import measure_exchanges
 from benchmarks.gpu import MODES, TINY, Mode, build, draw_inputs, mode_of, relative
 from benchmarks.pictures_apart import measure_pictures
 from benchmarks.rank_bench import Bench, Work
@@ -54,25 +52,17 @@ SECONDS_PER_PIXEL = 0.9e-4
 RESERVED_SECONDS = 60.0
 """For what comes after a further size of a mode that is not the last."""
 
-EXCHANGES_SECONDS = 60.0
-"""Of `--exchanges` in a mode, roughly."""
-
 ENDING_SECONDS = 20.0
 """That a process may take to end."""
 
 
 class SilentRanks(Ranks):
-    """Ranks that exchange nothing: what a rank would get are numbers that it has sent once."""
+    """Ranks that exchange nothing: what a rank would send takes the place of what it would get."""
 
-    _filled: ClassVar[set[int]] = set()  # addresses, which come again
-
-    def all_to_all_into(self, arrived: Tensor, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
-        """At once."""
-        del counts, received
-        if arrived.data_ptr() not in self._filled:
-            arrived.copy_(send.view(-1)[: arrived.numel()])
-            self._filled.add(arrived.data_ptr())
-        return lambda: arrived
+    def all_to_all(self, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
+        """At once; as many elements as would come."""
+        del counts
+        return lambda: send.view(-1)[: sum(received)]
 
 
 @dataclass(frozen=True)
@@ -137,8 +127,6 @@ class Case:
             both, _ = bench.together(self.work(shared, 2, bench.tokens), self.repeat)
             say(f"{self.name}: tokens of a guided step {both:.3f} s, {step / both:.3f} ×")
             self.where_the_rest_goes(single, taken)
-            if bench.options.exchanges:
-                measure_exchanges(bench, self.name, self.divided, (single, step), expected)
 
     def divided(self, mesh: Mesh, count: int) -> tuple[float, list[Tensor]]:
         """Seconds and results of a step of `count` branches, divided as `mesh` says."""
@@ -270,8 +258,6 @@ def measure_size(bench: Bench, model: WanS2VTransformer3DModel, mode: Mode, size
     needed = SECONDS_PER_PIXEL * height * width * (1.0 if is_first else 0.6)
     if not is_first and mode.name != bench.options.modes[-1]:
         needed += RESERVED_SECONDS
-    if is_first and bench.options.exchanges:
-        needed += EXCHANGES_SECONDS
     needed = 0.0 if bench.options.tiny else needed
     if not bench.agree(f"{name}?", lambda: time.monotonic() + needed < bench.ends):
         bench.say(f"{name}: left out, there is no time for it")
@@ -341,7 +327,6 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, default=2, choices=[2, 4, 8])
     parser.add_argument("--sizes", nargs="+", default=None)
-    parser.add_argument("--exchanges", action="store_true", help="with parts of what is around attention left out, too")
     parser.add_argument("--pictures", action="store_true", help="the VAE's, too")
     parser.add_argument("--modes", nargs="*", default=USUAL_MODES, choices=[mode.name for mode in MODES])
     parser.add_argument("--repeat", type=int, default=2)

@@ -1,7 +1,6 @@
 """A transformer whose tokens are divided among processes computes what one process computes, whatever the counts."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from several_ranks import run_ranks
 from soundreel.engines.native.denoiser import ClipConditions, LocalDenoiser
 from soundreel.errors import InputError
 from soundreel.models.attention import Kernel, SelfAttention, attend
-from soundreel.models.parallel import exchange, tokens
-from soundreel.models.parallel.ranks import Arrival, Mesh, NoAnswerError, Place, Ranks, connect
-from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, own_tokens_first, to_strip
+from soundreel.models.parallel import exchange
+from soundreel.models.parallel import tokens as parallel_tokens
+from soundreel.models.parallel.ranks import Arrival, Mesh, NoAnswerError, Place, Ranks
+from soundreel.models.parallel.shares import TokenShares, from_strips, head_counts, to_strip
 from soundreel.models.parallel.tokens import TokenParallel
 from soundreel.models.transformer import WanS2VTransformer3DModel
 
@@ -68,9 +68,9 @@ def velocities(model: Any, size: tuple[int, int, int], *, has_motion: bool, has_
     return torch.stack(model.forward_branches(latents, torch.tensor(701), branches)).numpy()
 
 
-def shared_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool], even: int = 1) -> Any:
+def shared_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given: dict[str, bool], even: int) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "EVEN_ON", {"cpu": even})
+        patch.setattr(parallel_tokens, "EVEN_ON", {"cpu": even})
         return velocities(TokenParallel(build(heads), mesh.tokens), size, **given)
 
 
@@ -104,14 +104,14 @@ def float8_velocities(mesh: Mesh, heads: int, size: tuple[int, int, int], given:
     for layer in model.modules():
         if isinstance(layer, SelfAttention):
             layer.kernel = Kernel.FP8
-    travel = Ranks.all_to_all_into
+    travel = Ranks.all_to_all
 
-    def counted(ranks: Ranks, arrived: Tensor, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
+    def counted(ranks: Ranks, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
         sent[send.dtype] += send.nbytes
-        return travel(ranks, arrived, send, counts, received)
+        return travel(ranks, send, counts, received)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ranks, "all_to_all_into", counted)
+        patch.setattr(Ranks, "all_to_all", counted)
         made = velocities(parallel, size, **given)
     return made, sent[torch.uint8]
 
@@ -154,62 +154,6 @@ def test_rows_travel_whole_where_one_rank_cannot_round_them(tmp_path: Path) -> N
     for made, sent in run_ranks(tmp_path, 1, 2, one_cannot_round, size, given):
         assert sent == 0
         assert np.linalg.norm(made - expected) < LIMIT * np.linalg.norm(expected)
-
-
-def events_of_a_block(mesh: Mesh, size: tuple[int, int, int]) -> Any:
-    """What the first block waits for and computes, and how much of each message stays."""
-    events: list[str] = []
-    kept: list[int] = []
-    travel = Ranks.all_to_all_into
-
-    def noted(ranks: Ranks, arrived: Tensor, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
-        number, arrival = len(kept), travel(ranks, arrived, send, counts, received)
-        kept.append(counts[ranks.rank] + received[ranks.rank])
-
-        def waited() -> Tensor:
-            events.append(f"wait for message {number}")
-            return arrival()
-
-        return waited
-
-    def noted_attend(query: Tensor, key: Tensor, value: Tensor, kernel: Kernel) -> Tensor:
-        events.append(f"{query.shape[1]} attend to {key.shape[1]}")
-        return attend(query, key, value, kernel)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ranks, "all_to_all_into", noted)
-        patch.setattr(exchange, "attend", noted_attend)
-        velocities(TokenParallel(build(4), mesh.tokens), size, has_motion=False, has_pose=False)
-    return events[:6], kept
-
-
-@torch.inference_mode()
-def test_what_stays_attends_first_and_is_in_no_message(tmp_path: Path) -> None:
-    """Two frames of 4 tokens and 4 of the reference: 6 on each of three ranks, padding included."""
-    for events, kept in run_ranks(tmp_path, 1, 3, events_of_a_block, (2, 4, 4)):
-        assert events == [
-            "wait for message 1", "wait for message 0", "6 attend to 12",  # keys and values; own queries
-            "wait for message 2", "12 attend to 12", "wait for message 3",
-        ]  # fmt: skip
-        assert set(kept) == {0}
-
-
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_messages_of_gpus_have_streams_that_go_first(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Options:
-        is_high_priority_stream = False
-
-    made = []
-    monkeypatch.setattr(distributed, "ProcessGroupNCCL", SimpleNamespace(Options=Options), raising=False)
-    monkeypatch.setattr(distributed, "new_group", lambda ranks, pg_options: made.append((ranks, pg_options)))
-    connect(1, 2, 2, torch.device(device))
-    assert [ranks for ranks, _ in made] == [[0, 1, 2, 3], [0, 2], [1, 3], [0, 1], [2, 3]]
-    options = [given for _, given in made]
-    if device == "cpu":
-        assert options == [None] * 5
-    else:
-        assert all(given.is_high_priority_stream for given in options)
-        assert len(set(map(id, options))) == 5, "each group writes into its own"
 
 
 OFFICIAL: dict[str, Any] = {
@@ -281,18 +225,16 @@ def test_heads_are_spread_as_evenly_as_they_can_be(heads: int, ranks: int) -> No
 def test_every_token_is_attended_to_once(ranks: int, tokens: int, clean: int, even: int) -> None:
     shares = TokenShares(ranks=ranks, frames=3, frame_tokens=tokens, clean=clean, even=even)
     assert (3 * shares.own_frame_tokens + shares.own_clean) % even == 0
-    of_each = [torch.cat([shares.of_noise(rank), 3 * tokens + shares.of_clean(rank)]) for rank in range(ranks)]
-    for rank in range(ranks):
-        others = of_each[:rank] + of_each[rank + 1 :]
-        at_hand = torch.cat([of_each[rank], *others] if own_tokens_first(rank, ranks) else [*others, of_each[rank]])
-        assert sorted(at_hand[shares.attended(rank)].tolist()) == list(range(3 * tokens + clean))
+    everywhere = torch.cat(
+        [torch.cat([shares.of_noise(rank), 3 * tokens + shares.of_clean(rank)]) for rank in range(ranks)]
+    )
+    assert sorted(everywhere[shares.attended()].tolist()) == list(range(3 * tokens + clean))
 
 
-@pytest.mark.parametrize("rank", range(4))
-def test_padding_at_the_end_alone_costs_no_copy(rank: int) -> None:
+def test_padding_at_the_end_alone_costs_no_copy() -> None:
     """The usual case: frames divide evenly, the clean tokens do not."""
     shares = TokenShares(ranks=4, frames=20, frame_tokens=1560, clean=3874, even=8)
-    assert shares.attended(rank) == slice(0, 20 * 1560 + 3874)
+    assert shares.attended() == slice(0, 20 * 1560 + 3874)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 5])
@@ -301,3 +243,16 @@ def test_strips_make_the_latents_again(ranks: int) -> None:
     shares = TokenShares(ranks=ranks, frames=3, frame_tokens=15, clean=0)
     strips = [to_strip(latents, PATCH, shares.in_frame(rank)) for rank in range(ranks)]
     assert from_strips(strips, PATCH, 6, 10).equal(latents)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize("width", [16, 5])
+def test_rows_of_heads_are_laid_as_they_are(dtype: torch.dtype, width: int) -> None:
+    """Some heads of all, in 16 bytes at a time or not; also what is no number."""
+    bits = torch.randint(0, 256, (7, 6, width * dtype.itemsize), dtype=torch.uint8)
+    whole, apart = bits.view(dtype), torch.zeros(7, 2, width, dtype=dtype)
+    exchange.lay(whole[:, 2:4], apart)
+    assert torch.equal(apart.view(torch.uint8), bits[:, 2:4])
+    back = torch.zeros_like(whole)
+    exchange.lay(apart, back[:, 1:3])
+    assert torch.equal(back.view(torch.uint8)[:, 1:3], bits[:, 2:4])

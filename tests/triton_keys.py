@@ -93,14 +93,12 @@ def travels(tokens: int, ranks: int) -> None:
     means, every = Means.of([statistics], tokens), ranks * tokens
     for own in head_spans(HEADS, ranks):
         heads = own.stop - own.start
-        room, scale = torch.empty(tokens, heads, HEAD, dtype=torch.uint8), torch.empty(tokens, heads)
+        room = torch.empty(tokens, heads, HEAD, dtype=torch.uint8)
         float8_travel.round_rows(x[:, own], means.key[own], means.key_scale[own], room)
-        float8_travel.round_queries(x[:, own], room, scale)
+        float8_travel.round_queries(x[:, own], room, torch.empty(tokens, heads))
         rows = torch.empty(every, heads, HEAD, dtype=torch.uint8)
         laid_out = float8_travel.lay_out(rows[: every - 1], rows[: every - 1])
-        of_others = rows[tokens:], torch.empty(every - tokens, heads)
-        for queries in ((room, scale), of_others):
-            float8_travel.attend_rows(*queries, laid_out, every - 1, means.of_heads(own), HALF)
+        float8_travel.attend_rows(rows, torch.empty(every, heads), laid_out, every - 1, means.of_heads(own), HALF)
 
 
 def attends(tokens: int) -> None:

@@ -1,22 +1,16 @@
 """Ulysses (arXiv 2309.14509): around self-attention, ranks exchange their tokens of all heads for all tokens of theirs.
 
-Values begin to travel while keys are projected, keys while queries are. The queries of a rank's own tokens and heads
-need no travel: they attend first, while those of other ranks come. Then these attend, and only their outputs travel
-back, which is waited for. What a rank keeps is in no message: it is laid where it is wanted while others are on their
-way.
-
-Messages and kernels want the same multiprocessors: to compute one half of the heads while the other travelled was
-slower on two H200, when messages had no priority (`group_options`).
+Values begin to travel while keys are projected, keys while queries are. Queries and outputs are waited for: to let some
+attend while others travel gained nothing on two H200, for messages and attention want the same multiprocessors.
 
 Where attention is in float8, queries, keys and values are rounded before they travel, and are half as many bytes. What
 that needs of all tokens, means and ranges of each channel, is gathered when keys and values are there: these travel
 while queries are projected.
 
-Legend: R ranks, M tokens of a rank (padding included, equally many on all), L of them that attend, H heads, η of them
-on this rank, d head width.
+Legend: R ranks, L tokens of a rank (padding included, equally many on all), H heads, η of them on this rank, d head
+width.
 """
 
-import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import TypeAlias
@@ -28,33 +22,25 @@ from soundreel.models.attention import Exchange, Kernel, attend
 from soundreel.models.kernels.dispatch import float8_travel
 from soundreel.models.kernels.float8_shares import Means
 from soundreel.models.parallel.ranks import Arrival, Ranks
-from soundreel.models.parallel.shares import head_spans, own_tokens_first
+from soundreel.models.parallel.shares import head_spans
+
+Write: TypeAlias = Callable[[Tensor, slice, Tensor], object]
+"""Some heads of what is to travel, which ones they are, and the bytes to be sent in their place."""
+
 
 WIDEST = torch.complex128
 """Of PyTorch's element types; its numbers are only moved."""
 
-Write: TypeAlias = Callable[[Tensor, slice, Tensor], object]
-"""Puts some heads [M, heads, d], which ones they are, into [M, heads, d] of what travels."""
-
-Queries: TypeAlias = tuple[Tensor, ...]
-"""Of some tokens, [tokens, η, …] each: as one kind of attention takes them."""
-
-
-def whole(x: Tensor, heads: slice, place: Tensor) -> None:
-    """`Write` as it is."""
-    del heads
-    lay(x, place)
-
 
 def lay(x: Tensor, place: Tensor) -> None:
-    """Copy [.., d] to where it is wanted, of which either may be some heads of all: a head's row is 16 bytes at a time.
+    """Copy rows of heads [.., d] to where they are wanted, 16 bytes at a time where that is possible.
 
-    PyTorch copies what has gaps one element after the other: in bfloat16 at a third of the memory's speed.
+    Of what has gaps PyTorch copies one element after the other: in bfloat16 at a third of the memory's speed.
     """
-    is_even = all(each.shape[-1] * each.element_size() % WIDEST.itemsize == 0 for each in (x, place))
-    starts = [each.storage_offset() * each.element_size() for each in (x, place)]
-    steps = [step * each.element_size() for each in (x, place) for step in each.stride()[:-1]]
-    if is_even and not any(number % WIDEST.itemsize for number in starts + steps):
+    tensors = (x, place)
+    rows = [each.shape[-1] for each in tensors]
+    steps = [step for each in tensors for step in (each.storage_offset(), *each.stride()[:-1])]
+    if all(number * x.element_size() % WIDEST.itemsize == 0 for number in rows + steps):
         x, place = x.view(WIDEST), place.view(WIDEST)
     place.copy_(x)
 
@@ -63,7 +49,7 @@ class Agreed:
     """What the exchanges of all blocks have in common, on all ranks."""
 
     tokens: slice | Tensor = slice(None)
-    """Which are no padding (`TokenShares.attended`), in the pass under way: set before it."""
+    """Which are no padding, in the pass under way: set before it."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
@@ -92,12 +78,8 @@ class HeadExchange(Exchange):
 
     def __init__(self, ranks: Ranks, heads: int, layer: str, agreed: Agreed) -> None:
         self._ranks, self._layer, self._agreed = ranks, layer, agreed
-        spans = head_spans(heads, ranks.size)
-        self._heads, self._own = heads, spans[ranks.rank]
-        self._own_heads = self._own.stop - self._own.start
-        self._others = [span for span in spans if span != self._own]
-        self._theirs = [0 if span == self._own else span.stop - span.start for span in spans]  # heads, by rank
-        self._ours = [0 if span == self._own else self._own_heads for span in spans]
+        self._heads = head_spans(heads, ranks.size)
+        self._own = self._heads[ranks.rank]
 
     def attend(self, value: Tensor, key: Callable[[], Tensor], query: Callable[[], Tensor], kernel: Kernel) -> Tensor:
         """[1, M, H, d], [1, M, H, d], [1, L, H, d] → [1, L, H, d]."""
@@ -106,15 +88,9 @@ class HeadExchange(Exchange):
             return self._attend_in_float8(travel, value, key, query)
         values = self._to_heads(value[0])
         keys = self._to_heads(key()[0])
-        queried = query()[0]
-        length, _, width = queried.shape
-        others = self._from_others(self._packed(queried), length, width)
-        real_keys, real_values = self._real(keys())[None], self._real(values())[None]
-
-        def attended(queries: Tensor) -> Tensor:
-            return attend(queries[None], real_keys, real_values, kernel)[0]
-
-        return self._in_turn(attended, (queried[:, self._own],), lambda: (others(),))
+        queries = self._to_heads(query()[0])
+        attended = attend(queries()[None], self._real(keys())[None], self._real(values())[None], kernel)
+        return self._to_tokens(attended[0])
 
     def _attend_in_float8(
         self, travel: ModuleType, value: Tensor, key: Callable[[], Tensor], query: Callable[[], Tensor]
@@ -129,96 +105,65 @@ class HeadExchange(Exchange):
         values = self._to_heads(value[0], rounded(means.value, means.value_scale))
         keys = self._to_heads(keyed[0], rounded(means.key, means.key_scale))
         queried = query()[0]
-        others = self._rounded_of_others(travel, queried)
-        own = self._rounded(travel, queried)
+        rows, scale = self._rounded_queries(travel, queried)
         real_keys, real_values = self._real(keys()), self._real(values())
-        laid_out, own_means = travel.lay_out(real_keys, real_values), means.of_heads(self._own)
-
-        def attended(rows: Tensor, scale: Tensor) -> Tensor:
-            made: Tensor = travel.attend_rows(rows, scale, laid_out, len(real_keys), own_means, queried.dtype)
-            return made
-
-        return self._in_turn(attended, own, others)
+        laid_out = travel.lay_out(real_keys, real_values)
+        own_means = means.of_heads(self._own)
+        attended: Tensor = travel.attend_rows(
+            rows(), scale()[..., 0], laid_out, real_keys.shape[0], own_means, queried.dtype
+        )
+        return self._to_tokens(attended)
 
     def _means(self, travel: ModuleType, key: Tensor, value: Tensor) -> Means:
         """Of the tokens of all ranks; padding counts like others, which changes no result."""
         found = self._ranks.all_gather(torch.cat([travel.statistics(key), travel.statistics(value)]))
         return Means.of(found, self._ranks.size * key.shape[1])
 
-    def _rounded(self, travel: ModuleType, x: Tensor) -> Queries:
-        """Queries at hand [L, H, d], of the heads at hand: bytes [L, η, d] and the scale of each row, [L, η]."""
-        own = x[:, self._own]
-        rows, scale = x.new_empty(own.shape, dtype=torch.uint8), x.new_empty(own.shape[:2], dtype=torch.float32)
-        travel.round_queries(own, rows, scale)
-        return rows, scale
-
-    def _rounded_of_others(self, travel: ModuleType, x: Tensor) -> Callable[[], Queries]:
-        """Queries at hand [L, H, d] → what waits for those of the others: [(R−1)·L, η, d] and [(R−1)·L, η]."""
-        length, _, width = x.shape
-        scales = [x.new_empty(0, dtype=torch.float32)]
+    def _rounded_queries(self, travel: ModuleType, x: Tensor) -> tuple[Arrival, Arrival]:
+        """Queries [L, H, d] as bytes, and the scale of each row of a head, [R·L, η, 1]."""
+        scale = x.new_empty(*x.shape[:2], 1, dtype=torch.float32)
 
         def write(part: Tensor, heads: slice, place: Tensor) -> None:
-            del heads
-            scales.append(scales[0].new_empty(part.shape[:2]))  # not a part of one: kernels expect aligned addresses
-            travel.round_queries(part, place, scales[-1])
+            own = scale.new_empty(part.shape[:2])
+            travel.round_queries(part, place, own)
+            scale[:, heads, 0] = own
 
-        rows = self._from_others(self._packed(x, write), length, width)
-        scale = self._from_others(torch.cat([one.view(-1) for one in scales]), length)
-        return lambda: (rows(), scale())
-
-    def _in_turn(self, attended: Callable[..., Tensor], own: Queries, others: Callable[[], Queries]) -> Tensor:
-        """The output [1, L, H, d] of `attended`, for the queries at hand and then for those that come."""
-        at_home = attended(*own)
-        return self._to_tokens(at_home, self._send_back(attended(*others())))
+        rows = self._to_heads(x, write)
+        return rows, self._to_heads(scale)
 
     def _real(self, x: Tensor) -> Tensor:
         """What of all ranks' tokens is no padding."""
         return x[self._agreed.tokens]
 
-    def _to_heads(self, x: Tensor, write: Write = whole) -> Arrival:
-        """Tokens at hand [M, H, d] → what waits for those of all ranks, [R·M, η, d], as `own_tokens_first` has them."""
+    def _to_heads(self, x: Tensor, write: Write | None = None) -> Arrival:
+        """Tokens at hand [L, H, d] → what waits for [R·L, η, d].
+
+        Args:
+            write: makes bytes of some heads, which travel in their place: from [L, heads, d], into [L, heads, d].
+        """
         length, _, width = x.shape
-        send = self._packed(x, write)
-        room = send.new_empty(self._ranks.size * length, self._own_heads, width)
-        is_first = own_tokens_first(self._ranks.rank, self._ranks.size)
-        own, others = (room[:length], room[length:]) if is_first else (room[-length:], room[:-length])
-        arrival = self._from_others(send, length, width, room=others)
-        write(x[:, self._own], self._own, own)
-        return lambda: (arrival(), room)[1]
+        own = self._own.stop - self._own.start
+        sizes = self._sizes(length * width)
+        send = x.new_empty(x.numel(), dtype=x.dtype if write is None else torch.uint8)
+        for heads, place in zip(self._heads, torch.split(send, sizes), strict=True):
+            part = x[:, heads]
+            if write is None:
+                lay(part, place.view(part.shape))
+            else:
+                write(part, heads, place.view(part.shape))
+        arrival = self._ranks.all_to_all(send, sizes, [length * own * width] * self._ranks.size)
+        return lambda: arrival().view(-1, own, width)
 
-    def _packed(self, x: Tensor, write: Write = whole) -> Tensor:
-        """Tokens at hand [M, H, d] as they are sent: those heads of all that the first of the others has, and so on."""
-        length, _, width = x.shape
-        sizes = [length * width * count for count in self._theirs if count]
-        send = x.new_empty(sum(sizes), dtype=x.dtype if write is whole else torch.uint8)
-        for heads, place in zip(self._others, torch.split(send, sizes), strict=True):
-            write(x[:, heads], heads, place.view(length, -1, width))
-        return send
+    def _to_tokens(self, attended: Tensor) -> Tensor:
+        """[R·L, η, d] → [1, L, H, d]."""
+        total, own, width = attended.shape
+        length = total // self._ranks.size
+        sizes = self._sizes(length * width)
+        arrived = self._ranks.all_to_all(
+            attended.contiguous().view(-1), [length * own * width] * self._ranks.size, sizes
+        )()
+        return torch.cat([part.view(1, length, -1, width) for part in torch.split(arrived, sizes)], dim=2)
 
-    def _from_others(self, send: Tensor, length: int, *width: int, room: Tensor | None = None) -> Arrival:
-        """Send what was `_packed` → what waits for the same of the others, [(R−1)·length, η, *width], in `room`."""
-        if room is None:
-            room = send.new_empty((self._ranks.size - 1) * length, self._own_heads, *width)
-        arrival = self._begin(send, self._theirs, room.view(-1), self._ours, length * math.prod(width))
-        return lambda: arrival().view(room.shape)
-
-    def _send_back(self, attended: Tensor) -> Arrival:
-        """The output of the others' tokens, [(R−1)·L, η, d] → what waits for that of the tokens at hand, flat."""
-        each = attended.numel() // max(1, sum(self._ours))
-        room = attended.new_empty(each * sum(self._theirs))
-        return self._begin(attended.contiguous().view(-1), self._ours, room, self._theirs, each)
-
-    def _begin(self, send: Tensor, leaving: list[int], room: Tensor, coming: list[int], each: int) -> Arrival:
-        """So many heads of `each` elements go to each rank, so many come into `room`."""
-        sizes = [each * heads for heads in leaving], [each * heads for heads in coming]
-        return self._ranks.all_to_all_into(room, send, *sizes)
-
-    def _to_tokens(self, own: Tensor, others: Arrival) -> Tensor:
-        """What heads at hand made of the tokens at hand, [L, η, d], and what the others' heads did → [1, L, H, d]."""
-        length, _, width = own.shape
-        made = own.new_empty(1, length, self._heads, width)
-        lay(own, made[0, :, self._own])
-        parts = torch.split(others(), [length * width * count for count in self._theirs if count])
-        for heads, part in zip(self._others, parts, strict=True):
-            lay(part.view(length, -1, width), made[0, :, heads])
-        return made
+    def _sizes(self, each: int) -> list[int]:
+        """Elements of each rank's heads, of so many for a head."""
+        return [(heads.stop - heads.start) * each for heads in self._heads]

@@ -71,10 +71,7 @@ class Ranks:
 
         What the `Arrival` returns lies in order of ranks.
         """
-        return self.all_to_all_into(send.new_empty(sum(received)), send, counts, received)
-
-    def all_to_all_into(self, arrived: Tensor, send: Tensor, counts: list[int], received: list[int]) -> Arrival:
-        """The same into `arrived`, of as many elements as come."""
+        arrived = send.new_empty(sum(received))
         with self._named():
             work: Any = dist.all_to_all_single(arrived, send, received, counts, group=self.group, async_op=True)
 
@@ -122,17 +119,6 @@ class Mesh:
     tokens: Ranks
 
 
-def group_options(device: torch.device | None) -> Any:
-    """Of a group of ranks: on a GPU its messages get multiprocessors before kernels that wait for some. A new one each
-    time, for `torch.distributed` notes in it what the group is."""
-    if device is None or device.type != "cuda":
-        return None
-    options_type: Any = dist.ProcessGroupNCCL.Options
-    options = options_type()
-    options.is_high_priority_stream = True
-    return options
-
-
 def connect(rank: int, guidance: int, tokens: int, device: torch.device | None = None) -> Mesh:
     """The mesh of `guidance` × `tokens` ranks; `torch.distributed` is set up for all of them.
 
@@ -140,11 +126,8 @@ def connect(rank: int, guidance: int, tokens: int, device: torch.device | None =
     """
     place = Place(rank, device)
 
-    def new_group(ranks: list[int]) -> Any:
-        return dist.new_group(ranks, pg_options=group_options(device))
-
     def axis(members: list[list[int]]) -> Ranks:
-        groups = [(ranks, new_group(ranks) if len(ranks) > 1 else None) for ranks in members]
+        groups = [(ranks, dist.new_group(ranks) if len(ranks) > 1 else None) for ranks in members]
         ranks, group = next((ranks, group) for ranks, group in groups if rank in ranks)
         return Ranks(ranks.index(rank), len(ranks), place, group)
 

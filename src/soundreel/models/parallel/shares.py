@@ -33,15 +33,6 @@ def head_spans(heads: int, ranks: int) -> list[slice]:
     return [slice(first, end) for first, end in pairwise(accumulate(head_counts(heads, ranks), initial=0))]
 
 
-def own_tokens_first(rank: int, ranks: int) -> bool:
-    """Whether a rank has its own tokens before those of the others, which lie in their order, or after them.
-
-    After them on the last rank: so the tokens of the last rank are at the end of all everywhere, and with them what is
-    usually all of the padding, which costs no copy there.
-    """
-    return rank < ranks - 1
-
-
 @dataclass(frozen=True, kw_only=True)
 class TokenShares:
     """How the tokens of a clip are divided."""
@@ -76,12 +67,9 @@ class TokenShares:
         """Which of the clean tokens a rank has, [c]."""
         return _stretch(rank, self.own_clean, self.clean, device)
 
-    def attended(self, rank: int, device: torch.device | None = None) -> slice | Tensor:
-        """Which are no padding, of all ranks' tokens as `rank` has them (`own_tokens_first`): of each its noise, then
-        its clean ones."""
-        others = [other for other in range(self.ranks) if other != rank]
-        order = [rank, *others] if own_tokens_first(rank, self.ranks) else [*others, rank]
-        places = [self._no_padding(each) for each in order]
+    def attended(self, device: torch.device | None = None) -> slice | Tensor:
+        """Which are no padding, of all ranks' tokens, one rank after the other: its noise, then its clean ones."""
+        places = [self._no_padding(rank) for rank in range(self.ranks)]
         real = torch.cat(places).nonzero().flatten()
         if bool((real == torch.arange(len(real))).all()):
             return slice(0, len(real))  # no copy

@@ -27,7 +27,7 @@ class SharedConditioning:
     own: Conditioning
     shares: TokenShares
     in_frame: Tensor  # which tokens of every frame the rank has
-    attended: slice | Tensor  # which of all ranks' tokens, as the rank has them, are no padding
+    attended: slice | Tensor  # which of all ranks' tokens are no padding
 
 
 class TokenParallel:
@@ -68,7 +68,7 @@ class TokenParallel:
             own=shares.conditioning(whole, self._ranks.rank),
             shares=shares,
             in_frame=shares.in_frame(self._ranks.rank, device),
-            attended=shares.attended(self._ranks.rank, device),
+            attended=shares.attended(device),
         )
 
     def __call__(self, latents: Tensor, t: Tensor, conditioning: SharedConditioning) -> Tensor:
