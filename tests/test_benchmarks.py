@@ -121,6 +121,7 @@ def test_the_page_has_what_is_computed_of_gpus_that_were_not_at_hand(size: str, 
     assert f"| {size.replace('x', '×')} {cells}" in page
 
 
+@pytest.mark.long
 @needs_golden
 def test_dials_have_rows(capsys: pytest.CaptureFixture[str]) -> None:
     models, sound = str(GOLDEN / "tiny_official"), str(GOLDEN / "inputs" / "speech_2s.wav")

@@ -377,7 +377,7 @@ def test_a_question_that_follows_at_once_is_answered_by_itself(person: Person) -
 
 
 @in_a_browser
-@pytest.mark.parametrize("width", [320, 160])
+@pytest.mark.parametrize("width", [pytest.param(320, marks=pytest.mark.long), 160])
 def test_nothing_is_cut_off_where_there_is_little_room(browser: Any, server: Server, tune: Path, width: int) -> None:
     """320 pixels, and those at 200 %."""
     job = server.ended(server.create(server.upload(tune), **{"window.frames": 16})["id"])
