@@ -27,9 +27,9 @@ PROJECTION = 0.085
 """Of a block's products: keys, or queries. Values travel behind both, keys behind queries; in float8, which begins with
 means of values and keys, both travel behind queries."""
 
-WHOLE_ENCODE, WHOLE_DECODE = 0.1, 0.05
-"""Of the seconds of one device, what is done for whole pictures: by the first rank alone after the encoder's stages, by
-every rank before the decoder's middle block."""
+WHOLE_ENCODE, WHOLE_DECODE = 0.2, 0.05
+"""Of the seconds of one device, what is not divided, measured with two. An encode: pictures that come from the host,
+and the first rank's work after the encoder's stages. A decode: every rank's before the decoder's middle block."""
 
 USUAL_LATENTS: Final = 60, 104
 """Of pictures of 480×832, for whose windows shares are computed: larger ones have less halo."""
