@@ -224,7 +224,7 @@ class PictureParallel:
             return None
         windows = rank_windows(*size, self._ranks.size)
         parts = [features, *self._receive([(*features.shape[:3], *one.shape) for one in windows[1:]], self._dtype)]
-        longer = piece_spans(latent_frames(frames), TOP_STEPS * step)
+        spans = piece_spans(latent_frames(frames), TOP_STEPS * step)
 
         def joined(piece: Span) -> Tensor:
             made = channels_last(features.new_empty(*features.shape[:2], piece[1] - piece[0], *size))
@@ -233,7 +233,7 @@ class PictureParallel:
                 made[:, :, :, rows, columns] = part[:, :, slice(*piece)]
             return made
 
-        return self._or_none(lambda: means(self._network, map(joined, longer)))
+        return self._or_none(lambda: means(self._network, map(joined, spans)))
 
     @property
     def _is_first(self) -> bool:
