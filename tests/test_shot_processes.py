@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,19 +18,22 @@ from command import Outcome, events_of, finish, run_here, start
 from draft_renders import clip_files, frames_of
 from media_files import quick_sound
 from native_videos import AS_OPTIONS
+from soundreel import pipeline
 from soundreel.disk.processes import start_of
 from soundreel.engines.base import Device, Elsewhere, Estimate
 from soundreel.engines.draft.engine import DraftEngine
 from soundreel.errors import Cancelled
 from soundreel.pipeline import generate
 from soundreel.planning import plan
-from soundreel.render.claims import read_claimant
+from soundreel.render import kept_processes
+from soundreel.render.claims import Claims, read_claimant
 from soundreel.render.division import Division, divide, fitting, schedule_of
-from soundreel.render.kept_processes import Ended, ShotProcess
+from soundreel.render.kept_processes import Ended, KeptProcesses, ShotProcess
 from soundreel.render.negatives import NegativeStore
 from soundreel.render.recipe import read_recipe
 from soundreel.render.shot_jobs import Stored
 from soundreel.render.shot_processes import SharedProgress, ShotProcesses
+from soundreel.render.work_folder import WorkFolder
 from soundreel.request import Request, WorkOptions
 from soundreel.session import Session
 from soundreel.types import Plan, Progress, Stage
@@ -102,6 +106,48 @@ def test_three_processes_render_what_one_does_and_show_one_progress(
     assert {event["clip"] for event in told if event["stage"] == "render"} == set(range(1, 10))
     recipe = read_recipe(tmp_path / "three/a.mp4")
     assert {"gpus", "parallel"}.isdisjoint(recipe["request"]["compute"])
+
+
+def test_processes_end_while_the_video_is_finished_and_before_its_folder_is_let_go(
+    tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they leave in the folder is removed by then, and nobody else is at work in it."""
+    events: list[str] = []
+    is_waited_for = threading.Event()
+
+    def noting(owner: Any, name: str, before: Callable[[], object] = lambda: None) -> None:
+        method = getattr(owner, name)
+
+        def noted(*given: Any, **named: Any) -> Any:
+            before()
+            made = method(*given, **named)
+            events.append(name)
+            return made
+
+        monkeypatch.setattr(owner, name, noted)
+
+    def as_slowly_as_a_gpu() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            is_waited_for.wait(HANGS_SECONDS)
+
+    noting(kept_processes, "end", as_slowly_as_a_gpu)
+    noting(Claims, "remove_those_of_the_dead")
+    noting(pipeline, "_write")
+    noting(WorkFolder, "finish")
+    wait = KeptProcesses.wait
+
+    def asked(kept: KeptProcesses) -> None:
+        if "_write" in events:
+            is_waited_for.set()
+        wait(kept)
+
+    monkeypatch.setattr(KeptProcesses, "wait", asked)
+    request = Request(
+        audio=tune, engine="draft", device="cpu", width=64, height=64, frames=16, cuts=(0.5,), output=tmp_path / "a.mp4"
+    )
+    generate(request.replace(gpus="2"))
+    after = events.index("_write")
+    assert events[after : events.index("finish") + 1] == ["_write", "end", "remove_those_of_the_dead", "finish"]
 
 
 def test_a_script_without_a_main_guard_may_use_several_processes(tune: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def generate(
     stop = CancelFlag() if cancel is None else cancel
     timer = ProgressTimer(on_progress, stop)
     with (
-        nullcontext(kept) if kept is not None else KeptProcesses() as processes,
+        nullcontext(kept) if kept is not None else closing(KeptProcesses()) as processes,
         nullcontext(engines) if engines is not None else Engines() as opened,
     ):
         with Beginning(opened.open, timer, reads=not work.only_print) as choose:
@@ -124,6 +124,7 @@ def _generate(
         check_unchanged(folder.render.request, folder.render.asked.fingerprint)
         remember_files(folder.render)
         finished, recipe = _write(folder, said, timer, stop)
+        kept.wait()  # for what they have left in the folder
         with uninterrupted():
             path = publish(finished, folder.render)
             partial.remove()

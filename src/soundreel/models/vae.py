@@ -127,7 +127,7 @@ def _counted(on_piece: OnPiece, total: int) -> Callable[[], None]:
 
 @dataclass(frozen=True)
 class DecodedRows:
-    """Where the decoded pieces of a band of rows go.
+    """Where the decoded pieces of a band or a window go.
 
     From a GPU a piece comes through page-locked memory while the next one is computed; `finish` waits for the last.
     """

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from soundreel.engines.base import Elsewhere
 from soundreel.render.child_process import STOP_SECONDS, STOPS, ChildProcess
@@ -91,7 +90,7 @@ class ShotProcess:
 
 
 class KeptProcesses:
-    """Those that have nothing to do. A context manager: leaving it ends them.
+    """Those that have nothing to do.
 
     Args:
         stay: more renders follow; else each process ends with its job.
@@ -101,14 +100,6 @@ class KeptProcesses:
         self.stay = stay
         self._idle: list[ShotProcess] = []
         self._leaving: threading.Thread | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def going_on(self, wanted: Iterable[tuple[str, ...]]) -> Elsewhere:
         """End those that have none of the `wanted` devices for them, and return what the others hold."""
@@ -126,7 +117,7 @@ class KeptProcesses:
 
     def take(self, devices: tuple[str, ...]) -> ShotProcess:
         """One for these devices: one that is there, or a new one."""
-        self._wait()  # for the memory of others
+        self.wait()  # for the memory of others
         for process in self._idle:
             if process.devices == devices:
                 self._idle.remove(process)
@@ -140,18 +131,17 @@ class KeptProcesses:
         """Keep those that find their render done, for which they may have to look, and let the others end.
 
         Args:
-            then: called when they have ended, in a thread.
+            then: called in a thread when they have ended.
         """
         done = [process for process in processes if self.stay and process.is_there]
         self._idle += done
         others = [process for process in processes if process not in done]
-        for process in others:
-            process.kill()
-        self._wait()
 
         def leave() -> None:
-            end(others)
+            end(others, at_once=True)
             then()
+
+        self.wait()
 
         self._leaving = threading.Thread(target=leave, name="shot processes leave")
         self._leaving.start()
@@ -160,9 +150,9 @@ class KeptProcesses:
         """End all of them, nothing is in their hands, and wait for those that are about to."""
         idle, self._idle = self._idle, []
         end(idle, at_once=True)
-        self._wait()
+        self.wait()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
         """For those that are about to end."""
         if self._leaving is not None:
             self._leaving.join()

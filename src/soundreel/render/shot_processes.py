@@ -51,8 +51,8 @@ def render_shots(
     jobs = _jobs(work, options, stay=kept.stay)[:unfinished]
     progress = SharedProgress(plan, clips.missing(), report)
     report(Progress(stage=Stage.LOAD, what=f"{len(jobs)} processes"))
-    claims = Claims(work.folder)
-    processes = ShotProcesses(jobs, work.render.division.processes, kept, claims.remove_those_of_the_dead)
+    remove_claims = Claims(work.folder).remove_those_of_the_dead
+    processes = ShotProcesses(jobs, work.render.division.processes, kept, then=remove_claims)
 
     def see(indices: Iterable[int]) -> None:
         """Clips that are on the disk by now."""
@@ -74,7 +74,6 @@ def render_shots(
                     see(clips.missing())  # what one has stored that was killed before it could say so
     finally:
         clips.look_again([plan.clips[index] for index in clips.missing()])  # what was stored last, and not told of
-        claims.remove_those_of_the_dead()
     return processes.notes
 
 
@@ -102,7 +101,7 @@ class ShotProcesses:
         jobs: one for each.
         devices: of each.
         kept: where they come from, and go.
-        then: called when those have ended that are not kept, in a thread.
+        then: called when those have ended that are not kept; in a thread, where nothing went wrong.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class ShotProcesses:
                     self._running.add(number)
                     process.begin(job, number, self._messages)
         except BaseException:
-            end(self._processes)
+            self._end()
             raise
         return self
 
@@ -170,7 +169,11 @@ class ShotProcesses:
             if kind is None:
                 self._kept.put_back(self._processes, self._then)
             else:
-                end(self._processes)
+                self._end()
+
+    def _end(self) -> None:
+        end(self._processes)
+        self._then()
 
 
 class SharedProgress:

@@ -117,10 +117,7 @@ MEASURED: Mapping[str, Calibration] = {
             "fp8": {"16384": 771e12, "65536": 782e12},
         },
         rows=2.99e12,
-        vae={
-            "fp32": 219e12,
-            "bf16": 475e12,
-        },  # bf16: a later clip's decode and encode, on two machines 1.044 and 1.105 s
+        vae={"fp32": 219e12, "bf16": 475e12},  # bf16: a later clip's decode and encode took 1.044 and 1.105 s
         to_device=55.2e9,
         read=None,
         start=7.0,

@@ -230,9 +230,8 @@ class _Worker:
         seat = self._seat
         if seat.device.type == "cuda":
             torch.cuda.set_device(seat.device)
-        torch.set_num_threads(
-            max(1, torch.get_num_threads() // seat.team.size)
-        )  # pictures reach the host at the same time
+        cores = torch.get_num_threads()
+        torch.set_num_threads(max(1, cores // seat.team.size))  # pictures reach the host at the same time
         self._voice.say(STARTED)
         self._inbox.get()  # all have started
         self._mesh = meet(seat, TCPStore(LOOPBACK, seat.port, is_master=False))

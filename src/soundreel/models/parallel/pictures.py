@@ -34,7 +34,8 @@ from soundreel.types import Check, go_on
 CHANNELS = 3
 
 FILLED = 0.75
-"""Of as many pixels at once as whole pictures would have, what a window has: with its halo it takes no more memory."""
+"""Of R times as many latent frames at once as whole pictures have: with so many a window and its halo take no more
+memory than these."""
 
 TOP_STEPS = 4
 """Times as many latent frames at once as in the encoder's stages: after these the first rank is alone, and pictures are
