@@ -320,19 +320,19 @@ class TestWhoeverEnds:
     ) -> None:
         stopped, begin, tell = list[int](), workers._Worker.__init__, Crew.tell
 
-        def stop_it() -> None:
-            stopped.extend(workers_of(os.getpid()))
+        def stop(worker: Any) -> None:
+            stopped.append(worker.process.pid)
             os.kill(stopped[0], signal.SIGSTOP)
 
         def begin_and_stop(worker: Any, *given: Any) -> None:
             begin(worker, *given)
             monkeypatch.setattr(workers, "STARTING_SECONDS", 0.5)
-            stop_it()
+            stop(worker)
 
         def stop_before_it_is_told(crew: Crew, command: Any, *given: Any) -> None:
             if isinstance(command, Load):
                 monkeypatch.setattr(workers, "TIME_LIMIT", 0.5)
-                stop_it()
+                stop(crew._workers[0])
             tell(crew, command, *given)
 
         if stage == "starting":
