@@ -95,7 +95,10 @@ class Person:
         """One more tab; what its console complains about is kept."""
         page = self.context.new_page()
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+        page.on(
+            "console",
+            lambda said: said.type == "error" and self.complaints.append(f"{said.text} {said.location.get('url', '')}"),
+        )
         return page
 
     def goes_to(self, place: str = "new", page: Any = None) -> None:

@@ -115,6 +115,18 @@ def test_while_it_renders_what_is_there_can_be_played_and_seen(
     assert row.width > 7 * row.height
 
 
+def test_what_there_is_so_far_is_never_gone_when_the_whole_takes_its_place(server: Server, sound: str) -> None:
+    """The partial video is removed before the job is said to have succeeded: the page may ask between the two."""
+    job = server.create(sound, **LONG_JOB)
+    partial = wait_for(lambda: server.get(job["id"])["links"].get("partial"))
+    folder = server.data / "jobs" / job["id"]
+    (folder / "video.partial.mp4").replace(folder / "video.mp4")
+    answered = server.client.get(partial)
+    good(server.client.post(f"/v1/videos/{job['id']}/cancel"))
+    server.ended(job["id"])
+    assert (answered.status_code, answered.headers["cache-control"]) == (200, "private, no-cache")
+
+
 def test_a_cancelled_job_stops_and_goes_on_when_retried(server: Server, sound: str, whole: list[bytes]) -> None:
     job = server.create(sound, **LONG_JOB)
     server.stored(job["id"], clips=2)

@@ -278,7 +278,8 @@ class Api:
         variant = choice(request, "variant", VARIANTS)
         folder = self._settings.job_folder(job.id)
         if variant == "partial" and job.state is not State.SUCCEEDED:
-            return await send_file(request, folder / PARTIAL, "video/mp4", is_final=False)
+            # the whole video takes the partial one's place a moment before the job is known to have succeeded
+            return await send_file(request, folder / PARTIAL, "video/mp4", instead=folder / VIDEO, is_final=False)
         if job.state is not State.SUCCEEDED:
             how = "; ?variant=partial is what there is so far" if job.state is State.RUNNING else ""
             raise RefusedError(409, "not_ready", f"this video is {job.state}{how}")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -17,21 +18,25 @@ CHUNK_BYTES: Final = 256 * 2**10
 
 
 async def send_file(
-    request: Request, path: Path, media_type: str, *, name: str | None = None, is_final: bool = True
+    request: Request,
+    path: Path,
+    media_type: str,
+    *,
+    instead: Path | None = None,
+    name: str | None = None,
+    is_final: bool = True,
 ) -> Response:
     """The file at `path`, or the part of it that a Range asks for.
 
     Args:
+        instead: what is sent where there is nothing at `path` (any more).
         name: what a browser saves it as.
         is_final: it will not change: a browser may keep it.
 
     Raises:
         RefusedError: there is no such file, or no such part of it.
     """
-    try:
-        file = await run_in_threadpool(path.open, "rb")
-    except OSError:
-        raise not_found("such content yet") from None
+    file = await run_in_threadpool(_open, path, instead)
     try:
         status = os.fstat(file.fileno())
         tag = f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
@@ -57,6 +62,14 @@ async def send_file(
         file.close()
         return Response(status_code=code, headers=headers, media_type=media_type)
     return StreamingResponse(_chunks(file, start, stop), code, headers=headers, media_type=media_type)
+
+
+def _open(path: Path, instead: Path | None) -> BinaryIO:
+    for place in (path, instead):
+        with suppress(OSError):
+            if place is not None:
+                return place.open("rb")
+    raise not_found("such content yet")
 
 
 def _part(request: Request, tag: str, size: int) -> tuple[int, int, int]:
