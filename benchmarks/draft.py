@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.starts import first_start
+from benchmarks.starts import all_starts
 from soundreel import planning
 from soundreel.engines.draft import DraftEngine
 from soundreel.request import Request, Sampling, Window
@@ -55,7 +55,7 @@ def frame_times(request: Request) -> Iterator[tuple[float, float]]:
 
     with DraftEngine() as engine, tempfile.TemporaryDirectory() as folder:
         prepared = engine.prepare(planning.plan(request, SECONDS))
-        for rendered in engine.render(prepared, first_start(prepared.plan, Path(folder)), listen):
+        for rendered in engine.render(prepared, all_starts(prepared.plan, Path(folder)), listen):
             wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
             yield wall / rendered.clip.frames, processor / rendered.clip.frames
 

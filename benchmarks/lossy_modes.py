@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pictures import psnr, ssim
-from benchmarks.starts import first_start
+from benchmarks.starts import all_starts
 from soundreel.engines.native import NativeEngine
 from soundreel.errors import SoundreelError
 from soundreel.models.devices import pick_device
@@ -58,7 +58,7 @@ def render(engine: NativeEngine, request: Request) -> tuple[RenderedClip, float]
 
     with TemporaryDirectory() as folder:
         prepared = engine.prepare(plan(request))
-        clip = next(engine.render(prepared, first_start(prepared.plan, Path(folder)), listen))
+        clip = next(engine.render(prepared, all_starts(prepared.plan, Path(folder)), listen))
         return clip, time.perf_counter() - begun[0]
 
 

@@ -1,4 +1,4 @@
-"""Where an engine begins when it is run without a work folder."""
+"""What an engine is to render when it is run without a work folder."""
 
 from pathlib import Path
 
@@ -7,8 +7,7 @@ from soundreel.render.negatives import NegativeStore
 from soundreel.types import Plan
 
 
-def first_start(plan: Plan, folder: Path) -> Start:
-    """At the first clip; negatives go into `folder`."""
-    return Start(
-        index=0, scratch=folder, negatives=NegativeStore(folder, plan, [str(clip.index) for clip in plan.clips])
-    )
+def all_starts(plan: Plan, folder: Path) -> list[Start]:
+    """All clips; negatives go into `folder`."""
+    negatives = NegativeStore(folder, plan, [str(clip.index) for clip in plan.clips])
+    return [Start(index=clip.index, carry=None, scratch=folder, negatives=negatives) for clip in plan.clips]

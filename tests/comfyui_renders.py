@@ -18,7 +18,7 @@ from soundreel.media.audio import probe_sound
 from soundreel.request import Request
 from soundreel.types import Check, Plan, Progress, RenderedClip, Report, Stage, go_on
 from soundreel.units import Frames
-from starts import start_at
+from starts import starts_from
 
 CAPTURES = SHARED / "comfyui" / "samples"
 VERSIONS = {"0.33.0": "object_info_033.json", "0.3.64": "object_info_0364.json"}
@@ -52,7 +52,7 @@ def render(
 ) -> Iterator[RenderedClip]:
     """The clips from index `start` on."""
     prepared = prepare(request)
-    return ComfyUIEngine().render(prepared, start_at(prepared.plan, scratch, start), report, check)
+    return ComfyUIEngine().render(prepared, starts_from(prepared.plan, scratch, start), report, check)
 
 
 def pictures(request: Request, scratch: Path, report: Report = ignore) -> Frames:

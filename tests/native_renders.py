@@ -17,7 +17,7 @@ from soundreel.engines.native.vae import Vae
 from soundreel.pipeline import plan
 from soundreel.request import Request
 from soundreel.types import Carry, Plan, Progress, RenderedClip, Report
-from starts import start_at
+from starts import starts_from
 from weight_files import GOLDEN, OFFICIAL
 
 SPEECH = GOLDEN / "inputs" / "speech_2s.wav"
@@ -59,7 +59,7 @@ def rendered(
     """
     decided = prepared(what) if isinstance(what, Plan) else what
     with NativeEngine() as engine, TemporaryDirectory() as temporary:
-        begin = start_at(decided.plan, folder or Path(temporary), start, carry)
+        begin = starts_from(decided.plan, folder or Path(temporary), start, carry)
         return list(engine.render(decided, begin, report))
 
 
@@ -78,7 +78,7 @@ def reference_of(planned: Plan) -> Tensor | None:
 
 def chain_of(planned: Plan, folder: Path, start: int = 0, carry: Carry | None = None) -> Chain:
     """As the engine builds it, with the negatives in `folder`."""
-    return Chain(planned, start_at(planned, folder, start, carry), decoder_of(planned), reference_of(planned))
+    return Chain(planned, starts_from(planned, folder, start, carry)[0], decoder_of(planned), reference_of(planned))
 
 
 def printed(planned: Plan, folder: Path) -> Tensor:

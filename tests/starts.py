@@ -1,4 +1,4 @@
-"""Where an engine begins in a test: with a store of negatives in a folder, as in a work folder."""
+"""What an engine is to render in a test: with a store of negatives in a folder, as in a work folder."""
 
 from pathlib import Path
 
@@ -7,7 +7,11 @@ from soundreel.render.negatives import NegativeStore
 from soundreel.types import Carry, Plan
 
 
-def start_at(plan: Plan, folder: Path, index: int = 0, carry: Carry | None = None) -> Start:
-    """At the clip with an index; what `folder` holds of negatives of the plan counts."""
+def starts_from(plan: Plan, folder: Path, index: int = 0, carry: Carry | None = None) -> list[Start]:
+    """The clips from an index on; what `folder` holds of negatives of the plan counts."""
     negatives = NegativeStore(folder, plan, [f"{clip.index:08x}" for clip in plan.clips])
-    return Start(index=index, carry=carry or Carry(), scratch=folder, negatives=negatives)
+    begin = Start(index=index, carry=carry or Carry(), scratch=folder, negatives=negatives)
+    following = (
+        Start(index=clip.index, carry=None, scratch=folder, negatives=negatives) for clip in plan.clips[index + 1 :]
+    )
+    return [begin, *following]

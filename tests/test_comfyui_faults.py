@@ -21,7 +21,7 @@ from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.errors import Cancelled, EngineError, InputError, WeightsError
 from soundreel.request import Request
 from soundreel.types import Progress, Report, Stage
-from starts import start_at
+from starts import starts_from
 
 pytest_plugins = ("comfyui_fixtures",)
 
@@ -56,7 +56,7 @@ def go_on(request: Request, scratch: Path, prepared: Callable[[], None], report:
     engine = ComfyUIEngine()
     ready = engine.prepare(plan(request))
     prepared()
-    for rendered in engine.render(ready, start_at(ready.plan, scratch), report):
+    for rendered in engine.render(ready, starts_from(ready.plan, scratch), report):
         yield from map(read_label, rendered.frames)
 
 

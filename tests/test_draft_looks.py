@@ -28,7 +28,7 @@ from soundreel.media.oklch import from_srgb
 from soundreel.render.fingerprint import asked, pixel_fingerprints
 from soundreel.request import Request
 from soundreel.types import Plan
-from starts import start_at
+from starts import starts_from
 
 Pixels = NDArray[np.uint8]
 RATE = 22_050
@@ -57,7 +57,7 @@ def plan_of(request: Request) -> Plan:
 def render(request: Request, start: int = 0) -> Pixels:
     """The frames from a clip on."""
     engine, plan = DraftEngine(), plan_of(request)
-    rendered = engine.render(engine.prepare(plan), start_at(plan, Path(), start), lambda progress: None)
+    rendered = engine.render(engine.prepare(plan), starts_from(plan, Path(), start), lambda progress: None)
     return np.concatenate([clip.frames for clip in rendered])
 
 

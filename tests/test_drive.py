@@ -30,7 +30,7 @@ from soundreel.request import Request
 from soundreel.request.fields import Role
 from soundreel.types import CancelFlag, Plan, Progress, Stage
 from soundreel.weights import voice_separator
-from starts import start_at
+from starts import starts_from
 from test_interpolation_video import sound_packets
 from voices import VOICE_BEGINS, VOICE_ENDS, needs_separator, per_shot, song_with_voice
 
@@ -224,7 +224,9 @@ def draw(planned: Plan, folder: Path) -> Any:
     """All frames of a draft."""
     engine = DraftEngine()
     prepared = engine.prepare(planned)
-    return np.concatenate([clip.frames for clip in engine.render(prepared, start_at(planned, folder), lambda _: None)])
+    return np.concatenate(
+        [clip.frames for clip in engine.render(prepared, starts_from(planned, folder), lambda _: None)]
+    )
 
 
 class TestServer:

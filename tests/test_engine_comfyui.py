@@ -15,7 +15,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comfyui_renders import CAPTURES, NEVER, VERSIONS, CrashError, Serve, captured, crash_at, nodes, plan, prepare
+from comfyui_renders import (
+    CAPTURES,
+    NEVER,
+    VERSIONS,
+    CrashError,
+    Serve,
+    captured,
+    crash_at,
+    ignore,
+    nodes,
+    plan,
+    prepare,
+)
 from comfyui_renders import labels as render
 from comfyui_renders import render as render_clips
 from comfyui_server import ContractServer, graphs, read_label
@@ -38,7 +50,7 @@ from soundreel.pipeline import generate, reprint
 from soundreel.render.work_folder import work_folder
 from soundreel.request import AvAlign, Request, Server, WorkOptions
 from soundreel.types import CancelFlag, Progress, Stage
-from starts import start_at
+from starts import starts_from
 from test_interpolation_video import sound_packets
 
 pytest_plugins = ("comfyui_fixtures",)
@@ -340,6 +352,18 @@ class TestStoryboard:
         assert [one.start for one in plan(request).shots] == [0, 89, 101, 130, 138]
         assert render(request, scratch) == list(range(140))
 
+    def test_chains_of_shots_come_out_the_same_in_any_order(
+        self, listener: ContractServer, ask: Callable[..., Request], scratch: Path, numbered: Path
+    ) -> None:
+        shots = [shot(0), shot(90, cut="continue"), shot(101), shot(130, cut="continue")]
+        prepared = prepare(ask(audio=numbered, urls=(listener.url,), frames=140, shots=shots))
+        first, second = ([clip.index for clip in chain.clips] for chain in prepared.plan.chains)
+        starts = starts_from(prepared.plan, scratch)
+        made = ComfyUIEngine().render(prepared, [starts[index] for index in (*second, *first)], ignore)
+        told = [(one.clip.index, one.clip.start, [read_label(frame) for frame in one.frames]) for one in made]
+        assert [index for index, _, _ in told] == [*second, *first]
+        assert all(labels == list(range(start, start + len(labels))) for _, start, labels in told)
+
     def test_each_shot_has_its_own_words_pictures_and_seeds(
         self, server: ContractServer, ask: Callable[..., Request], scratch: Path, cover: Path, tmp_path: Path
     ) -> None:
@@ -463,7 +487,7 @@ class TestModels:
             if progress.stage is Stage.QUEUE:
                 first.release()
 
-        clips = ComfyUIEngine().render(prepared, start_at(prepared.plan, scratch), report)
+        clips = ComfyUIEngine().render(prepared, starts_from(prepared.plan, scratch), report)
         assert [read_label(frame) for rendered in clips for frame in rendered.frames] == list(range(9))
         assert (self._unets(first), self._unets(later)) == ([self.FP8], [])
 

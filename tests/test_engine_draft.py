@@ -29,7 +29,7 @@ from soundreel.media.audio import probe_sound
 from soundreel.request import Request
 from soundreel.types import Plan, Progress, RenderedClip, Report, Stage
 from soundreel.units import MODEL_FPS
-from starts import start_at
+from starts import starts_from
 
 RATE = 22_050
 LOOKS = ("abstract", "image")
@@ -86,7 +86,7 @@ def prepare(request: Request) -> Prepared:
 def render_clips(request: Request, report: Report = ignore, start: int = 0) -> Iterator[RenderedClip]:
     """The clips from index `start` on."""
     prepared = prepare(request)
-    return DraftEngine().render(prepared, start_at(prepared.plan, Path(), start), report)
+    return DraftEngine().render(prepared, starts_from(prepared.plan, Path(), start), report)
 
 
 def render(request: Request, start: int = 0) -> Pixels:

@@ -55,7 +55,7 @@ from soundreel.units import LEAD_IN_FRAMES, MODEL_FPS
 from soundreel.weights.catalog import Component
 from soundreel.weights.components import load_part
 from soundreel.weights.precision import block_layers
-from starts import start_at
+from starts import starts_from
 from weight_files import COMFY, OFFICIAL, needs_golden, relative_error, shape_only_file, writable_copy
 
 pytestmark = needs_golden
@@ -467,7 +467,7 @@ def test_weights_that_were_rounded_are_let_go_at_once() -> None:
 def test_what_fails_in_a_clip_fails_when_its_turn_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The finished clip comes first: it is not lost to the next one's failure."""
     decided = prepared(native_plan(**CHAIN))
-    clips = NativeEngine().render(decided, start_at(decided.plan, tmp_path), ignore)
+    clips = NativeEngine().render(decided, starts_from(decided.plan, tmp_path), ignore)
     plain_encode = Vae.encode
 
     def encode(vae: Vae, pixels: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from soundreel.engines.native.memory_plan import MemoryPlan
 from soundreel.engines.native.text import TextEncoder
 from soundreel.errors import Cancelled, WeightsError
 from soundreel.types import Progress, Stage
-from starts import start_at
+from starts import starts_from
 from weight_files import COMFY, OFFICIAL, needs_golden, writable_copy
 
 pytestmark = needs_golden
@@ -156,7 +156,7 @@ def test_a_new_render_is_loaded_from_its_plan_on(monkeypatch: pytest.MonkeyPatch
     with NativeEngine() as engine:
         what = engine.prepare(plan)
         assert order.is_loaded.wait(HANGS_SECONDS)
-        (made,) = engine.render(what, start_at(plan, tmp_path), lambda _: None)
+        (made,) = engine.render(what, starts_from(plan, tmp_path), lambda _: None)
         assert order.events == ["load", "encode", "encode"], "once"
         assert (made.frames == expected).all()
     with NativeEngine() as engine:

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from native_renders import native_plan, rendered
+from native_renders import ignore, native_plan, prepared, rendered
+from soundreel.engines.native import NativeEngine
 from soundreel.engines.native.clips import ClipDecoder
 from soundreel.engines.native.networks import Networks
 from soundreel.engines.native.scene import poses
 from soundreel.media.video import SegmentWriter
 from soundreel.types import Plan, RenderedClip
 from soundreel.units import MODEL_FPS
+from starts import starts_from
 from weight_files import needs_golden
 
 pytestmark = needs_golden
@@ -42,6 +44,13 @@ def same(one: RenderedClip, other: RenderedClip) -> bool:
 def picture(folder: Path, name: str, colour: tuple[int, int, int]) -> Path:
     path = folder / name
     Image.new("RGB", (64, 64), colour).save(path)
+    return path
+
+
+def pose_video(path: Path) -> Path:
+    """Thirty frames, each a little brighter than the one before."""
+    with SegmentWriter(path, width=64, height=64, crf=0) as writer:
+        writer.write(np.stack([np.full((64, 64, 3), 8 * k, np.uint8) for k in range(30)]))
     return path
 
 
@@ -81,6 +90,23 @@ def test_each_shot_starts_from_its_own_picture(tmp_path: Path) -> None:
     assert [same(clip, other) for clip, other in zip(both, only_blue, strict=True)] == [False, True, False]
 
 
+def test_shots_come_out_the_same_in_any_order(tmp_path: Path) -> None:
+    """As they do where several processes take them: pictures, poses and what is handed on go with the shot."""
+    red, blue = picture(tmp_path, "red.png", (200, 0, 0)), picture(tmp_path, "blue.png", (0, 0, 200))
+    for_all, own = pose_video(tmp_path / "all.mp4"), pose_video(tmp_path / "own.mp4")
+    whole = board(
+        at(0, prompt="sun"), at(5, ref_image=blue), at(8, cut="continue", pose_video=own), at(10, ref_image=blue),
+        ref_image=red, pose_video=for_all,
+    )  # fmt: skip
+    assert [[clip.index for clip in chain.clips] for chain in whole.chains] == [[0], [1, 2], [3]]
+    starts = starts_from(whole, tmp_path)
+    with NativeEngine() as engine:
+        made = list(engine.render(prepared(whole), (starts[index] for index in (3, 1, 2, 0)), ignore))
+    assert [clip.clip.index for clip in made] == [3, 1, 2, 0]
+    in_order = rendered(whole)
+    assert all(same(clip, in_order[clip.clip.index]) for clip in made)
+
+
 def test_words_and_pictures_are_encoded_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[str] = []
     pictures: list[int] = []
@@ -101,9 +127,7 @@ def test_words_and_pictures_are_encoded_once_each(tmp_path: Path, monkeypatch: p
 
 
 def test_a_shot_s_own_poses_begin_with_it(tmp_path: Path) -> None:
-    video = tmp_path / "pose.mp4"
-    with SegmentWriter(video, width=64, height=64, crf=0) as writer:
-        writer.write(np.stack([np.full((64, 64, 3), 8 * k, np.uint8) for k in range(30)]))
+    video = pose_video(tmp_path / "pose.mp4")
     own = board(at(0), at(5, pose_video=video), at(10, pose_video=video, cut="continue"))
     assert [None if window is None else levels(window) for window in poses(own, 0)] == [
         None, [0, 0, 0, 0, 0, 1, 2, 3, 4], [0, 0, 1, 2, 3],

@@ -187,7 +187,6 @@ def _render(
     kept: KeptProcesses,
 ) -> tuple[str, ...]:
     """Render all that is missing, here or in other processes; returns what the user should know of it."""
-    clips, end = folder.clips, len(folder.render.plan.clips)
 
     def on_stored(_: Clip, check: Check) -> None:
         partial.update(check)
@@ -197,8 +196,7 @@ def _render(
     if work.is_shared and len(folder.render.plan.chains) > 1:
         render_shared(folder, timer, stop, on_stored)
         return ()
-    while (start := clips.next_start()) is not None:
-        render_clips(clips, start, end, timer, stop, on_stored)
+    render_clips(folder.clips, timer, stop, on_stored)
     return ()
 
 

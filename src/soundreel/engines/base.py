@@ -1,6 +1,6 @@
 """The one interface that all engines share, and how one is chosen."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -79,10 +79,11 @@ class NoNegatives:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where a render begins or goes on."""
+    """A clip to render, and what it starts from."""
 
-    index: int  # of the first clip to render
-    carry: Carry | None = field(default_factory=Carry)  # of the clip before; None: to be made from negatives
+    index: int
+    carry: Carry | None = field(default_factory=Carry)
+    """Of the clip before. None: that was rendered just now, or the carry is to be made from negatives."""
     scratch: Path  # a folder of the engine's own: what it leaves there outlives a crash, until the video is whole
     negatives: Negatives = field(default_factory=NoNegatives)  # for engines that keep them
 
@@ -187,8 +188,12 @@ class Engine(Protocol):
         """What the negatives and carries of a plan take on the disk."""
         ...
 
-    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
-        """Yield the clips from index `start.index` to the last one.
+    def render(
+        self, prepared: Prepared, starts: Iterable[Start], report: Report, check: Check = go_on
+    ) -> Iterator[RenderedClip]:
+        """Yield the clip of each start, in any order of chains, and within a chain in the plan's.
+
+        A start is asked for when the clip before it has been taken: until then nobody may know which one it is.
 
         `report` hears every step. `check` is called in every loop over frames or sound in between; both may raise to
         stop.

@@ -135,7 +135,7 @@ class Claims:
 
 
 class Claim:
-    """A chain that is this process's own until the block is left; meanwhile it is heard of every few seconds."""
+    """A chain that is this process's own until it is released; from `begin` on it is heard of every few seconds."""
 
     def __init__(self, folder: Path, chain: int, number: int) -> None:
         self._folder, self._chain, self._number = folder, chain, number
@@ -144,6 +144,10 @@ class Claim:
         self._is_lost = False
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat_on, name="claim", daemon=True)
+
+    def begin(self) -> None:
+        """Be heard of from now on."""
+        self._heart.start()
 
     def is_held(self) -> bool:
         """Whether no other process has taken it over."""
@@ -176,7 +180,7 @@ class Claim:
                     _path(self._folder, self._chain, number).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
-        self._heart.start()
+        self.begin()
         return self
 
     def __exit__(

@@ -30,14 +30,12 @@ class ClipWriter:
     next clip, or at the end.
 
     Args:
-        before: what the clip before the first one handed on, by name.
         after: called in the thread with each clip that is stored, and with what is to be called in its loops.
     """
 
     def __init__(
         self,
         clips: StoredClips,
-        before: Mapping[str, Any],
         report: Report,
         stop: CancelFlag,
         after: Callable[[Clip, Check], object],
@@ -45,10 +43,14 @@ class ClipWriter:
         self._clips, self._report, self._after = clips, report, after
         self._outer, self._stop = stop, CancelFlag()
         self._has_negatives = clips.render.engine.reach is not None
-        self._handed_on: Mapping[str, Any] = before
+        self._handed_on: dict[int, Mapping[str, Any]] = {}  # by the index of the clip that gets it
         self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="clip-writer")
         self._writing: futures.Future[None] | None = None
         self._at = Progress(stage=Stage.WRITE)  # of the clip in hand
+
+    def goes_on(self, index: int, handed_on: Mapping[str, Any]) -> None:
+        """Say what the clip before the one at `index` handed on, by name, where that one comes from the disk."""
+        self._handed_on[index] = handed_on
 
     def add(self, rendered: RenderedClip) -> None:
         """Take a clip, once the one before is on the disk. One that has no negative there is waited for itself."""
@@ -103,7 +105,7 @@ class ClipWriter:
     def _write(self, rendered: RenderedClip) -> None:
         clips, clip = self._clips, rendered.clip
         plan = clips.render.plan
-        before = self._handed_on if plan.continues(clip) else {}
+        before = self._handed_on.pop(clip.index, {})
         processed = post_process(clips.render, rendered, before, self._check)
         facts: dict[str, Any] = {"look": processed.colours.data, **clips.render.noted, **rendered.facts}
         if processed.correction is not None:
@@ -120,7 +122,8 @@ class ClipWriter:
             clips.negatives.keep_carry(clip.index, rendered.carry.tensors)
         if not is_continued:
             clips.negatives.end_chain(clip.index)
-        self._handed_on = handed_on
+        if is_continued:
+            self._handed_on[clip.index + 1] = handed_on
         self._after(clip, self._check)
 
     def _encode(self, processed: ProcessedClip, rendered: RenderedClip, path: Path, needed_bytes: int) -> None:

@@ -1,13 +1,15 @@
-"""Rendering what is missing: clips one after the other, or chains of shots that several processes take one at a time.
+"""Rendering what is missing: chain after chain, or chains that several processes take one at a time.
 
-A process takes a chain by a claim, renders what is missing of it, and takes the next one until none is left. One whose
-process has ended is taken over where it stands: what that one has stored is gone on with.
+A process takes a chain by a claim, renders what is missing of it, and takes the next one while the last clip is on its
+way to the disk, until none is left. A chain whose process has ended is taken over where it stands: what that one has
+stored is gone on with.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from soundreel.engines.base import Start
 from soundreel.render.claims import Claim, ClaimLostError, Claims
@@ -22,24 +24,19 @@ LOOK_SECONDS: Final = 0.5
 OnStored = Callable[[Clip, Check], object]
 """Called with each clip that is on the disk, and with what is to be called in loops."""
 
+Starts = Callable[[ClipWriter], Iterator[Start]]
+"""The clips to render, told one by one: which one is next may depend on what is with the writer, and how it went."""
 
-def render_clips(
-    clips: StoredClips, start: Start, end: int, report: Report, stop: CancelFlag, on_stored: OnStored
-) -> None:
-    """Render from `start` to where the next clip is there already, at most to the clip before index `end`."""
-    render = clips.render
-    with ClipWriter(clips, clips.handed_on_before(start), report, stop, after=on_stored) as writer:
-        for rendered in render.engine.render(render.prepared, start, writer.hear, stop.check):
-            stop.check()
-            following = rendered.clip.index + 1
-            writer.add(rendered)
-            del rendered  # or two clips would be in memory while the next is rendered
-            if following == end:
-                return
-            if clips.is_stored(following):
-                writer.wait()  # whether it counts depends on what this clip hands on
-                if clips.has(following):
-                    return
+
+def render_clips(clips: StoredClips, report: Report, stop: CancelFlag, on_stored: OnStored) -> None:
+    """Render all that is missing, in order."""
+
+    def starts(writer: ClipWriter) -> Iterator[Start]:
+        for chain in clips.render.plan.chains:
+            yield from _starts_of(clips, chain, writer)
+
+    if clips.missing():
+        _render(clips, starts, report, stop, on_stored)
 
 
 def pull_chains(
@@ -54,27 +51,91 @@ def pull_chains(
 
     A chain that another process has is waited for: should that one end, it is taken over.
     """
-    plan = clips.render.plan
-    while left := [chain for chain in longest_first(plan.chains) if clips.missing(chain.clips)]:
-        stop.check()
-        claimed = next((pair for chain in left if (pair := (chain, claims.take(chain.index)))[1] is not None), None)
-        if claimed is None:
-            sleep(LOOK_SECONDS)
-            clips.look_again([plan.clips[index] for index in clips.missing()])
-            continue
-        chain, claim = claimed
-        assert claim is not None
-        with suppress(ClaimLostError), claim:
-            clips.look_again(chain.clips)
-            _render_chain(clips, chain, claim, report, stop, on_stored)
+    while clips.missing():
+        with suppress(ClaimLostError), _Pull(clips, claims, stop, sleep) as pull:
+
+            def hear(progress: Progress, pull: _Pull = pull) -> None:
+                pull.check()
+                report(progress)
+
+            def stored(clip: Clip, check: Check, pull: _Pull = pull) -> None:
+                on_stored(clip, check)
+                pull.give_back(clips.render.plan.chain_of(clip))
+
+            _render(clips, pull.starts, hear, stop, stored)
 
 
-def _render_chain(
-    clips: StoredClips, chain: Chain, claim: Claim, report: Report, stop: CancelFlag, on_stored: OnStored
-) -> None:
-    def hear(progress: Progress) -> None:
-        claim.check()
-        report(progress)
+def _render(clips: StoredClips, starts: Starts, report: Report, stop: CancelFlag, on_stored: OnStored) -> None:
+    render = clips.render
+    with ClipWriter(clips, report, stop, after=on_stored) as writer:
+        for rendered in render.engine.render(render.prepared, starts(writer), writer.hear, stop.check):
+            stop.check()
+            writer.add(rendered)
+            del rendered  # or two clips would be in memory while the next is rendered
 
-    while (start := clips.next_start(chain)) is not None:
-        render_clips(clips, start, chain.clips[-1].index + 1, hear, stop, on_stored)
+
+def _starts_of(clips: StoredClips, chain: Chain, writer: ClipWriter) -> Iterator[Start]:
+    """What is missing of a chain."""
+    start = clips.next_start(chain)
+    while start is not None:
+        writer.goes_on(start.index, clips.handed_on_before(start))
+        yield start
+        following = start.index + 1
+        while following <= chain.clips[-1].index and not clips.is_stored(following):
+            yield clips.start_behind(following)
+            following += 1
+        if following > chain.clips[-1].index:
+            return
+        writer.wait()  # whether what is stored counts depends on what this clip hands on
+        start = clips.next_start(chain)
+
+
+class _Pull:
+    """The chains that this process has: the one in hand, and the one whose last clip is on its way to the disk."""
+
+    def __init__(self, clips: StoredClips, claims: Claims, stop: CancelFlag, sleep: Callable[[float], object]) -> None:
+        self._clips, self._claims, self._stop, self._sleep = clips, claims, stop, sleep
+        self._held: dict[int, Claim] = {}  # by the chain's index; the writer's thread takes some out
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        while self._held:
+            self._held.popitem()[1].release()
+
+    def check(self) -> None:
+        """Raise `ClaimLostError` where another process has taken one of them over."""
+        for claim in list(self._held.values()):
+            claim.check()
+
+    def starts(self, writer: ClipWriter) -> Iterator[Start]:
+        """What is missing, of one chain after the other that nobody else has."""
+        clips, plan = self._clips, self._clips.render.plan
+        while left := [chain for chain in longest_first(plan.chains) if clips.missing(chain.clips)]:
+            self._stop.check()
+            chain = next(filter(self._take, left), None)
+            if chain is not None:
+                clips.look_again(chain.clips)
+                yield from _starts_of(clips, chain, writer)
+                self.give_back(chain)
+            elif self._held:
+                writer.wait()
+            else:
+                self._sleep(LOOK_SECONDS)
+                clips.look_again([plan.clips[index] for index in clips.missing()])
+
+    def give_back(self, chain: Chain) -> None:
+        """Let others see that a chain is there; until all of it is, it stays."""
+        if not self._clips.missing(chain.clips) and (claim := self._held.pop(chain.index, None)) is not None:
+            claim.release()
+
+    def _take(self, chain: Chain) -> bool:
+        """Claim a chain, unless somebody has it."""
+        claim = self._claims.take(chain.index)
+        if claim is not None:
+            self._held[chain.index] = claim
+            claim.begin()
+        return claim is not None

@@ -127,6 +127,10 @@ class StoredClips:
             carry = None if kept is None else Carry(tensors={**kept, **handed_on})
         return Start(index=index, carry=carry, scratch=self.scratch, negatives=self.negatives)
 
+    def start_behind(self, index: int) -> Start:
+        """The clip at `index`, right after the one before it has been rendered."""
+        return Start(index=index, carry=None, scratch=self.scratch, negatives=self.negatives)
+
     def handed_on_before(self, start: Start) -> Tensors:
         """What post-processing handed on to the clip that a render begins with."""
         clip = self._clips[start.index]

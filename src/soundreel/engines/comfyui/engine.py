@@ -6,7 +6,7 @@ needs is in its scratch folder: the record of the prompt, and the pictures downl
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from soundreel.driving_sound import DrivingSound, drive_of
@@ -15,7 +15,7 @@ from soundreel.engines.comfyui.execution import PromptExecution
 from soundreel.engines.comfyui.input_files import Samples, heard_seconds, make_input_files, placeholders
 from soundreel.engines.comfyui.inventory import ModelNames, portable_names
 from soundreel.engines.comfyui.patience import Patience
-from soundreel.engines.comfyui.pictures import clips_of
+from soundreel.engines.comfyui.pictures import frames_of_clips
 from soundreel.engines.comfyui.prompt import Prompt
 from soundreel.engines.comfyui.record import PromptRecord
 from soundreel.engines.comfyui.servers import ReadyServer, open_server
@@ -89,25 +89,31 @@ class ComfyUIEngine(PrintsNothing):
         """Nothing: latents stay on the server."""
         return KeptBytes(negatives=(0,) * len(plan.clips))
 
-    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
-        """Yield the clips from `start` on; those of a chain once all of it is rendered and downloaded."""
+    def render(
+        self, prepared: Prepared, starts: Iterable[Start], report: Report, check: Check = go_on
+    ) -> Iterator[RenderedClip]:
+        """Yield the clip of each start; those of a chain once all of it is rendered and downloaded."""
         plan = dataclasses.replace(prepared.plan, request=prepared.placement)
-        if len(plan.chains) > 1:
-            write_chains(start.scratch, len(plan.chains))
-        for chain in plan.chains[plan.chain_of(plan.clips[start.index]).index :]:
-            scratch = chain_folder(start.scratch, chain.index) if len(plan.chains) > 1 else start.scratch
-            scratch.mkdir(parents=True, exist_ok=True)
-            hear = _chain_report(report, plan, chain)
-            for clip, frames in _render_chain(plan, chain, start.index, scratch, hear, check):
-                carry = Carry(tensors={LAST_FRAME: frames[-1]})  # if it changes, so does the next clip
-                yield RenderedClip(clip=clip, frames=frames, carry=carry)
-                del frames
+        chain: Iterator[Frames] = iter(())
+        made = -1
+        for start in starts:
+            clip = plan.clips[start.index]
+            if start.index != made + 1 or not plan.continues(clip):
+                chain = _render_chain(plan, clip, start.scratch, report, check)
+            frames, made = next(chain), start.index
+            carry = Carry(tensors={LAST_FRAME: frames[-1]})  # if it changes, so does the next clip
+            yield RenderedClip(clip=clip, frames=frames, carry=carry)
+            del frames
 
 
-def _render_chain(
-    plan: Plan, chain: Chain, start: int, scratch: Path, report: Report, check: Check
-) -> Iterator[tuple[Clip, Frames]]:
-    """The clips of a chain from clip index `start` on, each with its frames."""
+def _render_chain(plan: Plan, begin: Clip, scratch: Path, report: Report, check: Check) -> Iterator[Frames]:
+    """The frames of each clip from `begin` to the last of its chain."""
+    chain = plan.chain_of(begin)
+    report = _chain_report(report, plan, chain)
+    if len(plan.chains) > 1:
+        write_chains(scratch, len(plan.chains))
+        scratch = chain_folder(scratch, chain.index)
+    scratch.mkdir(parents=True, exist_ok=True)
     alone = chain_plan(plan, chain)
     sound = sound_of(plan, chain, heard_seconds(alone), check)
     files = make_input_files(alone, scratch, sound=sound, first_frame=chain.start, check=check)
@@ -124,10 +130,8 @@ def _render_chain(
     ) as server:
         prompt = prompt_for(server)
         pictures = PromptExecution(server, prompt, scratch, report, check).pictures()
-    first = max(0, start - chain.clips[0].index)
-    for own, frames in clips_of(pictures, alone, first, skip=prompt.skip, check=check):
-        yield chain.clips[own.index], frames
-        del frames
+    first = begin.index - chain.clips[0].index
+    yield from frames_of_clips(pictures, alone, first, skip=prompt.skip, check=check)
 
 
 def sound_of(plan: Plan, chain: Chain, seconds: float, check: Check) -> Samples:

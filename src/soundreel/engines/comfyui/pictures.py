@@ -14,7 +14,7 @@ from soundreel.engines.comfyui.client import ServerFile
 from soundreel.errors import EngineError, InputError, MediaError
 from soundreel.media.image import load_plain_image
 from soundreel.media.video import probe_video, read_swscale_frames
-from soundreel.types import Check, Clip, Plan, go_on, heard
+from soundreel.types import Check, Plan, go_on, heard
 from soundreel.units import Frames
 
 VIDEO_ENDINGS: Final = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi"})
@@ -80,10 +80,8 @@ def check_count(pictures: Pictures, expected: int, *, exactly: bool) -> None:
         raise EngineError(f"the server made {found} frames, {expected} were expected")
 
 
-def clips_of(
-    pictures: Pictures, plan: Plan, start: int, *, skip: int, check: Check = go_on
-) -> Iterator[tuple[Clip, Frames]]:
-    """The clips from index `start` on with their frames; `skip` pictures before the video's first are dropped.
+def frames_of_clips(pictures: Pictures, plan: Plan, start: int, *, skip: int, check: Check = go_on) -> Iterator[Frames]:
+    """The frames of each clip from index `start` on; `skip` pictures before the video's first are dropped.
 
     `check` is called before each picture and may raise to stop.
 
@@ -106,7 +104,7 @@ def clips_of(
             filled = place + 1
         if filled < clip.frames:
             raise EngineError(f"the server's pictures end at frame {clip.start + filled} of {plan.frames}")
-        yield clip, frames
+        yield frames
 
 
 def ending(file: ServerFile) -> str:

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 
@@ -115,8 +115,10 @@ class DraftEngine(PrintsNothing):
         """Nothing: frames are drawn again as quickly as they are read."""
         return KeptBytes(negatives=(0,) * len(plan.clips))
 
-    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
-        """Yield the clips from `start` on; the carries are empty, since no frame depends on another."""
+    def render(
+        self, prepared: Prepared, starts: Iterable[Start], report: Report, check: Check = go_on
+    ) -> Iterator[RenderedClip]:
+        """Yield the clip of each start; the carries are empty, since no frame depends on another."""
         plan = prepared.plan
         report(Progress(stage=Stage.ANALYSE))
         song = self._song(plan, check) if needs_song(plan) else None
@@ -138,7 +140,8 @@ class DraftEngine(PrintsNothing):
 
         seeds = composition_seeds(plan)
         with ThreadPoolExecutor(_workers(), thread_name_prefix="draft") as pool:
-            for clip in plan.clips[start.index :]:
+            for start in starts:
+                clip = plan.clips[start.index]
                 renderer = renderer_of(clip.shot, seeds[clip.index])
                 yield RenderedClip(clip=clip, frames=_draw_clip(renderer, plan, clip, pool, report))
 

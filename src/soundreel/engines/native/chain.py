@@ -50,9 +50,10 @@ def kept_bytes(plan: Plan) -> KeptBytes:
 
 @dataclass
 class Chain:
-    """The clips of a plan as they are sampled and printed, in order.
+    """The clips of a plan as they are sampled and printed, those of a chain in order.
 
     Args:
+        start: of the clip in hand.
         reference: the request's reference image, pixels [3, 1, H, W].
     """
 

@@ -75,8 +75,8 @@ class ClipDecoder:
 
     @torch.inference_mode()
     def add_reference(self, shots: Iterable[int], reference: Tensor) -> None:
-        """Give shots a reference image of their own, pixels [3, 1, H, W]; it is encoded once."""
-        self._of_shots |= dict.fromkeys(shots, self.vae.encode(reference))
+        """Give shots a reference image of their own, pixels [3, 1, H, W]; it is encoded once, as the first one was."""
+        self._of_shots |= dict.fromkeys(shots, self.vae.encode(reference, alone=True))
 
     def reference_of(self, clip: Clip) -> Tensor | None:
         """Latents [16, 1, h, w] of the picture that a clip sees; None: it sees none."""

@@ -1,7 +1,8 @@
 """The native engine: Wan 2.2 S2V in this process, from the model's files to clips."""
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ from soundreel.engines.native.progress import (
     show_picture,
 )
 from soundreel.engines.native.rank_process import Load
-from soundreel.engines.native.scene import poses, prepare_scene, read_reference, references_of_shots
+from soundreel.engines.native.scene import ShotReferences, poses, prepare_scene, read_reference
 from soundreel.engines.native.shared_work import SharedVae, open_denoiser
 from soundreel.engines.native.team import asked_devices
 from soundreel.engines.native.warm_up import Pictures, WarmUp
@@ -149,8 +150,10 @@ class NativeEngine:
         return kept_bytes(plan)
 
     @torch.inference_mode()
-    def render(self, prepared: Prepared, start: Start, report: Report, check: Check = go_on) -> Iterator[RenderedClip]:
-        """Yield the clips from `start` on; the carry holds the motion frames."""
+    def render(
+        self, prepared: Prepared, starts: Iterable[Start], report: Report, check: Check = go_on
+    ) -> Iterator[RenderedClip]:
+        """Yield the clip of each start; the carry holds the motion frames."""
         device = prepared.placement.device
         try:
             with (
@@ -158,7 +161,7 @@ class NativeEngine:
                 capped(device, prepared.placement.memory),
                 self._loading(prepared.placement).report_to(report_loading(report)) as arriving,
             ):
-                yield from _render(prepared, self._networks, arriving, self._workers, start, report, check)
+                yield from _render(prepared, self._networks, arriving, self._workers, starts, report, check)
         except Exception as error:
             if not isinstance(error, Cancelled):
                 self._workers.close()
@@ -227,16 +230,20 @@ def _render(
     networks: Networks,
     arriving: TransformerLoading,
     workers: Workers,
-    start: Start,
+    starts: Iterable[Start],
     report: Report,
     check: Check,
 ) -> Iterator[RenderedClip]:
     """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
+    starts = iter(starts)
+    first = next(starts, None)
+    if first is None:
+        return
     plan, placement = prepared.plan, prepared.placement
     assert isinstance(placement, PrintPlacement)
     check = partial(workers.check, check)
     request, device = plan.request, placement.device
-    if start.negatives.find(start.index) is None:
+    if first.negatives.find(first.index) is None:
         arriving.begin()
         workers.begin(placement)
     vae = networks.vae(placement, arriving.on_load)
@@ -245,23 +252,23 @@ def _render(
     vae.on_cpu = on_cpu = CpuProgress(plan, report)
     reference = None if request.ref_image is None else read_reference(request)
     decoder = ClipDecoder(vae, reference, device)
-    for shots, picture in references_of_shots(plan, start.index):
-        decoder.add_reference(shots, picture)
-    for_all = vae.take_fallback()  # references are what all clips see
-    chain = Chain(plan, start, decoder, reference)
+    references = ShotReferences(plan, decoder)
+    chain = Chain(plan, first, decoder, reference)
     sampling: _Sampling | None = None  # its networks are loaded for the first clip that needs them
-    for clip in plan.clips[start.index :]:
+    for start in itertools.chain([first], starts):
+        chain.start, clip = start, plan.clips[start.index]
         on_cpu.clip = clip
+        seen = references.see(clip)
         negative, facts = chain.find(clip), start.negatives.facts(clip.index)
         if negative is None:
             sampling = sampling or _Sampling(prepared, networks, arriving, workers, start, decoder, report, check)
             negative, facts = sampling(clip, chain.motion_before(clip))
-            facts |= _noted(ENCODED, vae.take_fallback() or for_all)
+            facts |= _noted(ENCODED, vae.take_fallback() or seen)
             chain.keep(clip, negative, facts)
         else:
             report_printing(plan, clip, report)
         pixels, frames = chain.print(clip, negative)
-        behind = for_all if negative.motion is None else ""
+        behind = seen if negative.motion is None else ""
         facts = {**facts, **_noted(DECODED, vae.take_fallback() or placement.stands_in or behind)}
         del negative
         carry = chain.handed_on(clip, pixels)
@@ -315,7 +322,8 @@ class _Sampling:
             guide_scale=request.sampling.guide_scale,
             passes=pass_options(request),
         )
-        self._poses: Iterator[tuple[int, Tensor | None]] = iter(())
+        self._poses: Iterator[Tensor | None] = iter(())
+        self._next_pose = -1  # index of the clip whose window is the next one
         self._left = RemainingTime(forecast(plan, placement)[0])
         preview = request.output.preview
         previewer = open_previewer(request.compute.models, start.scratch, placement.device) if preview else None
@@ -334,9 +342,8 @@ class _Sampling:
         return negative, {"passes_spared": saved} if saved else {}
 
     def _pose(self, index: int) -> Tensor | None:
-        """The pose window of the clip with this index; windows before it are passed over."""
-        for at, pose in self._poses:
-            if at == index:
-                return pose
-        self._poses = enumerate(poses(self._plan, index, self._check), start=index)
-        return next(self._poses)[1]
+        """The pose window of the clip with this index."""
+        if index != self._next_pose:
+            self._poses = poses(self._plan, index, self._check)
+        self._next_pose = index + 1
+        return next(self._poses)

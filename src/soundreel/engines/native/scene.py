@@ -9,7 +9,7 @@ from torch import Tensor
 
 from soundreel.driving_sound import drive_of, driving_sound
 from soundreel.engines.base import Prepared
-from soundreel.engines.native.clips import Scene, Words
+from soundreel.engines.native.clips import ClipDecoder, Scene, Words
 from soundreel.engines.native.inputs import (
     fit_reference,
     pose_windows,
@@ -25,7 +25,7 @@ from soundreel.engines.shot_poses import pose_runs
 from soundreel.media.image import cover, load_image, load_plain_image
 from soundreel.request import RefFit, Request
 from soundreel.request.presets import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
-from soundreel.types import Check, Plan, Shot, go_on
+from soundreel.types import Check, Clip, Plan, Shot, go_on
 from soundreel.units import StrPath
 from soundreel.weights.catalog import Component
 from soundreel.weights.find import ModelFiles
@@ -117,17 +117,30 @@ def read_reference(request: Request) -> Tensor:
     return to_pixels(picture[None])
 
 
-def references_of_shots(plan: Plan, start: int) -> Iterator[tuple[list[int], Tensor]]:
-    """The reference images that shots have of their own, each once, as `read_reference`, with the shots' indexes.
+class ShotReferences:
+    """The reference images that shots have of their own: each is encoded once, for the first clip that sees it."""
 
-    Shots that end before the clip with index `start` are left out.
-    """
-    of_pictures: dict[str, list[Shot]] = {}
-    for shot in plan.shots[plan.clips[start].shot :]:
-        if shot.asked.ref_image is not None:
-            of_pictures.setdefault(os.fspath(shot.asked.ref_image), []).append(shot)
-    for shots in of_pictures.values():
-        yield [shot.index for shot in shots], read_reference(plan.request_of(shots[0]))
+    def __init__(self, plan: Plan, decoder: ClipDecoder) -> None:
+        self._plan, self._decoder = plan, decoder
+        self._how_of_all = decoder.vae.take_fallback()  # of the request's
+        self._how: dict[int, str] = {}  # of the shots whose own is encoded
+
+    def see(self, clip: Clip) -> str:
+        """Have what `clip` sees encoded; returns how, where that was not as planned."""
+        shot = self._plan.shot_of(clip)
+        picture = _picture_of(shot)
+        if picture is None:
+            return self._how_of_all
+        if shot.index not in self._how:
+            shots = [other.index for other in self._plan.shots if _picture_of(other) == picture]
+            self._decoder.add_reference(shots, read_reference(self._plan.request_of(shot)))
+            self._how |= dict.fromkeys(shots, self._decoder.vae.take_fallback())
+        return self._how[shot.index]
+
+
+def _picture_of(shot: Shot) -> str | None:
+    """The reference image of its own."""
+    return None if shot.asked.ref_image is None else os.fspath(shot.asked.ref_image)
 
 
 def poses(plan: Plan, start: int, check: Check = go_on) -> Iterator[Tensor | None]:

@@ -125,10 +125,11 @@ class Vae(LoadedNetwork[WanVae]):
         return self
 
     @torch.no_grad()
-    def encode(self, pixels: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor, *, alone: bool = False) -> Tensor:
         """Pixels [3, T, H, W] → latents [c, F, h, w], the posterior's mean; frames after 1 + 4(F − 1) are ignored.
 
-        Pixels may lie in host memory: they come to the device in pieces. Latents are where they were made.
+        Pixels may lie in host memory: they come to the device in pieces. Latents are where they were made. What is
+        made `alone` is made without helpers.
         """
 
         def work(step: int, bands: int, on_piece: OnPiece) -> Tensor:
@@ -139,7 +140,7 @@ class Vae(LoadedNetwork[WanVae]):
             return helpers.encode(pixels, self.most_at_once, self.bands)
 
         _, frames, height, width = pixels.shape
-        means = self._with_help(helped)
+        means = None if alone else self._with_help(helped)
         if means is None:
             means = self._in_pieces(Task.ENCODE, work, _sizes(height, width, 1 + (frames - 1) // 4))
         return (means.float() - self._mean.to(means.device)) / self._std.to(means.device)
