@@ -58,7 +58,7 @@ def render(engine: NativeEngine, request: Request) -> tuple[RenderedClip, float]
 
     with TemporaryDirectory() as folder:
         prepared = engine.prepare(plan(request))
-        clip = next(engine.render(prepared, all_starts(prepared.plan, Path(folder)), listen))
+        (clip,) = engine.render(prepared, all_starts(prepared.plan, Path(folder)), listen)
         return clip, time.perf_counter() - begun[0]
 
 

@@ -101,9 +101,9 @@ def processed(render: PreparedRender, clips: list[np.ndarray]) -> list[np.ndarra
     done = []
     for clip, frames in zip(render.plan.clips, clips, strict=True):
         given = before if render.plan.continues(clip) else {}
-        result = post_process(render, RenderedClip(clip=clip, frames=frames), given)
-        done.append(np.stack(list(result.pictures)))
-        before = result.handed_on
+        made = post_process(render, RenderedClip(clip=clip, frames=frames), given)
+        done.append(np.stack(list(made.pictures)))
+        before = made.result().handed_on
     return done
 
 
@@ -138,9 +138,9 @@ def test_the_step_between_clips_is_the_rendered_one(matching: PreparedRender) ->
 def test_without_the_option_nothing_changes(tune: Path) -> None:
     plain = small_render(tune, frames=8)
     frames = noise(0.3, 0.1, frames=8)
-    result = post_process(plain, RenderedClip(clip=plain.plan.clips[0], frames=frames), {})
-    assert (np.stack(list(result.pictures)) == frames).all()
-    assert (result.correction, dict(result.handed_on)) == (None, {})
+    made = post_process(plain, RenderedClip(clip=plain.plan.clips[0], frames=frames), {})
+    assert (np.stack(list(made.pictures)) == frames).all()
+    assert (made.result().correction, dict(made.result().handed_on)) == (None, {})
 
 
 # what is told

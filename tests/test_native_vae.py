@@ -24,7 +24,7 @@ from soundreel.errors import Cancelled, EngineError
 from soundreel.models import vae as vae_model
 from soundreel.models import vae_stages
 from soundreel.models.parallel.pictures import rank_works
-from soundreel.models.vae import OnPiece, decode, encode
+from soundreel.models.vae import DecodedRows, OnPiece, decode, encode
 from soundreel.models.vae_areas import Window, decoder_areas, whole
 from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
@@ -233,7 +233,7 @@ class ShortOfMemory:
         check: Check,
         on_piece: OnPiece,
         pictures: Tensor | None,
-        only_pictures: bool,
+        **_: Any,
     ) -> Tensor:
         by_the_cpu = on_piece is not native_vae._hear_nothing
         self.events.append((step, bands, str(z.dtype)) if by_the_cpu else (step, bands))
@@ -385,6 +385,48 @@ def test_helpers_make_what_one_makes(tiny: AutoencoderKLWan) -> None:
     assert helped.decode(latents(5), 9, pictures, only_pictures=True).shape == (3, 0, 32, 24)
     assert torch.equal(pictures, expected)
     assert torch.equal(helped.encode(pixels), alone.encode(pixels))
+
+
+class Arriving:
+    """Frames as who takes them sees them, each time that some are said to be there."""
+
+    def __init__(self, pictures: Tensor) -> None:
+        self.pictures = pictures
+        self.seen: list[Tensor] = []
+
+    def __call__(self, count: int) -> None:
+        self.seen.append(self.pictures[:count].clone())
+
+    @property
+    def counts(self) -> list[int]:
+        return [len(frames) for frames in self.seen]
+
+
+class ThereAtOnce:
+    """An event of a GPU that is quick."""
+
+    def synchronize(self) -> None: ...
+
+
+def sent_as_from_a_gpu(rows: DecodedRows, values: Tensor, place: Tensor) -> None:
+    """What was computed is somewhere else, and in its place when it is waited for."""
+    rows._under_way.append(vae_model._Arrival(values.clone(), place, ThereAtOnce()))
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["at once", "as from a GPU"])
+@pytest.mark.parametrize(("keep", "counts"), [(None, [1, 9, 17, 21]), (10, [6, 10]), (4, [4])])
+def test_frames_that_are_said_to_be_there_are(
+    tiny: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch, keep: int | None, counts: list[int], beside: bool
+) -> None:
+    if beside:
+        monkeypatch.setattr(DecodedRows, "_send", sent_as_from_a_gpu)
+    z, pictures = latents(6), torch.zeros(counts[-1], 32, 24, 3, dtype=torch.uint8)
+    there = Arriving(pictures)
+    decode(tiny, z, keep, 2, pictures=pictures, only_pictures=True, on_frames=there)
+    assert there.counts == counts
+    assert all(torch.equal(frames, pictures[: len(frames)]) for frames in there.seen)
+    decode(tiny, z, keep, 2, 2, pictures=pictures, only_pictures=True, on_frames=there)
+    assert there.counts == counts, "a band of rows is no frame"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is here")

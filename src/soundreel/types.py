@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from threading import Event
-from typing import TYPE_CHECKING, Any, TypeVar
+from threading import Condition, Event
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from soundreel.errors import Cancelled
+from soundreel.errors import Cancelled, EngineError
 from soundreel.request import NOTHING_OF_ITS_OWN, Request, ShotRequest
 from soundreel.units import MODEL_FPS, Frames
 
@@ -205,6 +206,59 @@ class Carry:
     tensors: Mapping[str, "NDArray[Any]"] = field(default_factory=dict)
 
 
+WAIT_SECONDS: Final = 0.1
+"""Between two looks whether to stop, while frames are waited for."""
+
+
+class Arrival:
+    """How many frames of a clip are there: of one thread that makes them, for another one that takes them meanwhile.
+
+    A context manager of who makes them. Should that end before all are there, who waits hears of it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._count = 0
+        self._is_whole = self._is_over = False
+
+    def come(self, count: int) -> None:
+        """So many are there, the first ones."""
+        with self._changed:
+            self._count = max(self._count, count)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """All of them are there, and all that is told of the clip."""
+        with self._changed:
+            self._is_whole = True
+            self._changed.notify_all()
+
+    def wait(self, check: "Check", count: int | None = None) -> None:
+        """Until the first `count` frames are there; None: the whole clip. `check` may raise to stop.
+
+        Raises:
+            EngineError: they will never be.
+        """
+        while True:
+            check()
+            with self._changed:
+                if self._is_whole or (count is not None and self._count >= count):
+                    return
+                if self._is_over:
+                    raise EngineError("the engine has ended before all frames of the clip were there")
+                self._changed.wait(WAIT_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+
 @dataclass(frozen=True, kw_only=True)
 class RenderedClip:
     """The pictures of one clip, uint8 [T, H, W, 3], and what the next clip needs."""
@@ -213,6 +267,13 @@ class RenderedClip:
     frames: Frames
     carry: Carry = Carry()
     facts: Mapping[str, Any] = field(default_factory=dict)  # what the recipe is to tell of it, ready for JSON
+    arrival: Arrival | None = None
+    """Where frames and facts are still being filled in: how far. Nothing else may be looked at. None: all are there."""
+
+    def wait(self, check: "Check", count: int | None = None) -> None:
+        """As `Arrival.wait`, where anything is still to come."""
+        if self.arrival is not None:
+            self.arrival.wait(check, count)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -193,7 +193,9 @@ class Engine(Protocol):
     ) -> Iterator[RenderedClip]:
         """Yield the clip of each start, in any order of chains, and within a chain in the plan's.
 
-        A start is asked for when the clip before it has been taken: until then nobody may know which one it is.
+        A start is asked for when the clip before it has been taken: until then nobody may know which one it is. An
+        engine that keeps negatives may yield a clip whose frames are still to come (`RenderedClip.arrival`): they come
+        while the next one is asked for.
 
         `report` hears every step. `check` is called in every loop over frames or sound in between; both may raise to
         stop.

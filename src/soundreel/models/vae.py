@@ -45,6 +45,10 @@ OnPiece: TypeAlias = Callable[[int, int], object]
 """Called after each piece with how many are done and of how many; may raise to stop."""
 
 
+OnFrames: TypeAlias = Callable[[int], object]
+"""Called when so many of the decoded frames are where they belong, the first ones."""
+
+
 def _say_nothing(_done: int, _total: int) -> None:
     """Nobody listens."""
 
@@ -58,6 +62,7 @@ def decode(  # noqa: PLR0913 - what is decoded, how it is cut, who hears of it, 
     *,
     check: Check = go_on,
     on_piece: OnPiece = _say_nothing,
+    on_frames: OnFrames | None = None,
     pictures: Tensor | None = None,
     only_pictures: bool = False,
     window: Window | None = None,
@@ -70,6 +75,7 @@ def decode(  # noqa: PLR0913 - what is decoded, how it is cut, who hears of it, 
         bands: of rows, one after the other; at most h.
         check: called before each piece; may raise to stop.
         on_piece: hears how far it is.
+        on_frames: hears of each piece that is there, unless there are several bands: then no frame is, until all are.
         pictures: gets the same frames as uint8 [T', H, W, 3], made of them on the device.
         only_pictures: nothing else is wanted; there are no frames in what is returned.
         window: of the latents, that part of the pictures is made; None: all.
@@ -101,6 +107,7 @@ def decode(  # noqa: PLR0913 - what is decoded, how it is cut, who hears of it, 
             frames - kept,
             None if only_pictures else pixels[:, :, lines],
             None if pictures is None else pictures[:, lines],
+            on_frames if bands == 1 else None,
         )
         for (first, _), piece in heard(zip(spans, pieces, strict=True), check):
             target.put(*stages(piece, first))
@@ -135,7 +142,9 @@ class DecodedRows:
     first: int  # frame, of all that are decoded
     pixels: Tensor | None  # [3, T', H, W]
     pictures: Tensor | None  # uint8 [T', H, W, 3]
+    on_frames: OnFrames | None = None
     _under_way: "deque[_Arrival]" = field(default_factory=deque)
+    _sent: list[int] = field(default_factory=list)  # frames up to the piece that is under way; [] when it is there
 
     def put(self, piece: Tensor | None, at: int) -> None:
         """Take what is wanted of a piece [1, 3, t, H, W] that begins at frame `at`, clamped."""
@@ -151,6 +160,9 @@ class DecodedRows:
             self._send(values, self.pixels[:, frames])
         if self.pictures is not None:
             self._send(quantize(values).movedim(0, -1), self.pictures[frames])
+        self._sent.append(frames.stop)
+        if not self._under_way:
+            self.finish()
 
     def finish(self) -> None:
         """All pieces are where they belong when this returns."""
@@ -158,6 +170,10 @@ class DecodedRows:
             arrival = self._under_way.popleft()
             arrival.is_there.synchronize()
             arrival.place.copy_(arrival.staged)
+        while self._sent:
+            count = self._sent.pop()
+            if self.on_frames is not None:
+                self.on_frames(count)
 
     def _send(self, values: Tensor, place: Tensor) -> None:
         if values.device.type != "cuda":

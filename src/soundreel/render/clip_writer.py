@@ -13,7 +13,7 @@ from soundreel.disk.durable import uninterrupted
 from soundreel.errors import Cancelled
 from soundreel.media.video import SegmentWriter
 from soundreel.render.post_processing import ProcessedClip, post_process
-from soundreel.render.stored_clips import StoredClips
+from soundreel.render.stored_clips import Beside, StoredClips
 from soundreel.request import Interpolation
 from soundreel.types import CancelFlag, Check, Clip, Progress, RenderedClip, Report, Stage, heard
 
@@ -107,23 +107,26 @@ class ClipWriter:
         plan = clips.render.plan
         before = self._handed_on.pop(clip.index, {})
         processed = post_process(clips.render, rendered, before, self._check)
-        facts: dict[str, Any] = {"look": processed.colours.data, **clips.render.noted, **rendered.facts}
-        if processed.correction is not None:
-            facts["correction"] = processed.correction.values.tolist()
         is_continued = not plan.is_last_of_chain(clip)
-        carry = rendered.carry.tensors if is_continued and not self._has_negatives else {}
-        handed_on = {**carry, **processed.handed_on} if is_continued else {}
 
         def encode(path: Path, needed_bytes: int) -> None:
             self._encode(processed, rendered, path, needed_bytes)
 
-        clips.keep(clip, encode, handed_on, facts)
+        def beside() -> Beside:
+            made = processed.result()
+            facts: dict[str, Any] = {"look": made.colours.data, **clips.render.noted, **rendered.facts}
+            if made.correction is not None:
+                facts["correction"] = made.correction.values.tolist()
+            carry = rendered.carry.tensors if is_continued and not self._has_negatives else {}
+            return Beside(handed_on={**carry, **made.handed_on} if is_continued else {}, facts=facts)
+
+        kept = clips.keep(clip, encode, beside)
         if is_continued and self._has_negatives and not clips.negatives.has(clip.index + 1):
             clips.negatives.keep_carry(clip.index, rendered.carry.tensors)
         if not is_continued:
             clips.negatives.end_chain(clip.index)
         if is_continued:
-            self._handed_on[clip.index + 1] = handed_on
+            self._handed_on[clip.index + 1] = kept.handed_on
         self._after(clip, self._check)
 
     def _encode(self, processed: ProcessedClip, rendered: RenderedClip, path: Path, needed_bytes: int) -> None:

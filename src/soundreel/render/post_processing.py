@@ -6,7 +6,7 @@ frames, those between the clip before and its own first one come first; a chain'
 the cut.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,13 +31,20 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessedClip:
-    """Pictures to encode, and what is kept beside them."""
+class Processed:
+    """What is kept beside the pictures of a clip."""
 
-    pictures: Iterator[Picture]
     colours: ColourStats  # as rendered
     correction: Correction | None  # at the end of the clip
     handed_on: Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessedClip:
+    """Pictures to encode, as they come; and once all of them have, what is kept beside them."""
+
+    pictures: Iterator[Picture]
+    result: Callable[[], Processed]
 
 
 def post_process(
@@ -49,25 +56,33 @@ def post_process(
         before: what the clip before it in its chain handed on.
         check: called before each picture that is measured, or made between others; may raise to stop.
     """
-    colours = measure(rendered.frames, check)
-    handed_on: dict[str, NDArray[Any]] = {}
-    count = len(rendered.frames)
-    is_first_of_shot = rendered.clip.index == render.plan.shot_of(rendered.clip).clips[0].index
-    target = None if is_first_of_shot else before.get(TARGET)
-    correct = _Matching(colours, target, before, count) if render.request.output.color_match else None
-    if correct is not None:
-        handed_on |= correct.handed_on
+    count, is_interpolated = len(rendered.frames), render.interpolation is not Interpolation.NONE
+    correct = _matching(render, rendered, before, check) if render.request.output.color_match else None
 
     def picture(index: int) -> Picture:
+        rendered.wait(check, index + 1)
         frame = rendered.frames[index]
         return frame if correct is None else correct(frame, index)
 
+    def result() -> Processed:
+        rendered.wait(check)
+        context = {CONTEXT: picture(count - 1)} if is_interpolated else {}
+        if correct is None:
+            return Processed(colours=measure(rendered.frames, check), correction=None, handed_on=context)
+        return Processed(colours=correct.colours, correction=correct.end, handed_on=correct.handed_on | context)
+
     pictures: Iterator[Picture] = map(picture, range(count))
-    if render.interpolation is not Interpolation.NONE:
-        handed_on[CONTEXT] = picture(count - 1)
+    if is_interpolated:
         pictures = _interpolated(render, rendered, pictures, before.get(CONTEXT), check)
-    correction = None if correct is None else correct.end
-    return ProcessedClip(pictures=pictures, colours=colours, correction=correction, handed_on=handed_on)
+    return ProcessedClip(pictures=pictures, result=result)
+
+
+def _matching(render: PreparedRender, rendered: RenderedClip, before: Tensors, check: Check) -> "_Matching":
+    """Of a clip that has to be whole: the first frame's correction depends on the last one."""
+    rendered.wait(check)
+    is_first_of_shot = rendered.clip.index == render.plan.shot_of(rendered.clip).clips[0].index
+    target = None if is_first_of_shot else before.get(TARGET)
+    return _Matching(measure(rendered.frames, check), target, before, len(rendered.frames))
 
 
 class _Matching:
@@ -78,6 +93,7 @@ class _Matching:
         self._begin = Correction(before[CORRECTION]) if CORRECTION in before else Correction.none()
         self.end = Correction.between(colours, ColourStats(mean=tuple(target[0]), std=tuple(target[1])))
         self._frames = frames
+        self.colours = colours
         self.handed_on = {TARGET: target, CORRECTION: self.end.values}
 
     def __call__(self, frame: Picture, index: int) -> Picture:

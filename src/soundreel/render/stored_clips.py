@@ -6,6 +6,7 @@ others have stored is seen after `look_again`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ from soundreel.render.room import segment_bytes
 from soundreel.types import Carry, Chain, Clip
 
 Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What is kept beside the pictures of a clip."""
+
+    handed_on: Tensors  # what the next one needs
+    facts: Mapping[str, Any]  # what the recipe tells of it, ready for JSON
 
 
 class StoredClips:
@@ -163,10 +172,12 @@ class StoredClips:
 
     # what comes in and what goes
 
-    def keep(self, clip: Clip, fill: Callable[[Path, int], object], carry: Tensors, facts: Mapping[str, Any]) -> None:
-        """Store a rendered clip: `fill` writes the segment to a path, given about how many bytes it will take.
+    def keep(self, clip: Clip, fill: Callable[[Path, int], object], beside: Callable[[], Beside]) -> Beside:
+        """Store a rendered clip. Signals wait until it is done.
 
-        `carry` is what the next clip needs, `facts` what the recipe tells of this one. Signals wait until it is done.
+        Args:
+            fill: writes the segment to a path, given about how many bytes it will take.
+            beside: called then; what it says is returned.
         """
         before = self._carry_before(clip.index)
         assert before is not None
@@ -175,20 +186,22 @@ class StoredClips:
         needed = self.bytes_of(clip.index)(clip)
         with uninterrupted():
             write_durably(segment, lambda path: fill(path, needed), needed_bytes=needed)
-            if carry:
-                write_tensors(carried, carry)
+            told = beside()
+            if told.handed_on:
+                write_tensors(carried, told.handed_on)
             record = ClipRecord(
                 fingerprint=self._fingerprints[clip.index],
                 seed=clip.seed,
                 before=before,
                 segment=file_digest(segment),
-                carry=file_digest(carried) if carry else "",
+                carry=file_digest(carried) if told.handed_on else "",
                 negative=self.negatives.digest(clip.index),
-                facts=facts,
+                facts=told.facts,
             )
             write_json(self.path(clip.index, ".json"), vars(record))
         self._records[clip.index] = record
         self._intact.add(clip.index)
+        return told
 
     def bytes_of(self, before: int) -> Callable[[Clip], int]:
         """What the segment of a clip takes: as many bytes per frame as those before an index, where there are any."""

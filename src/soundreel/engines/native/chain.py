@@ -13,6 +13,7 @@ from soundreel.engines.base import KeptBytes, Start
 from soundreel.engines.native.clips import ClipDecoder, Negative, first_motion, next_motion
 from soundreel.engines.native.scene import read_reference
 from soundreel.models.frame_packing import MOTION_FRAMES
+from soundreel.models.vae import OnFrames
 from soundreel.types import Carry, Clip, Plan
 from soundreel.units import FRAMES_PER_LATENT, Frames
 
@@ -90,9 +91,6 @@ class Chain:
 
     def handed_on(self, clip: Clip, pixels: Tensor) -> Carry:
         """What the clip after `clip` continues; `pixels` are the clip's own frames."""
-        if self.plan.is_last_of_chain(clip):
-            self._motion = None
-            return Carry()
         enough = pixels.shape[1] >= MOTION_FRAMES
         motion = next_motion(None if enough else self.motion_before(clip), pixels)
         self._motion = clip.index + 1, motion
@@ -109,13 +107,20 @@ class Chain:
         earlier = None if pixels.shape[1] >= MOTION_FRAMES else self.motion_before(before)
         return next_motion(earlier, pixels)
 
-    def print(self, clip: Clip, negative: Negative) -> tuple[Tensor, Frames]:
-        """Pixels [3, frames, H, W] of a sampled clip, and the same as pictures; where no clip follows only these."""
+    def print(self, clip: Clip, negative: Negative, pictures: Frames) -> Carry:
+        """Fill `pictures_for` a sampled clip; returns what the clip after it continues."""
+        pixels = self.decoder.decode(negative, clip, torch.from_numpy(pictures))
+        return self.handed_on(clip, pixels[:, : clip.frames])
+
+    def print_last(self, clip: Clip, negative: Negative, pictures: Frames, on_frames: OnFrames) -> None:
+        """Fill `pictures_for` the last clip of a chain; `on_frames` hears how many are there."""
+        self.decoder.decode(negative, clip, torch.from_numpy(pictures), only_pictures=True, on_frames=on_frames)
+        self._motion = None
+
+    def pictures_for(self, clip: Clip) -> Frames:
+        """Room for all that is decoded of a clip, of which the first `clip.frames` are its own."""
         request = self.plan.request
-        pictures = np.empty((clip.size - clip.lead_in, request.height, request.width, RGB_CHANNELS), np.uint8)
-        is_last = self.plan.is_last_of_chain(clip)
-        pixels = self.decoder.decode(negative, clip, torch.from_numpy(pictures), only_pictures=is_last)
-        return pixels[:, : clip.frames], pictures[: clip.frames]
+        return np.empty((clip.size - clip.lead_in, request.height, request.width, RGB_CHANNELS), np.uint8)
 
 
 def to_stored(negative: Negative) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,7 @@ Pixels are float32 [3, T, H, W] from −1 to 1. Source: Wan-Video/Wan2.2 (Apache
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,12 +84,10 @@ class ClipDecoder:
         return self._of_shots.get(clip.shot, self.reference)
 
     @torch.inference_mode()
-    def decode(
-        self, negative: Negative, clip: Clip, pictures: Tensor | None = None, *, only_pictures: bool = False
-    ) -> Tensor:
+    def decode(self, negative: Negative, clip: Clip, pictures: Tensor | None = None, **how: Any) -> Tensor:
         """Pixels [3, size − lead-in, H, W] of a clip, on the CPU: decoded behind what comes before, its own kept.
 
-        `pictures` get them too, as uint8 [size − lead-in, H, W, 3]; with `only_pictures` nothing else does.
+        `pictures` get them too, as uint8 [size − lead-in, H, W, 3]; `how` is keywords of `Vae.decode`.
 
         Without motion and without a reference the VAE's first latent frame is one picture: as many as are
         left when the lead-in is dropped.
@@ -96,7 +95,7 @@ class ClipDecoder:
         latents = negative.latents.cpu()
         before = self.reference_of(clip) if negative.motion is None else negative.motion
         behind = latents if before is None else torch.cat([before.cpu(), latents], dim=1)
-        return self.vae.decode(behind, clip.size - clip.lead_in, pictures, only_pictures=only_pictures)
+        return self.vae.decode(behind, clip.size - clip.lead_in, pictures, **how)
 
 
 class ClipSampler:

@@ -59,7 +59,7 @@ from soundreel.engines.native.workers import Workers
 from soundreel.errors import Cancelled, EngineError
 from soundreel.models.frame_packing import MOTION_FRAMES
 from soundreel.request import Request
-from soundreel.types import Check, Clip, Plan, RenderedClip, Report, go_on
+from soundreel.types import Arrival, Check, Clip, Plan, RenderedClip, Report, go_on
 from soundreel.weights.find import ModelFiles
 from soundreel.weights.lora_files import LoraSource, lora_file
 
@@ -234,7 +234,10 @@ def _render(
     report: Report,
     check: Check,
 ) -> Iterator[RenderedClip]:
-    """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once."""
+    """Each clip is sampled, its latents are stored, and only then it is decoded; a stored one is decoded at once.
+
+    The last one of a chain is given away before that: nothing goes on from it, and its frames are taken as they come.
+    """
     starts = iter(starts)
     first = next(starts, None)
     if first is None:
@@ -267,14 +270,21 @@ def _render(
             chain.keep(clip, negative, facts)
         else:
             report_printing(plan, clip, report)
-        pixels, frames = chain.print(clip, negative)
-        behind = seen if negative.motion is None else ""
-        facts = {**facts, **_noted(DECODED, vae.take_fallback() or placement.stands_in or behind)}
-        del negative
-        carry = chain.handed_on(clip, pixels)
-        del pixels
-        yield RenderedClip(clip=clip, frames=frames, carry=carry, facts=facts)
-        del frames, carry
+        facts, pictures = dict(facts), chain.pictures_for(clip)
+        behind = placement.stands_in or (seen if negative.motion is None else "")
+        if plan.is_last_of_chain(clip):
+            with Arrival() as arrival:
+                yield RenderedClip(clip=clip, frames=pictures[: clip.frames], facts=facts, arrival=arrival)
+                chain.print_last(clip, negative, pictures, arrival.come)
+                facts |= _noted(DECODED, vae.take_fallback() or behind)
+                arrival.finish()
+        else:
+            carry = chain.print(clip, negative, pictures)
+            facts |= _noted(DECODED, vae.take_fallback() or behind)
+            del negative
+            yield RenderedClip(clip=clip, frames=pictures[: clip.frames], carry=carry, facts=facts)
+            del carry
+        del pictures
 
 
 def _noted(fact: str, how: str) -> dict[str, str]:

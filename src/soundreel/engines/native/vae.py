@@ -20,7 +20,7 @@ from soundreel.engines.native.vae_memory import CPU_BANDS, Sizes, decode_bytes_o
 from soundreel.errors import EngineError
 from soundreel.models.devices import is_out_of_memory
 from soundreel.models.parallel.pictures import rank_works
-from soundreel.models.vae import LATENT_STEP, OnPiece, decode, encode
+from soundreel.models.vae import LATENT_STEP, OnFrames, OnPiece, decode, encode
 from soundreel.models.vae_areas import SCALE
 from soundreel.models.vae_kernels import Part, get_ready
 from soundreel.models.vae_network import WanVae
@@ -147,12 +147,19 @@ class Vae(LoadedNetwork[WanVae]):
 
     @torch.no_grad()
     def decode(
-        self, latents: Tensor, keep: int | None = None, pictures: Tensor | None = None, *, only_pictures: bool = False
+        self,
+        latents: Tensor,
+        keep: int | None = None,
+        pictures: Tensor | None = None,
+        *,
+        only_pictures: bool = False,
+        on_frames: OnFrames | None = None,
     ) -> Tensor:
         """Latents [c, F, h, w] → pixels [3, T, H, W], clamped: the last `keep` of 1 + 4(F − 1) frames, or all.
 
         They are in host memory, and so are `pictures`, which get the same frames as uint8 [T, H, W, 3]. With
-        `only_pictures` no pixels are kept: T is 0.
+        `only_pictures` no pixels are kept: T is 0. `on_frames` hears how many are there meanwhile, where one device
+        makes whole pictures; those may be made anew, in smaller pieces.
         """
         moments = latents.float() * self._std.to(latents.device) + self._mean.to(latents.device)
 
@@ -170,6 +177,7 @@ class Vae(LoadedNetwork[WanVae]):
                 bands,
                 check=self.check,
                 on_piece=on_piece,
+                on_frames=on_frames,
                 pictures=pictures,
                 only_pictures=only_pictures,
             )
