@@ -27,14 +27,14 @@ SMALL: dict[str, Any] = {
     "audio": SPEECH,
     "width": 64,
     "height": 64,
-    "frames": 26,
+    "frames": 13,
     "infer_frames": 16,
     "steps": 1,
     "guide_scale": 1.0,
 }
-"""Two clips, 13 frames each: the second is the last one."""
+"""One clip, which is the last one."""
 
-LAST = 2
+LAST = 1
 
 
 @pytest.fixture
@@ -91,11 +91,13 @@ def test_the_last_clip_is_encoded_while_it_is_decoded(
     decoding = Decoding(monkeypatch, lambda: was_encoded.append(encoded.wait(HANGS_SECONDS)))
     made = generate(small, work=kept(tmp_path, "another"))
     assert was_encoded == [True]
-    assert decoding.counts[0] < decoding.counts[-1] == 16, "all that are decoded, of which 13 are its own"
+    assert decoding.counts[0] < decoding.counts[-1] == 13
     assert frames_of(made.path) == expected
 
 
-@pytest.mark.parametrize("more", [{"interpolate": "motion"}, {"color_match": True}], ids=str)
+@pytest.mark.parametrize(
+    "more", [{"interpolate": "motion"}, pytest.param({"color_match": True}, marks=pytest.mark.long)], ids=str
+)
 def test_what_is_made_of_the_frames_is_the_same_as_if_they_had_come_at_once(
     small: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
@@ -111,7 +113,11 @@ def test_what_is_made_of_the_frames_is_the_same_as_if_they_had_come_at_once(
 
 @pytest.mark.parametrize(
     ("error", "raised"),
-    [(EngineError("the GPU is lost"), EngineError), (KeyboardInterrupt(), KeyboardInterrupt), (Cancelled(), Cancelled)],
+    [
+        (EngineError("the GPU is lost"), EngineError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        pytest.param(Cancelled(), Cancelled, marks=pytest.mark.long),
+    ],
     ids=["an error", "Ctrl-C", "cancelled"],
 )
 def test_a_decode_that_ends_midway_ends_the_render_and_costs_no_step(
@@ -135,7 +141,7 @@ def test_a_decode_that_ends_midway_ends_the_render_and_costs_no_step(
     made = generate(small, told.append, work=kept(tmp_path))
     assert {one.stage for one in told} >= {Stage.PRINT, Stage.WRITE}
     assert Stage.RENDER not in {one.stage for one in told}
-    assert made.frames == 26
+    assert made.frames == 13
 
 
 def test_a_stop_is_heard_while_frames_are_waited_for(
@@ -171,7 +177,7 @@ def test_a_writer_that_fails_midway_ends_the_render(
         with pytest.raises(MediaError, match="the disk is full"):
             generate(small, work=kept(tmp_path))
     assert files(tmp_path) == {"latents.safetensors", "latents.json"}
-    assert generate(small, work=kept(tmp_path)).frames == 26
+    assert generate(small, work=kept(tmp_path)).frames == 13
 
 
 # by itself

@@ -16,8 +16,9 @@ from soundreel.errors import MediaError
 from soundreel.pipeline import generate
 from soundreel.render import claims as claim_files
 from soundreel.render.clip_writer import ClipWriter
+from soundreel.render.stored_clips import StoredClips
 from soundreel.request import Request, WorkOptions
-from soundreel.types import Progress, Stage
+from soundreel.types import Clip, Progress, Stage
 from weight_files import needs_golden
 
 pytestmark = needs_golden
@@ -28,13 +29,13 @@ SHOTS: dict[str, Any] = {
     "audio": SPEECH,
     "width": 64,
     "height": 64,
-    "frames": 27,
+    "frames": 19,
     "infer_frames": 8,
-    "steps": 2,
+    "steps": 1,
     "guide_scale": 1.0,
-    "cuts": (9 / 16, 18 / 16),
+    "cuts": (9 / 16, 14 / 16),
 }
-"""Three shots of two clips: 1 and 2, 3 and 4, 5 and 6."""
+"""Three shots: clips 1 and 2, clip 3, clip 4."""
 
 
 @pytest.fixture
@@ -89,11 +90,11 @@ def test_the_next_shot_is_sampled_while_the_last_clip_of_the_one_before_is_writt
         if progress.stage is Stage.RENDER and progress.clip == 3 and not writing.may_go_on.is_set():
             seen.append(claimed(tmp_path))
             writing.may_go_on.set()
-        elif progress.stage is Stage.RENDER and progress.clip == 5:
+        elif progress.stage is Stage.RENDER and progress.clip == 4:
             seen.append(claimed(tmp_path))
 
     made = generate(request_, hear, work=shared(tmp_path))
-    assert writing.encoded == [1, 2, 3, 4, 5, 6]
+    assert writing.encoded == [1, 2, 3, 4]
     assert seen[0] == {"1", "2"}, "nobody else takes the shot that is not on the disk yet"
     assert seen[-1] <= {"2", "3"}, "what is on the disk is nobody's"
     assert frames_of(made.path) == whole
@@ -140,8 +141,36 @@ def test_a_claim_that_is_lost_costs_no_clip_that_was_on_its_way(
             writing.may_go_on.set()
 
     made = generate(request_, hear, work=shared(tmp_path))
-    assert sorted(writing.encoded) == [1, 2, 3, 4, 5, 6], "none of them twice"
+    assert sorted(writing.encoded) == [1, 2, 3, 4], "none of them twice"
     assert frames_of(made.path) == whole
+
+
+@pytest.mark.parametrize(
+    ("clip", "is_shared"),
+    [
+        (1, False),
+        (2, True),
+        *(pytest.param(clip, shared, marks=pytest.mark.long) for clip, shared in ((1, True), (2, False), (4, True))),
+    ],
+)
+def test_a_clip_that_the_disk_loses_again_is_written_again(
+    request_: Request, whole: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: int, is_shared: bool
+) -> None:
+    kept: list[int] = []
+    keep = StoredClips.keep
+
+    def lose(clips: StoredClips, one: Clip, *given: Any) -> Any:
+        made = keep(clips, one, *given)
+        kept.append(one.index + 1)
+        if kept.count(clip) == 1:
+            clips._intact.discard(clip - 1)
+        return made
+
+    monkeypatch.setattr(StoredClips, "keep", lose)
+    made = generate(request_, work=WorkOptions(work_dir=tmp_path / "work", is_shared=is_shared))
+    assert kept.count(clip) > 1
+    assert frames_of(made.path) == whole
+    assert not claimed(tmp_path)
 
 
 def test_a_clip_that_cannot_be_written_ends_the_shot_that_was_begun_meanwhile(

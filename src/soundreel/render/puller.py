@@ -32,8 +32,10 @@ def render_clips(clips: StoredClips, report: Report, stop: CancelFlag, on_stored
     """Render all that is missing, in order."""
 
     def starts(writer: ClipWriter) -> Iterator[Start]:
-        for chain in clips.render.plan.chains:
-            yield from _starts_of(clips, chain, writer)
+        while clips.missing():
+            for chain in clips.render.plan.chains:
+                yield from _starts_of(clips, chain, writer)
+            writer.wait()
 
     if clips.missing():
         _render(clips, starts, report, stop, on_stored)
@@ -123,6 +125,8 @@ class _Pull:
                 self.give_back(chain)
             elif self._held:
                 writer.wait()
+                for chain in [plan.chains[index] for index in self._held]:  # whose clips the disk has lost again
+                    yield from _starts_of(clips, chain, writer)
             else:
                 self._sleep(LOOK_SECONDS)
                 clips.look_again([plan.clips[index] for index in clips.missing()])
@@ -133,8 +137,8 @@ class _Pull:
             claim.release()
 
     def _take(self, chain: Chain) -> bool:
-        """Claim a chain, unless somebody has it."""
-        claim = self._claims.take(chain.index)
+        """Claim a chain, unless somebody has it, or this process has it already."""
+        claim = None if chain.index in self._held else self._claims.take(chain.index)
         if claim is not None:
             self._held[chain.index] = claim
             claim.begin()

@@ -94,13 +94,13 @@ class ComfyUIEngine(PrintsNothing):
     ) -> Iterator[RenderedClip]:
         """Yield the clip of each start; those of a chain once all of it is rendered and downloaded."""
         plan = dataclasses.replace(prepared.plan, request=prepared.placement)
-        chain: Iterator[Frames] = iter(())
+        coming: Iterator[Frames] = iter(())
         made = -1
         for start in starts:
             clip = plan.clips[start.index]
             if start.index != made + 1 or not plan.continues(clip):
-                chain = _render_chain(plan, clip, start.scratch, report, check)
-            frames, made = next(chain), start.index
+                coming = _render_chain(plan, clip, start.scratch, report, check)
+            frames, made = next(coming), start.index
             carry = Carry(tensors={LAST_FRAME: frames[-1]})  # if it changes, so does the next clip
             yield RenderedClip(clip=clip, frames=frames, carry=carry)
             del frames

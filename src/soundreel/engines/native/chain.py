@@ -81,15 +81,22 @@ class Chain:
             self._motion = clip.index, self._kept_or_printed(clip)
         return self._motion[1]
 
-    def _picture_of(self, clip: Clip) -> Tensor:
-        """The reference image of a clip's shot."""
-        shot = self.plan.shot_of(clip)
-        if shot.asked.ref_image is not None:
-            return read_reference(self.plan.request_of(shot))
-        assert self.reference is not None, "a request that starts from the reference image has one"
-        return self.reference
+    def pictures_for(self, clip: Clip) -> Frames:
+        """Room for all that is decoded of a clip, of which the first `clip.frames` are its own."""
+        request = self.plan.request
+        return np.empty((clip.size - clip.lead_in, request.height, request.width, RGB_CHANNELS), np.uint8)
 
-    def handed_on(self, clip: Clip, pixels: Tensor) -> Carry:
+    def print(self, clip: Clip, negative: Negative, pictures: Frames) -> Carry:
+        """Fill `pictures_for` a sampled clip; returns what the clip after it continues."""
+        pixels = self.decoder.decode(negative, clip, torch.from_numpy(pictures))
+        return self._handed_on(clip, pixels[:, : clip.frames])
+
+    def print_last(self, clip: Clip, negative: Negative, pictures: Frames, on_frames: OnFrames) -> None:
+        """Fill `pictures_for` the last clip of a chain; `on_frames` hears how many are there."""
+        self.decoder.decode(negative, clip, torch.from_numpy(pictures), only_pictures=True, on_frames=on_frames)
+        self._motion = None
+
+    def _handed_on(self, clip: Clip, pixels: Tensor) -> Carry:
         """What the clip after `clip` continues; `pixels` are the clip's own frames."""
         enough = pixels.shape[1] >= MOTION_FRAMES
         motion = next_motion(None if enough else self.motion_before(clip), pixels)
@@ -107,20 +114,13 @@ class Chain:
         earlier = None if pixels.shape[1] >= MOTION_FRAMES else self.motion_before(before)
         return next_motion(earlier, pixels)
 
-    def print(self, clip: Clip, negative: Negative, pictures: Frames) -> Carry:
-        """Fill `pictures_for` a sampled clip; returns what the clip after it continues."""
-        pixels = self.decoder.decode(negative, clip, torch.from_numpy(pictures))
-        return self.handed_on(clip, pixels[:, : clip.frames])
-
-    def print_last(self, clip: Clip, negative: Negative, pictures: Frames, on_frames: OnFrames) -> None:
-        """Fill `pictures_for` the last clip of a chain; `on_frames` hears how many are there."""
-        self.decoder.decode(negative, clip, torch.from_numpy(pictures), only_pictures=True, on_frames=on_frames)
-        self._motion = None
-
-    def pictures_for(self, clip: Clip) -> Frames:
-        """Room for all that is decoded of a clip, of which the first `clip.frames` are its own."""
-        request = self.plan.request
-        return np.empty((clip.size - clip.lead_in, request.height, request.width, RGB_CHANNELS), np.uint8)
+    def _picture_of(self, clip: Clip) -> Tensor:
+        """The reference image of a clip's shot."""
+        shot = self.plan.shot_of(clip)
+        if shot.asked.ref_image is not None:
+            return read_reference(self.plan.request_of(shot))
+        assert self.reference is not None, "a request that starts from the reference image has one"
+        return self.reference
 
 
 def to_stored(negative: Negative) -> dict[str, NDArray[Any]]:

@@ -9,7 +9,6 @@ Pixels are float32 [3, T, H, W] from −1 to 1. Source: Wan-Video/Wan2.2 (Apache
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from soundreel.engines.native.passes import ALL_PASSES, GuidedVelocity, PassOpti
 from soundreel.engines.native.sound_store import Columns
 from soundreel.engines.native.vae import Vae
 from soundreel.models.frame_packing import MOTION_FRAMES
+from soundreel.models.vae import OnFrames
 from soundreel.sampling import OnStep, Schedule, draw_noise, sample
 from soundreel.types import Clip
 from soundreel.units import FRAMES_PER_LATENT
@@ -84,10 +84,19 @@ class ClipDecoder:
         return self._of_shots.get(clip.shot, self.reference)
 
     @torch.inference_mode()
-    def decode(self, negative: Negative, clip: Clip, pictures: Tensor | None = None, **how: Any) -> Tensor:
+    def decode(
+        self,
+        negative: Negative,
+        clip: Clip,
+        pictures: Tensor | None = None,
+        *,
+        only_pictures: bool = False,
+        on_frames: OnFrames | None = None,
+    ) -> Tensor:
         """Pixels [3, size − lead-in, H, W] of a clip, on the CPU: decoded behind what comes before, its own kept.
 
-        `pictures` get them too, as uint8 [size − lead-in, H, W, 3]; `how` is keywords of `Vae.decode`.
+        `pictures` get them too, as uint8 [size − lead-in, H, W, 3]; with `only_pictures` nothing else does, and
+        `on_frames` hears how many of those are there meanwhile.
 
         Without motion and without a reference the VAE's first latent frame is one picture: as many as are
         left when the lead-in is dropped.
@@ -95,7 +104,8 @@ class ClipDecoder:
         latents = negative.latents.cpu()
         before = self.reference_of(clip) if negative.motion is None else negative.motion
         behind = latents if before is None else torch.cat([before.cpu(), latents], dim=1)
-        return self.vae.decode(behind, clip.size - clip.lead_in, pictures, **how)
+        kept = clip.size - clip.lead_in
+        return self.vae.decode(behind, kept, pictures, only_pictures=only_pictures, on_frames=on_frames)
 
 
 class ClipSampler:
