@@ -109,7 +109,7 @@ def test_a_file_has_a_name_beside_the_storyboard(server: Server, sound: str, nam
 
 def test_a_shot_is_drawn_again_as_a_video_of_its_own(server: Server, sound: str) -> None:
     first = server.ended(server.create(sound, shots=SHOTS, **{"window.frames": 32})["id"])
-    made = good(server.client.post(f"/v1/videos/{first['id']}/shots/second/redo", json={"seed": 99}))
+    made = good(server.client.post(f"/v1/videos/{first['id']}/shots/second/redo", json={"seed": str(2**64 - 59)}))
     assert made["remixed_from_video_id"] == first["id"]
     again = server.ended(made["id"])
     assert again["state"] == "succeeded", again
@@ -123,7 +123,7 @@ def test_a_shot_is_drawn_again_as_a_video_of_its_own(server: Server, sound: str)
     assert last[16:] == after[16:]
     assert last[:16] != after[:16]
     video = server.data / "jobs" / third["id"] / "video.mp4"
-    assert next(clip["seed"] for clip in read_recipe(video)["plan"]["clips"] if clip["shot"] == 1) == 99
+    assert next(clip["seed"] for clip in read_recipe(video)["plan"]["clips"] if clip["shot"] == 1) == 2**64 - 59
     toml = good(server.client.get(f"/v1/videos/{third['id']}/storyboard"))["toml"]
     assert 'name = "second"' in toml
 
@@ -132,7 +132,8 @@ def test_what_cannot_be_drawn_again_is_refused(server: Server, sound: str) -> No
     job = server.ended(server.create(sound, shots=SHOTS, **{"window.frames": 32})["id"])
     path = f"/v1/videos/{job['id']}/shots"
     assert refused(server.client.post(f"{path}/none/redo", json={}), 404)["field"] == "name"
-    assert refused(server.client.post(f"{path}/first/redo", json={"seed": -1}), 400)["field"] == "seed"
+    for seed in (-1, "-1", "x", 0.5, True, [1]):
+        assert refused(server.client.post(f"{path}/first/redo", json={"seed": seed}), 400)["field"] == "seed"
     assert refused(server.client.post(f"{path}/first/redo", json={"steps": 1}), 400)["field"] == "steps"
     long = server.create(sound, size="512x512", **{"window.frames": 140})["id"]
     assert refused(server.client.post(f"/v1/videos/{long}/shots/shot-1/redo", json={}), 409)["code"] == "not_finished"

@@ -2,8 +2,8 @@
 
 from soundreel.server.openapi_answers import answer_schemas
 from soundreel.server.openapi_paths import paths
-from soundreel.server.openapi_requests import form_schema, request_schema
-from soundreel.server.schemas import COUNT, TEXT, Schema, closed, maybe
+from soundreel.server.openapi_requests import SEED, form_schema, request_schema
+from soundreel.server.schemas import TEXT, Schema, closed, maybe
 from soundreel.version import __version__
 
 
@@ -44,7 +44,7 @@ def _schemas() -> Schema:
         "Form": form_schema(),
         "Upload": closed({"file": binary, "purpose": TEXT | {"description": "Not read."}}, "file"),
         "Token": closed({"token": TEXT}, "token"),
-        "Redo": closed({"seed": maybe(COUNT) | {"description": "Of the first clip; null: one that it has not had."}}),
+        "Redo": closed({"seed": maybe(SEED) | {"description": "Of the first clip; null: one that it has not had."}}),
         "StoryboardText": closed(
             {
                 "text": TEXT | {"description": "Of the file."},

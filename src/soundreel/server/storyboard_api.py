@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from soundreel.errors import InputError, MediaError, SoundreelError
+from soundreel.request.fields import Role, option, settle
 from soundreel.server.answers import answer
 from soundreel.server.errors import PathHider, RefusedError
 from soundreel.server.forms import check_room, read_json_body
@@ -25,6 +27,16 @@ from soundreel.server.worker import WORK
 
 NEVER_COPIED: Final = ("lock", "*.tmp", "claim_*")
 """Of a work folder: what belongs to the process that renders in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Again:
+    """How a shot is drawn again."""
+
+    seed: int | None = option(None, "Of its first clip", role=Role.PIXELS, at_least=0)
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 class StoryboardApi:
@@ -107,8 +119,7 @@ class StoryboardApi:
         seed = sent.pop("seed", None)
         if sent:
             raise InputError(f"there is no {next(iter(sent))!r}: expected seed", field=next(iter(sent)))
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
-            raise InputError(f"seed is {str(seed)[:40]!r}: expected a whole number, at least 0", field="seed")
+        seed = _Again(seed=seed).seed
         job = self._queue.job(request.path_params["id"])
         return self._on_new(await run_in_threadpool(self._redo, job, request.path_params["name"], seed))
 
