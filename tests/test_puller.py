@@ -148,9 +148,8 @@ def test_a_claim_that_is_lost_costs_no_clip_that_was_on_its_way(
 @pytest.mark.parametrize(
     ("clip", "is_shared"),
     [
-        (1, False),
         (2, True),
-        *(pytest.param(clip, shared, marks=pytest.mark.long) for clip, shared in ((1, True), (2, False), (4, True))),
+        *(pytest.param(clip, shared, marks=pytest.mark.long) for clip, shared in ((1, False), (2, False), (4, True))),
     ],
 )
 def test_a_clip_that_the_disk_loses_again_is_written_again(
