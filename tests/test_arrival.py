@@ -10,13 +10,18 @@ import pytest
 pytest.importorskip("torch", reason="the packages of soundreel[native] are not here")
 pytest.importorskip("diffusers", reason="the packages of soundreel[native] are not here")
 
+import numpy as np
+
+from conftest import SHARED
 from draft_renders import frames_of
 from native_renders import SPEECH, native_request
 from soundreel.errors import Cancelled, EngineError, MediaError
 from soundreel.pipeline import generate
 from soundreel.render.clip_writer import ClipWriter
+from soundreel.render.post_processing import post_process
+from soundreel.render.prepared import ask, prepare
 from soundreel.request import Request, WorkOptions
-from soundreel.types import Arrival, CancelFlag, Clip, Progress, Stage, go_on
+from soundreel.types import Arrival, CancelFlag, Clip, Progress, RenderedClip, Stage, go_on
 from weight_files import needs_golden
 
 pytestmark = needs_golden
@@ -147,12 +152,21 @@ def test_a_decode_that_ends_midway_ends_the_render_and_costs_no_step(
 def test_a_stop_is_heard_while_frames_are_waited_for(
     small: Request, encoded: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop = CancelFlag()
+    stop, has_let_go = CancelFlag(), threading.Event()
+    write = ClipWriter._write
+
+    def write_and_tell(writer: ClipWriter, rendered: RenderedClip) -> None:
+        try:
+            write(writer, rendered)
+        finally:
+            has_let_go.set()
 
     def ask() -> None:
         assert encoded.wait(HANGS_SECONDS)
         stop.set()
+        assert has_let_go.wait(HANGS_SECONDS)  # while this thread still decodes
 
+    monkeypatch.setattr(ClipWriter, "_write", write_and_tell)
     Decoding(monkeypatch, ask)
     with pytest.raises(Cancelled):
         generate(small, work=kept(tmp_path), cancel=stop)
@@ -171,13 +185,36 @@ def test_a_writer_that_fails_midway_ends_the_render(
             raise MediaError("the disk is full")
         return progress(writer, clip, done)
 
+    def wait_for_it() -> None:
+        assert has_failed.wait(HANGS_SECONDS)
+
     with monkeypatch.context() as patched:
         patched.setattr(ClipWriter, "_progress", fail)
-        Decoding(patched, lambda: has_failed.wait(HANGS_SECONDS))
+        Decoding(patched, wait_for_it)
         with pytest.raises(MediaError, match="the disk is full"):
             generate(small, work=kept(tmp_path))
     assert files(tmp_path) == {"latents.safetensors", "latents.json"}
     assert generate(small, work=kept(tmp_path)).frames == 13
+
+
+RIFE_FILE = SHARED / "weights" / "rife" / "flownet_v4.14.pkl"
+
+
+@pytest.mark.skipif(not RIFE_FILE.is_file(), reason="../shared/weights/rife is not here")
+def test_a_network_between_frames_waits_until_the_decode_has_given_the_gpu_s_memory_back(small: Request) -> None:
+    """How it divides its pictures goes by the memory that is free, and so does what a decode does without."""
+    stop = CancelFlag()
+    stop.set()
+
+    def begin(**more: Any) -> None:
+        render = prepare(ask(small.replace(engine="draft", **more)))
+        clip = render.plan.clips[0]
+        frames = np.zeros((clip.frames, 64, 64, 3), np.uint8)
+        post_process(render, RenderedClip(clip=clip, frames=frames, arrival=Arrival()), {}, stop.check)
+
+    begin(interpolate="motion")
+    with pytest.raises(Cancelled):
+        begin(interpolate="rife", interpolate_weights=RIFE_FILE)
 
 
 # by itself

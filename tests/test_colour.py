@@ -140,7 +140,7 @@ def test_without_the_option_nothing_changes(tune: Path) -> None:
     frames = noise(0.3, 0.1, frames=8)
     made = post_process(plain, RenderedClip(clip=plain.plan.clips[0], frames=frames), {})
     assert (np.stack(list(made.pictures)) == frames).all()
-    assert (made.result().correction, dict(made.result().handed_on)) == (None, {})
+    assert (list(made.result().facts), dict(made.result().handed_on)) == (["look"], {})
 
 
 # what is told

@@ -1,11 +1,11 @@
 """Clips on their way to the disk, in a thread of its own: encoding runs beside what the engine computes next."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from soundreel.disk.durable import uninterrupted
 from soundreel.errors import Cancelled
 from soundreel.media.video import SegmentWriter
 from soundreel.render.post_processing import ProcessedClip, post_process
-from soundreel.render.stored_clips import Beside, StoredClips
+from soundreel.render.stored_clips import Beside, StoredClips, Tensors
 from soundreel.request import Interpolation
 from soundreel.types import CancelFlag, Check, Clip, Progress, RenderedClip, Report, Stage, heard
 
@@ -43,13 +43,13 @@ class ClipWriter:
         self._clips, self._report, self._after = clips, report, after
         self._outer, self._stop = stop, CancelFlag()
         self._has_negatives = clips.render.engine.reach is not None
-        self._handed_on: dict[int, Mapping[str, Any]] = {}  # by the index of the clip that gets it
+        self._handed_on: dict[int, Tensors] = {}  # by the index of the clip that gets it
         self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="clip-writer")
         self._writing: futures.Future[None] | None = None
         self._at = Progress(stage=Stage.WRITE)  # of the clip in hand
 
-    def goes_on(self, index: int, handed_on: Mapping[str, Any]) -> None:
-        """Say what the clip before the one at `index` handed on, by name, where that one comes from the disk."""
+    def hand_on(self, index: int, handed_on: Tensors) -> None:
+        """What the clip at `index` gets of the one before, where this writer has not written that one."""
         self._handed_on[index] = handed_on
 
     def add(self, rendered: RenderedClip) -> None:
@@ -114,19 +114,17 @@ class ClipWriter:
 
         def beside() -> Beside:
             made = processed.result()
-            facts: dict[str, Any] = {"look": made.colours.data, **clips.render.noted, **rendered.facts}
-            if made.correction is not None:
-                facts["correction"] = made.correction.values.tolist()
-            carry = rendered.carry.tensors if is_continued and not self._has_negatives else {}
+            facts = {**made.facts, **clips.render.noted, **rendered.facts}
+            carry = {} if self._has_negatives else rendered.carry.tensors
             return Beside(handed_on={**carry, **made.handed_on} if is_continued else {}, facts=facts)
 
         kept = clips.keep(clip, encode, beside)
-        if is_continued and self._has_negatives and not clips.negatives.has(clip.index + 1):
-            clips.negatives.keep_carry(clip.index, rendered.carry.tensors)
-        if not is_continued:
-            clips.negatives.end_chain(clip.index)
         if is_continued:
+            if self._has_negatives and not clips.negatives.has(clip.index + 1):
+                clips.negatives.keep_carry(clip.index, rendered.carry.tensors)
             self._handed_on[clip.index + 1] = kept.handed_on
+        else:
+            clips.negatives.end_chain(clip.index)
         self._after(clip, self._check)
 
     def _encode(self, processed: ProcessedClip, rendered: RenderedClip, path: Path, needed_bytes: int) -> None:

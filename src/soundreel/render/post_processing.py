@@ -6,7 +6,7 @@ frames, those between the clip before and its own first one come first; a chain'
 the cut.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from soundreel.interpolation.frames import Piece, interpolate
 from soundreel.render.colour import ColourStats, Correction, measure
 from soundreel.render.prepared import PreparedRender
+from soundreel.render.stored_clips import Beside, Tensors
 from soundreel.request import Interpolation
 from soundreel.types import Check, RenderedClip, go_on
 
@@ -27,24 +28,13 @@ CONTEXT, CORRECTION, TARGET = f"{OWN}context", f"{OWN}correction", f"{OWN}target
 Picture = NDArray[np.uint8]
 """RGB, uint8 [H, W, 3]; several of them [T, H, W, 3]."""
 
-Tensors = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Processed:
-    """What is kept beside the pictures of a clip."""
-
-    colours: ColourStats  # as rendered
-    correction: Correction | None  # at the end of the clip
-    handed_on: Tensors
-
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessedClip:
     """Pictures to encode, as they come; and once all of them have, what is kept beside them."""
 
     pictures: Iterator[Picture]
-    result: Callable[[], Processed]
+    result: Callable[[], Beside]  # its facts: the look as rendered, and the correction at the end of the clip, if any
 
 
 def post_process(
@@ -57,6 +47,8 @@ def post_process(
         check: called before each picture that is measured, or made between others; may raise to stop.
     """
     count, is_interpolated = len(rendered.frames), render.interpolation is not Interpolation.NONE
+    if render.networks:
+        rendered.wait(check)  # what still decodes has the GPU's memory
     correct = _matching(render, rendered, before, check) if render.request.output.color_match else None
 
     def picture(index: int) -> Picture:
@@ -64,12 +56,13 @@ def post_process(
         frame = rendered.frames[index]
         return frame if correct is None else correct(frame, index)
 
-    def result() -> Processed:
+    def result() -> Beside:
         rendered.wait(check)
-        context = {CONTEXT: picture(count - 1)} if is_interpolated else {}
+        handed_on = {CONTEXT: picture(count - 1)} if is_interpolated else {}
         if correct is None:
-            return Processed(colours=measure(rendered.frames, check), correction=None, handed_on=context)
-        return Processed(colours=correct.colours, correction=correct.end, handed_on=correct.handed_on | context)
+            return Beside(handed_on=handed_on, facts={"look": measure(rendered.frames, check).data})
+        facts = {"look": correct.colours.data, "correction": correct.end.values.tolist()}
+        return Beside(handed_on=handed_on | correct.handed_on, facts=facts)
 
     pictures: Iterator[Picture] = map(picture, range(count))
     if is_interpolated:

@@ -55,16 +55,7 @@ def pull_chains(
     """
     while clips.missing():
         with suppress(ClaimLostError), _Pull(clips, claims, stop, sleep) as pull:
-
-            def hear(progress: Progress, pull: _Pull = pull) -> None:
-                pull.check()
-                report(progress)
-
-            def stored(clip: Clip, check: Check, pull: _Pull = pull) -> None:
-                on_stored(clip, check)
-                pull.give_back(clips.render.plan.chain_of(clip))
-
-            _render(clips, pull.starts, hear, stop, stored)
+            _render(clips, pull.starts, pull.hearing(report), stop, pull.giving_back(on_stored))
 
 
 def _render(clips: StoredClips, starts: Starts, report: Report, stop: CancelFlag, on_stored: OnStored) -> None:
@@ -80,7 +71,7 @@ def _starts_of(clips: StoredClips, chain: Chain, writer: ClipWriter) -> Iterator
     """What is missing of a chain."""
     start = clips.next_start(chain)
     while start is not None:
-        writer.goes_on(start.index, clips.handed_on_before(start))
+        writer.hand_on(start.index, clips.handed_on_before(start))
         yield start
         following = start.index + 1
         while following <= chain.clips[-1].index and not clips.is_stored(following):
@@ -108,10 +99,24 @@ class _Pull:
         while self._held:
             self._held.popitem()[1].release()
 
-    def check(self) -> None:
-        """Raise `ClaimLostError` where another process has taken one of them over."""
-        for claim in list(self._held.values()):
-            claim.check()
+    def hearing(self, report: Report) -> Report:
+        """`report`, but `ClaimLostError` where another process has taken one of them over."""
+
+        def hear(progress: Progress) -> None:
+            for claim in list(self._held.values()):
+                claim.check()
+            report(progress)
+
+        return hear
+
+    def giving_back(self, on_stored: OnStored) -> OnStored:
+        """`on_stored`, after which others see that a chain is there, if it is."""
+
+        def stored(clip: Clip, check: Check) -> None:
+            on_stored(clip, check)
+            self._give_back(self._clips.render.plan.chain_of(clip))
+
+        return stored
 
     def starts(self, writer: ClipWriter) -> Iterator[Start]:
         """What is missing, of one chain after the other that nobody else has."""
@@ -122,7 +127,7 @@ class _Pull:
             if chain is not None:
                 clips.look_again(chain.clips)
                 yield from _starts_of(clips, chain, writer)
-                self.give_back(chain)
+                self._give_back(chain)  # where nothing of it was missing any more
             elif self._held:
                 writer.wait()
                 for chain in [plan.chains[index] for index in self._held]:  # whose clips the disk has lost again
@@ -131,8 +136,8 @@ class _Pull:
                 self._sleep(LOOK_SECONDS)
                 clips.look_again([plan.clips[index] for index in clips.missing()])
 
-    def give_back(self, chain: Chain) -> None:
-        """Let others see that a chain is there; until all of it is, it stays."""
+    def _give_back(self, chain: Chain) -> None:
+        """Give a claim back, unless something of the chain is not on the disk yet."""
         if not self._clips.missing(chain.clips) and (claim := self._held.pop(chain.index, None)) is not None:
             claim.release()
 

@@ -141,7 +141,7 @@ class StoredClips:
         return Start(index=index, carry=None, scratch=self.scratch, negatives=self.negatives)
 
     def handed_on_before(self, start: Start) -> Tensors:
-        """What post-processing handed on to the clip that a render begins with."""
+        """What the clip of a start gets of the one before, which is stored, in post-processing."""
         clip = self._clips[start.index]
         return self._read_carry(clip.index - 1) if self.render.plan.continues(clip) else {}
 
